@@ -1,0 +1,214 @@
+"""The M³-Adapter: fuses what the language model means with what the reference pictures look like.
+
+The paper (arXiv 2311.17963) shows the adapter in a figure and names its learnable gate; its formulas were not available
+and the published code has neither gate nor low-level path. What stands here is a reconstruction, in these terms:
+
+    C   hidden states at caption and image tokens        T   hidden states at answer and caption tokens
+    V   vision features of the references, from shallow to deep layers
+
+    Q  <- learned queries [N, W];   Q <- block_i(Q; C)
+    h  = Q + attend(Q; T)                                 semantic feature
+    l  = FFN[h ; attend(h; project(V))]                   low-level feature, exactly 0 without a reference
+    g  = sigmoid(W [norm h ; norm l] + b)                 the gate, per token and channel
+    f  = h + s * g * l                                    s is the user's strength
+    E  = FFN(f),   p = FFN(attention_pool(f))             prompt embeddings [N, D] and pooled embedding [P]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention, Block, FeedForward
+from .condition import Condition
+from .features import SlotFeatures
+from .gate import GateSetting
+
+
+@dataclass(frozen=True)
+class M3AdapterConfig:
+    """Widths and depths of an adapter.
+
+    Attributes:
+        llm_width: Hidden size of the language model.
+        vision_width: Hidden size of the vision encoder.
+        vision_levels: From how many depths of the vision encoder features come.
+        embed_width: Width D of the decoder's prompt embeddings.
+        pooled_width: Width P of the decoder's pooled embedding.
+        tokens: Number N of prompt embeddings, and of queries.
+        width: Inner width W, a multiple of `heads`.
+        blocks: Number of blocks.
+        heads: Attention heads.
+        image_tokens: Learned embeddings that follow the caption into the language model.
+        references: Highest number of reference pictures.
+    """
+
+    llm_width: int
+    vision_width: int
+    embed_width: int
+    pooled_width: int
+    vision_levels: int = 3
+    tokens: int = 77
+    width: int = 256
+    blocks: int = 3
+    heads: int = 4
+    image_tokens: int = 4
+    references: int = 4
+
+
+# What M3FT's second stage trains; everything else of the adapter belongs to the first.
+STAGE2 = ("vision_in", "vision_level", "vision_reference", "low_", "gate")
+
+
+class M3Adapter(nn.Module):
+    """Slot features in, a condition for the decoder out.
+
+    Args:
+        config: Widths and depths.
+        operations: Where Linear and LayerNorm come from: `torch.nn`, or ComfyUI's operations, which stream and cast.
+        device, dtype: Of the parameters.
+    """
+
+    def __init__(
+        self,
+        config: M3AdapterConfig,
+        *,
+        operations: ModuleType | Any = nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width, heads = config.width, config.heads
+        kind = {"device": device, "dtype": dtype}
+
+        def learned(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, **kind) * 0.02)
+
+        self.image_tokens = learned(config.image_tokens, config.llm_width)
+        self.queries = learned(config.tokens, width)
+        self.context_in = operations.Linear(config.llm_width, width, **kind)
+        self.context_norm = operations.LayerNorm(width, **kind)
+        self.text_in = operations.Linear(config.llm_width, width, **kind)
+        self.text_norm = operations.LayerNorm(width, **kind)
+        self.blocks = nn.ModuleList(Block(width, heads, operations, **kind) for _ in range(config.blocks))
+        self.text_query_norm = operations.LayerNorm(width, **kind)
+        self.text_attention = Attention(width, heads, operations, **kind)
+
+        self.vision_in = nn.ModuleList(
+            operations.Linear(config.vision_width, width, **kind) for _ in range(config.vision_levels)
+        )
+        self.vision_in_norm = operations.LayerNorm(width, **kind)
+        self.vision_level = learned(config.vision_levels, width)
+        self.vision_reference = learned(config.references, width)
+        self.low_query_norm = operations.LayerNorm(width, **kind)
+        self.low_attention = Attention(width, heads, operations, **kind)
+        self.low_mlp = FeedForward(2 * width, width, operations, inner=4 * width, **kind)
+        self.gate_norm_semantic = operations.LayerNorm(width, **kind)
+        self.gate_norm_low = operations.LayerNorm(width, **kind)
+        self.gate = operations.Linear(2 * width, width, **kind)
+
+        self.embed_norm = operations.LayerNorm(width, **kind)
+        self.embed_head = FeedForward(width, config.embed_width, operations, inner=4 * width, **kind)
+        self.pool_query = learned(1, width)
+        self.pool_attention = Attention(width, heads, operations, **kind)
+        self.pool_norm = operations.LayerNorm(width, **kind)
+        self.pool_head = FeedForward(width, config.pooled_width, operations, inner=4 * width, **kind)
+
+    def stage1_parameters(self) -> dict[str, nn.Parameter]:
+        """What the first stage of M3FT trains (image-text alignment), by name."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith(STAGE2)}
+
+    def stage2_parameters(self) -> dict[str, nn.Parameter]:
+        """What the second stage of M3FT trains (visual instruction), by name; disjoint from the first."""
+        return {name: p for name, p in self.named_parameters() if name.startswith(STAGE2)}
+
+    def semantic(self, features: SlotFeatures) -> Tensor:
+        """The semantic feature h [B, N, W]: what caption and answer mean, without any reference picture."""
+        context = self.context_norm(self.context_in(features.context))
+        context = context + _positions(context)
+        queries = self.queries.to(context).expand(features.batch, -1, -1)
+        for block in self.blocks:
+            queries = block(queries, context, features.context_mask)
+        text = self.text_norm(self.text_in(features.text))
+        return queries + self.text_attention(self.text_query_norm(queries), text, features.text_mask)
+
+    def low_level(self, semantic: Tensor, features: SlotFeatures) -> Tensor:
+        """The low-level feature l [B, N, W] of the references; exactly 0 in rows that have none."""
+        levels = [linear(features.vision[:, :, i]) for i, linear in enumerate(self.vision_in)]
+        memory = self.vision_in_norm(torch.stack(levels, dim=2))  # [B, R, L, P, W]
+        count, patches = memory.shape[1], memory.shape[3]
+        memory = memory + self.vision_level.to(memory)[:, None] + self.vision_reference.to(memory)[:count, None, None]
+        mask = features.vision_mask[:, :, None].expand(-1, -1, len(levels) * patches).flatten(1)
+        queries = self.low_query_norm(semantic)
+        found = self.low_attention(queries, memory.flatten(1, 3), mask)
+        low = self.low_mlp(torch.cat([queries, found], dim=-1))
+        return torch.where(features.vision_mask.any(1)[:, None, None], low, torch.zeros_like(low))
+
+    def learned_gate(self, semantic: Tensor, low: Tensor) -> Tensor:
+        """The gate g in 0..1 [B, N, W], which sees both features and nothing else."""
+        both = torch.cat([self.gate_norm_semantic(semantic), self.gate_norm_low(low)], dim=-1)
+        return torch.sigmoid(self.gate(both))
+
+    def heads(self, fused: Tensor) -> tuple[Tensor, Tensor]:
+        """Prompt embeddings [B, N, D] and pooled embedding [B, P] of the fused feature [B, N, W]."""
+        normed = self.embed_norm(fused)
+        query = self.pool_query.to(fused).expand(fused.shape[0], -1, -1)
+        pooled = self.pool_norm(self.pool_attention(query, normed))[:, 0]
+        return self.embed_head(normed), self.pool_head(pooled)
+
+    def forward(self, features: SlotFeatures, gate: GateSetting | None = None) -> Condition:
+        """The condition of every slot in the batch.
+
+        Strength 0 does not compute the low-level path at all: the result is bit-equal to having no reference.
+        Raises ValueError where the features come from models of other widths than the adapter's.
+        """
+        gate = gate or GateSetting()
+        self._check(features)
+        semantic = self.semantic(features)
+        fused, applied = semantic, semantic.new_zeros(semantic.shape[:2])
+        if gate.strength > 0 and features.vision_mask.any():
+            low = self.low_level(semantic, features)
+            weight = self.learned_gate(semantic, low) if gate.mode == "learned" else torch.full_like(low, gate.value)
+            weight = gate.strength * weight * features.vision_mask.any(1)[:, None, None]
+            fused, applied = semantic + weight * low, weight.mean(-1)
+        embeds, pooled = self.heads(fused)
+        return Condition(
+            embeds=embeds,
+            pooled=pooled,
+            negative_embeds=torch.zeros_like(embeds),
+            negative_pooled=torch.zeros_like(pooled),
+            gate=applied,
+            captions=features.captions,
+        )
+
+    def _check(self, features: SlotFeatures) -> None:
+        config = self.config
+        found = features.context.shape[-1]
+        if found != config.llm_width:
+            raise ValueError(
+                f"The M3-Adapter was trained for a language model of width {config.llm_width}, and this one has "
+                f"{found}: load the adapter that belongs to the language model."
+            )
+        if not features.vision_mask.any():
+            return
+        count, levels, width = features.vision.shape[1], features.vision.shape[2], features.vision.shape[-1]
+        if (width, levels) != (config.vision_width, config.vision_levels):
+            raise ValueError(
+                f"The M3-Adapter was trained for a vision encoder of width {config.vision_width} with "
+                f"{config.vision_levels} levels, and this one has {width} with {levels}: load the matching one."
+            )
+        if count > config.references:
+            raise ValueError(f"The M3-Adapter takes {config.references} reference pictures, not {count}: give fewer.")
+
+
+def _positions(x: Tensor) -> Tensor:
+    """Sinusoids [L, W] of the place within the span (Vaswani et al., 2017), small beside normalised features."""
+    length, width = x.shape[1:]
+    place = torch.arange(length, device=x.device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=x.device, dtype=torch.float32) * (-9.21 / width))
+    return torch.cat([torch.sin(place * rate), torch.cos(place * rate)], dim=-1).to(x.dtype)

@@ -1,0 +1,149 @@
+"""The command line: `python -m m3adapter {story,chat,train,evaluate}`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from . import __version__, limits
+from .chat import Chat, check_output
+from .console import (
+    UserError,
+    add_model_options,
+    add_painting_options,
+    check_device,
+    check_painting_options,
+    load_model,
+    mendable,
+    show,
+)
+from .conversation import Conversation
+from .events import Interrupted
+from .export import export_story
+from .pipeline import STARTER, check_weights
+from .storage import write_file
+
+COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft")
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake as one sentence, as all the commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: {message} (--help explains).\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, 2 after a mistake a user can mend, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character must not end a story
+            stream.reconfigure(errors="replace")
+    try:
+        options = _parser().parse_args(arguments)
+        return options.run(options) or 0
+    except UserError as error:
+        print(f"m3adapter: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (KeyboardInterrupt, Interrupted):
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output is gone. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="m3adapter", description="M²Chat: illustrated stories from one multimodal language model.")
+    parser.add_argument("--version", action="version", version=f"m3adapter {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    story = commands.add_parser("story", help="tell an illustrated story and write it as a page")
+    story.add_argument("premise", metavar="PREMISE", help="what the story is about")
+    story.add_argument("--panels", type=int, default=4, metavar="N", help="how many parts (default: %(default)s)")
+    story.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write it to")
+    story.add_argument("--overwrite", action="store_true", help="write there even among other files")
+    add_painting_options(story)
+    add_model_options(story)
+    story.set_defaults(run=_story)
+
+    chat = commands.add_parser("chat", help="talk in the terminal")
+    add_painting_options(chat)
+    add_model_options(chat)
+    chat.set_defaults(run=_chat)
+
+    train = commands.add_parser("train", help="train a component; further arguments go to it")
+    train.add_argument("component", choices=COMPONENTS, metavar="COMPONENT", help=", ".join(COMPONENTS))
+    train.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments, such as --help")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure a set of weights")
+    evaluate.add_argument("--output", type=Path, required=True, metavar="FILE", help="the report to write, as JSON")
+    evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
+    add_model_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _story(options: argparse.Namespace) -> None:
+    with mendable():
+        limits.check_premise(options.premise)
+        limits.check_panels(options.panels)
+        check_output(options.output, overwrite=options.overwrite)
+    check_painting_options(options)
+    model = load_model(options)
+    with mendable():
+        options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
+    painting = {"gate": options.gate, "seed": options.seed, "steps": options.steps, "guidance": options.guidance}
+    conversation = show(model.story(options.premise, options.panels, **painting), Conversation())
+    with mendable():
+        print(export_story(conversation, options.output, painting))
+
+
+def _chat(options: argparse.Namespace) -> None:
+    check_painting_options(options)
+    Chat(load_model(options), options).run()
+
+
+def _train(options: argparse.Namespace) -> int | None:
+    return _module(f"training.{options.component}").main(options.arguments)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    with mendable():
+        limits.check_seed(options.seed)
+        if options.pictures is not None and options.pictures < 1:
+            raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
+        if options.output.is_dir():
+            raise UserError(f"{options.output} is a folder: name a file for the report.")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        starter = options.starter or STARTER
+        check_weights(starter)
+    check_device(options.device)
+    how_many = {} if options.pictures is None else {"pictures": options.pictures}
+    evaluation = _module("evaluation")
+    report = evaluation.evaluate(starter=starter, seed=options.seed, device=options.device, **how_many)
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    with mendable():
+        write_file(options.output, text.encode("utf-8") + b"\n")
+    print(options.output)
+
+
+def _module(name: str) -> ModuleType:
+    """A module of this library that only some commands need. Raises UserError where something it needs is missing."""
+    try:
+        return importlib.import_module(f".{name}", __package__)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith(__package__):
+            raise UserError(f"This installation has no {name.replace('.', '/')}.py: install the pack again.") from error
+        raise UserError(f"The Python package {missing} is missing: install it with `pip install {missing}`.") from error

@@ -1,0 +1,113 @@
+"""What the commands share: errors a user can mend, the model's options, and printing a reply while it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import limits
+from .conversation import Conversation
+from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from .pipeline import M2Chat
+
+
+class UserError(Exception):
+    """Something the user can mend; the message is one sentence that says how."""
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """Turns the errors of what the user gave (ValueError, and OSError from files) into UserError.
+
+    Only for checking, reading and writing what the user named: a ValueError out of the model's depths is a defect, and
+    keeps its traceback.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
+        raise UserError(reason) from error
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which weights, and where they run."""
+    parser.add_argument("--starter", type=Path, metavar="DIR", help="weights to use instead of the shipped ones")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
+
+
+def add_painting_options(parser: argparse.ArgumentParser) -> None:
+    """How to write and paint."""
+    parser.add_argument(
+        "--gate", type=float, default=1.0, metavar="X",
+        help="0 free, 1 as trained, up to 4: ever closer to the earlier pictures (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, another story (default: 0)")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="denoising steps (default: %(default)s)")
+    parser.add_argument(
+        "--guidance", type=float, default=3.0, metavar="X", help="how closely to follow captions (default: %(default)s)"
+    )
+
+
+def check_painting_options(options: argparse.Namespace) -> None:
+    """Raises UserError for a value out of its bounds: before any model is loaded."""
+    with mendable():
+        limits.check_gate(options.gate)
+        limits.check_seed(options.seed)
+        limits.check_steps(options.steps)
+        limits.check_guidance(options.guidance)
+
+
+def check_device(name: str) -> None:
+    """Raises UserError where torch has no such device here."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three, by kind of device
+        raise UserError(f"The device {name!r} cannot be used here: try --device cpu.") from error
+
+
+def load_model(options: argparse.Namespace) -> M2Chat:
+    """The model that the options name."""
+    check_device(options.device)
+
+    with mendable():
+        if options.starter is None:
+            return M2Chat.from_starter(options.device)
+        return M2Chat.from_pretrained(options.starter, device=options.device)
+
+
+def show(events: Iterable[Event], conversation: Conversation) -> Conversation:
+    """Prints a reply, or a whole story, while it comes; returns the conversation with it."""
+    live = sys.stdout.isatty()
+    started: PictureStarted | None = None
+    at_line_start = True
+    for event in events:
+        if isinstance(event, TextChunk):
+            text = event.text.lstrip() if at_line_start else event.text
+            print(text, end="", flush=True)
+            at_line_start = at_line_start and not text
+        elif isinstance(event, PictureStarted):
+            started = event
+            if not at_line_start:
+                print()
+            at_line_start = True
+        elif isinstance(event, Step) and live:
+            print(f"\r{_label(started)}: step {event.step} of {event.total} ", end="", flush=True)
+        elif isinstance(event, PictureDone):
+            erase = "\r\x1b[K" if live else ""
+            print(f"{erase}{_label(started)}: {started.caption}]", flush=True)
+        elif isinstance(event, TurnDone):
+            conversation = event.conversation
+            print(end="\n" if at_line_start else "\n\n", flush=True)
+            at_line_start = True
+    return conversation
+
+
+def _label(started: PictureStarted) -> str:
+    return f"[picture {started.index + 1} of {started.count}"

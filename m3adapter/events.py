@@ -1,0 +1,65 @@
+"""What a running pipeline reports, in the order in which it happens, and how it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .conversation import Conversation, Slot
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
+    """The caller's should_stop() said yes, or nobody listens any more."""
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Some more of the reply's text, markup and captions left out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class PictureStarted:
+    """A picture is about to be painted: number `index` (from 0) of the `count` of this reply."""
+
+    slot: Slot
+    caption: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A denoising step is done: number `step` (from 1) of `total`. `preview` makes a small image of the state.
+
+    Call `preview` before asking for the next event or not at all: the state goes on changing.
+    """
+
+    slot: Slot
+    step: int
+    total: int
+    preview: Callable[[], Image]
+
+
+@dataclass(frozen=True)
+class PictureDone:
+    """A picture is painted: [H, W, 3] in 0..1."""
+
+    slot: Slot
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class TurnDone:
+    """The reply is complete: the conversation with its text and all its pictures."""
+
+    conversation: Conversation
+
+
+Event = TextChunk | PictureStarted | Step | PictureDone | TurnDone

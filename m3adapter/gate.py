@@ -1,0 +1,40 @@
+"""The gate: how much of the reference pictures' low-level features a picture takes over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_STRENGTH = 4.0
+
+
+@dataclass(frozen=True)
+class GateSetting:
+    """What the user says about the gate.
+
+    Attributes:
+        strength: Factor of the gate, 0..4. 0 is the purely semantic path (creativity), 1 the gate as trained,
+            above 1 leans on the references (consistency).
+        mode: "learned" uses the trained gate, "fixed" the constant `value` for every token and channel.
+        value: The constant gate of mode "fixed", 0..1.
+
+    Raises ValueError with one clear sentence.
+    """
+
+    strength: float = 1.0
+    mode: Literal["learned", "fixed"] = "learned"
+    value: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not _within(self.strength, 0, MAX_STRENGTH):
+            raise ValueError(f"The gate strength must be a number from 0 to {MAX_STRENGTH:g}, not {self.strength!r}.")
+        if self.mode not in ("learned", "fixed"):
+            raise ValueError(f"The gate mode must be learned or fixed, not {self.mode!r}.")
+        if not _within(self.value, 0, 1):
+            raise ValueError(f"The value of a fixed gate must be a number from 0 to 1, not {self.value!r}.")
+
+
+def _within(number: object, low: float, high: float) -> bool:
+    real = isinstance(number, (int, float)) and not isinstance(number, bool)
+    return real and math.isfinite(number) and low <= number <= high

@@ -1,0 +1,329 @@
+"""The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
+
+Any causal language model of transformers will do. A user's picture is a few tokens whose embeddings are projected vision
+features; the assistant's pictures are captions in the markup of `markup.py`. Transformers is imported only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .conversation import Conversation, Slot
+from .events import Interrupted
+from .markup import CLOSE, OPEN
+from .prompts import Prompt, PromptError, PromptWriter
+from .sampling import Sampling, choose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["LanguageModel", "LanguageModelConfig", "PromptError", "Sampling", "SlotStates", "VisualProjection"]
+
+CONFIG_NAME = "m2chat.json"
+PROJECTION_NAME = "visual_projection.safetensors"
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """What a folder's m2chat.json says beyond the model's own configuration.
+
+    Attributes:
+        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's choice;
+            the one before knows more.
+        picture_token: The token that stands for a user's picture.
+        picture_length: How many of them a picture takes.
+    """
+
+    feature_layer: int = -2
+    picture_token: str = "<|picture|>"
+    picture_length: int = 4
+
+
+@dataclass(frozen=True)
+class SlotStates:
+    """What the language model knows about one picture: hidden states [length, H] at the tokens concerned.
+
+    Attributes:
+        context: At the caption and the image tokens that follow it.
+        text: At the reply's text before the picture and at the caption.
+        caption: The caption as written.
+    """
+
+    context: Tensor
+    text: Tensor
+    caption: str
+
+
+class VisualProjection(nn.Module):
+    """Vision features [..., D_v] as embeddings [..., hidden] of the language model."""
+
+    def __init__(self, vision_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(vision_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The embeddings; same leading dimensions."""
+        return self.norm(self.linear(features))
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer and, where it can see, the projection of vision features.
+
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: Its tokenizer, with a chat template. Tokens it lacks (picture and markup) must have been added.
+        visual_projection: Takes vision features [K, D_v] to embeddings [K, hidden]; None for a model that cannot see.
+        config: See LanguageModelConfig.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        visual_projection: nn.Module | None = None,
+        config: LanguageModelConfig | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.visual_projection = visual_projection
+        self.config = config or LanguageModelConfig()
+        self.prompts = PromptWriter(tokenizer, self.config.picture_token, self.config.picture_length)
+        self._picture_id = tokenizer.convert_tokens_to_ids(self.config.picture_token)
+        self._open_id, self._close_id = tokenizer.convert_tokens_to_ids([OPEN, CLOSE])
+        self._ends = _end_ids(model, tokenizer)
+        # A reply may hold words, markup and its end, but nobody else's turn.
+        self._barred = frozenset(tokenizer.all_special_ids) - self._ends - {self._open_id, self._close_id}
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    ) -> LanguageModel:
+        """The language model in a folder: transformers' files, and optionally m2chat.json and visual_projection.safetensors.
+
+        Args:
+            directory: The folder.
+            dtype: Of the weights; None means as stored, but float32 on the CPU, where half precision is slow.
+            device: Where to put it.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            OSError, ValueError: the files are not those of a causal language model.
+        """
+        from safetensors.torch import load_file
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise FileNotFoundError(f"There is no language model folder {directory}.")
+        chosen: Any = dtype or (torch.float32 if torch.device(device).type == "cpu" else "auto")
+        model = AutoModelForCausalLM.from_pretrained(directory, dtype=chosen, local_files_only=True).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        config, projection = LanguageModelConfig(), None
+        if (directory / CONFIG_NAME).is_file():
+            stored = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
+            known = {item.name for item in fields(LanguageModelConfig)}
+            config = LanguageModelConfig(**{name: value for name, value in stored.items() if name in known})
+        if (directory / PROJECTION_NAME).is_file():
+            weights = load_file(directory / PROJECTION_NAME)
+            hidden, vision = weights["linear.weight"].shape
+            projection = VisualProjection(vision, hidden)
+            projection.load_state_dict(weights)
+            projection.to(device, model.dtype).eval()
+        return cls(model, tokenizer, projection, config)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes everything from_pretrained reads; the weights in their present dtype."""
+        from safetensors.torch import save_file
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        (directory / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+        if self.visual_projection is not None:
+            state = {name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()}
+            save_file(state, directory / PROJECTION_NAME)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the hidden states and of the image tokens."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a prompt and its reply together."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
+
+    # Writing
+
+    def reply(
+        self,
+        conversation: Conversation,
+        *,
+        visual: Sequence[Tensor] = (),
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[str]:
+        """Streams the assistant's next turn, markup included, until its end or sampling.max_length tokens.
+
+        The chunks joined are the reply; none of them breaks a character. What does not fit the context is left out of the prompt:
+        oldest exchanges first, then the middle of overlong texts. The same seed gives the same reply; torch's own random state is left alone.
+
+        Args:
+            conversation: Ends with a user's turn.
+            visual: Features [K, D_v] of each picture of the users in the conversation, in order; () leaves them unseen.
+            sampling: Settings of the choice.
+            seed: 0..2**64-1.
+            should_stop: Asked before every token.
+
+        Raises:
+            Interrupted: should_stop said yes.
+            ConversationError: the conversation does not end with a user's turn.
+            ValueError: the number or shape of `visual` is not what the conversation needs.
+        """
+        conversation.check_ready_for_reply()
+        return self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop)
+
+    def _reply(
+        self,
+        conversation: Conversation,
+        visual: list[Tensor],
+        sampling: Sampling,
+        seed: int,
+        should_stop: Callable[[], bool] | None,
+    ) -> Iterator[str]:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        length = min(sampling.max_length, self.context_length // 2)
+        prompt = self.prompts.for_reply(conversation, self.context_length - length)
+        written: list[int] = []
+        shown = 0
+        in_caption = False
+        state: Any = None
+        for _ in range(length):
+            if should_stop is not None and should_stop():
+                raise Interrupted("The reply was interrupted.")
+            logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
+            # A caption repeats the words of the text on purpose.
+            said = () if in_caption else written
+            token = choose(logits, sampling, generator, said=said, barred=self._barred)
+            if token in self._ends:
+                break
+            in_caption = token == self._open_id or (in_caption and token != self._close_id)
+            written.append(token)
+            text = self._decoded(written)
+            # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
+            if not text.endswith("\ufffd") and len(text) > shown:
+                yield text[shown:]
+                shown = len(text)
+        if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
+            yield rest
+
+    def _decoded(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    # no_grad only inside these two: entered around a yield, it would switch off the caller's gradients too.
+    @torch.no_grad()
+    def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
+        embeds, mask = self._embedded([prompt], [visual])
+        out = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        return out.logits[0, -1], out.past_key_values
+
+    @torch.no_grad()
+    def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
+        ids = torch.tensor([[token]], device=self.model.device)
+        out = self.model(input_ids=ids, past_key_values=state, use_cache=True)
+        return out.logits[0, -1], out.past_key_values
+
+    # Reading
+
+    def encode_slot(
+        self, conversation: Conversation, slot: Slot, image_tokens: Tensor, *, visual: Sequence[Tensor] = ()
+    ) -> SlotStates:
+        """What the model knows about one picture of the assistant; see encode_slots."""
+        return self.encode_slots([(conversation, slot, visual)], image_tokens)[0]
+
+    def encode_slots(
+        self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
+    ) -> list[SlotStates]:
+        """One forward pass over several conversations, each up to and including its slot's caption and then the image tokens.
+
+        Padding does not influence the states. Gradients flow to `image_tokens` and to the visual projection (and to the model's own
+        weights, unless they are frozen); callers that need none use torch.no_grad().
+
+        Args:
+            requests: For each: the conversation, the slot of an assistant's picture in it, and the features [K, D_v] of the users'
+                pictures in front of the slot, in order, or () to leave them unseen.
+            image_tokens: [K, H] embeddings.
+
+        Raises:
+            ValueError: there is no such slot, or the features do not fit the conversation.
+        """
+        if not requests:
+            return []
+        limit = self.context_length - len(image_tokens)
+        prompts = [self.prompts.for_slot(conversation, slot, limit) for conversation, slot, _ in requests]
+        embeds, mask = self._embedded(prompts, [list(visual) for _, _, visual in requests], image_tokens)
+        out = self.model.base_model(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        states = out.hidden_states[self.config.feature_layer]
+        found = []
+        for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True):
+            end = len(prompt.ids)
+            context = [*prompt.caption, *range(end, end + len(image_tokens))]
+            found.append(SlotStates(row[context], row[[*prompt.answer, *prompt.caption]], conversation.at(slot).caption))  # type: ignore[union-attr]
+        return found
+
+    def _embedded(
+        self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [B, L, H], right-padded, and their mask [B, L]; each prompt is followed by the image tokens, if given."""
+        table = self.model.get_input_embeddings()
+        device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
+        lengths = [len(prompt.ids) + extra for prompt in prompts]
+        ids = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt.ids)] = torch.tensor(prompt.ids)
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        embeds = table(ids.to(device))
+        seen = [self._seen(prompt, features) for prompt, features in zip(prompts, visual, strict=True)]
+        if any(item is not None for item in seen):
+            places = ids == self._picture_id
+            for row, item in enumerate(seen):
+                if item is None:
+                    places[row] = False
+            values = torch.cat([item for item in seen if item is not None]).to(embeds.dtype)
+            embeds = embeds.index_put(tuple(places.to(device).nonzero().T), values)
+        if image_tokens is not None:
+            starts = torch.tensor(lengths) - extra
+            columns = (starts[:, None] + torch.arange(extra)).to(device)
+            rows = torch.arange(len(prompts), device=device)[:, None].expand_as(columns)
+            embeds = embeds.index_put((rows, columns), image_tokens.to(embeds).expand(len(prompts), -1, -1))
+        return embeds, mask.to(device, torch.long)
+
+    def _seen(self, prompt: Prompt, features: list[Tensor]) -> Tensor | None:
+        """The embeddings [pictures * K, H] of the users' pictures in a prompt; None where they stay unseen."""
+        if not prompt.pictures or not features or self.visual_projection is None:
+            return None
+        if len(features) <= prompt.pictures[-1]:
+            raise ValueError(f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but features of {len(features)} were given.")
+        chosen = [features[number] for number in prompt.pictures]
+        width = self.config.picture_length
+        if any(item.dim() != 2 or item.shape[0] != width for item in chosen):
+            raise ValueError(f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}.")
+        weight = next(self.visual_projection.parameters())
+        return self.visual_projection(torch.cat(chosen).to(weight))
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends a reply."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    return frozenset(item for item in (*several, tokenizer.eos_token_id) if item is not None)

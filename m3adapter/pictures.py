@@ -1,0 +1,74 @@
+"""A picture: a float32 tensor [H, W, 3] in 0..1 on the CPU, and its way from and to image files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PictureError(ValueError):
+    """What was given is not a picture; the message is one clear sentence."""
+
+
+def normalised(image: Any) -> Tensor:
+    """The picture as the library keeps it: a new float32 tensor [H, W, 3] on the CPU, values clamped to 0..1.
+
+    `image` is a floating point tensor [H, W, 3], or [H, W, 4] whose alpha is composited over white. Any size from 1 x 1
+    up is kept. Raises PictureError for anything else.
+    """
+    import torch
+
+    if not isinstance(image, torch.Tensor):
+        raise PictureError(f"A picture must be a tensor of shape [height, width, 3], not {type(image).__name__}.")
+    shape = list(image.shape)
+    if len(shape) != 3 or shape[2] not in (3, 4):
+        raise PictureError(f"A picture must have the shape [height, width, 3 or 4], not {shape}.")
+    if not shape[0] or not shape[1]:
+        raise PictureError(f"A picture must have at least one pixel, but its shape is {shape}.")
+    if not image.is_floating_point():
+        raise PictureError(f"A picture must hold floats from 0 to 1, not {image.dtype}: divide 8-bit values by 255.")
+    pixels = image.detach().to(device="cpu", dtype=torch.float32)
+    if torch.isnan(pixels).any():
+        raise PictureError("The picture contains values that are not numbers (NaN): repair it where it was made.")
+    pixels = pixels.clamp(0, 1)  # also the copy that keeps a later in-place change by the caller out of here
+    if shape[2] == 3:
+        return pixels.contiguous()
+    colour, alpha = pixels[..., :3], pixels[..., 3:]
+    return (colour * alpha + (1 - alpha)).contiguous()
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """A picture [H, W, 3] as the bytes of an 8-bit PNG without metadata: the same bytes for the same picture."""
+    from PIL import Image
+
+    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def read_picture(path: Path, *, formats: Sequence[str] | None = None) -> Tensor:
+    """The picture in an image file as [H, W, 3], turned upright by its EXIF orientation, alpha composited over white.
+
+    `formats` limits the file formats that are tried (Pillow's names). Raises PictureError when the file cannot be read.
+    """
+    import numpy
+    import torch
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=formats) as file:
+            upright = ImageOps.exif_transpose(file)
+            pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+    except FileNotFoundError as error:
+        raise PictureError(f"The picture {path} does not exist.") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"The picture {path} is too large to be opened safely.") from error
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
+        raise PictureError(f"The picture {path} cannot be read: {error}.") from error
+    return normalised(torch.from_numpy(pixels).float() / 255)

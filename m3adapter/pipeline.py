@@ -1,0 +1,272 @@
+"""M2Chat: language model, vision encoder, adapter and decoder composed into a teller of illustrated stories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .conversation import Conversation, ConversationError, Picture, Slot
+from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from .limits import check_guidance, check_panels, check_premise, check_seed, check_steps
+from .markup import MarkupEvent, MarkupParser, TextPiece, assemble, with_captions
+from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, turn_seed
+from .streaming import reports
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .adapter import M3Adapter
+    from .condition import Condition
+    from .diffusion import DiffusionDecoder
+    from .features import SlotFeatures
+    from .gate import GateSetting
+    from .language_model import LanguageModel, Sampling
+    from .vision_encoder import VisionEncoder
+
+CONTINUE = "What happens next?"
+STARTER = Path(__file__).parent / "starter"
+__all__ = ["CONTINUE", "STARTER", "M2Chat", "check_weights", "picture_seed", "turn_seed"]
+
+_PARTS = ("language_model", "vision_encoder", "adapter.safetensors", "decoder")
+
+
+@dataclass
+class M2Chat:
+    """The whole chain, from a conversation to the next illustrated reply; each link can also be called on its own."""
+
+    language_model: LanguageModel
+    vision_encoder: VisionEncoder
+    adapter: M3Adapter
+    decoder: DiffusionDecoder
+
+    @classmethod
+    def from_starter(cls, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> M2Chat:
+        """The small M²Chat that ships with the pack. Raises FileNotFoundError where its weights are missing."""
+        return cls.from_pretrained(STARTER, device=device, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> M2Chat:
+        """The parts in `directory`: language_model/, vision_encoder/, adapter.safetensors and decoder/.
+
+        Raises FileNotFoundError, one sentence, where one of them is missing.
+        """
+        directory = Path(directory)
+        check_weights(directory)
+        from .checkpoint import load_adapter
+        from .diffusion import DiffusionDecoder
+        from .language_model import LanguageModel
+        from .vision_encoder import VisionEncoder
+
+        return cls(
+            LanguageModel.from_pretrained(directory / "language_model", dtype=dtype, device=device),
+            VisionEncoder.from_pretrained(directory / "vision_encoder", dtype=dtype, device=device),
+            load_adapter(directory / "adapter.safetensors", dtype=dtype, device=device),
+            DiffusionDecoder.from_pretrained(directory / "decoder", dtype=dtype, device=device),
+        )
+
+    def write(
+        self,
+        conversation: Conversation,
+        *,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Conversation:
+        """With the assistant's next turn, its pictures still open slots. `on_text` gets its text, without markup.
+
+        A caption that the model left empty becomes the reply's first sentence. Raises ConversationError where the last
+        turn is not the user's, ValueError for a bad seed, Interrupted.
+        """
+        check_seed(seed)
+        conversation.check_ready_for_reply()
+        writing = self._write(conversation, sampling, seed, should_stop)
+        while True:
+            try:
+                chunk = next(writing)
+            except StopIteration as finished:
+                return finished.value
+            if on_text:
+                on_text(chunk.text)
+
+    def encode(self, conversation: Conversation, slot: Slot) -> SlotFeatures:
+        """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
+
+        The vision encoder sees `conversation.references(slot)`, and the language model the users' pictures before it.
+        Raises ConversationError where there is no picture of the assistant.
+        """
+        import torch
+
+        from .features import SlotFeatures
+
+        slot = Slot(*slot)
+        if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
+            raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
+        references = conversation.references(slot)
+        with torch.no_grad():
+            seen = self.vision_encoder.encode(list(references)) if references else None
+            visual = self._visual(conversation.user_pictures(before=slot))
+            states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
+            return SlotFeatures.collate([(states, seen)])
+
+    def fuse(self, features: SlotFeatures, gate: GateSetting | float = 1.0) -> Condition:
+        """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate."""
+        import torch
+
+        tokens = self.adapter.image_tokens
+        with torch.no_grad():
+            return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate))
+
+    def paint(
+        self,
+        condition: Condition,
+        *,
+        seed: int,
+        steps: int = 20,
+        guidance: float = 3.0,
+        on_step: Callable[[int, int, Callable[[], Any]], None] | None = None,
+    ) -> Tensor:
+        """The picture [H, W, 3] of a condition of batch 1. `on_step(step, total, preview)` may raise to interrupt."""
+        import torch
+
+        check_seed(seed)
+        check_steps(steps)
+        check_guidance(guidance)
+        with torch.no_grad():
+            images = self.decoder.decode(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
+        if images.shape[0] != 1:
+            raise ValueError(f"paint takes a condition of one picture, not of {images.shape[0]}: split it first.")
+        return images[0]
+
+    def turn(
+        self,
+        conversation: Conversation,
+        *,
+        gate: GateSetting | float = 1.0,
+        seed: int = 0,
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampling: Sampling | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[Event]:
+        """The assistant's next turn, text first and then its pictures, ending with TurnDone.
+
+        The text has the seed `seed`, the picture number k has `seed` + k. Bad arguments raise ValueError at once;
+        `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes.
+        """
+        request = Request(gate, seed, steps, guidance, sampling, should_stop)
+        conversation.check_ready_for_reply()
+        return self._turn(conversation, request)
+
+    def story(
+        self,
+        premise: str,
+        panels: int,
+        *,
+        gate: GateSetting | float = 1.0,
+        seed: int = 0,
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampling: Sampling | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[Event]:
+        """A story of `panels` turns (1..32): the premise, then "What happens next?" for each further one.
+
+        Panel k is `turn` with turn_seed(seed, k). Every panel gets a picture: the caption of a reply without one is its
+        first sentence (of the premise, should the reply be empty). Arguments and interruption as for `turn`.
+        """
+        check_premise(premise)
+        check_panels(panels)
+        request = Request(gate, seed, steps, guidance, sampling, should_stop)
+        return self._story(Conversation().user(premise), panels, request)
+
+    def _story(self, conversation: Conversation, panels: int, request: Request) -> Iterator[Event]:
+        premise = conversation.turns[0].text
+        for panel in range(panels):
+            if panel:
+                conversation = conversation.user(CONTINUE)
+            conversation = yield from self._turn(conversation, request.of_panel(panel), premise)
+
+    def _turn(
+        self, conversation: Conversation, request: Request, premise: str | None = None
+    ) -> Generator[Event, None, Conversation]:
+        conversation = yield from self._write(
+            conversation, request.sampling, request.seed, request.should_stop, premise
+        )
+        slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
+        for index, slot in enumerate(slots):
+            yield PictureStarted(slot, conversation.at(slot).caption, index, len(slots))
+            check_stop(request.should_stop)
+            condition = self.fuse(self.encode(conversation, slot), request.gate)
+            seed = picture_seed(request.seed, index)
+            image = yield from self._paint(slot, condition, replace(request, seed=seed))
+            conversation = conversation.with_picture(slot, image, seed=seed, gate=request.gate.strength)
+            yield PictureDone(slot, conversation.at(slot).image)
+        yield TurnDone(conversation)
+        return conversation
+
+    def _write(
+        self,
+        conversation: Conversation,
+        sampling: Sampling | None,
+        seed: int,
+        should_stop: ShouldStop | None,
+        premise: str | None = None,
+    ) -> Generator[TextChunk, None, Conversation]:
+        """Streams the reply's text, returns the conversation with it; a `premise` asks for at least one picture."""
+        if sampling is None:
+            from .language_model import Sampling
+
+            sampling = Sampling()
+        check_stop(should_stop)
+        visual = self._visual(conversation.user_pictures())
+        reply = self.language_model.reply(
+            conversation, visual=visual, sampling=sampling, seed=seed, should_stop=should_stop
+        )
+        parser, events = MarkupParser(), []
+        for chunk in reply:
+            check_stop(should_stop)
+            events += (settled := parser.feed(chunk))
+            yield from _texts(settled)
+        check_stop(should_stop)  # a model that was stopped may just end its reply
+        events += (settled := parser.close())
+        yield from _texts(settled)
+        return conversation.assistant(with_captions(assemble(events), premise))
+
+    def _visual(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        import torch
+
+        if not pictures:
+            return []
+        with torch.no_grad():
+            return list(self.vision_encoder.encode(list(pictures)).pooled)
+
+    def _paint(self, slot: Slot, condition: Condition, request: Request) -> Generator[Step, None, Tensor]:
+        def work(emit: Callable[[Step], None]) -> Tensor:
+            def on_step(step: int, total: int, preview: Callable[[], Any]) -> None:
+                emit(Step(slot, step, total, preview))
+                check_stop(request.should_stop)
+
+            how = {"seed": request.seed, "steps": request.steps, "guidance": request.guidance}
+            return self.paint(condition, **how, on_step=on_step)
+
+        return (yield from reports(work))
+
+
+def check_weights(directory: Path) -> None:
+    """Raises FileNotFoundError, one sentence, unless `directory` has all parts of an M²Chat."""
+    missing = [part for part in _PARTS if not (directory / part).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"The weights in {directory} are incomplete ({', '.join(missing)} missing): install the pack again, "
+            "or train them with `python -m m3adapter train`."
+        )
+
+
+def _texts(events: Iterable[MarkupEvent]) -> Iterator[TextChunk]:
+    return (TextChunk(event.text) for event in events if isinstance(event, TextPiece))

@@ -1,0 +1,63 @@
+"""What a turn is asked for, and the seeds that follow from a story's one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .events import Interrupted
+from .gate import GateSetting
+from .limits import check_gate, check_guidance, check_seed, check_steps
+from .segments import SEED_LIMIT
+
+if TYPE_CHECKING:
+    from .language_model import Sampling
+
+ShouldStop = Callable[[], bool]
+
+
+def turn_seed(seed: int, turn: int) -> int:
+    """The seed of a story's panel `turn` (from 0): far from its neighbours', and the story's own for the first."""
+    return (seed + turn * 0x9E3779B97F4A7C15) % SEED_LIMIT
+
+
+def picture_seed(seed: int, index: int) -> int:
+    """The seed of the picture number `index` (from 0) of a turn with `seed`."""
+    return (seed + index) % SEED_LIMIT
+
+
+def gate_setting(gate: GateSetting | float) -> GateSetting:
+    """A number as the strength (0..4) of the learned gate, a GateSetting as it is. Raises ValueError."""
+    if isinstance(gate, GateSetting):
+        return gate
+    check_gate(gate)
+    return GateSetting(strength=float(gate))
+
+
+def check_stop(should_stop: ShouldStop | None) -> None:
+    """Raises Interrupted when the caller wants to stop."""
+    if should_stop and should_stop():
+        raise Interrupted("The reply was stopped.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to write and paint a turn; checked when it is made (ValueError, one sentence)."""
+
+    gate: GateSetting
+    seed: int
+    steps: int
+    guidance: float
+    sampling: Sampling | None
+    should_stop: ShouldStop | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gate", gate_setting(self.gate))
+        check_seed(self.seed)
+        check_steps(self.steps)
+        check_guidance(self.guidance)
+
+    def of_panel(self, panel: int) -> Request:
+        """The same for the panel number `panel` (from 0) of a story."""
+        return replace(self, seed=turn_seed(self.seed, panel))

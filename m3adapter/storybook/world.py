@@ -1,0 +1,111 @@
+"""What exists in the storybook world, and how a scene is put into words.
+
+A character has a *species*, which every text names, and a *look* (the colour of its coat), which a text names only when
+somebody asks for a change. Whatever keeps a look from one picture to the next must therefore have seen a picture.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+SPECIES = (
+    "rabbit", "squirrel", "hedgehog", "turtle", "elephant", "dinosaur", "snail", "duck", "penguin", "owl", "cat",
+    "dog", "pig", "sheep", "mouse", "giraffe", "kangaroo", "frog", "bear", "fox", "lion", "monkey",
+)  # fmt: skip
+LOOKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "grey")
+PLACES = ("forest", "beach", "desert", "mountains", "city", "meadow", "castle", "village", "volcano", "camp")
+PROPS = (
+    "balloon", "kite", "umbrella", "guitar", "cake", "key", "gift", "ball", "drum", "book", "sunflower", "bucket",
+)  # fmt: skip
+LIGHTS = ("day", "sunset", "night")
+WEATHERS = ("clear", "rain", "snow")
+
+PLACE_PHRASES = {
+    "forest": "in the forest",
+    "beach": "on the beach",
+    "desert": "in the desert",
+    "mountains": "in the mountains",
+    "city": "in the city",
+    "meadow": "on the meadow",
+    "castle": "at the castle",
+    "village": "in the village",
+    "volcano": "by the volcano",
+    "camp": "at the camp",
+}
+LIGHT_PHRASES = {"day": "", "sunset": "at sunset", "night": "at night"}
+WEATHER_PHRASES = {"clear": "", "rain": "in the rain", "snow": "in the snow"}
+
+# Wordings of a caption; style 0 is the canonical one, in which the stories' captions are written.
+CAPTION_STYLES = (
+    "{who}{prop} {place}{light}{weather}",
+    "{who}{prop} {place}{weather}{light}",
+    "{place}{light}{weather}, {who}{prop}",
+    "a picture of {who}{prop} {place}{light}{weather}",
+    "{who} {place}{prop}{light}{weather}",
+    "{who}{light}{weather} {place}{prop}",
+)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One actor of a scene: `species` in SPECIES, `look` in LOOKS."""
+
+    species: str
+    look: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a picture shows. The first of two characters stands on the left."""
+
+    characters: tuple[Character, ...]
+    prop: str | None
+    place: str
+    light: str = "day"
+    weather: str = "clear"
+
+
+def article(noun: str) -> str:
+    """The noun (or adjective and noun) with its indefinite article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def caption(scene: Scene, *, looks: Collection[int] = (), style: int = 0, aside: bool = False) -> str:
+    """The scene in words: "a fox with a kite in the forest at night".
+
+    Args:
+        scene: What to describe.
+        looks: Indices of the characters whose colour is named; none by default.
+        style: Index into CAPTION_STYLES.
+        aside: Name the colours behind the caption (", the fox is blue") instead of before the nouns ("a blue fox").
+    """
+    names = [
+        article(f"{actor.look} {actor.species}" if index in looks and not aside else actor.species)
+        for index, actor in enumerate(scene.characters)
+    ]
+    text = CAPTION_STYLES[style].format(
+        who=" and ".join(names),
+        prop=f" with {article(scene.prop)}" if scene.prop else "",
+        place=PLACE_PHRASES[scene.place],
+        light=" " + LIGHT_PHRASES[scene.light] if LIGHT_PHRASES[scene.light] else "",
+        weather=" " + WEATHER_PHRASES[scene.weather] if WEATHER_PHRASES[scene.weather] else "",
+    )
+    if aside and looks:
+        named = [f"the {actor.species} is {actor.look}" for i, actor in enumerate(scene.characters) if i in looks]
+        text = f"{text}, {' and '.join(named)}"
+    return text.strip()
+
+
+def random_scene(rng: random.Random, *, characters: int | None = None) -> Scene:
+    """A scene drawn at random: usually one character, usually a prop, mostly fair weather by day."""
+    count = characters or (2 if rng.random() < 0.25 else 1)
+    species = rng.sample(SPECIES, count)
+    return Scene(
+        characters=tuple(Character(name, rng.choice(LOOKS)) for name in species),
+        prop=rng.choice(PROPS) if rng.random() < 0.8 else None,
+        place=rng.choice(PLACES),
+        light=rng.choices(LIGHTS, (2, 1, 1))[0],
+        weather=rng.choices(WEATHERS, (3, 1, 1))[0],
+    )

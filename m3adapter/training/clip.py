@@ -1,0 +1,243 @@
+"""Trains the vision encoder and the decoder's two text encoders together, as CLIP does, on captioned renders.
+
+Pictures and captions meet in a contrastive loss, once for each text encoder; the vision encoder also learns to say, from
+its patches, which character stands in the picture and how it looks. Afterwards all three are frozen: the decoder is
+trained on the text encoders, and the M³-Adapter learns to speak their language.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..storybook.render import SIZE, render
+from ..storybook.world import (
+    CAPTION_STYLES,
+    LIGHTS,
+    LOOKS,
+    PLACES,
+    PROPS,
+    SPECIES,
+    WEATHERS,
+    Scene,
+    caption,
+    random_scene,
+)
+from .autoencoder import to_tensor
+from .loop import Average, cosine, resume, save_state
+from .muon import Muon
+
+MAX_LENGTH = 32
+VISION_WIDTH, TEXT_WIDTH, TEXT_WIDTH_2 = 192, 128, 192
+
+
+def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536) -> None:
+    """Train a CLIP tokenizer (lower case, byte-level BPE, `</w>` word ends) and save it in `directory`."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=special[1]))
+    bpe.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[AddedToken(token, special=True) for token in special],
+        initial_alphabet=sorted(alphabet),
+        end_of_word_suffix="</w>",
+    )
+    bpe.train_from_iterator(texts, trainer)
+    directory.mkdir(parents=True, exist_ok=True)
+    vocab_path, merges_path = (Path(path) for path in bpe.model.save(str(directory)))
+    vocab = json.loads(vocab_path.read_text("utf-8"))
+    for byte in sorted(alphabet):  # any byte may end a word, also one that never did in the training texts
+        vocab.setdefault(byte + "</w>", len(vocab))
+    vocab_path.write_text(json.dumps(vocab, ensure_ascii=False), "utf-8")
+    tokenizer = CLIPTokenizer(
+        vocab=str(vocab_path),
+        merges=str(merges_path),
+        pad_token=special[1],
+        unk_token=special[1],
+        bos_token=special[0],
+        eos_token=special[1],
+        model_max_length=MAX_LENGTH,
+    )
+    tokenizer.save_pretrained(directory)
+
+
+def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, str]:
+    """A scene (a random one by default) and one of its captions, which names looks about half of the time."""
+    scene = scene or random_scene(rng)
+    everyone = range(len(scene.characters))
+    looks = [index for index in everyone if rng.random() < 0.5] if rng.random() < 0.3 else []
+    if not looks and rng.random() < 0.5:
+        looks = list(everyone)
+    style = 0 if rng.random() < 0.5 else rng.randrange(len(CAPTION_STYLES))
+    return scene, caption(scene, looks=looks, style=style, aside=rng.random() < 0.5)
+
+
+def pixels(scenes: list[Scene], seeds: list[int]) -> Tensor:
+    """Renders as [count, 3, 128, 128], normalised as the vision encoder wants them (mean 0.5, deviation 0.5)."""
+    return to_tensor([render(scene, seed) for scene, seed in zip(scenes, seeds, strict=True)])
+
+
+class Towers(nn.Module):
+    """Vision tower, both text towers, and the heads that only training needs."""
+
+    def __init__(self, vocab_size: int, bos: int, eos: int) -> None:
+        from transformers import (
+            CLIPTextConfig,
+            CLIPTextModel,
+            CLIPTextModelWithProjection,
+            CLIPVisionConfig,
+            CLIPVisionModel,
+        )
+
+        super().__init__()
+        self.vision = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=VISION_WIDTH,
+                intermediate_size=4 * VISION_WIDTH,
+                num_hidden_layers=4,
+                num_attention_heads=6,
+                image_size=SIZE,
+                patch_size=16,
+                projection_dim=VISION_WIDTH,
+            )
+        )
+        common = {
+            "vocab_size": vocab_size,
+            "max_position_embeddings": MAX_LENGTH,
+            "num_hidden_layers": 3,
+            "bos_token_id": bos,
+            "eos_token_id": eos,
+            "pad_token_id": eos,
+            "projection_dim": VISION_WIDTH,
+            "hidden_act": "gelu",
+        }
+        self.text = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_attention_heads=4, **common
+            )
+        )
+        self.text_2 = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                hidden_size=TEXT_WIDTH_2, intermediate_size=4 * TEXT_WIDTH_2, num_attention_heads=6, **common
+            )
+        )
+        self.image_head = nn.Linear(VISION_WIDTH, VISION_WIDTH)
+        self.text_head = nn.Linear(TEXT_WIDTH, VISION_WIDTH)
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.actors = nn.Linear(VISION_WIDTH, len(SPECIES) * (len(LOOKS) + 1))
+        self.places = nn.Linear(VISION_WIDTH, len(PLACES) + len(PROPS) + 1 + len(LIGHTS) + len(WEATHERS))
+
+    def forward(self, images: Tensor, tokens: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of one batch: two contrastive ones and what can be read off the patches."""
+        seen = self.vision(pixel_values=images)
+        patches = seen.last_hidden_state[:, 1:]
+        image = functional.normalize(self.image_head(seen.pooler_output), dim=-1)
+        text = functional.normalize(self.text_head(self.text(tokens).pooler_output), dim=-1)
+        text_2 = functional.normalize(self.text_2(tokens).text_embeds, dim=-1)
+        own = torch.arange(len(image))
+        losses = {}
+        for name, words in (("clip", text), ("clip_2", text_2)):
+            logits = self.scale.exp() * image.float() @ words.float().T
+            losses[name] = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+        actors = self.actors(patches).float().logsumexp(1).view(len(image), len(SPECIES), len(LOOKS) + 1)
+        actors = actors - actors[..., -1:]  # the last entry says: not in the picture
+        losses["actors"] = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten()) * 4
+        place = self.places(seen.pooler_output).float()
+        parts = place.split((len(PLACES), len(PROPS) + 1, len(LIGHTS), len(WEATHERS)), dim=1)
+        for part, name in zip(parts, ("place", "prop", "light", "weather"), strict=True):
+            losses[name] = functional.cross_entropy(part, targets[name]) * 0.5
+        return losses
+
+
+def labels(scenes: list[Scene]) -> dict[str, Tensor]:
+    """Class indices of the scenes; `actors` [count, species] holds the look, or len(LOOKS) for an absent one."""
+    actors = torch.full((len(scenes), len(SPECIES)), len(LOOKS))
+    for row, scene in enumerate(scenes):
+        for actor in scene.characters:
+            actors[row, SPECIES.index(actor.species)] = LOOKS.index(actor.look)
+    return {
+        "actors": actors,
+        "place": torch.tensor([PLACES.index(scene.place) for scene in scenes]),
+        "prop": torch.tensor([PROPS.index(scene.prop) if scene.prop else len(PROPS) for scene in scenes]),
+        "light": torch.tensor([LIGHTS.index(scene.light) for scene in scenes]),
+        "weather": torch.tensor([WEATHERS.index(scene.weather) for scene in scenes]),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m m3adapter train clip`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    from transformers import CLIPTokenizer
+
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    folder = args.output / "tokenizer"
+    if not folder.is_dir():
+        build_tokenizer(folder, [captioned(rng)[1] for _ in range(20000)])
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
+    average = Average(towers, 0.998)
+    start = resume(args.output / "clip.pt", towers, optimizer, average)
+    rng.seed(args.seed + start + 1)
+    began = time.time()
+    for step in range(start, args.steps):
+        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * cosine(step, progress, warmup=150)
+        scenes, texts = zip(*(captioned(rng) for _ in range(args.batch)), strict=True)
+        images = pixels(list(scenes), [rng.randrange(2**31) for _ in scenes])
+        images = images + 0.05 * torch.randn_like(images)
+        tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = towers(images, tokens, labels(list(scenes)))
+        loss = sum(losses.values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            towers.scale.clamp_(max=4.6)
+        average.update(step)
+        if step % 50 == 49:
+            shown = " ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+            print(f"step {step + 1} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
+        if step % 500 == 499:
+            save_state(args.output / "clip.pt", towers, optimizer, average, step + 1)
+    save_state(args.output / "clip.pt", towers, optimizer, average, step)
+    with average.applied():
+        towers.vision.save_pretrained(args.output / "vision_encoder")
+        towers.text.save_pretrained(args.output / "text_encoder")
+        towers.text_2.save_pretrained(args.output / "text_encoder_2")

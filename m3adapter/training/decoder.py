@@ -1,0 +1,203 @@
+"""Trains the starter's diffusion decoder, SDXL in miniature, on captioned renders.
+
+Autoencoder and text encoders are given and frozen; only the UNet is trained, by v-prediction. The pictures are rendered
+and encoded once. The decoder is frozen when M3FT begins, so it must already be able to paint whatever the low-level path
+will ask for: its captions name the looks of the characters half of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..storybook.render import SIZE
+from ..storybook.world import Scene, random_scene
+from .autoencoder import to_tensor
+from .clip import captioned
+from .fast_norm import use_fast_norm
+from .loop import Average, cosine, resume, save_state
+from .muon import Muon
+
+EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
+DROPPED = 0.1  # part of the captions replaced by the empty condition
+
+
+def build(latent_channels: int, embed_width: int, pooled_width: int):
+    """An untrained UNet that keeps SDXL's conventions: one head width, text_time conditions, channels by 32."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=SIZE // 8,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=(128, 256),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(4, 8),
+        norm_num_groups=32,
+        use_linear_projection=True,
+        cross_attention_dim=embed_width,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=6 * 256 + pooled_width,
+    )
+
+
+def scheduler():
+    """SDXL's noise schedule, with v-prediction."""
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )
+
+
+def assemble(vae_folder: Path, clip_folder: Path):
+    """The decoder as a `StableDiffusionXLPipeline` with an untrained UNet."""
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", dtype=torch.float32)
+    text_2 = CLIPTextModelWithProjection.from_pretrained(clip_folder / "text_encoder_2", dtype=torch.float32)
+    width = text.config.hidden_size + text_2.config.hidden_size
+    return StableDiffusionXLPipeline(
+        vae=vae.eval().requires_grad_(False),
+        text_encoder=text.eval().requires_grad_(False),
+        text_encoder_2=text_2.eval().requires_grad_(False),
+        tokenizer=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer"),
+        unet=build(vae.config.latent_channels, width, text_2.config.projection_dim),
+        scheduler=scheduler(),
+        add_watermarker=False,
+    )
+
+
+@torch.no_grad()
+def embed(pipeline, captions: list[str]) -> tuple[Tensor, Tensor]:
+    """Prompt embeddings [B, N, D] and pooled ones [B, P] of captions, as the pipeline makes them."""
+    embeds, _, pooled, _ = pipeline.encode_prompt(captions, device="cpu", do_classifier_free_guidance=False)
+    return embeds, pooled
+
+
+@torch.no_grad()
+def encode_scenes(pipeline, scenes: list[Scene], seeds: list[int]) -> Tensor:
+    """Scaled latents [count, C, 16, 16] of renders, in bfloat16."""
+    from ..storybook.render import render
+
+    parts = []
+    for start in range(0, len(scenes), 32):
+        pairs = zip(scenes[start : start + 32], seeds[start : start + 32], strict=True)
+        images = to_tensor([render(scene, seed) for scene, seed in pairs])
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = pipeline.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        parts.append((latents.float() * pipeline.vae.config.scaling_factor).bfloat16())
+    return torch.cat(parts)
+
+
+def cached_latents(pipeline, path: Path, count: int, seed: int) -> tuple[list[Scene], Tensor]:
+    """`count` random scenes and their latents; kept in `path` for the next run."""
+    rng = random.Random(seed)
+    scenes = [random_scene(rng) for _ in range(count)]
+    seeds = [rng.randrange(2**31) for _ in range(count)]
+    if path.is_file():
+        latents = torch.load(path, weights_only=True)
+        if len(latents) == count:
+            return scenes, latents
+    began = time.time()
+    latents = encode_scenes(pipeline, scenes, seeds)
+    torch.save(latents, path)
+    print(f"encoded {count} pictures in {time.time() - began:.0f} s", flush=True)
+    return scenes, latents
+
+
+def schedule_terms() -> tuple[Tensor, Tensor]:
+    """Signal and noise factors [1000] of the diffusion process."""
+    alphas = scheduler().alphas_cumprod
+    return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def v_loss(unet, latents: Tensor, embeds: Tensor, pooled: Tensor, signal: Tensor, noise_part: Tensor) -> Tensor:
+    """Mean squared error [B] of the v-prediction at random times (Salimans and Ho, 2022)."""
+    batch = len(latents)
+    # one time from each of `batch` equal strata: less noise in the loss than independent ones
+    times = ((torch.arange(batch) + torch.rand(batch)) / batch * len(signal)).long()[torch.randperm(batch)]
+    a, s = signal[times].view(-1, 1, 1, 1), noise_part[times].view(-1, 1, 1, 1)
+    noise = torch.randn_like(latents)
+    time_ids = latents.new_tensor([SIZE, SIZE, 0, 0, SIZE, SIZE]).expand(batch, -1)
+    with torch.autocast("cpu", torch.bfloat16):
+        noisy = (a * latents + s * noise).contiguous(memory_format=torch.channels_last)
+        out = unet(noisy, times, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}).sample
+    return functional.mse_loss(out.float(), a * noise - s * latents, reduction="none").flatten(1).mean(1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m m3adapter train decoder`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="m3adapter train decoder", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the decoder (`decoder/`) and checkpoints")
+    parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
+    parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
+    parser.add_argument("--pictures", type=int, default=24000)
+    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    pipeline = assemble(args.vae, args.clip)
+    scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
+    unet = use_fast_norm(pipeline.unet.to(memory_format=torch.channels_last).train())
+    optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
+    average = Average(unet, 0.9995)
+    start = resume(args.output / "decoder.pt", unet, optimizer, average)
+    signal, noise_part = schedule_terms()
+    rng = random.Random(args.seed + start)
+    torch.manual_seed(args.seed + start)
+    print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
+    began, running = time.time(), None
+    for step in range(start, args.steps):
+        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * cosine(step, progress, warmup=200)
+        chosen = [rng.randrange(len(scenes)) for _ in range(args.batch)]
+        embeds, pooled = embed(pipeline, [captioned(rng, scenes[index])[1] for index in chosen])
+        embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1) * torch.randn_like(embeds)
+        kept = (torch.rand(args.batch, 1) >= DROPPED).float()
+        loss = v_loss(unet, latents[chosen].float(), embeds * kept[..., None], pooled * kept, signal, noise_part).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        average.update(step)
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        if step % 100 == 99:
+            print(f"step {step + 1} loss {running:.4f} {(time.time() - began) / 60:.1f} min", flush=True)
+        if step % 500 == 499:
+            save_state(args.output / "decoder.pt", unet, optimizer, average, step + 1)
+    save_state(args.output / "decoder.pt", unet, optimizer, average, step)
+    with average.applied():
+        if (args.output / "decoder").exists():
+            shutil.rmtree(args.output / "decoder")
+        pipeline.save_pretrained(args.output / "decoder")

@@ -1,0 +1,112 @@
+"""Trains the judge of `m3adapter/storybook/judge.py` on renders; blur and noise make it forgive what is not content."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..storybook.judge import Judge
+from ..storybook.render import render
+from ..storybook.world import Scene, random_scene
+from .autoencoder import to_tensor
+from .clip import labels
+from .loop import Average, cosine, resume, save_state
+from .muon import Muon
+
+HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
+
+
+def roughened(images: Tensor) -> Tensor:
+    """Some pictures blurred, some noisy, as generated pictures may be."""
+    batch = len(images)
+    soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    amount = (torch.rand(batch, 1, 1, 1) * 1.4).clamp(max=1) * (torch.rand(batch, 1, 1, 1) < 0.6)
+    images = images + amount * (soft - images)
+    images = images * (1 + 0.1 * torch.randn(batch, 1, 1, 1)) + 0.05 * torch.randn(batch, 3, 1, 1)
+    return (images + 0.08 * torch.rand(batch, 1, 1, 1) * torch.randn_like(images)).clamp(-1, 1)
+
+
+def batch_of(rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
+    """Random scenes and their renders."""
+    scenes = [random_scene(rng) for _ in range(count)]
+    return scenes, to_tensor([render(scene, rng.randrange(HELD_OUT_SEED)) for scene in scenes])
+
+
+def accuracy(judge: Judge, scenes: list[Scene], images: list[np.ndarray]) -> dict[str, float]:
+    """Part of pictures read rightly, for each attribute: species, scene (place), prop, appearance, light, weather."""
+    verdict = judge.judge([torch.from_numpy(image).float() / 255 for image in images])
+    truth = labels(scenes)
+    scores = {"species": 0.0, "appearance": 0.0}
+    actors = 0
+    for row, scene in enumerate(scenes):
+        names = {actor.species for actor in scene.characters}
+        scores["species"] += verdict.species(row, len(names)) == names
+        scores["appearance"] += sum(verdict.look(row, actor.species) == actor.look for actor in scene.characters)
+        actors += len(names)
+    scores["species"] /= len(scenes)
+    scores["appearance"] /= actors
+    for name, found in (("scene", "place"), ("prop", "prop"), ("light", "light"), ("weather", "weather")):
+        scores[name] = float((getattr(verdict, found) == truth[found]).float().mean())
+    return scores
+
+
+def held_out(count: int, seed: int) -> tuple[list[Scene], list[np.ndarray]]:
+    """Renders that no training has seen."""
+    rng = random.Random(HELD_OUT_SEED + seed)
+    scenes = [random_scene(rng) for _ in range(count)]
+    return scenes, [render(scene, HELD_OUT_SEED + rng.randrange(2**31)) for scene in scenes]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m m3adapter train judge`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="m3adapter train judge", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    judge = Judge().to(memory_format=torch.channels_last)
+    optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)
+    average = Average(judge, 0.99)
+    start = resume(args.output / "judge.pt", judge, optimizer, average)
+    rng = random.Random(args.seed + 1 + start)
+    scenes, images = held_out(200, 0)
+    began = time.time()
+    for step in range(start, args.steps):
+        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * cosine(step, progress, warmup=100)
+        drawn, batch = batch_of(rng, args.batch)
+        truth = labels(drawn)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = judge.train()(roughened(batch).contiguous(memory_format=torch.channels_last))
+        actors = functional.cross_entropy(logits.pop("actors").flatten(0, 1), truth["actors"].flatten(), reduction="sum")
+        loss = actors / args.batch + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update(step)
+        if step % 100 == 99:
+            shown = " ".join(f"{k} {v:.3f}" for k, v in accuracy(judge.eval(), scenes, images).items())
+            print(f"step {step + 1} loss {loss.item():.3f} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
+        if step % 500 == 499:
+            save_state(args.output / "judge.pt", judge, optimizer, average, step + 1)
+    save_state(args.output / "judge.pt", judge, optimizer, average, step)
+    print(accuracy(judge.eval(), *held_out(1000, 1)))
+    judge.save(args.output / "judge.safetensors")

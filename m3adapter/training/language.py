@@ -1,0 +1,202 @@
+"""Trains the starter's language model on the storybook's stories.
+
+    python -m m3adapter.training.language --output FOLDER --minutes 25
+
+It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: a one-hot row of the
+picture's species, made noisy and passed through a small projection that is learned along. So the language model learns what to do with
+a picture before there is a vision encoder; later the real visual projection is fitted to give, for a picture of a fox, what the stand-in
+gives for "fox", with the language model frozen. The stand-in is saved beside the checkpoint (picture_stand_in.safetensors) as the target of
+that fit; the model's folder gets an untrained projection of the vision encoder's width in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
+from ..storybook.world import SPECIES
+from .language_check import check_replies, failures
+from .language_data import Batch, batches, story_texts, train_tokenizer
+from .loop import Average, cosine, resume, save_state
+from .muon import Muon
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+WARMUP = 60
+# The rows of the stand-in's output are about as large as the embeddings of words.
+STAND_IN_SCALE = 0.1
+STAND_IN_NOISE = 0.15
+
+
+class Learner(nn.Module):
+    """The language model and the stand-in for its eyes; called with a batch, it gives the loss."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+        self.pictures = VisualProjection(len(SPECIES), model.config.hidden_size)
+        nn.init.normal_(self.pictures.linear.weight)
+        nn.init.constant_(self.pictures.norm.weight, STAND_IN_SCALE)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The weighted mean of the next tokens' cross entropies."""
+        embeds = self.model.get_input_embeddings()(batch.ids)
+        if len(batch.pictures):
+            rows, columns, species = batch.pictures.T
+            embeds = embeds.index_put((rows, columns), self.pictures(glimpses(species)).to(embeds.dtype))
+        hidden = self.model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
+        targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
+        counted = weights > 0
+        logits = self.model.lm_head(hidden[counted])
+        losses = functional.cross_entropy(logits.float(), targets[counted], reduction="none")
+        return (losses * weights[counted]).sum() / weights.sum()
+
+
+def glimpses(species: Tensor) -> Tensor:
+    """Noisy one-hot rows [N, species] for the picture tokens [N]: a quarter of a picture shows its animal well, partly, or not at all."""
+    clear = functional.one_hot(species, len(SPECIES)).float()
+    strength = torch.empty(len(species), 1).uniform_(0.4, 1.2) * (torch.rand(len(species), 1) > 0.15)
+    return clear * strength + STAND_IN_NOISE * torch.randn_like(clear)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, heads: int) -> LlamaForCausalLM:
+    """A small Llama with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    # Residual branches begin small, so that a high learning rate is safe from the first step.
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers))
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(prog="python -m m3adapter.training.language", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder of the finished language model")
+    parser.add_argument("--work", type=Path, help="folder of tokenizer, checkpoint and stand-in (default: OUTPUT with -work added)")
+    parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
+    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1500, help="steps in all, unless --minutes ends it before")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="time in all; the learning rate comes down with it")
+    parser.add_argument("--batch", type=int, default=8, help="rows of --length tokens per step")
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--vision-width", type=int, default=192, help="width of the vision features the projection will take")
+    parser.add_argument("--check-every", type=int, default=300, help="steps between two checks of generated replies")
+    parser.add_argument("--checks", type=int, default=40, help="replies per check; three times as many at the end")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work")
+    args = parser.parse_args(argv)
+    args.work = args.work or args.output.with_name(args.output.name + "-work")
+    args.work.mkdir(parents=True, exist_ok=True)
+    train(args)
+
+
+def train(args: argparse.Namespace) -> None:
+    """The whole run: tokenizer, training, checks, saving."""
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(args.seed)
+    if args.resume and (args.work / "tokenizer").is_dir():
+        tokenizer = AutoTokenizer.from_pretrained(args.work / "tokenizer")
+    else:
+        tokenizer = train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary)
+        tokenizer.save_pretrained(args.work / "tokenizer")
+    learner = Learner(new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads))
+    optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head", "pictures"))
+    average = Average(learner, decay=0.99)
+    checkpoint, clock_file = args.work / "checkpoint.pt", args.work / "clock.json"
+    step = resume(checkpoint, learner, optimizer, average) if args.resume else 0
+    spent = json.loads(clock_file.read_text()) if step and clock_file.is_file() else 0.0
+    size = sum(parameter.numel() for parameter in learner.model.parameters())
+    print(f"{size / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
+
+    # A resumed run must not read the stories again that it has already seen.
+    stories = batches(tokenizer, args.seed + 1 + step, args.batch, args.length)
+    began, smooth = time.monotonic(), None
+    while True:
+        elapsed = spent + time.monotonic() - began
+        progress = max(step / args.steps, elapsed / 60 / args.minutes)
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * cosine(step, progress, warmup=WARMUP)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = learner(next(stories))
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(step)
+        step += 1
+        value = loss.item()
+        smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
+        if step % 25 == 0:
+            print(f"step {step} loss {smooth:.4f} progress {progress:.3f} minutes {elapsed / 60:.1f}", flush=True)
+        if step % args.check_every == 0:
+            report(learner, tokenizer, average, args.checks)
+            save_state(checkpoint, learner, optimizer, average, step)
+            clock_file.write_text(json.dumps(spent + time.monotonic() - began))
+    save_state(checkpoint, learner, optimizer, average, step)
+    clock_file.write_text(json.dumps(spent + time.monotonic() - began))
+    with average.applied():
+        save(learner, tokenizer, args)
+    report(learner, tokenizer, average, 3 * args.checks, show=8)
+
+
+def report(learner: Learner, tokenizer: PreTrainedTokenizerFast, average: Average, count: int, show: int = 2) -> None:
+    """One line of how the averaged model answers held-out messages, and some of its failures."""
+    with average.applied():
+        learner.eval()
+        told = LanguageModel(learner.model, tokenizer, learner.pictures, LanguageModelConfig())
+        with torch.no_grad():
+            found = check_replies(told, "validation", count, sampling=Sampling(do_sample=False))
+        learner.train()
+    print("validation", found, *failures(found, show), sep="\n", flush=True)
+
+
+def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
+    """Writes the language model (bfloat16, projection untrained) to --output and the stand-in to --work."""
+    import copy
+
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous() for name, value in learner.pictures.state_dict().items()}, args.work / "picture_stand_in.safetensors")
+    projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
+    # What the real projection gives is as large as what the model has learned to read.
+    projection.norm.load_state_dict(learner.pictures.norm.state_dict())
+    half = copy.deepcopy(learner.model).to(torch.bfloat16)
+    LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output)
+    print(f"saved to {args.output}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

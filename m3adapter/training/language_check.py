@@ -1,0 +1,126 @@
+"""Does the language model tell stories as asked? Its replies to held-out wordings, checked word by word."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..language_model import LanguageModel, Sampling
+from ..markup import parse
+from ..segments import Picture, Text
+from ..storybook.stories import Exchange, Split, story, to_conversation
+from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WORD = re.compile(r"[a-z]+")
+
+
+@dataclass
+class ReplyReport:
+    """Fractions of checked replies.
+
+    Attributes:
+        parsed: Text and picture in alternation, as many as asked.
+        told: Every caption names species and place, and both are words of its own text.
+        complete: As `told`, and prop and colours of the caption are in its text or (colours) in what was said before.
+        followed: What the user named and the true caption shows is in the first caption (replies where the user named something).
+        by_task: The fraction followed per task of the true first picture.
+        examples: Replies that failed something: (what, the user's message, the reply).
+    """
+
+    parsed: float = 0.0
+    told: float = 0.0
+    complete: float = 0.0
+    followed: float = 0.0
+    by_task: dict[str, float] = field(default_factory=dict)
+    examples: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        tasks = " ".join(f"{task} {value:.2f}" for task, value in sorted(self.by_task.items()))
+        return f"parsed {self.parsed:.3f} told {self.told:.3f} complete {self.complete:.3f} followed {self.followed:.3f} ({tasks})"
+
+
+def words(text: str) -> set[str]:
+    """The lower-case words of a text."""
+    return set(_WORD.findall(text.lower()))
+
+
+def check_replies(
+    model: LanguageModel, split: Split, count: int, seed: int = 0, *, sampling: Sampling | None = None
+) -> ReplyReport:
+    """Lets the model answer `count` messages of held-out stories, with the true story before each, and checks the replies.
+
+    Users' pictures are given as one-hot rows of SPECIES, which is what the training's stand-in for the visual projection takes.
+    """
+    sampling = sampling or Sampling(do_sample=False)
+    rng = random.Random(seed)
+    totals: Counter[str] = Counter()
+    good: Counter[str] = Counter()
+    report = ReplyReport()
+    for number in range(count):
+        told = story(rng, split)
+        # The first message of every other story, a later one of the rest.
+        at = 0 if number % 2 == 0 else rng.randrange(len(told.exchanges))
+        visual = [_one_hot(item) for item in told.exchanges[: at + 1] if item.user_scene]
+        conversation = to_conversation(told, at)
+        reply = "".join(model.reply(conversation, visual=visual, sampling=sampling, seed=number))
+        before = " ".join(turn.text for turn in conversation.turns)
+        for name, fine in _judged(reply, told.exchanges[at], before).items():
+            totals[name] += 1
+            good[name] += fine
+            if not fine:
+                report.examples.append((name, told.exchanges[at].message, reply))
+    share = {name: good[name] / total for name, total in totals.items()}
+    report.parsed, report.told = share.get("parsed", 0.0), share.get("told", 0.0)
+    report.complete, report.followed = share.get("complete", 0.0), share.get("followed", 0.0)
+    report.by_task = {name.partition(" ")[2]: value for name, value in share.items() if name.startswith("followed ")}
+    return report
+
+
+def _judged(reply: str, truth: Exchange, before: str) -> dict[str, bool]:
+    segments = parse(reply)
+    pairs = list(zip(segments[::2], segments[1::2], strict=False))
+    parsed = (
+        len(segments) == 2 * len(truth.panels)
+        and all(isinstance(text, Text) and isinstance(picture, Picture) for text, picture in pairs)
+        and reply.rstrip().endswith(">")
+    )
+    found = {"parsed": parsed}
+    if not parsed:
+        return found
+    checks = [_pair(text.text, picture.caption, before) for text, picture in pairs]  # type: ignore[union-attr]
+    found["told"] = all(told for told, _ in checks)
+    found["complete"] = all(complete for _, complete in checks)
+    panel = truth.panels[0]
+    asked = words(truth.message) & words(panel.caption) & {*SPECIES, *PLACES, *PROPS, *LOOKS}
+    if truth.user_scene:
+        asked |= {truth.user_scene.characters[0].species}
+    if asked:
+        found["followed"] = found[f"followed {panel.task}"] = asked <= words(pairs[0][1].caption)  # type: ignore[union-attr]
+    return found
+
+
+def _pair(text: str, caption: str, before: str) -> tuple[bool, bool]:
+    shown, said = words(caption), words(text)
+    told = all(len(shown & {*kind}) >= 1 and shown & {*kind} <= said for kind in (SPECIES, PLACES))
+    complete = told and shown & {*PROPS} <= said and shown & {*LOOKS} <= said | words(before)
+    return told, complete
+
+
+def _one_hot(exchange: Exchange) -> Tensor:
+    assert exchange.user_scene is not None
+    index = SPECIES.index(exchange.user_scene.characters[0].species)
+    return torch.eye(len(SPECIES))[index].expand(4, -1)
+
+
+def failures(report: ReplyReport, limit: int = 8) -> Sequence[str]:
+    """Some failed replies, a line each."""
+    return [f"  [{name}] {message!r} -> {reply!r}" for name, message, reply in report.examples[:limit]]

@@ -1,0 +1,174 @@
+"""Stories as tokens: the starter's tokenizer, and batches of stories with what is to be learned of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..markup import CLOSE, OPEN, escape
+from ..storybook.stories import Story, story
+from ..storybook.wording.requests import SYSTEM
+from ..storybook.world import SPECIES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+END, PICTURE = "<|end|>", "<|picture|>"
+SPECIAL_TOKENS = (END, "<|system|>", "<|user|>", "<|assistant|>", PICTURE, OPEN, CLOSE)
+PICTURE_LENGTH = 4
+# What a user writes is not to be imitated, but predicting it a little teaches how it goes together with what follows.
+USER_WEIGHT = 0.1
+
+# Contents may be strings, or lists of text and image entries as transformers' multimodal templates take them.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '<|' + message['role'] + '|>' -}}"
+    "{%- if message['content'] is string -%}{{- message['content'] -}}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'text' -%}{{- part['text'] -}}"
+    "{%- elif message['role'] == 'assistant' -%}{{- '" + OPEN + "' + part['caption'] + '" + CLOSE + "' -}}"
+    "{%- else -%}{{- '" + PICTURE * PICTURE_LENGTH + "' -}}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+    "{{- '" + END + "' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a story's token stream: text, or a special token, or (species given) the tokens of a user's picture."""
+
+    text: str
+    weight: float
+    species: int = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed stories.
+
+    Attributes:
+        ids: [B, L] token ids.
+        weights: [B, L] how much the prediction of each token counts.
+        pictures: [N, 3] of every picture token: row, column, index into SPECIES.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    pictures: Tensor
+
+
+def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Piece]:
+    """The token stream of a story from exchange `start`, exactly as the chat template writes `to_conversation(told)`."""
+    stream = [Piece("<|system|>", 0), Piece(system, 0), Piece(END, 0)] if system else []
+    for exchange in told.exchanges[start:]:
+        stream.append(Piece("<|user|>", 0))
+        if exchange.user_scene:
+            stream.append(Piece(PICTURE * PICTURE_LENGTH, 0, SPECIES.index(exchange.user_scene.characters[0].species)))
+        if exchange.message.strip():
+            stream.append(Piece(escape(exchange.message), USER_WEIGHT))
+        stream += [Piece(END, 0), Piece("<|assistant|>", 0)]
+        for number, panel in enumerate(exchange.panels):
+            stream.append(Piece(("\n\n" if number else "") + panel.text, 1))
+            stream += [Piece(OPEN, 1), Piece(panel.caption, 1), Piece(CLOSE, 1)]
+        stream.append(Piece(END, 1))
+    return stream
+
+
+def random_pieces(rng: random.Random) -> list[Piece]:
+    """A training story's token stream: sometimes with a system turn, sometimes begun late, as a cut context leaves it."""
+    told = story(rng, "train")
+    late = len(told.exchanges) > 2 and rng.random() < 0.1
+    return pieces(
+        told,
+        system=rng.choice(SYSTEM) if rng.random() < 0.12 else None,
+        start=rng.randrange(1, len(told.exchanges) - 1) if late else 0,
+    )
+
+
+def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text in any script can be written with it, the stories' words in one token each.
+
+    Args:
+        texts: Stretches of text without special tokens.
+        vocab_size: Number of tokens, special ones included; at least 263.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=3,
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END,
+        pad_token=END,
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def story_texts(count: int, seed: int) -> Iterator[str]:
+    """The texts of `count` training stories, for the tokenizer."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        yield from (piece.text for piece in random_pieces(rng) if piece.text not in SPECIAL_TOKENS and piece.species < 0)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> Iterator[Batch]:
+    """Endless batches of freshly told training stories, packed one after another into rows.
+
+    A row begins with a story and is cut where it is full. Stories in a row see those before them: someone who types a new premise
+    in a running conversation gets a new story, too. Every fourth batch has rows of twice the length, for long conversations.
+    """
+    rng = random.Random(seed)
+    known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    encode = tokenizer.backend_tokenizer.encode_batch
+    number = 0
+    while True:
+        number += 1
+        long = number % 4 == 0 and rows > 1
+        count, size = (rows // 2, length * 2) if long else (rows, length)
+        streams: list[list[Piece]] = []
+        for _ in range(count):
+            # Never too few: a token is no longer than this many characters on average.
+            stream: list[Piece] = []
+            while sum(len(piece.text) for piece in stream) < size * 6:
+                stream += random_pieces(rng)
+            streams.append(stream)
+        texts = [piece.text for stream in streams for piece in stream if piece.text not in known and piece.species < 0]
+        encoded = iter(encode(texts, add_special_tokens=False))
+        ids = torch.full((count, size), known[END])
+        weights = torch.zeros(count, size)
+        pictures: list[tuple[int, int, int]] = []
+        for row, stream in enumerate(streams):
+            tokens: list[int] = []
+            counts: list[float] = []
+            for piece in stream:
+                if piece.species >= 0:
+                    pictures += [(row, len(tokens) + k, piece.species) for k in range(PICTURE_LENGTH)]
+                    new = [known[PICTURE]] * PICTURE_LENGTH
+                else:
+                    new = [known[piece.text]] if piece.text in known else next(encoded).ids
+                tokens += new
+                counts += [piece.weight] * len(new)
+            ids[row, : len(tokens)] = torch.tensor(tokens[:size])
+            weights[row, : len(counts)] = torch.tensor(counts[:size])
+        seen = torch.tensor([item for item in pictures if item[1] < size], dtype=torch.long).reshape(-1, 3)
+        yield Batch(ids, weights, seen)

@@ -1,0 +1,259 @@
+"""M3FT: trains the M³-Adapter in two stages that optimise disjoint groups of parameters.
+
+Stage 1, image-text alignment: queries, image tokens, blocks, text fusion, heads. The adapter learns to give, from the
+language model's hidden states alone, what the decoder's text encoders give for the caption.
+
+Stage 2, visual instruction: the low-level path, the gate, and the language model's visual projection. The semantic path
+is frozen. What only the reference pictures can tell is put into words that the model never sees at use ("..., the fox is
+blue"); the text encoders' embedding of those words is the target, so that the low-level path learns to say to the decoder
+what it has seen. Where a picture shows somebody else, or the caption names a new colour, the target says nothing of the
+reference, and the gate learns to stay shut.
+
+Both stages end with denoising steps through the frozen decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..adapter import M3Adapter, M3AdapterConfig
+from ..checkpoint import load_adapter, save_adapter
+from ..condition import Condition
+from ..diffusion import DiffusionDecoder
+from ..features import SlotFeatures
+from ..gate import GateSetting
+from ..language_model import LanguageModel
+from ..storybook.dataset import Sample, aside
+from ..storybook.world import Scene
+from ..vision_encoder import VisionEncoder
+from .decoder import embed, encode_scenes, schedule_terms, v_loss
+from .loop import Average, cosine, resume, save_state
+from .m3ft_data import Pool, pool
+from .muon import Muon
+
+TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
+VISION_DROPPED = 0.1  # stage 2: part of the samples without references
+PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
+GATE_COST = 0.02  # weight of the mean gate: what is not needed stays shut
+DENOISE_WEIGHT = 0.5
+
+
+class Target:
+    """The decoder's own embeddings of captions, and how far a condition is from them."""
+
+    def __init__(self, decoder: DiffusionDecoder, captions: list[str]) -> None:
+        self.decoder = decoder
+        embeds, pooled = embed(decoder.pipeline, captions)
+        self.embed_scale = embeds.flatten(0, 1).std(0).clamp_min(1e-3)
+        self.pooled_scale = pooled.std(0).clamp_min(1e-3)
+
+    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings [B, N, D] and pooled ones [B, P]."""
+        return embed(self.decoder.pipeline, captions)
+
+    def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
+        """Mean squared error in units of each channel's deviation over captions; a plain one the outliers would rule."""
+        first = ((condition.embeds.float() - embeds) / self.embed_scale).pow(2).mean()
+        second = ((condition.pooled.float() - pooled) / self.pooled_scale).pow(2).mean()
+        return first + 0.3 * second
+
+
+def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scene], rng: random.Random) -> Tensor:
+    """The decoder's loss on renders of `scenes` under `condition`; its gradient goes to the condition only."""
+    latents = encode_scenes(decoder.pipeline, scenes, [rng.randrange(2**31) for _ in scenes]).float()
+    signal, noise_part = schedule_terms()
+    return v_loss(decoder.unet, latents, condition.embeds, condition.pooled, signal, noise_part).mean()
+
+
+def group_of(adapter: M3Adapter, stage: int) -> dict[str, nn.Parameter]:
+    """The parameters that `stage` trains, ready to be trained; everything else is frozen.
+
+    Raises AssertionError should the two stages share a parameter or leave one out.
+    """
+    first, second = adapter.stage1_parameters(), adapter.stage2_parameters()
+    assert not first.keys() & second.keys(), "the stages share parameters"
+    assert first.keys() | second.keys() == dict(adapter.named_parameters()).keys(), "a parameter belongs to no stage"
+    adapter.requires_grad_(False)
+    group = first if stage == 1 else second
+    for parameter in group.values():
+        parameter.requires_grad_(True)
+    return group
+
+
+def run(
+    args: argparse.Namespace,
+    stage: int,
+    adapter: M3Adapter,
+    step_loss: Callable[[int, bool], tuple[Tensor, dict[str, float]]],
+) -> None:
+    """Train one stage with `step_loss(step, denoise)`; resumes from, and writes, a checkpoint of the stage."""
+    group = group_of(adapter, stage)
+    optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
+    average = Average(adapter, 0.995)
+    path = args.output / f"stage{stage}.pt"
+    start = resume(path, adapter, optimizer, average)
+    minutes, steps = getattr(args, f"minutes{stage}"), getattr(args, f"steps{stage}")
+    began = time.time()
+    for step in range(start, steps):
+        progress = (time.time() - began) / (60 * minutes) if minutes else step / steps
+        if progress >= 1:
+            break
+        for one in optimizer.param_groups:
+            one["lr"] = args.lr * cosine(step, progress, warmup=50)
+        loss, shown = step_loss(step, progress >= args.denoise_from)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(group.values()), 1.0)
+        optimizer.step()
+        average.update(step)
+        if step % 50 == 49:
+            values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            print(f"stage {stage} step {step + 1} {values} {(time.time() - began) / 60:.1f} min", flush=True)
+        if step % 500 == 499:
+            save_state(path, adapter, optimizer, average, step + 1)
+    save_state(path, adapter, optimizer, average, step)
+    average.write()
+    save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
+
+
+def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
+    """Image-text alignment."""
+    rng = random.Random(args.seed + 1)
+    data = pool(rng, args.samples1, exchanges=(1, 1, 2))
+    target = Target(decoder, [sample.caption for sample in data.samples[:512]])
+
+    def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
+        chosen = rng.sample(data.samples, args.batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
+            features = SlotFeatures.collate([(state, None) for state in states])
+            hidden = torch.rand(args.batch, 1) < TEXT_DROPPED
+            features = SlotFeatures(**{**vars(features), "text_mask": features.text_mask & ~hidden})
+            condition = adapter(features)
+        aligned = target.distance(condition, *target([s.caption for s in chosen]))
+        shown = {"align": aligned.item()}
+        if not denoise:
+            return aligned * args.align, shown
+        part = condition.split()[: args.batch // 2]
+        painted = denoising(decoder, Condition.concatenate(part), [s.scene for s in chosen[: args.batch // 2]], rng)
+        return args.align * aligned + DENOISE_WEIGHT * painted, {**shown, "denoise": painted.item()}
+
+    run(args, 1, adapter, loss)
+
+
+@torch.no_grad()
+def semantic_features(data: Pool, adapter: M3Adapter, language: LanguageModel) -> Tensor:
+    """The frozen semantic path's h [samples, N, W] of all samples."""
+    parts = []
+    order = sorted(range(len(data.samples)), key=lambda index: len(data.samples[index].conversation.turns))
+    for start in range(0, len(order), 32):
+        chosen = [data.samples[index] for index in order[start : start + 32]]
+        with torch.autocast("cpu", torch.bfloat16):
+            states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
+            parts.append(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float())
+    found = torch.cat(parts)
+    return found[torch.tensor(order).argsort()]
+
+
+def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
+    """Visual instruction."""
+    rng = random.Random(args.seed + 2)
+    began = time.time()
+    data = pool(rng, args.samples2, exchanges=(1, 2, 2, 3), disturbed=True)
+    semantic = semantic_features(data, adapter, language)
+    vision, vision_mask = data.vision(VisionEncoder.from_pretrained(args.vision), rng)
+    print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
+    target = Target(decoder, [sample.caption for sample in data.samples[:512]])
+    dtype = torch.float32
+
+    def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
+        index = torch.tensor(rng.sample(range(len(data.samples)), args.batch2))
+        chosen = [data.samples[i] for i in index.tolist()]
+        mask = vision_mask[index] & (torch.rand(args.batch2, 1) >= VISION_DROPPED)
+        h = semantic[index]
+        some = mask.any(1)
+        features = SlotFeatures(
+            context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
+            vision=vision[index].to(dtype), vision_mask=mask, captions=(),
+        )  # fmt: skip
+        low = adapter.low_level(h, features)
+        gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
+        strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
+        condition = Condition(*adapter.heads(h + strength * gate * low * some[:, None, None]), None, None)  # type: ignore[arg-type]
+        plain, full = target([s.caption for s in chosen]), target([aside(s) for s in chosen])
+        weight = strength * some.float()
+        # at a strength between, the target lies between: the strength becomes how likely a look is kept
+        embeds = torch.lerp(plain[0], full[0], weight[:, None, None])
+        pooled = torch.lerp(plain[1], full[1], weight[:, None])
+        aligned = target.distance(condition, embeds, pooled)
+        opened = (gate.mean((1, 2)) * some).sum() / some.sum().clamp_min(1)
+        shown = {"align": aligned.item(), "gate": opened.item()}
+        total = args.align * aligned + GATE_COST * opened
+        if denoise and strength == 1.0:
+            count = args.batch // 2
+            part = Condition(condition.embeds[:count], condition.pooled[:count], None, None)  # type: ignore[arg-type]
+            painted = denoising(decoder, part, [data.painted(s) for s in chosen[:count]], rng)
+            total = total + DENOISE_WEIGHT * painted
+            shown["denoise"] = painted.item()
+        return total, shown
+
+    run(args, 2, adapter, loss)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m m3adapter train m3ft`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="m3adapter train m3ft", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder for adapter and checkpoints")
+    parser.add_argument("--language", type=Path, required=True)
+    parser.add_argument("--vision", type=Path, required=True)
+    parser.add_argument("--decoder", type=Path, required=True)
+    parser.add_argument("--stages", type=int, nargs="+", default=[1, 2], choices=(1, 2))
+    parser.add_argument("--init", type=Path, help="adapter to start from")
+    parser.add_argument("--steps1", type=int, default=1500)
+    parser.add_argument("--steps2", type=int, default=3000)
+    parser.add_argument("--minutes1", type=float, default=0)
+    parser.add_argument("--minutes2", type=float, default=0)
+    parser.add_argument("--samples1", type=int, default=6000)
+    parser.add_argument("--samples2", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=32, help="samples per step of stage 1")
+    parser.add_argument("--batch2", type=int, default=64, help="samples per step of stage 2")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--align", type=float, default=1.0, help="weight of the text alignment loss")
+    parser.add_argument("--denoise-from", type=float, default=0.7, help="part of a stage after which it denoises, too")
+    parser.add_argument("--no-gate", action="store_true", help="ablation: a gate of 1")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    language = LanguageModel.from_pretrained(args.language)
+    language.model.requires_grad_(False)
+    decoder = DiffusionDecoder.from_pretrained(args.decoder)
+    if args.init:
+        adapter = load_adapter(args.init)
+    else:
+        vision = VisionEncoder.from_pretrained(args.vision)
+        adapter = M3Adapter(
+            M3AdapterConfig(
+                llm_width=language.hidden_size,
+                vision_width=vision.hidden_size,
+                vision_levels=len(vision.levels),
+                embed_width=decoder.unet.config.cross_attention_dim,
+                pooled_width=decoder.text_encoder_2.config.projection_dim,
+                tokens=decoder.pipeline.tokenizer.model_max_length,
+            )
+        )
+    print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
+    for stage in args.stages:
+        (stage1 if stage == 1 else stage2)(args, adapter, language, decoder)
+    save_adapter(args.output / "adapter.safetensors", adapter, dtype=torch.float16)

@@ -1,0 +1,111 @@
+"""Vision encoder: pictures to features from several depths of a CLIP vision model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel
+
+SETTINGS = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What the encoder sees in B pictures.
+
+    Attributes:
+        levels: Patch features [B, L, P, D] from L depths, shallow to deep.
+        pooled: The deepest level averaged over a 2 x 2 grid [B, 4, D]: what the language model gets to see.
+    """
+
+    levels: Tensor
+    pooled: Tensor
+
+
+class VisionEncoder:
+    """A CLIPVisionModel with the preparation of its input.
+
+    Args:
+        model: The model.
+        levels: Indices into its hidden states (0 is the embedding), shallow to deep.
+        mean, std: Normalisation of each colour channel.
+    """
+
+    def __init__(
+        self,
+        model: CLIPVisionModel,
+        levels: Sequence[int],
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.levels = tuple(levels)
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the model sees, in pixels."""
+        return self.model.config.image_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the features."""
+        return self.model.config.hidden_size
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ) -> VisionEncoder:
+        """The encoder in a local folder of transformers' layout. Raises FileNotFoundError where there is none."""
+        from transformers import CLIPVisionModel
+
+        directory = Path(directory)
+        if not (directory / "config.json").is_file():
+            raise FileNotFoundError(f"There is no vision encoder in {directory}: config.json is missing.")
+        model = CLIPVisionModel.from_pretrained(directory, dtype=dtype or torch.float32, local_files_only=True)
+        path = directory / SETTINGS
+        settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        depth = model.config.num_hidden_layers
+        levels = settings.get("m2chat_levels", (max(1, depth // 4), max(1, depth // 2), depth))
+        named = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
+        return cls(model.to(device), levels, **{name: value for name, value in named.items() if value})
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write model and settings; `from_pretrained` reads them."""
+        self.model.save_pretrained(directory)
+        settings = {"image_mean": self.mean, "image_std": self.std, "m2chat_levels": self.levels}
+        (Path(directory) / SETTINGS).write_text(json.dumps(settings, indent=2), "utf-8")
+
+    def encode(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """Features of pictures [H, W, 3] in 0..1, of any sizes.
+
+        Each is cropped to its middle square and resized (averaging areas) to `image_size`. Raises ValueError for none.
+        """
+        if not images:
+            raise ValueError("The vision encoder needs at least one picture.")
+        batch = torch.cat([self._prepared(image) for image in images])
+        batch = batch.to(self.model.device, self.model.dtype)
+        states = self.model(pixel_values=batch, output_hidden_states=True).hidden_states
+        levels = torch.stack([states[index][:, 1:] for index in self.levels], dim=1)
+        side = round(levels.shape[2] ** 0.5)
+        grid = levels[:, -1].transpose(1, 2).unflatten(-1, (side, side))
+        return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
+
+    def _prepared(self, image: Tensor) -> Tensor:
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = image[top : top + side, left : left + side].permute(2, 0, 1)[None].float()
+        if side != self.image_size:
+            square = functional.interpolate(square, self.image_size, mode="area")
+        mean, std = (square.new_tensor(value)[:, None, None] for value in (self.mean, self.std))
+        return (square - mean) / std

@@ -1,0 +1,96 @@
+"""Inputs that several nodes have, so that they are named, bounded and explained alike."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_STEPS
+from ..m3adapter.segments import SEED_LIMIT
+from . import wires
+
+
+def language_model() -> io.Input:
+    """The model that writes."""
+    return wires.LanguageModel.Input(
+        "language_model", tooltip="Writes the replies and says what each picture is about. From Load M2Chat Starter."
+    )
+
+
+def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:
+    """The model that sees."""
+    tooltip = tooltip or "Looks at the pictures of the conversation. From Load M2Chat Starter."
+    return wires.VisionEncoder.Input("vision_encoder", optional=optional, tooltip=tooltip)
+
+
+def adapter() -> io.Input:
+    """The M3-Adapter."""
+    return wires.Adapter.Input(
+        "adapter", tooltip="The M3-Adapter between language model and decoder. From Load M2Chat Starter."
+    )
+
+
+def decoder() -> io.Input:
+    """The model that paints."""
+    return wires.Decoder.Input("decoder", tooltip="Paints the pictures. From Load M2Chat Starter.")
+
+
+def models() -> list[io.Input]:
+    """All four parts, in the order of the loader's outputs."""
+    return [language_model(), vision_encoder(), adapter(), decoder()]
+
+
+def conversation(tooltip: str) -> io.Input:
+    """A conversation."""
+    return wires.Conversation.Input("conversation", tooltip=tooltip)
+
+
+def slot() -> io.Input:
+    """Which open picture of a conversation."""
+    return io.Int.Input(
+        "slot",
+        default=0,
+        min=0,
+        max=31,
+        tooltip="Which of the pictures that are still to be painted: 0 is the first one of the conversation.",
+    )
+
+
+def gate() -> io.Input:
+    """The strength of the gate."""
+    return io.Float.Input(
+        "gate",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.",
+    )
+
+
+def seed(tooltip: str = "The same seed gives the same picture, on every device.") -> io.Input:
+    """The seed, with ComfyUI's control beside it."""
+    return io.Int.Input("seed", default=0, min=0, max=SEED_LIMIT - 1, control_after_generate=True, tooltip=tooltip)
+
+
+def steps() -> io.Input:
+    """Denoising steps."""
+    return io.Int.Input(
+        "steps",
+        default=20,
+        min=1,
+        max=MAX_STEPS,
+        tooltip="Denoising steps of each picture: more are slower and cleaner.",
+    )
+
+
+def guidance() -> io.Input:
+    """Classifier-free guidance."""
+    return io.Float.Input(
+        "guidance",
+        default=3.0,
+        min=0.0,
+        max=MAX_GUIDANCE,
+        step=0.1,
+        tooltip="How closely a picture follows what it is to show. 1 is no guidance; too much burns the colours.",
+    )

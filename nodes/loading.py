@@ -1,0 +1,72 @@
+"""Loading the models."""
+
+from __future__ import annotations
+
+import comfy.ops
+from comfy_api.latest import io
+
+from ..m3adapter.pipeline import STARTER, check_weights
+from . import wires
+from .errors import names_node
+from .memory import handle, offload_device
+
+
+class LoadStarter(io.ComfyNode):
+    """The small M²Chat that ships with the pack."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadStarter",
+            display_name="Load M2Chat Starter",
+            category="M2Chat/loaders",
+            description="Loads the small M2Chat that comes with the pack. Nothing to download, and it runs anywhere.",
+            search_aliases=["m2chat loader", "story model", "multimodal llm", "m3-adapter"],
+            inputs=[],
+            outputs=[
+                wires.LanguageModel.Output(display_name="language_model", tooltip="Writes the replies."),
+                wires.VisionEncoder.Output(display_name="vision_encoder", tooltip="Looks at pictures."),
+                wires.Adapter.Output(
+                    display_name="adapter", tooltip="The M3-Adapter: from words and looks to a condition."
+                ),
+                wires.Decoder.Output(display_name="decoder", tooltip="Paints a condition."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> str:
+        """Changes when the files of the starter do, say by an update of the pack."""
+        files = [path for path in sorted(STARTER.rglob("*")) if path.is_file()]
+        return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+
+    @classmethod
+    @names_node
+    def execute(cls) -> io.NodeOutput:
+        """Load the four parts into main memory; ComfyUI moves them to the device when they are used."""
+        check_weights(STARTER)
+        try:
+            from ..m3adapter.checkpoint import load_adapter
+            from ..m3adapter.diffusion import DiffusionDecoder
+            from ..m3adapter.language_model import LanguageModel
+            from ..m3adapter.vision_encoder import VisionEncoder
+
+            device = offload_device()
+            language_model = LanguageModel.from_pretrained(STARTER / "language_model", device=device)
+            vision_encoder = VisionEncoder.from_pretrained(STARTER / "vision_encoder", device=device)
+            decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder", device=device)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"The Python package {error.name} is missing: install this pack's requirements.txt for ComfyUI."
+            ) from error
+        adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)
+        # The decoder's text encoders stay where they are: what is painted here never goes through them.
+        return io.NodeOutput(
+            handle(language_model, model=language_model.model, projection=language_model.visual_projection),
+            handle(vision_encoder, model=vision_encoder.model),
+            handle(adapter, streams=True, model=adapter),
+            handle(decoder, unet=decoder.unet, vae=decoder.vae),
+        )
+
+
+NODES = [LoadStarter]

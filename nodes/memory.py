@@ -1,0 +1,62 @@
+"""Hands the weights to ComfyUI's memory manager, which loads them before use and takes them away for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+
+if TYPE_CHECKING:
+    from ..m3adapter.pipeline import M2Chat
+
+
+class Weights(torch.nn.ModuleDict):
+    """Modules that are moved as one.
+
+    A patcher writes the attribute `device` of what it moves. Models of transformers and diffusers have a read-only one;
+    this wrapper's can be written.
+    """
+
+    device: torch.device | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """A part of an M2Chat on a wire: the part itself, and the patcher by which ComfyUI moves its weights.
+
+    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere.
+    """
+
+    part: Any
+    patcher: comfy.model_patcher.ModelPatcher
+    streams: bool = False
+
+
+def offload_device() -> torch.device:
+    """Where weights rest while nobody uses them."""
+    return comfy.model_management.unet_offload_device()
+
+
+def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
+    """Puts `modules`, all the weights of a part, under ComfyUI's management."""
+    # Newer versions of ComfyUI choose the kind of patcher by the machine.
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    weights = Weights({name: module for name, module in modules.items() if module is not None})
+    device = comfy.model_management.get_torch_device()
+    return Handle(part, patcher(weights, load_device=device, offload_device=offload_device()), streams)
+
+
+def assemble(**handles: Handle | None) -> M2Chat:
+    """The M2Chat of the named parts, their weights loaded. Parts that are not given are None."""
+    from ..m3adapter.pipeline import M2Chat
+
+    given = [each for each in handles.values() if each is not None]
+    comfy.model_management.load_models_gpu([each.patcher for each in given], force_full_load=True)
+    for each in given:
+        if not each.streams:  # --novram leaves even these behind, and they cannot work from there
+            each.patcher.model.to(each.patcher.load_device)
+    names = ("language_model", "vision_encoder", "adapter", "decoder")
+    return M2Chat(**{name: each.part if (each := handles.get(name)) else None for name in names})

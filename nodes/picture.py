@@ -1,0 +1,177 @@
+"""From an open slot to a picture, in three blocks: encode what it is about, fuse it with what was seen, paint it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+from comfy_api.latest import io
+
+from ..m3adapter.condition import Condition
+from ..m3adapter.conversation import Conversation, Slot
+from ..m3adapter.features import SlotFeatures
+from ..m3adapter.gate import GateSetting
+from . import inputs, wires
+from .conversation import open_slot
+from .errors import names_node
+from .gate_map import draw_gate
+from .memory import Handle, assemble
+from .running import PaintingProgress
+
+if TYPE_CHECKING:
+    from ..m3adapter.pipeline import M2Chat
+
+
+class EncodeSlot(io.ComfyNode):
+    """What the language model means by a picture, and what earlier pictures look like."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_EncodeSlot",
+            display_name="Encode Slot",
+            category="M2Chat/picture",
+            description="Collects what is known about a picture before it is painted: meaning and earlier looks.",
+            search_aliases=["image features", "hidden states", "reference"],
+            inputs=[
+                inputs.language_model(),
+                inputs.vision_encoder(),
+                inputs.adapter(),
+                inputs.conversation("A conversation with a picture that is still to be painted."),
+                inputs.slot(),
+                io.Int.Input(
+                    "references",
+                    default=2,
+                    min=0,
+                    max=8,
+                    tooltip="How many earlier pictures to look at: the first one and the latest. 0 looks at none.",
+                ),
+            ],
+            outputs=[
+                wires.Features.Output(
+                    display_name="features", tooltip="What is known about the picture, for Fuse M3-Adapter."
+                ),
+                io.String.Output(
+                    display_name="caption", tooltip="What the picture is to show, in the assistant's words."
+                ),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        language_model: Handle,
+        vision_encoder: Handle,
+        adapter: Handle,
+        conversation: Conversation,
+        slot: int,
+        references: int,
+    ) -> io.NodeOutput:
+        """Encode the slot."""
+        place = open_slot(conversation, slot)
+        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter)
+        features = _encoded(chat, conversation, place, references).to(comfy.model_management.intermediate_device())
+        return io.NodeOutput(features, conversation.at(place).caption)
+
+
+class FuseM3Adapter(io.ComfyNode):
+    """Features and gate to a condition."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        value = io.Float.Input(
+            "value",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            display_mode=io.NumberDisplay.slider,
+            tooltip="The gate of every token, before it is multiplied by the strength above.",
+        )
+        return io.Schema(
+            node_id="M2Chat_FuseM3Adapter",
+            display_name="Fuse M3-Adapter",
+            category="M2Chat/picture",
+            description="Fuses meaning and looks into a condition. The gate weighs creativity against consistency.",
+            search_aliases=["gate", "consistency", "creativity", "conditioning", "ip-adapter strength"],
+            inputs=[
+                inputs.adapter(),
+                wires.Features.Input("features", tooltip="From Encode Slot."),
+                inputs.gate(),
+                io.DynamicCombo.Input(
+                    "mode",
+                    options=[io.DynamicCombo.Option("learned", []), io.DynamicCombo.Option("fixed", [value])],
+                    tooltip="learned: the adapter opens the gate as each picture needs. fixed: one value everywhere.",
+                ),
+            ],
+            outputs=[
+                wires.Condition.Output(display_name="condition", tooltip="What to paint, for Decode Picture."),
+                io.Image.Output(display_name="gate_map", tooltip="A chart of the gate, token by token."),
+                io.Float.Output(
+                    display_name="mean_gate", tooltip="The gate's mean over all tokens, strength included."
+                ),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, adapter: Handle, features: SlotFeatures, gate: float, mode: dict[str, Any]) -> io.NodeOutput:
+        """Fuse."""
+        fixed = {"mode": "fixed", "value": mode["value"]} if mode["mode"] == "fixed" else {}
+        chat = assemble(adapter=adapter)
+        condition = chat.fuse(features, GateSetting(strength=gate, **fixed))
+        condition = condition.to(comfy.model_management.intermediate_device())
+        picture = draw_gate(condition.gate[0], condition.captions[0])
+        return io.NodeOutput(condition, picture[None], float(condition.gate.mean()))
+
+
+class Decode(io.ComfyNode):
+    """A condition to a picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Decode",
+            display_name="Decode Picture",
+            category="M2Chat/picture",
+            description="Paints a condition, with a preview while it is at it.",
+            search_aliases=["sampler", "diffusion", "paint", "generate image"],
+            inputs=[
+                inputs.decoder(),
+                wires.Condition.Input("condition", tooltip="From Fuse M3-Adapter."),
+                inputs.seed(),
+                inputs.steps(),
+                inputs.guidance(),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The picture.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, decoder: Handle, condition: Condition, seed: int, steps: int, guidance: float) -> io.NodeOutput:
+        """Paint."""
+        progress = PaintingProgress(steps)
+
+        def on_step(step: int, total: int, preview: Callable[[], Any]) -> None:
+            progress.update(step, preview)
+
+        chat = assemble(decoder=decoder)
+        image = chat.paint(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
+        return io.NodeOutput(image[None])
+
+
+def _encoded(chat: M2Chat, conversation: Conversation, slot: Slot, references: int) -> SlotFeatures:
+    """What M2Chat.encode() gives, with another number of references."""
+    earlier, shown = conversation.references(slot, limit=references), conversation.user_pictures(before=slot)
+    seen = chat.vision_encoder.encode(earlier) if earlier else None
+    visual = list(chat.vision_encoder.encode(shown).pooled) if shown else []
+    states = chat.language_model.encode_slot(conversation, slot, chat.adapter.image_tokens, visual=visual)
+    return SlotFeatures.collate([(states, seen)])
+
+
+NODES = [EncodeSlot, FuseM3Adapter, Decode]

@@ -1,0 +1,136 @@
+"""The assistant's reply, as text with pictures that are still to be painted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.utils
+from comfy_api.latest import io
+
+from ..m3adapter.conversation import Conversation, ConversationError, Turn
+from ..m3adapter.markup import with_captions
+from ..m3adapter.segments import SEED_LIMIT
+from . import inputs, wires
+from .errors import names_node
+from .memory import Handle, assemble
+from .running import LiveText, interruptible
+
+
+def sampling_inputs() -> list[io.Input]:
+    """How words are chosen: named, bounded and ordered as in ComfyUI's own text generation."""
+    choice = [
+        io.Float.Input(
+            "temperature", default=0.7, min=0.01, max=2.0, step=0.01, tooltip="Low is sober, high is wild."
+        ),
+        io.Int.Input("top_k", default=64, min=0, max=1000, tooltip="Choose among the k likeliest words; 0 is all."),
+        io.Float.Input(
+            "top_p", default=0.95, min=0.01, max=1.0, step=0.01,
+            tooltip="Choose among the likeliest words that together have this probability; 1 is all.",
+        ),
+        io.Float.Input(
+            "min_p", default=0.05, min=0.0, max=1.0, step=0.01,
+            tooltip="Leave out words below this share of the likeliest one's probability; 0 is none.",
+        ),
+        io.Float.Input(
+            "repetition_penalty", default=1.05, min=0.01, max=5.0, step=0.01,
+            tooltip="Above 1, words become less likely that were already said; 1 is none.",
+        ),
+        io.Int.Input(
+            "seed", default=0, min=0, max=SEED_LIMIT - 1, control_after_generate=True,
+            tooltip="The same seed gives the same reply.",
+        ),
+    ]  # fmt: skip
+    return [
+        io.Int.Input(
+            "max_length",
+            default=512,
+            min=1,
+            max=32768,
+            tooltip="Most tokens of the reply; it may end earlier by itself.",
+        ),
+        io.DynamicCombo.Input(
+            "sampling_mode",
+            options=[io.DynamicCombo.Option("on", choice), io.DynamicCombo.Option("off", [])],
+            tooltip="on chooses words by chance, off always takes the likeliest one.",
+        ),
+    ]
+
+
+class Reply(io.ComfyNode):
+    """The assistant's next turn."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Reply",
+            display_name="Reply",
+            category="M2Chat/conversation",
+            description="Lets the language model reply. The pictures that it wants are slots for Encode Slot.",
+            search_aliases=["LLM", "generate text", "answer", "chat completion"],
+            inputs=[
+                inputs.language_model(),
+                inputs.conversation("A conversation whose last turn is the user's."),
+                inputs.vision_encoder(
+                    optional=True, tooltip="Needed where the user shows pictures: the model sees through it."
+                ),
+                *sampling_inputs(),
+                io.Boolean.Input(
+                    "always_picture",
+                    default=True,
+                    tooltip="Give a reply without a picture one at its end, captioned with its first sentence.",
+                ),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The conversation with the reply, its pictures still open."
+                ),
+                io.String.Output(
+                    display_name="text", tooltip="The reply's text, without the captions of its pictures."
+                ),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        language_model: Handle,
+        conversation: Conversation,
+        max_length: int,
+        sampling_mode: dict[str, Any],
+        always_picture: bool,
+        vision_encoder: Handle | None = None,
+    ) -> io.NodeOutput:
+        """Write the reply."""
+        from ..m3adapter.language_model import Sampling
+
+        if vision_encoder is None and conversation.user_pictures():
+            raise ConversationError("The user shows pictures, and nothing looks at them: connect vision_encoder.")
+        settings = {name: value for name, value in sampling_mode.items() if name not in ("sampling_mode", "seed")}
+        sampling = Sampling(do_sample=sampling_mode["sampling_mode"] == "on", max_length=max_length, **settings)
+        chat = assemble(language_model=language_model, vision_encoder=vision_encoder)
+        text, bar = LiveText(), comfy.utils.ProgressBar(max_length)
+
+        def on_text(chunk: str) -> None:
+            text.add(chunk)
+            bar.update(1)
+
+        with interruptible() as should_stop:
+            replied = chat.write(
+                conversation,
+                sampling=sampling,
+                seed=sampling_mode.get("seed", 0),
+                on_text=on_text,
+                should_stop=should_stop,
+            )
+        bar.update_absolute(max_length)
+        text.show()
+        said = replied.turns[-1]
+        if always_picture:
+            segments = with_captions(said.segments, conversation.turns[-1].text)
+            replied = Conversation((*conversation.turns, Turn("assistant", segments)))
+        return io.NodeOutput(replied, said.text)
+
+
+NODES = [Reply]

@@ -1,0 +1,111 @@
+"""What a running node shows, and how it is stopped: progress, previews, growing text, interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ..m3adapter.conversation import Conversation
+from ..m3adapter.events import Event, Interrupted, PictureStarted, Step, TextChunk, TurnDone
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+TEXT_EVERY = 0.1  # seconds; a text is sent whole each time
+PREVIEW_EVERY = 0.25  # seconds; a preview costs a pass of the autoencoder
+
+
+class LiveText:
+    """A text that grows on the running node while it is written. Best effort: nobody may be watching."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._sent = 0.0
+
+    def add(self, chunk: str) -> None:
+        """Add to the text, and show it if it was not shown just now."""
+        self.text += chunk
+        if time.monotonic() - self._sent >= TEXT_EVERY:
+            self.show()
+
+    def show(self) -> None:
+        """Show the text as it is."""
+        self._sent = time.monotonic()
+        show_text(self.text)
+
+
+def show_text(text: str) -> None:
+    """Write a text on the running node, in the browser of whoever queued it."""
+    context, server = get_executing_context(), PromptServer.instance
+    if context is None or server.client_id is None or not text.strip():
+        return
+    try:
+        server.send_progress_text(text, context.node_id, server.client_id)
+    except Exception:  # whatever it is, a run must not fail for it
+        logger.debug("M2Chat: the text could not be shown.", exc_info=True)
+
+
+class PaintingProgress:
+    """The progress bar of one picture or many, with previews."""
+
+    def __init__(self, steps: int) -> None:
+        self._bar = comfy.utils.ProgressBar(steps)
+        self._previewed = 0.0
+
+    def update(self, done: int, preview: Callable[[], Image] | None = None) -> None:
+        """Set the bar, with a preview now and then. Raises ComfyUI's own exception in an interrupted run."""
+        comfy.model_management.throw_exception_if_processing_interrupted()  # the bar itself asks only now and then
+        shown = None
+        if preview is not None and time.monotonic() - self._previewed >= PREVIEW_EVERY:
+            shown = ("JPEG", preview(), None)
+            self._previewed = time.monotonic()
+        self._bar.update_absolute(done, preview=shown)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Gives a should_stop() for the library, and turns its Interrupted into what ComfyUI's executor understands."""
+    try:
+        yield comfy.model_management.processing_interrupted
+    except Interrupted:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        raise
+
+
+def follow(events: Iterator[Event], steps: int, panels: int = 1) -> Conversation:
+    """Shows a turn, or a story of several, while it is told; returns the conversation that it ends with.
+
+    Args:
+        events: What M2Chat.turn or M2Chat.story yields.
+        steps: Denoising steps of each picture.
+        panels: How many turns.
+    """
+    text, progress = LiveText(), PaintingProgress(panels * steps)
+    panel, started, conversation = 0, None, None
+    with interruptible(), closing(events):
+        for event in events:
+            if isinstance(event, TextChunk):
+                text.add(event.text)
+            elif isinstance(event, PictureStarted):
+                started = event
+                text.show()
+            elif isinstance(event, Step):
+                part = (started.index * event.total + event.step) // started.count
+                progress.update(panel * steps + part, event.preview)
+            elif isinstance(event, TurnDone):
+                conversation = event.conversation
+                panel += 1
+                progress.update(panel * steps)
+                text.add("\n\n")
+    text.show()
+    return conversation

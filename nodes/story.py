@@ -1,0 +1,160 @@
+"""A whole turn, and a whole story, in one node each."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+from comfy_execution.graph import ExecutionBlocker
+from torch import Tensor
+
+from ..m3adapter.conversation import Conversation, Picture
+from ..m3adapter.limits import MAX_PANELS, check_premise
+from . import inputs, wires
+from .errors import complaint, names_node
+from .memory import Handle, assemble
+from .running import follow
+
+
+def painted(conversation: Conversation, turn: int) -> list[Picture]:
+    """The painted pictures of a turn."""
+    segments = conversation.turns[turn].segments
+    return [segment for segment in segments if isinstance(segment, Picture) and not segment.is_open]
+
+
+class TakeTurn(io.ComfyNode):
+    """The user's message, and the assistant's reply with its pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Turn",
+            display_name="Take Turn",
+            category="M2Chat/story",
+            description="Says something and lets the model reply with text and pictures: one round of a dialogue.",
+            search_aliases=["chat", "interleaved", "dialogue", "all in one"],
+            inputs=[
+                *inputs.models(),
+                inputs.conversation("A new conversation, or one whose last turn is the assistant's."),
+                io.String.Input(
+                    "text", multiline=True, dynamic_prompts=True, default="", tooltip="What the user says."
+                ),
+                inputs.gate(),
+                inputs.seed("The same seed gives the same reply and pictures."),
+                inputs.steps(),
+                inputs.guidance(),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The conversation with message and reply."
+                ),
+                io.Image.Output(
+                    display_name="images",
+                    is_output_list=True,
+                    tooltip="The reply's pictures, one by one. Without any, what is connected here does not run.",
+                ),
+                io.String.Output(display_name="text", tooltip="The reply's text."),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        language_model: Handle,
+        vision_encoder: Handle,
+        adapter: Handle,
+        decoder: Handle,
+        conversation: Conversation,
+        text: str,
+        gate: float,
+        seed: int,
+        steps: int,
+        guidance: float,
+    ) -> io.NodeOutput:
+        """Take the turn."""
+        conversation = conversation.user(text)
+        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
+        events = chat.turn(conversation, gate=gate, seed=seed, steps=steps, guidance=guidance)
+        conversation = follow(events, steps)
+        images = [picture.image[None] for picture in painted(conversation, -1)]
+        # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
+        return io.NodeOutput(conversation, images or [ExecutionBlocker(None)], conversation.turns[-1].text)
+
+
+class TellStory(io.ComfyNode):
+    """A story from a premise."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Story",
+            display_name="Tell Story",
+            category="M2Chat/story",
+            description="Tells an illustrated story: each panel is a turn of a conversation, with text and a picture.",
+            search_aliases=["storybook", "comic", "illustrated story", "interleaved", "panels"],
+            inputs=[
+                *inputs.models(),
+                io.String.Input(
+                    "premise",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="A fox finds an old kite on the beach.",
+                    tooltip="What the story is about, in a sentence or two.",
+                ),
+                io.Int.Input(
+                    "panels", default=4, min=1, max=MAX_PANELS, tooltip="How many parts, each with a picture."
+                ),
+                inputs.gate(),
+                inputs.seed("The same seed tells the same story."),
+                inputs.steps(),
+                inputs.guidance(),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The story as a conversation: to go on with, or to export."
+                ),
+                io.Image.Output(display_name="panels", is_output_list=True, tooltip="The pictures one by one."),
+                io.Image.Output(display_name="batch", tooltip="The pictures as one batch."),
+                io.String.Output(display_name="texts", is_output_list=True, tooltip="The text of each panel."),
+                io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, premise: str | None = None) -> bool | str:
+        """Refuse an empty premise before anything runs."""
+        return complaint(check_premise, premise)
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        language_model: Handle,
+        vision_encoder: Handle,
+        adapter: Handle,
+        decoder: Handle,
+        premise: str,
+        panels: int,
+        gate: float,
+        seed: int,
+        steps: int,
+        guidance: float,
+    ) -> io.NodeOutput:
+        """Tell the story."""
+        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
+        events = chat.story(premise, panels, gate=gate, seed=seed, steps=steps, guidance=guidance)
+        conversation = follow(events, steps, panels)
+        return io.NodeOutput(conversation, *_of_story(conversation))
+
+
+def _of_story(conversation: Conversation) -> tuple[list[Tensor], Tensor, list[str], list[str]]:
+    told = [index for index, turn in enumerate(conversation.turns) if turn.role == "assistant"]
+    pictures = [picture for index in told for picture in painted(conversation, index)]
+    images = [picture.image[None] for picture in pictures]
+    texts = [conversation.turns[index].text for index in told]
+    return images, torch.cat(images), texts, [picture.caption for picture in pictures]
+
+
+NODES = [TakeTurn, TellStory]

@@ -1,0 +1,13 @@
+"""What travels on the pack's own wires. All of it is immutable: every node returns new values."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+LanguageModel = io.Custom("M2CHAT_LANGUAGE_MODEL")
+VisionEncoder = io.Custom("M2CHAT_VISION_ENCODER")
+Adapter = io.Custom("M2CHAT_ADAPTER")
+Decoder = io.Custom("M2CHAT_DECODER")
+Conversation = io.Custom("M2CHAT_CONVERSATION")
+Features = io.Custom("M2CHAT_FEATURES")
+Condition = io.Custom("M2CHAT_CONDITION")

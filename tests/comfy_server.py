@@ -1,0 +1,80 @@
+"""The real ComfyUI as the tests use it: the server of ``tools.comfy`` and what only tests ask of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.parse
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tools import comfy, environment
+
+
+class ComfyServer(comfy.Server):
+    """A ComfyUI on the CPU with this pack in it, and a base directory of its own.
+
+    Args:
+        base: an empty folder for its base directory.
+        arguments: more command-line arguments for ComfyUI, say ``"--cache-none"``.
+    """
+
+    log: Path
+
+    def __init__(self, base: Path, *arguments: str) -> None:
+        self.base = base
+        self.output_dir = base / "output"
+        self.input_dir = base / "input"
+        flags = environment.prepare_base(base)
+        super().__init__(environment.PYTHON, environment.ENGINE, *flags, "--cpu", *arguments, log=base / "comfyui.log")
+
+    def object_info(self) -> dict[str, Any]:
+        """Return the description of every node, by node id."""
+        return self.get("/object_info")
+
+    def events(
+        self, graph: dict[str, Any], on_event: Callable[[dict[str, Any]], None] | None = None, timeout: float = 600.0
+    ) -> list[dict[str, Any]]:
+        """Run a graph and return its websocket events; ``on_event`` sees each as it comes and may, say, interrupt."""
+        seen: list[dict[str, Any]] = []
+
+        def take(event: dict[str, Any]) -> None:
+            seen.append(event)
+            if on_event:
+                on_event(event)
+
+        self.follow(graph, take, timeout)
+        return seen
+
+    def interrupt(self) -> None:
+        """Stop the run that is going on."""
+        self.request("/interrupt", b"{}")
+
+    def free(self) -> None:
+        """Make ComfyUI drop its models and its cache, as the unload buttons do; it does so shortly after."""
+        self.request("/free", json.dumps({"unload_models": True, "free_memory": True}).encode())
+
+    def upload_image(self, image: Path | Image.Image, name: str | None = None) -> str:
+        """Put an image into the input folder through HTTP and return the name that LoadImage takes."""
+        if isinstance(image, Path):
+            data, name = image.read_bytes(), name or image.name
+        else:
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            data, name = buffer.getvalue(), name or f"{uuid.uuid4().hex}.png"
+        boundary = uuid.uuid4().hex
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        body = head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
+        return json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))["name"]
+
+    def view(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
+        """Return a file by its ComfyUI reference: ``view(**entry["outputs"]["9"]["images"][0])``."""
+        query = urllib.parse.urlencode({"filename": filename, "subfolder": subfolder, "type": type})
+        return self.request(f"/view?{query}")

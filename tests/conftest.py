@@ -1,0 +1,69 @@
+"""What the tests share: a real ComfyUI with the pack in it, a browser, and the rule that CI skips nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from comfy_server import ComfyServer
+from tools import environment
+
+# Where browsers live that are not on the PATH.
+BROWSERS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
+)
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def no_skip_on_ci(report: Report) -> Report:
+    """On CI a skipped test is a failed one: whatever it lacks has to be installed there."""
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.longrepr = f"Skipped, and CI must not skip anything: {report.longrepr}"
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return no_skip_on_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return no_skip_on_ci((yield))
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A real ComfyUI with the pack in it, one for the whole session."""
+    if not environment.is_ready():
+        pytest.fail("ComfyUI is not set up: run the tests with `python run.py test`.", pytrace=False)
+    with ComfyServer(tmp_path_factory.mktemp("comfy")) as server:
+        server.wait_ready()
+        yield server
+
+
+# A module's, not the session's: while it is open, playwright keeps an event loop running in this thread, so that
+# `asyncio.run` refuses to.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None) or next((p for p in BROWSERS if Path(p).is_file()), None)
+    if path is None:
+        pytest.skip("No browser found: install Chromium (Debian: apt-get install chromium) or Google Chrome.")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

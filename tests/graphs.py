@@ -1,0 +1,105 @@
+"""API graphs for the tests: the ones in tests/workflows/, and small ones made of blocks."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from tools import environment
+
+Graph = dict[str, dict[str, Any]]
+
+WORKFLOWS = environment.REPO / "tests" / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+LANGUAGE = {"language_model": ["load", 0]}
+VISION = {"vision_encoder": ["load", 1]}
+ADAPTER = {"adapter": ["load", 2]}
+DECODER = {"decoder": ["load", 3]}
+MODELS = {**LANGUAGE, **VISION, **ADAPTER, **DECODER}
+PAINT = {"steps": 2, "guidance": 3.0}
+SAMPLING = {
+    "max_length": 24,
+    "sampling_mode": "on",
+    "sampling_mode.temperature": 0.7,
+    "sampling_mode.top_k": 64,
+    "sampling_mode.top_p": 0.95,
+    "sampling_mode.min_p": 0.05,
+    "sampling_mode.repetition_penalty": 1.05,
+}
+
+
+def load(path: Path) -> Graph:
+    """Read a graph."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def quick(name: str) -> Graph:
+    """Return a graph of tests/workflows/ with as little work in it as it takes to be itself."""
+    graph = load(WORKFLOWS / f"{name}.json")
+    few = {"steps": 2, "panels": 2, "max_length": 24}
+    for node in graph.values():
+        for key, most in few.items():
+            if key in node["inputs"]:
+                node["inputs"][key] = min(most, node["inputs"][key])
+    return graph
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    """A node of a graph. A dot in an input's name is written as two underscores."""
+    return {"class_type": class_type, "inputs": {name.replace("__", "."): value for name, value in inputs.items()}}
+
+
+def conversation(text: str = "A fox on the beach.", **inputs: Any) -> Graph:
+    """The models, and a conversation with one message: node `user`."""
+    return {
+        "load": node("M2Chat_LoadStarter"),
+        "start": node("M2Chat_Conversation"),
+        "user": node("M2Chat_UserMessage", conversation=["start", 0], text=text, **inputs),
+    }
+
+
+def reply(seed: int = 1, **inputs: Any) -> dict[str, Any]:
+    """A Reply node to `user`."""
+    given = {**LANGUAGE, **VISION, "conversation": ["user", 0], **SAMPLING, "sampling_mode.seed": seed}
+    return node("M2Chat_Reply", **{**given, "always_picture": True, **inputs})
+
+
+def story(**inputs: Any) -> Graph:
+    """The models, a story of one panel, and its conversation shown: nodes `load`, `story`, `show`."""
+    given = {"premise": "A fox on the beach.", "panels": 1, "gate": 1.0, "seed": 1, **PAINT, **inputs}
+    return {
+        "load": node("M2Chat_LoadStarter"),
+        "story": node("M2Chat_Story", **MODELS, **given),
+        "show": node("M2Chat_ShowConversation", conversation=["story", 0]),
+    }
+
+
+def blocks(gate: float = 1.0, seed: int = 1, **mode: Any) -> Graph:
+    """A story's first panel, and the next picture in blocks down to `picture` and `map`, which are previews."""
+    graph = {
+        **story(),
+        "user": node("M2Chat_UserMessage", conversation=["story", 0], text="What happens next?"),
+        "reply": reply(seed),
+        "encode": node(
+            "M2Chat_EncodeSlot", **LANGUAGE, **VISION, **ADAPTER, conversation=["reply", 0], slot=0, references=2
+        ),
+        "fuse": node(
+            "M2Chat_FuseM3Adapter", **ADAPTER, features=["encode", 0], gate=gate, **(mode or {"mode": "learned"})
+        ),
+        "decode": node("M2Chat_Decode", **DECODER, condition=["fuse", 0], seed=seed, **PAINT),
+        "picture": node("PreviewImage", images=["decode", 0]),
+        "map": node("PreviewImage", images=["fuse", 1]),
+        "mean": node("PreviewAny", source=["fuse", 2]),
+    }
+    del graph["show"]
+    return graph
+
+
+def changed(graph: Graph, name: str, **inputs: Any) -> Graph:
+    """The graph with other inputs of one node."""
+    graph = copy.deepcopy(graph)
+    graph[name]["inputs"].update(inputs)
+    return graph

@@ -1,0 +1,147 @@
+"""The markup, however a model writes it and however its stream is cut."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from m3adapter.markup import (
+    MarkupParser,
+    SlotClosed,
+    SlotOpened,
+    TextPiece,
+    assemble,
+    escape,
+    first_sentence,
+    parse,
+    render,
+    with_captions,
+)
+from m3adapter.segments import Picture, Text
+
+REPLY = "Once <3 a fox.\n<image>a  red\n fox</image> It ran, 1 < 2.<image>a bear</image>"
+SEGMENTS = (Text("Once <3 a fox.\n"), Picture("a red fox"), Text(" It ran, 1 < 2."), Picture("a bear"))
+
+
+def test_a_reply_is_its_segments_in_order() -> None:
+    assert parse(REPLY) == SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("reply", "segments"),
+    [
+        ("", ()),
+        ("Just text.", (Text("Just text."),)),
+        ("<image>a fox</image>", (Picture("a fox"),)),
+        ("a <image>never closed", (Text("a "), Picture("never closed"))),
+        ("a <image>cut off </ima", (Text("a "), Picture("cut off"))),
+        ("a <imag", (Text("a <imag"),)),
+        ("<image>", (Picture(""),)),
+        ("<image> \n </image>b", (Picture(""), Text("b"))),
+        ("<image>a <image>b</image> c</image> d", (Picture("a"), Picture("b"), Text(" c d"))),
+        ("<image><image>a</image></image>", (Picture("a"),)),
+        ("</image>a</image>", (Text("a"),)),
+        ("<IMAGE>a</Image>", (Picture("a"),)),
+        ("<images>a</ image><<image>b", (Text("<images>a</ image><"), Picture("b"))),
+        ("<ımage>a", (Text("<ımage>a"),)),
+    ],
+)
+def test_badly_formed_replies_lose_nothing(reply: str, segments: tuple) -> None:
+    assert parse(reply) == segments
+    by_character = MarkupParser()
+    events = [event for character in reply for event in by_character.feed(character)]
+    assert assemble(events + by_character.close()) == segments
+
+
+def test_the_cut_of_the_stream_changes_nothing() -> None:
+    draw = random.Random(0)
+    for _ in range(300):
+        parser, events, rest = MarkupParser(), [], REPLY
+        while rest:
+            size = draw.randint(1, 9)
+            events += parser.feed(rest[:size])
+            rest = rest[size:]
+        assert assemble(events + parser.close()) == SEGMENTS
+
+
+def test_text_comes_at_once_and_slots_are_announced() -> None:
+    parser = MarkupParser()
+    assert parser.feed("Once upon") == [TextPiece("Once upon")]
+    assert parser.feed(" a <") == [TextPiece(" a ")], "only what may be a tag is held back"
+    assert parser.feed("3") == [TextPiece("<3")]
+    assert parser.feed("<ima") == []
+    assert parser.feed("ge>a ") == [SlotOpened()]
+    assert parser.feed("fox</image") == []
+    assert parser.feed(">!") == [SlotClosed("a fox"), TextPiece("!")]
+    assert parser.close() == []
+    assert parser.feed("<image>x") == [SlotOpened()]
+    assert parser.close() == [SlotClosed("x")]
+    assert parser.feed("new") == [TextPiece("new")], "after close() it is as new"
+
+
+def test_render_is_the_inverse_of_parse() -> None:
+    assert render(SEGMENTS) == REPLY.replace("a  red\n fox", "a red fox")
+    assert parse(render(SEGMENTS)) == SEGMENTS
+    hostile = (Text("</image>x"), Picture("a</image>b"), Text("<image>"))
+    assert [type(segment) for segment in parse(render(hostile))] == [Text, Picture, Text]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<image>", "</image>", "<IMAGE>", "<|end|>", "<|assistant|>", "<|picture|>", "<s>", "</s>", "<start_of_turn>",
+     "<<image>>", "<|begin▁of▁sentence|>"],
+)  # fmt: skip
+def test_escape_leaves_no_special_token(token: str) -> None:
+    escaped = escape(f"a{token}b")
+    assert token not in escaped and "<" not in escaped.replace("a<b", "")
+    assert escaped == escape(escaped), "escaping twice must be escaping once"
+    assert token.strip("<>|/").lower() in escaped.lower(), "the words stay readable"
+
+
+@pytest.mark.parametrize("text", ["1 < 2 and 3 > 2", "I <3 you", "a -> b <- c", "👩\u200d🚀 שלום\n\n", "‹image›"])
+def test_escape_keeps_ordinary_text(text: str) -> None:
+    assert escape(text) == text
+
+
+def test_escape_knows_a_models_own_tokens() -> None:
+    assert escape("a [INST] b PAD\n", ["[INST]", "PAD", "\n", ""]) == "a ⟦INST⟧ b P A D\n"
+
+
+@pytest.mark.parametrize("text", ["<" * 50_000, "<a" * 25_000, "<|" + "a" * 50_000, "<image>" * 7_000])
+def test_hostile_length_takes_no_time(text: str) -> None:
+    started = time.perf_counter()
+    escape(text)
+    parse(text)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("A small fox ran.\nIt slept.", "A small fox ran."),
+        ("“Who is there?” asked the fox. Nobody.", "“Who is there?”"),
+        ("Mr. Fox ran home. Then.", "Mr. Fox ran home."),
+        ("no end at all", "no end at all"),
+        ("狐狸在雪地里发现了一盏灯。它还亮着。", "狐狸在雪地里发现了一盏灯。"),
+        ("version 1.5 of the fox. b", "version 1.5 of the fox."),
+        ("", ""),
+    ],
+)
+def test_first_sentence(text: str, sentence: str) -> None:
+    assert first_sentence(text) == sentence
+
+
+def test_first_sentence_is_cut_at_a_word() -> None:
+    cut = first_sentence("fox " * 100, limit=21)
+    assert cut == "fox fox fox fox fox…"
+    assert len(first_sentence("x" * 1000, limit=50)) == 50
+
+
+def test_with_captions_fills_gaps_and_adds_a_picture_only_for_a_premise() -> None:
+    assert with_captions(parse("The fox ran away. So.<image></image>"), None)[1] == Picture("The fox ran away.")
+    assert with_captions((Text("The fox ran away. So."),), None) == (Text("The fox ran away. So."),)
+    assert with_captions((Text("The fox ran away. So."),), "p")[1:] == (Picture("The fox ran away."),)
+    assert with_captions((), "A fox in the snow.") == (Picture("A fox in the snow."),)
+    assert with_captions((Picture("mine"),), "p") == (Picture("mine"),)

@@ -1,0 +1,293 @@
+"""The pipeline's own logic (events, seeds, references, interruption), with stand-ins for the four models."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.events import Interrupted, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.features import SlotFeatures
+from m3adapter.gate import GateSetting
+from m3adapter.pipeline import CONTINUE, M2Chat, turn_seed
+from m3adapter.streaming import reports
+
+SAMPLING = SimpleNamespace(max_length=8)
+REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
+
+
+class LanguageModelStandIn:
+    """Says the next of its replies, and notes what it was asked."""
+
+    def __init__(self, replies: list[list[str]]) -> None:
+        self.replies = replies
+        self.asked: list[SimpleNamespace] = []
+        self.encoded: list[SimpleNamespace] = []
+
+    def reply(self, conversation, *, visual=(), sampling, seed, should_stop=None):
+        self.asked.append(SimpleNamespace(conversation=conversation, visual=visual, sampling=sampling, seed=seed))
+        yield from self.replies[(len(self.asked) - 1) % len(self.replies)]
+
+    def encode_slot(self, conversation, slot, image_tokens, *, visual=()):
+        self.encoded.append(SimpleNamespace(slot=slot, tokens=image_tokens, visual=visual))
+        caption = conversation.at(slot).caption
+        return SimpleNamespace(context=torch.zeros(3, 8), text=torch.ones(2, 8), caption=caption)
+
+
+class VisionEncoderStandIn:
+    """Features that say which picture they are of: its mean."""
+
+    def encode(self, images):
+        means = torch.stack([image.mean() for image in images])
+        return SimpleNamespace(
+            levels=means.view(-1, 1, 1, 1).expand(-1, 2, 3, 5), pooled=means.view(-1, 1, 1).expand(-1, 4, 5)
+        )
+
+
+class AdapterStandIn:
+    def __init__(self) -> None:
+        self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
+        self.fused: list[tuple[SlotFeatures, GateSetting]] = []
+
+    def __call__(self, features, gate):
+        assert not torch.is_grad_enabled()
+        self.fused.append((features, gate))
+        return SimpleNamespace(captions=features.captions)
+
+
+class DecoderStandIn:
+    """Paints pictures that are as grey as their number, and notes how."""
+
+    def __init__(self, batch: int = 1) -> None:
+        self.batch = batch
+        self.painted: list[SimpleNamespace] = []
+        self.steps_begun = 0
+
+    def decode(self, condition, *, seed, steps, guidance, on_step=None):
+        assert not torch.is_grad_enabled(), "gradients are per thread: they must be off where it is painted"
+        for step in range(1, steps + 1):
+            self.steps_begun += 1
+            state = f"{condition.captions[0]} at {step}"
+            if on_step:
+                on_step(step, steps, lambda state=state: state)
+        self.painted.append(SimpleNamespace(captions=condition.captions, seed=seed, guidance=guidance))
+        return torch.full((self.batch, 4, 4, 3), len(self.painted) / 10)
+
+
+def chat(*replies: list[str]) -> M2Chat:
+    return M2Chat(
+        LanguageModelStandIn(list(replies) or [REPLY]), VisionEncoderStandIn(), AdapterStandIn(), DecoderStandIn()
+    )
+
+
+def shape(events: list) -> str:
+    """The kinds of a run's events, runs of text and of steps shortened."""
+    letters = {TextChunk: "t", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
+    return "".join(letters[type(event)] for event in events)
+
+
+def test_a_turn_is_text_then_pictures_then_done() -> None:
+    model = chat(["Hello. ", "<image>a fox</image>", " And", "<image>a bear</image>"])
+    asked = Conversation().user("Tell.")
+    events = list(model.turn(asked, gate=0.5, seed=7, steps=2, guidance=4.0, sampling=SAMPLING))
+    assert shape(events) == "ttpssdpssd."
+    started = [event for event in events if isinstance(event, PictureStarted)]
+    assert started == [PictureStarted(Slot(1, 1), "a fox", 0, 2), PictureStarted(Slot(1, 3), "a bear", 1, 2)]
+    steps = [(event.slot, event.step, event.total) for event in events if isinstance(event, Step)]
+    assert steps == [(Slot(1, 1), 1, 2), (Slot(1, 1), 2, 2), (Slot(1, 3), 1, 2), (Slot(1, 3), 2, 2)]
+    done = events[-1].conversation
+    assert done.open_slots() == () and done.turns[1].text == "Hello.  And"
+    assert done.at(Slot(1, 1)) == Picture("a fox", torch.full((4, 4, 3), 0.1), seed=7, gate=0.5)
+    assert done.at(Slot(1, 3)) == Picture("a bear", torch.full((4, 4, 3), 0.2), seed=8, gate=0.5)
+    assert [(p.seed, p.guidance) for p in model.decoder.painted] == [(7, 4.0), (8, 4.0)]
+    assert model.language_model.asked[0].seed == 7 and model.language_model.asked[0].sampling is SAMPLING
+    assert {gate for _, gate in model.adapter.fused} == {GateSetting(strength=0.5)}
+    assert asked.turns == done.turns[:1], "the conversation given must stay as it was"
+
+
+def test_a_turn_without_pictures_paints_none() -> None:
+    events = list(chat(["Just text."]).turn(Conversation().user("hi"), sampling=SAMPLING))
+    assert shape(events) == "t." and events[-1].conversation.turns[1].segments == (Text("Just text."),)
+
+
+def test_open_slots_of_earlier_turns_stay_open() -> None:
+    conversation = Conversation().user("a").assistant([Picture("not painted")]).user("b")
+    done = list(chat().turn(conversation, steps=1, sampling=SAMPLING))[-1].conversation
+    assert done.open_slots() == (Slot(1, 0),) and done.pictures() == (Slot(3, 1),)
+
+
+def test_previews_belong_to_their_step_and_no_step_runs_ahead() -> None:
+    model = chat()
+    seen = []
+    for event in model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING):
+        if isinstance(event, Step):
+            assert model.decoder.steps_begun == event.step
+            seen.append(event.preview())
+    assert seen == ["a fox at 1", "a fox at 2", "a fox at 3"]
+
+
+def test_every_slot_sees_its_references_and_the_user_pictures_before_it() -> None:
+    model = chat(["<image>one</image><image>two</image>"])
+    grey = torch.full((2, 2, 3), 0.5)
+    conversation = Conversation().user("look", [grey])
+    conversation = list(model.turn(conversation, steps=1, sampling=SAMPLING))[-1].conversation
+    seen = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
+    assert seen == [pytest.approx([0.5]), pytest.approx([0.5, 0.1])]
+    assert [v.shape for v in model.language_model.asked[0].visual] == [(4, 5)]
+    assert [len(encoded.visual) for encoded in model.language_model.encoded] == [1, 1]
+    assert model.language_model.encoded[0].tokens is model.adapter.image_tokens
+    later = conversation.user("more", [grey, grey])
+    model.encode(later, Slot(1, 1))
+    assert len(model.language_model.encoded[-1].visual) == 1, "what was shown later was not there yet"
+
+
+def test_no_reference_is_a_valid_case() -> None:
+    model = chat()
+    list(model.turn(Conversation().user("hi"), steps=1, sampling=SAMPLING))
+    ((features, _),) = model.adapter.fused
+    assert not features.vision_mask.any() and features.captions == ("a fox",)
+    assert list(model.language_model.asked[0].visual) == []
+
+
+def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
+    model = chat()
+    events = list(model.story("A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING))
+    assert shape(events) == "tpsd." * 3
+    conversation = events[-1].conversation
+    assert [t.text for t in conversation.turns if t.role == "user"] == ["A fox.", CONTINUE, CONTINUE]
+    assert len(conversation.pictures()) == 3
+    seeds = [turn_seed(2**64 - 1, panel) for panel in range(3)]
+    assert seeds == [2**64 - 1, 0x9E3779B97F4A7C14, 0x3C6EF372FE94F829]
+    assert [asked.seed for asked in model.language_model.asked] == seeds
+    assert [painted.seed for painted in model.decoder.painted] == seeds
+    second = list(chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING))
+    assert second[-1].conversation.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
+
+
+def test_every_panel_of_a_story_has_a_picture() -> None:
+    model = chat(["A red fox ran away. ", "Then night fell."], [], ["It rained all day.<image>", " "])
+    events = list(model.story("A fox in the snow. It is cold.", 3, steps=1, sampling=SAMPLING))
+    captions = [event.caption for event in events if isinstance(event, PictureStarted)]
+    assert captions == ["A red fox ran away.", "A fox in the snow.", "It rained all day."]
+    assert len(events[-1].conversation.pictures()) == 3
+
+
+def test_write_leaves_slots_open_and_streams_text_without_markup() -> None:
+    heard: list[str] = []
+    model = chat(["One", " two <ima", "ge>a fox</image> three"])
+    written = model.write(Conversation().user("hi"), sampling=SAMPLING, seed=3, on_text=heard.append)
+    assert written.open_slots() == (Slot(1, 1),) and written.at(Slot(1, 1)).caption == "a fox"
+    assert heard == ["One", " two ", " three"] and model.decoder.painted == []
+
+
+def test_the_links_compose_to_a_picture() -> None:
+    model = chat()
+    written = model.write(Conversation().user("hi"), sampling=SAMPLING, seed=3)
+    condition = model.fuse(model.encode(written, written.open_slots()[0]), 2)
+    steps: list[int] = []
+    image = model.paint(condition, seed=5, steps=2, on_step=lambda step, total, preview: steps.append(step))
+    assert image.shape == (4, 4, 3) and steps == [1, 2]
+    with pytest.raises(ConversationError, match="Only the assistant's pictures"):
+        model.encode(written, Slot(0, 0))
+    model.decoder.batch = 2
+    with pytest.raises(ValueError, match="split it first"):
+        model.paint(condition, seed=5, steps=1)
+
+
+@pytest.mark.parametrize("allowed", range(9))
+def test_it_stops_at_every_token_and_step(allowed: int) -> None:
+    """The reply has 3 chunks and 3 steps: should_stop() is asked around each of them."""
+    model = chat()
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > allowed
+
+    with pytest.raises(Interrupted):
+        list(model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING, should_stop=should_stop))
+    assert asked == allowed + 1, "nothing may go on after the answer"
+    assert model.decoder.painted == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "m3adapter-reports"]
+
+
+def test_a_model_that_just_ends_when_stopped_still_interrupts() -> None:
+    stopped = False
+    model = chat()
+
+    def reply(conversation, *, visual, sampling, seed, should_stop):
+        nonlocal stopped
+        yield "One."
+        stopped = True
+
+    model.language_model.reply = reply
+    with pytest.raises(Interrupted):
+        model.write(Conversation().user("hi"), sampling=SAMPLING, seed=0, should_stop=lambda: stopped)
+
+
+def test_leaving_a_running_turn_ends_its_work() -> None:
+    model = chat()
+    events = model.turn(Conversation().user("hi"), steps=50, sampling=SAMPLING)
+    next(event for event in events if isinstance(event, Step))
+    events.close()
+    assert model.decoder.steps_begun == 1 and model.decoder.painted == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "m3adapter-reports"]
+
+
+def test_errors_of_the_work_come_out() -> None:
+    def work(emit):
+        emit(1)
+        raise RuntimeError("out of memory")
+
+    seen = []
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for item in reports(work):
+            seen.append(item)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"premise": "  "}, "premise is empty"),
+        ({"premise": None}, "premise is empty"),
+        ({"panels": 0}, "panels is 0: give a whole number from 1 to 32"),
+        ({"panels": 33}, "panels is 33"),
+        ({"panels": 2.0}, "panels is 2.0"),
+        ({"panels": True}, "panels is True"),
+        ({"gate": -0.1}, "gate is -0.1: give a number from 0 to 4"),
+        ({"gate": 4.5}, "gate is 4.5"),
+        ({"gate": float("nan")}, "gate is nan"),
+        ({"gate": "1"}, "gate is '1'"),
+        ({"guidance": -1}, "guidance is -1: give a number from 0 to 30"),
+        ({"guidance": float("inf")}, "guidance is inf"),
+        ({"steps": 0}, "steps is 0: give a whole number from 1 to 1000"),
+        ({"steps": 1001}, "steps is 1001"),
+        ({"seed": -1}, r"seed is -1: give a whole number from 0 to 2\*\*64-1"),
+        ({"seed": 2**64}, "seed is"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(arguments: dict, says: str) -> None:
+    model = chat()
+    with pytest.raises(ValueError, match=says):
+        model.story(**{"premise": "A fox.", "panels": 2, **arguments})
+    assert model.language_model.asked == []
+
+
+def test_a_reply_needs_a_question() -> None:
+    conversation = Conversation().user("hi").assistant([Text("ho")])
+    for call in (chat().turn, chat().write):
+        with pytest.raises(ConversationError, match="ends with the assistant's turn: add a user message first"):
+            call(conversation, seed=0)
+
+
+def test_missing_weights_are_named(tmp_path) -> None:
+    (tmp_path / "decoder").mkdir()
+    with pytest.raises(FileNotFoundError) as refusal:
+        M2Chat.from_pretrained(tmp_path)
+    assert "language_model, vision_encoder, adapter.safetensors missing" in str(refusal.value)
+    assert str(tmp_path) in str(refusal.value) and "decoder missing" not in str(refusal.value)

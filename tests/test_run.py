@@ -1,0 +1,139 @@
+"""run.py: its commands, and the real ComfyUI it starts with the pack."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser
+
+import run
+from comfy_server import ComfyServer
+from tools import environment
+from tools.comfy import PromptRejected
+
+IMAGE = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255}}}
+PREVIEW = {**IMAGE, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+
+
+def test_the_pack_loads_in_a_real_comfyui(comfy: ComfyServer) -> None:
+    log = comfy.log.read_text("utf-8")
+    loaded = [line for line in log.splitlines() if line.endswith(str(comfy.base / "custom_nodes" / "m2chat"))]
+    assert len(loaded) == 1 and "seconds:" in loaded[0]
+    assert "IMPORT FAILED" not in log
+    assert "Cannot import" not in log and "comfy_entrypoint" not in log
+    assert comfy.get("/system_stats")["devices"][0]["type"] == "cpu"
+
+
+def test_a_run_is_followed_to_its_end(comfy: ComfyServer) -> None:
+    events = comfy.events(PREVIEW)
+    names = [event["type"] for event in events]
+    assert names[0] == "execution_start" and names.count("executed") == 1
+    assert events[-1]["type"] == "executing" and events[-1]["data"]["node"] is None
+    again = comfy.events(PREVIEW)
+    assert {"1", "2"} <= {node for e in again if e["type"] == "execution_cached" for node in e["data"]["nodes"]}
+
+
+def test_images_go_in_and_come_out(comfy: ComfyServer) -> None:
+    name = comfy.upload_image(Image.new("RGB", (24, 16), "red"))
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "kept"}},
+    }
+    saved = comfy.run(graph)["outputs"]["2"]["images"][0]
+    image = Image.open(io.BytesIO(comfy.view(**saved)))
+    assert image.size == (24, 16) and image.getpixel((3, 3)) == (255, 0, 0)
+    assert (comfy.output_dir / saved["filename"]).is_file()
+
+
+def test_a_bad_graph_is_refused_by_node_and_input(comfy: ComfyServer) -> None:
+    graph = {"1": {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": "wide"}}, "2": PREVIEW["2"]}
+    with pytest.raises(PromptRejected, match="EmptyImage") as refused:
+        comfy.queue(graph)
+    assert refused.value.node_errors["1"]["errors"][0]["extra_info"]["input_name"] == "width"
+
+
+def test_the_page_of_comfyui_opens(comfy: ComfyServer, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(comfy.url)
+    page.wait_for_function("window.app?.graph !== undefined", timeout=120_000)
+    page.close()
+
+
+def test_arguments_that_are_not_ours_go_on() -> None:
+    for_pytest = ["tests/test_run.py", "-k", "pack", "-x", "-h"]
+    assert run.parse(["test", *for_pytest]).extra == for_pytest
+    ui = run.parse(["comfyui", "--port", "9000", "--", "--lowvram"])
+    assert (ui.port, ui.comfyui, ui.extra) == (9000, None, ["--lowvram"])
+    with pytest.raises(SystemExit):
+        run.parse(["story", "--pannels", "3"])
+
+
+def test_a_missing_story_is_told_before_anything_is_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "STORY", tmp_path / "storybook.json")
+    monkeypatch.setattr(environment, "ensure", lambda: pytest.fail("set up for nothing"))
+    assert run.main(["story"]) == 1
+    assert f"{tmp_path / 'storybook.json'} is missing" in capsys.readouterr().err
+
+
+def test_the_story_takes_what_the_command_line_says(tmp_path: Path) -> None:
+    path = tmp_path / "story.json"
+    story = {"class_type": run.STORY_NODE, "inputs": {"premise": "a fox", "panels": 4, "seed": 1, "chat": ["1", 0]}}
+    path.write_text(json.dumps({"1": IMAGE["1"], "2": story}), "utf-8")
+    graph = run.load_story(path, {"panels": 6, "gate": 0.0})
+    assert graph["1"] == IMAGE["1"]
+    assert graph["2"]["inputs"] == {"premise": "a fox", "panels": 6, "seed": 1, "chat": ["1", 0], "gate": 0.0}
+
+    path.write_text(json.dumps(IMAGE), "utf-8")
+    with pytest.raises(run.UserError, match=run.STORY_NODE):
+        run.load_story(path, {"panels": 6})
+
+
+def test_the_story_page_is_found_among_the_outputs(tmp_path: Path) -> None:
+    page = tmp_path / "story" / "index.html"
+    entry = {"outputs": {"3": {"images": [{}]}, "4": {"text": ["Once upon a time", str(page)]}}}
+    assert run.find_page(entry, tmp_path) == page
+    assert run.find_page({"outputs": {"4": {"text": ["story/index.html"]}}}, tmp_path) == page
+    with pytest.raises(run.UserError, match="no HTML page"):
+        run.find_page({"outputs": {"4": {"text": ["Once"]}}}, tmp_path)
+
+
+def test_the_pack_is_linked_once_and_overwrites_nothing(tmp_path: Path) -> None:
+    link = environment.link_pack(tmp_path)
+    assert link.resolve() == environment.REPO and environment.link_pack(tmp_path) == link
+    os.remove(link) if os.name != "nt" else os.rmdir(link)
+    (tmp_path / "m2chat").mkdir()
+    with pytest.raises(environment.SetupError, match="move it away"):
+        environment.link_pack(tmp_path)
+
+
+def test_a_comfyui_of_the_user_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(run.UserError, match="no ComfyUI"):
+        run.find_comfyui(tmp_path)
+    portable = tmp_path / "ComfyUI"
+    (portable / "custom_nodes").mkdir(parents=True)
+    (portable / "main.py").touch()
+    assert run.find_comfyui(tmp_path) == run.find_comfyui(portable) == portable.resolve()
+    (tmp_path / "python_embeded").mkdir()
+    (tmp_path / "python_embeded" / "python.exe").touch()
+    assert run.find_python(portable) == tmp_path / "python_embeded" / "python.exe"
+
+
+def test_packages_that_a_comfyui_lacks_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("# words\nPillow>=9,<99\nm2chat-no-such-package>=1\n", "utf-8")
+    monkeypatch.setattr(run, "environment", SimpleNamespace(REQUIREMENTS=wanted))
+    assert run.missing_packages(environment.PYTHON) == ["m2chat-no-such-package"]
+
+
+def test_both_lists_of_requirements_agree() -> None:
+    lines = environment.REQUIREMENTS.read_text("utf-8").splitlines()
+    quoted = ", ".join(f'"{line}"' for line in lines if line and not line.startswith("#"))
+    assert f"\ndependencies = [{quoted}]\n" in (environment.REPO / "pyproject.toml").read_text("utf-8")

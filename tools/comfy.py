@@ -1,0 +1,237 @@
+"""Start a ComfyUI, wait until it answers, and ask it over HTTP and its websocket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .websocket import WebSocket
+
+Json = dict[str, Any]
+HOST = "127.0.0.1"
+
+# A proxy from the environment must not come between us and our own machine.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ComfyError(RuntimeError):
+    """ComfyUI did not start, did not answer or did not do what it was asked."""
+
+
+class NoAnswer(ComfyError):
+    """Nothing listens there, or it hung up: ComfyUI has not started yet or has ended."""
+
+
+class PromptRejected(ComfyError):
+    """ComfyUI refused a graph before running it.
+
+    Attributes:
+        error: what is wrong with the graph as a whole: ``{"type", "message", "details", "extra_info"}``.
+        node_errors: by node id: ``{"class_type", "errors": [{"type", "message", "details", "extra_info"}], ...}``.
+    """
+
+    def __init__(self, response: Json) -> None:
+        error = response.get("error", {})
+        self.error: Json = error if isinstance(error, dict) else {"type": "", "message": str(error)}
+        self.node_errors: Json = response.get("node_errors") or {}
+        lines = [" ".join(filter(None, (self.error.get("message"), self.error.get("details"))))]
+        lines += [
+            f"{node['class_type']} ({node_id}): {problem['message']}: {problem['details']}"
+            for node_id, node in self.node_errors.items()
+            for problem in node["errors"]
+        ]
+        super().__init__("ComfyUI refused the graph. " + "\n".join(lines))
+
+
+class ExecutionFailed(ComfyError):
+    """A run ended with an error or was interrupted.
+
+    Attributes:
+        entry: the run's history entry.
+        details: the data of its ``execution_error`` or ``execution_interrupted`` event: ``node_id``, ``node_type`` and,
+            after an error, ``exception_type``, ``exception_message``, ``traceback``.
+    """
+
+    def __init__(self, entry: Json) -> None:
+        self.entry = entry
+        messages = dict(entry["status"]["messages"])
+        self.details: Json = messages.get("execution_error") or messages.get("execution_interrupted") or {}
+        reason = str(self.details.get("exception_message", "the run was interrupted")).strip()
+        super().__init__(f"{self.details.get('node_type', 'ComfyUI')}: {reason}")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A ComfyUI process of our own.
+
+    Args:
+        python: the interpreter that has ComfyUI's requirements.
+        engine: the folder with ComfyUI's ``main.py``.
+        arguments: more command-line arguments for it.
+        port: where it listens; without one, a free port is taken.
+        log: file that takes its output; without one it goes to the console.
+    """
+
+    def __init__(
+        self, python: Path, engine: Path, *arguments: str, port: int | None = None, log: Path | None = None
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self.log = log
+        command = [python, engine / "main.py", "--listen", HOST, "--port", self.port, *arguments]
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(log.open("wb")) if log else None
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=engine,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if log else None,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+            )
+
+    @property
+    def pid(self) -> int:
+        """The id of the server's process."""
+        return self.process.pid
+
+    def wait_ready(self, timeout: float = 300.0) -> None:
+        """Return when the server answers."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with contextlib.suppress(NoAnswer):
+                self.get("/system_stats")
+                return
+            if (code := self.process.poll()) is not None:
+                raise ComfyError(f"ComfyUI ended with exit code {code} while starting.{self._tail()}")
+            if time.monotonic() > deadline:
+                raise ComfyError(f"ComfyUI did not answer within {timeout:.0f} s.{self._tail()}")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End the server; does nothing when it has ended already."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def request(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+        """GET a path, or POST a body to it; an HTTP error comes out as urllib.error.HTTPError."""
+        request = urllib.request.Request(self.url + path, body, {} if body is None else {"Content-Type": content_type})
+        try:
+            with _OPENER.open(request, timeout=60) as response:
+                return response.read()
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{request.full_url} does not answer: {error}.{self._tail()}") from error
+
+    def get(self, path: str) -> Any:
+        """GET a path that answers with JSON."""
+        return json.loads(self.request(path))
+
+    def queue(self, graph: Json, client_id: str | None = None) -> str:
+        """Queue an API-format graph and return its prompt id; PromptRejected tells what is wrong with it."""
+        body = {"prompt": graph} if client_id is None else {"prompt": graph, "client_id": client_id}
+        try:
+            return json.loads(self.request("/prompt", json.dumps(body).encode()))["prompt_id"]
+        except urllib.error.HTTPError as error:
+            if error.code != 400:
+                raise
+            raise PromptRejected(json.loads(error.read())) from error
+
+    def history(self, prompt_id: str) -> Json | None:
+        """Return the history entry of a run, None as long as it has not ended."""
+        return self.get(f"/history/{prompt_id}").get(prompt_id)
+
+    def wait(self, prompt_id: str, timeout: float = 600.0) -> Json:
+        """Return the history entry of a run as soon as it has ended, well or badly."""
+        deadline = time.monotonic() + timeout
+        while (entry := self.history(prompt_id)) is None:
+            if time.monotonic() > deadline:
+                raise ComfyError(f"The run did not end within {timeout:.0f} s.{self._tail()}")
+            time.sleep(0.1)
+        return entry
+
+    def run(self, graph: Json, timeout: float = 600.0) -> Json:
+        """Queue a graph, wait for it and return its history entry; ExecutionFailed if it did not succeed."""
+        return succeeded(self.wait(self.queue(graph), timeout))
+
+    def follow(self, graph: Json, on_event: Callable[[Json], None], timeout: float = 600.0) -> Json:
+        """Queue a graph, hand each event of its run to ``on_event``, and return its history entry, failed or not.
+
+        An event is ``{"type": name, "data": {...}}`` as ComfyUI sends it over the websocket. Its binary messages
+        come as ``progress_text`` (``node``, ``text``) and ``preview`` (its metadata and ``image``, the encoded bytes).
+        """
+        client_id = uuid.uuid4().hex
+        deadline = time.monotonic() + timeout
+        with WebSocket(HOST, self.port, f"/ws?clientId={client_id}") as stream:
+            stream.send_text(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+            prompt_id = self.queue(graph, client_id)
+            while True:
+                try:
+                    event = _event(stream.receive(max(deadline - time.monotonic(), 0.001)))
+                except TimeoutError as error:
+                    raise ComfyError(f"The run did not end within {timeout:.0f} s.{self._tail()}") from error
+                except ConnectionError as error:
+                    raise NoAnswer(f"ComfyUI hung up in the middle of the run.{self._tail()}") from error
+                if event is None or event["data"].get("prompt_id", prompt_id) != prompt_id:
+                    continue
+                on_event(event)
+                if event["type"] == "executing" and event["data"]["node"] is None:  # sent once the history is written
+                    return self.wait(prompt_id)
+
+    def _tail(self) -> str:
+        """The end of the log, for an error message."""
+        if self.log is None:
+            return ""
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-15:]
+        return "\n".join([f" The end of {self.log}:", *lines])
+
+
+def succeeded(entry: Json) -> Json:
+    """Return the history entry of a run that went well; ExecutionFailed tells what went wrong otherwise."""
+    if entry["status"]["status_str"] != "success":
+        raise ExecutionFailed(entry)
+    return entry
+
+
+def _event(message: str | bytes) -> Json | None:
+    """Decode one websocket message; None for what is not about a run."""
+    if isinstance(message, str):
+        event = json.loads(message)
+        return None if event["type"] in ("status", "feature_flags") else event
+    kind, size = int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")
+    head, rest = message[8 : 8 + size], message[8 + size :]
+    if kind == 3:
+        return {"type": "progress_text", "data": {"node": head.decode(), "text": rest.decode()}}
+    if kind == 4:
+        return {"type": "preview", "data": {**json.loads(head), "image": rest}}
+    if kind == 1:  # a preview without metadata: the second number is the image format
+        return {"type": "preview", "data": {"image": message[8:]}}
+    return None
