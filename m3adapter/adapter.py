@@ -45,6 +45,8 @@ class M3AdapterConfig:
         heads: Attention heads.
         image_tokens: Learned embeddings that follow the caption into the language model.
         references: Highest number of reference pictures.
+
+    Raises ValueError with one clear sentence.
     """
 
     llm_width: int
@@ -58,6 +60,13 @@ class M3AdapterConfig:
     heads: int = 4
     image_tokens: int = 4
     references: int = 4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"The adapter's {name} must be 1 or more, not {value}.")
+        if self.width % self.heads:
+            raise ValueError(f"The adapter's width {self.width} is no multiple of its {self.heads} heads.")
 
 
 # What M3FT's second stage trains; everything else of the adapter belongs to the first.
@@ -211,4 +220,4 @@ def _positions(x: Tensor) -> Tensor:
     length, width = x.shape[1:]
     place = torch.arange(length, device=x.device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=x.device, dtype=torch.float32) * (-9.21 / width))
-    return torch.cat([torch.sin(place * rate), torch.cos(place * rate)], dim=-1).to(x.dtype)
+    return torch.cat([torch.sin(place * rate), torch.cos(place * rate)], dim=-1)[:, :width].to(x.dtype)

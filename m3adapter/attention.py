@@ -51,7 +51,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One block of the adapter: cross-attention to the context, self-attention of the queries, feed-forward; pre-norm."""
+    """One pre-norm block: cross-attention to the context, self-attention of the queries, feed-forward."""
 
     def __init__(self, width: int, heads: int, operations: ModuleType | Any, **kind: Any) -> None:
         super().__init__()

@@ -80,5 +80,5 @@ def _config(path: Path, header: dict[str, str]) -> Any:
         values = json.loads(header["config"])
         known = {field.name for field in fields(M3AdapterConfig)}
         return M3AdapterConfig(**{name: int(value) for name, value in values.items() if name in known})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"The header of the adapter {path.name} is damaged: {error}.") from error

@@ -6,6 +6,7 @@ The denoising loop is diffusers' own `StableDiffusionXLPipeline`, run on embeddi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ class DiffusionDecoder:
     """An SDXL-shaped decoder: UNet, VAE, scheduler, and the text encoders of its own prompts.
 
     Args:
-        pipeline: A `StableDiffusionXLPipeline`; nothing in it is changed.
+        pipeline: A `StableDiffusionXLPipeline`; its models are frozen.
     """
 
     def __init__(self, pipeline: StableDiffusionXLPipeline) -> None:
@@ -133,11 +134,10 @@ class DiffusionDecoder:
 
         def report(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                latents = state["latents"]
-                on_step(step + 1, steps, lambda: self._preview(latents))
+                on_step(step + 1, steps, partial(self._preview, state["latents"]))
             return state
 
-        images = self._painter()(
+        latents = self._painter()(
             prompt_embeds=condition.embeds,
             pooled_prompt_embeds=condition.pooled,
             negative_prompt_embeds=condition.negative_embeds,
@@ -147,10 +147,10 @@ class DiffusionDecoder:
             guidance_scale=guidance,
             height=height,
             width=width,
-            output_type="pt",
+            output_type="latent",
             callback_on_step_end=report,
         ).images
-        return images.permute(0, 2, 3, 1).float().cpu().clamp(0, 1)
+        return self._pixels(latents)
 
     def _painter(self) -> StableDiffusionXLPipeline:
         """A pipeline of UNet and VAE alone: where the text encoders are does not matter to it.
@@ -172,19 +172,42 @@ class DiffusionDecoder:
         painter.set_progress_bar_config(disable=True)
         return painter
 
-    @torch.no_grad()
     def _preview(self, latents: Tensor) -> Image:
         from PIL import Image
 
-        latents = latents[:1].to(self.vae.dtype) / self.vae.config.scaling_factor
-        pixels = self.vae.decode(latents).sample[0].permute(1, 2, 0).float().cpu()
-        return Image.fromarray(((pixels / 2 + 0.5).clamp(0, 1) * 255).byte().numpy())
+        return Image.fromarray((self._pixels(latents[:1])[0] * 255).byte().numpy())
+
+    @torch.no_grad()
+    def _pixels(self, latents: Tensor) -> Tensor:
+        """Latents as pictures [B, H, W, 3] in 0..1 on the CPU, as the pipeline decodes them.
+
+        The VAE may be on another device and in another type than the UNet: ComfyUI moves each as it likes.
+        """
+        vae, config = self.vae, self.vae.config
+        overflows = vae.dtype == torch.float16 and config.force_upcast  # SDXL's own VAE does, and paints black
+        if overflows:
+            vae.to(torch.float32)
+        latents = latents.to(vae.device, vae.dtype)
+        means, deviations = (config.get(name) for name in ("latents_mean", "latents_std"))
+        if means is not None and deviations is not None:
+            means, deviations = (latents.new_tensor(values)[:, None, None] for values in (means, deviations))
+            latents = latents * deviations / config.scaling_factor + means
+        else:
+            latents = latents / config.scaling_factor
+        images = vae.decode(latents).sample
+        if overflows:
+            vae.to(torch.float16)
+        return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()
 
     def _check(self, condition: Condition) -> None:
-        wanted = self.unet.config.cross_attention_dim
-        found = condition.embeds.shape[-1]
-        if found != wanted:
-            raise ValueError(
-                f"The decoder takes prompt embeddings of width {wanted}, and the condition has {found}: "
-                "use the adapter that was trained for this decoder."
-            )
+        config = self.unet.config
+        extra = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        for name, found, wanted in (
+            ("prompt", condition.embeds.shape[-1], config.cross_attention_dim),
+            ("pooled", condition.pooled.shape[-1], extra),
+        ):
+            if found != wanted:
+                raise ValueError(
+                    f"The decoder takes {name} embeddings of width {wanted}, and the condition has {found}: "
+                    "use the adapter that was trained for this decoder."
+                )

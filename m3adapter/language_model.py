@@ -1,7 +1,8 @@
 """The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
 
-Any causal language model of transformers will do. A user's picture is a few tokens whose embeddings are projected vision
-features; the assistant's pictures are captions in the markup of `markup.py`. Transformers is imported only when a model is loaded.
+Any causal language model of transformers will do. A user's picture is a few tokens whose embeddings are projected
+vision features; the assistant's pictures are captions in the markup of `markup.py`. Transformers is imported only
+when a model is loaded.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class LanguageModelConfig:
     """What a folder's m2chat.json says beyond the model's own configuration.
 
     Attributes:
-        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's choice;
-            the one before knows more.
+        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's
+            choice; the one before knows more.
         picture_token: The token that stands for a user's picture.
         picture_length: How many of them a picture takes.
     """
@@ -106,7 +107,7 @@ class LanguageModel:
     def from_pretrained(
         cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
     ) -> LanguageModel:
-        """The language model in a folder: transformers' files, and optionally m2chat.json and visual_projection.safetensors.
+        """The language model in a folder: transformers' files, perhaps m2chat.json and visual_projection.safetensors.
 
         Args:
             directory: The folder.
@@ -149,7 +150,9 @@ class LanguageModel:
         self.tokenizer.save_pretrained(directory)
         (directory / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
         if self.visual_projection is not None:
-            state = {name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()}
+            state = {
+                name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()
+            }
             save_file(state, directory / PROJECTION_NAME)
 
     @property
@@ -175,8 +178,9 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Streams the assistant's next turn, markup included, until its end or sampling.max_length tokens.
 
-        The chunks joined are the reply; none of them breaks a character. What does not fit the context is left out of the prompt:
-        oldest exchanges first, then the middle of overlong texts. The same seed gives the same reply; torch's own random state is left alone.
+        The chunks joined are the reply; none of them breaks a character. What does not fit the context is left out of
+        the prompt: oldest exchanges first, then the middle of overlong texts. The same seed gives the same reply;
+        torch's own random state is left alone.
 
         Args:
             conversation: Ends with a user's turn.
@@ -254,14 +258,14 @@ class LanguageModel:
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
     ) -> list[SlotStates]:
-        """One forward pass over several conversations, each up to and including its slot's caption and then the image tokens.
+        """One forward pass over several conversations, each up to its slot's caption and on over the image tokens.
 
-        Padding does not influence the states. Gradients flow to `image_tokens` and to the visual projection (and to the model's own
-        weights, unless they are frozen); callers that need none use torch.no_grad().
+        Padding does not influence the states. Gradients flow to `image_tokens` and to the visual projection (and to
+        the model's own weights, unless they are frozen); callers that need none use torch.no_grad().
 
         Args:
-            requests: For each: the conversation, the slot of an assistant's picture in it, and the features [K, D_v] of the users'
-                pictures in front of the slot, in order, or () to leave them unseen.
+            requests: For each: the conversation, the slot of an assistant's picture in it, and the features [K, D_v]
+                of the users' pictures in front of the slot, in order, or () to leave them unseen.
             image_tokens: [K, H] embeddings.
 
         Raises:
@@ -272,19 +276,22 @@ class LanguageModel:
         limit = self.context_length - len(image_tokens)
         prompts = [self.prompts.for_slot(conversation, slot, limit) for conversation, slot, _ in requests]
         embeds, mask = self._embedded(prompts, [list(visual) for _, _, visual in requests], image_tokens)
-        out = self.model.base_model(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        out = self.model.base_model(
+            inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False
+        )
         states = out.hidden_states[self.config.feature_layer]
         found = []
         for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True):
             end = len(prompt.ids)
             context = [*prompt.caption, *range(end, end + len(image_tokens))]
-            found.append(SlotStates(row[context], row[[*prompt.answer, *prompt.caption]], conversation.at(slot).caption))  # type: ignore[union-attr]
+            text = [*prompt.answer, *prompt.caption]
+            found.append(SlotStates(row[context], row[text], conversation.at(slot).caption))  # type: ignore[union-attr]
         return found
 
     def _embedded(
         self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, L, H], right-padded, and their mask [B, L]; each prompt is followed by the image tokens, if given."""
+        """Embeddings [B, L, H], right-padded, and their mask [B, L]; the image tokens, if given, follow each prompt."""
         table = self.model.get_input_embeddings()
         device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
         lengths = [len(prompt.ids) + extra for prompt in prompts]
@@ -313,11 +320,16 @@ class LanguageModel:
         if not prompt.pictures or not features or self.visual_projection is None:
             return None
         if len(features) <= prompt.pictures[-1]:
-            raise ValueError(f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but features of {len(features)} were given.")
+            raise ValueError(
+                f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but features of {len(features)} "
+                "were given."
+            )
         chosen = [features[number] for number in prompt.pictures]
         width = self.config.picture_length
         if any(item.dim() != 2 or item.shape[0] != width for item in chosen):
-            raise ValueError(f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}.")
+            raise ValueError(
+                f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}."
+            )
         weight = next(self.visual_projection.parameters())
         return self.visual_projection(torch.cat(chosen).to(weight))
 

@@ -30,7 +30,8 @@ class Prompt:
     Attributes:
         ids: Token ids.
         pictures: For each picture of a user that is still in the prompt: its number among all of them (from 0).
-        caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's prompt.
+        caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's
+            prompt.
     """
 
     ids: list[int]
@@ -99,7 +100,8 @@ class PromptWriter:
     def _rendered(self, turns: Sequence[Turn]) -> str:
         """The turns and the beginning of the assistant's next one."""
         messages: list[dict[str, Any]] = [
-            {"role": turn.role, "content": "".join(self._written(segment, turn.role) for segment in turn.segments)} for turn in turns
+            {"role": turn.role, "content": "".join(self._written(segment, turn.role) for segment in turn.segments)}
+            for turn in turns
         ]
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
@@ -113,7 +115,7 @@ class PromptWriter:
 
     @staticmethod
     def _numbers(whole: Conversation, kept: Conversation, first: int) -> tuple[int, ...]:
-        """The numbers of the users' pictures that are left: they are the last ones of those up to the kept turns' end."""
+        """The numbers of the users' pictures that are left: those before the kept turns are gone."""
         before = _count_pictures(turn for turn in whole.turns[:first] if turn.role == "user")
         left = _count_pictures(turn for turn in kept.turns if turn.role == "user")
         return tuple(range(before, before + left))

@@ -51,7 +51,12 @@ class Sampling:
 
 
 def choose(
-    logits: Tensor, sampling: Sampling, generator: torch.Generator, *, said: Sequence[int] = (), barred: Collection[int] = ()
+    logits: Tensor,
+    sampling: Sampling,
+    generator: torch.Generator,
+    *,
+    said: Sequence[int] = (),
+    barred: Collection[int] = (),
 ) -> int:
     """The next token's id.
 

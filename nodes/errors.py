@@ -22,7 +22,7 @@ def names_node(execute: Execute) -> Execute:
         try:
             return execute(cls, *args, **inputs)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{cls.GET_SCHEMA().display_name}: {error}") from error
+            raise ValueError(f"{cls.define_schema().display_name}: {error}") from error
 
     return wrapper
 

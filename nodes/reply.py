@@ -35,10 +35,8 @@ def sampling_inputs() -> list[io.Input]:
             "repetition_penalty", default=1.05, min=0.01, max=5.0, step=0.01,
             tooltip="Above 1, words become less likely that were already said; 1 is none.",
         ),
-        io.Int.Input(
-            "seed", default=0, min=0, max=SEED_LIMIT - 1, control_after_generate=True,
-            tooltip="The same seed gives the same reply.",
-        ),
+        # No control_after_generate: the frontend loses track of it inside a widget that comes and goes.
+        io.Int.Input("seed", default=0, min=0, max=SEED_LIMIT - 1, tooltip="The same seed gives the same reply."),
     ]  # fmt: skip
     return [
         io.Int.Input(

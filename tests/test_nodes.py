@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 import graphs
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
+from m3adapter.request import turn_seed
 from tools import environment
 from tools.comfy import ExecutionFailed, PromptRejected
 
@@ -50,6 +51,12 @@ def ran(events: list[Event]) -> set[str]:
 def picture(comfy: ComfyServer, entry: Event, name: str, index: int = 0) -> Image.Image:
     """A picture that a node of a finished run shows."""
     return Image.open(io.BytesIO(comfy.view(**entry["outputs"][name]["images"][index]))).convert("RGB")
+
+
+def same(one: Image.Image, other: Image.Image, tolerance: int = 0) -> bool:
+    """Whether two pictures are equal, but for a tolerance in each 8-bit value."""
+    difference = ImageChops.difference(one, other)
+    return one.size == other.size and max(high for _, high in difference.getextrema()) <= tolerance
 
 
 def text(entry: Event, name: str = "show") -> str:
@@ -93,6 +100,12 @@ def test_every_node_has_a_page_of_help(comfy: ComfyServer, nodes: dict[str, Any]
 # What runs, and what runs again
 
 
+def forget(comfy: ComfyServer, idle: graphs.Graph, memory: bool = True) -> None:
+    """Unload the models and, if asked for, the cache. ComfyUI does it between two runs: `idle` is the first of them."""
+    comfy.request("/free", json.dumps({"unload_models": True, "free_memory": memory}).encode())
+    comfy.run(idle)
+
+
 def test_a_story_has_panels_texts_and_captions(comfy: ComfyServer) -> None:
     graph = graphs.story(panels=2)
     graph["list"] = node("PreviewImage", images=["story", 1])
@@ -104,20 +117,32 @@ def test_a_story_has_panels_texts_and_captions(comfy: ComfyServer) -> None:
     assert count >= 2 and len(entry["outputs"]["list"]["images"]) == count
     assert len(entry["outputs"]["texts"]["text"]) == 2
     assert len(entry["outputs"]["captions"]["text"]) == count
-    assert picture(comfy, entry, "batch").tobytes() == picture(comfy, entry, "list").tobytes()
+    assert same(picture(comfy, entry, "batch"), picture(comfy, entry, "list"))
     assert text(entry).startswith("You: A fox on the beach.\n\nM2Chat: ")
 
 
-def test_the_blocks_paint_what_the_turn_paints(comfy: ComfyServer) -> None:
-    graph = graphs.blocks(seed=5)
-    given = {"text": "What happens next?", "gate": 1.0, "seed": 5, **PAINT}
-    graph["turn"] = node("M2Chat_Turn", **MODELS, conversation=["story", 0], **given)
-    graph["turn_picture"] = node("PreviewImage", images=["turn", 1])
-    graph["reply"]["inputs"]["max_length"] = 256
+def test_the_blocks_paint_what_the_story_paints(comfy: ComfyServer) -> None:
+    seed = 5
+    entry = comfy.run({**graphs.story(seed=seed, panels=2), "panels": node("PreviewImage", images=["story", 2])})
+    first = comfy.run({**graphs.story(seed=seed), "panels": node("PreviewImage", images=["story", 2])})
+    number = len(first["outputs"]["panels"]["images"])  # of the second panel's first picture
+    graph = graphs.changed(graphs.blocks(seed=turn_seed(seed, 1)), "story", seed=seed)
+    blocks = comfy.run(graphs.changed(graph, "reply", max_length=256))
+    assert same(picture(comfy, entry, "panels", number), picture(comfy, blocks, "picture"))
+
+
+def test_a_turn_replies_as_a_story_begins(comfy: ComfyServer) -> None:
+    given = {"text": "A fox on the beach.", "gate": 1.0, "seed": 3, **PAINT}
+    graph = {**graphs.story(seed=3), "start": node("M2Chat_Conversation")}
+    graph["turn"] = node("M2Chat_Turn", **MODELS, conversation=["start", 0], **given)
+    graph["said"] = node("M2Chat_ShowConversation", conversation=["turn", 0])
+    graph["picture"] = node("PreviewImage", images=["turn", 1])
     entry = comfy.run(graph)
-    if "turn_picture" not in entry["outputs"]:
-        pytest.skip("The model chose to reply without a picture.")
-    assert picture(comfy, entry, "picture").tobytes() == picture(comfy, entry, "turn_picture").tobytes()
+    if "[picture" in text(entry, "said"):
+        assert text(entry, "said") == text(entry)
+        assert same(picture(comfy, entry, "picture"), picture(comfy, entry, "show"))
+    else:  # a story always has a picture; a turn only if the model wants one, and nothing fails without it
+        assert "picture" not in entry["outputs"]
 
 
 def test_another_gate_fuses_and_paints_again_and_nothing_else(comfy: ComfyServer) -> None:
@@ -137,12 +162,18 @@ def test_a_fixed_gate_is_the_same_for_every_token(comfy: ComfyServer) -> None:
 
 def test_a_seed_means_the_same_story_after_everything_was_forgotten(comfy: ComfyServer) -> None:
     before = comfy.run(graphs.story(seed=11))
-    comfy.free()
+    forget(
+        comfy,
+        {
+            "idle": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+            "show": node("PreviewImage", images=["idle", 0]),
+        },
+    )
     events: list[Event] = []
     after = comfy.follow(graphs.story(seed=11), events.append)
     assert {"load", "story", "show"} <= ran(events)
     assert text(after) == text(before)
-    assert picture(comfy, after, "show").tobytes() == picture(comfy, before, "show").tobytes()
+    assert same(picture(comfy, after, "show"), picture(comfy, before, "show"))
     assert text(comfy.run(graphs.story(seed=12))) != text(before)
 
 
@@ -150,7 +181,7 @@ def test_unloaded_models_come_back_from_the_cache(comfy: ComfyServer) -> None:
     graph = graphs.story(seed=21)
     comfy.run(graph)
     loads = comfy.log.read_text("utf-8").count(LOADED)
-    comfy.request("/free", json.dumps({"unload_models": True}).encode())
+    forget(comfy, graph, memory=False)
     assert ran(comfy.events(graphs.changed(graph, "story", seed=22))) == {"story", "show"}
     assert comfy.log.read_text("utf-8").count(LOADED) == loads + 4
 
@@ -274,7 +305,8 @@ def test_stories_are_exported_side_by_side(comfy: ComfyServer) -> None:
     page = Path(text(entry, "export"))
     assert page == comfy.output_dir / "tales" / "fox_00001" / "story.html"
     assert {"story.html", "conversation.json", "panel_1.png"} <= {path.name for path in page.parent.iterdir()}
-    assert picture(comfy, entry, "export").tobytes() == picture(comfy, entry, "show").tobytes()
+    # ComfyUI's previews cut off what an 8-bit value cannot hold, the export rounds it.
+    assert same(picture(comfy, entry, "export"), picture(comfy, entry, "show"), tolerance=1)
     second = comfy.run(graphs.changed(graph, "story", seed=2))
     assert Path(text(second, "export")).parent.name == "fox_00002"
 

@@ -198,11 +198,17 @@ def render(scene: Scene, seed: int) -> np.ndarray:
     Returns:
         uint8 array [128, 128, 3].
     """
+    return render_with_figures(scene, seed)[0]
+
+
+def render_with_figures(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A scene as `render` draws it, and where its characters and its prop are: bool array [128, 128]."""
     rng = random.Random(seed)
     canvas = _backdrop(scene.place, scene.light, scene.weather).copy()
     shift = rng.randrange(8)
     if scene.weather == "snow":
         canvas.alpha_composite(_weather("snow", shift))
+    figures = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
     foot = 116 + rng.randrange(-3, 4)
     if len(scene.characters) == 1:
         side = rng.choice((-1, 1))
@@ -212,11 +218,12 @@ def render(scene: Scene, seed: int) -> np.ndarray:
         spots, height = [30 + rng.randrange(-3, 4), 98 + rng.randrange(-3, 4)], 52
         prop_spot, prop_foot, prop_height = 64 + rng.randrange(-3, 4), 124, 38
     for actor, spot in zip(scene.characters, spots, strict=True):
-        _paste(canvas, sprite(actor.species, height, actor.look), spot, foot)
+        _paste(figures, sprite(actor.species, height, actor.look), spot, foot)
     if scene.prop:
-        _paste(canvas, sprite(scene.prop, prop_height), prop_spot, prop_foot)
+        _paste(figures, sprite(scene.prop, prop_height), prop_spot, prop_foot)
+    canvas.alpha_composite(figures)
     if scene.weather == "rain":
         canvas.alpha_composite(_weather("rain", shift))
     tint = np.array(LIGHT_TINTS[scene.light], dtype=np.float32)
     pixels = np.asarray(canvas.convert("RGB"), dtype=np.float32) * (0.75 + 0.25 * tint)
-    return pixels.astype(np.uint8)
+    return pixels.astype(np.uint8), np.asarray(figures)[..., 3] > 32

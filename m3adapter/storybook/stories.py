@@ -1,77 +1,34 @@
 """Stories of the storybook world: what people ask, and how the assistant answers in words and pictures.
 
-A story is told in exchanges. The words name the species, the place, the prop, the light and the weather of each picture,
-but never the look of a character, unless the user speaks of it: it is for the pictures to keep it.
+A story is told in exchanges. The words name the species, the place, the prop, the light and the weather of each
+picture, but never the look of a character, unless the user speaks of it: it is for the pictures to keep it.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from .wording import asking, people, requests
-from .wording.choose import SPLITS, Split, allowed, pick
-from .wording.noise import noisy
-from .wording.openings import QUESTS
-from .wording.paragraphs import Telling, paragraph
-from .wording.plot import Stage, composition_split, moved, other, with_looks
-from .world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, Character, Scene, caption
+from .wording.choose import SPLITS, Split
+from .wording.plot import composition_split
+from .wording.tale import Exchange, Panel, Story, Task
+from .wording.teller import Teller
+from .world import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..conversation import Conversation
 
-__all__ = ["SPLITS", "Exchange", "Panel", "Story", "Task", "composition_split", "story", "to_conversation"]
-
-Task = Literal["none", "same", "other", "change", "join"]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A paragraph and its picture.
-
-    Attributes:
-        text: One to four short sentences.
-        scene: What the picture shows.
-        caption: `caption(scene, looks=named)`, in the canonical wording.
-        task: What the picture has to do with earlier ones: "none" (there is none, or none of its characters was seen before and
-            there is no hero to keep apart), "same" (its one character was seen before), "other" (another character, the hero is
-            absent), "change" (a character seen before gets a new look), "join" (two characters together, later in a story).
-        named: Indices of the characters whose colour the caption names.
-    """
-
-    text: str
-    scene: Scene
-    caption: str
-    task: Task
-    named: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A user's message, perhaps with a picture of `user_scene` (one character, no prop), and the reply's panels."""
-
-    message: str
-    panels: tuple[Panel, ...]
-    user_scene: Scene | None = None
-
-
-@dataclass(frozen=True)
-class Story:
-    """A whole story; `split` is the one whose wordings and compositions it was made of."""
-
-    exchanges: tuple[Exchange, ...]
-    split: Split
+__all__ = ["SPLITS", "Exchange", "Panel", "Split", "Story", "Task", "composition_split", "story", "to_conversation"]
 
 
 def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Story:
     """A story, wholly determined by the state of `rng`.
 
-    In "train" no picture shows a composition (species, place, prop) of another split, and no wording of another split is used.
-    In "validation" and "test" the first picture's composition and all wordings are the split's own.
+    In "train" no picture shows a composition (species, place, prop) of another split, and no wording of another split
+    is used. In "validation" and "test" the first picture's composition and all wordings are the split's own.
 
     Args:
         rng: Source of chance.
@@ -80,7 +37,7 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
     """
     if split not in SPLITS:
         raise ValueError(f"the split is {split!r}, but must be one of {', '.join(SPLITS)}")
-    return _Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (16, 20, 24, 20, 11, 6, 3))[0])
+    return Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (16, 20, 24, 20, 11, 6, 3))[0])
 
 
 def to_conversation(
@@ -95,9 +52,10 @@ def to_conversation(
 
     Args:
         told: The story.
-        upto: The number of exchanges whose replies are included; a next exchange's message follows. None means all of it.
-        paint: Draws a scene as [H, W, 3] in 0..1; needed where a user shows a picture. Without it a user's picture is black, 8x8,
-            and the assistant's stay open slots.
+        upto: The number of exchanges whose replies are included; a next exchange's message follows. None means all of
+            it.
+        paint: Draws a scene as [H, W, 3] in 0..1; needed where a user shows a picture. Without it a user's picture is
+            black, 8x8, and the assistant's stay open slots.
         system: Text of a system turn.
         start: Index of the first exchange to include.
     """
@@ -124,298 +82,3 @@ def _painted(scene: Scene, paint: Callable[[Scene], Tensor] | None) -> Tensor:
     import torch
 
     return torch.zeros(8, 8, 3)
-
-
-class _Teller:
-    """Makes one story: keeps the stage, what has been seen, and how the hero is called."""
-
-    def __init__(self, rng: random.Random, split: Split) -> None:
-        self.rng, self.split = rng, split
-        self.seen: set[str] = set()
-        self.props: set[str] = set()
-        self.name = self.adjective = ""
-        self.quest: int | None = None
-
-    def tell(self, length: int) -> Story:
-        exchanges = [self._first()]
-        while len(exchanges) < length:
-            exchanges.append(self._next())
-        return Story(tuple(exchanges), self.split)
-
-    # The first exchange
-
-    def _first(self) -> Exchange:
-        kind = self.rng.choices(("premise", "draw", "who", "picture", "any"), (66, 8, 4, 13, 9))[0]
-        premise = self._premise(kind)
-        self.stage = self._first_stage(premise, kind)
-        rng, split, stage = self.rng, self.split, self.stage
-        if kind == "picture":
-            return self._first_with_picture(premise)
-        if kind == "who":
-            message, event = self._ask(requests.ASK_WHO, place=stage.place), "answer"
-        elif kind == "draw":
-            message, event = asking.drawing(rng, split, self._said(premise)), "draw"
-        elif kind == "any":
-            message, event = asking.nothing_special(rng, split), "open"
-        else:
-            message, event = asking.opening(rng, split, self._said(premise)), "open"
-        self.stage = stage = replace(stage, event=event)  # type: ignore[arg-type]
-        first = self._panel(thing=premise.thing, stranger=bool(premise.stranger))
-        return self._answered(message, first, more=kind != "draw", keep=kind == "any")
-
-    def _premise(self, kind: str) -> asking.Premise:
-        """What the user will name; its species, place and prop are filled in by _first_stage."""
-        rng, split = self.rng, self.split
-        if kind == "any":
-            return asking.Premise()
-        if kind == "who":
-            return asking.Premise(place="?")
-        full = asking.Premise(
-            species="?",
-            place="?" if rng.random() < 0.55 else "",
-            prop="?" if rng.random() < 0.55 else "",
-            light=rng.choices(("", "sunset", "night", "day"), (74, 10, 13, 3))[0],
-            weather=rng.choices(("", "rain", "snow", "clear"), (78, 10, 10, 2))[0],
-        )
-        if kind == "picture":
-            return replace(full, light="", weather="")
-        if kind == "draw":
-            return replace(full, look=rng.choice(LOOKS) if rng.random() < 0.08 else "", friend="?" if rng.random() < 0.12 else "")
-        draw = rng.random()
-        if draw < 0.07:  # only a place, or only a prop
-            return replace(full, species="", place="?" if draw < 0.04 else "", prop="" if draw < 0.04 else "?", light="", weather="")
-        if draw < 0.13:
-            full = replace(full, species="", stranger=pick(rng, people.STRANGERS, split))
-        else:
-            self.name = asking.random_name(rng) if rng.random() < 0.2 else ""
-            self.adjective = pick(rng, people.ADJECTIVES, split) if rng.random() < 0.4 else ""
-            full = replace(
-                full,
-                name=self.name,
-                adjective=self.adjective,
-                look=rng.choice(LOOKS) if rng.random() < 0.05 else "",
-                friend="?" if rng.random() < 0.08 else "",
-            )
-        if not full.prop and rng.random() < 0.12:
-            full = replace(full, thing=pick(rng, people.THINGS, split))
-        elif not full.prop and rng.random() < 0.35 and not full.friend:
-            self.quest = rng.randrange(len(QUESTS))
-            full = replace(full, quest=self.quest)
-        if not full.place and rng.random() < 0.08:
-            full = replace(full, nowhere=pick(rng, people.UNKNOWN_PLACES, split))
-        return full
-
-    def _first_stage(self, premise: asking.Premise, kind: str) -> Stage:
-        rng = self.rng
-        asked_draw = kind == "draw"
-        while True:
-            hero = rng.choice(SPECIES)
-            actors = (hero, other(rng, SPECIES, hero)) if premise.friend else (hero,)
-            # An answer to "draw a fox" adds nothing; a story may add a prop.
-            with_prop = bool(premise.prop) or (not premise.thing and not asked_draw and rng.random() < 0.45)
-            free = not asked_draw and rng.random() < 0.25
-            stage = Stage(
-                hero=hero,
-                actors=actors,
-                prop=rng.choice(PROPS) if with_prop else None,
-                place=rng.choice(PLACES),
-                light=premise.light or (rng.choice(LIGHTS) if free else "day"),
-                weather=premise.weather or (rng.choice(WEATHERS) if free else "clear"),
-                looks={hero: premise.look} if premise.look else {},
-                named=frozenset({hero}) if premise.look else frozenset(),
-            )
-            if stage.belongs_to(self.split):
-                return with_looks(rng, stage)
-
-    def _said(self, premise: asking.Premise) -> asking.Premise:
-        """The premise with the stage's values for all that it names."""
-        stage = self.stage
-        return replace(
-            premise,
-            species=stage.hero if premise.species else "",
-            friend=stage.actors[-1] if premise.friend else "",
-            prop=(stage.prop or "") if premise.prop else "",
-            place=stage.place if premise.place else "",
-        )
-
-    def _first_with_picture(self, premise: asking.Premise) -> Exchange:
-        rng, split, stage = self.rng, self.split, self.stage
-        hero = stage.hero
-        shown = Scene((Character(hero, stage.looks[hero]),), None, rng.choice(PLACES))
-        self.seen.add(hero)
-        draw = rng.random()
-        if draw < 0.12:
-            message = asking.opening(rng, split, replace(self._said(premise), species=hero))
-        elif premise.place and draw < 0.5:
-            message = self._ask(requests.PICTURE_WHERE, place=stage.place)
-        elif premise.prop:
-            message = self._ask(requests.PICTURE_PROP, prop=stage.prop or "")
-        elif draw < 0.95:
-            message = self._ask(requests.PICTURE)
-        else:
-            message = ""
-        event = "open" if draw < 0.12 else "welcome"
-        self.stage = stage = replace(stage, event=event)  # type: ignore[arg-type]
-        if draw >= 0.9 and message and rng.random() < 0.5:  # a picture, and at once another colour
-            self.stage = moved(rng, split, stage, "change") or stage
-            message = self._ask(requests.CHANGE, look=self.stage.looks[hero], species=hero, target=0, neutral=True)
-        return replace(self._answered(message, self._panel(), more=bool(message)), user_scene=shown)
-
-    # What follows
-
-    def _next(self) -> Exchange:
-        rng = self.rng
-        if rng.random() < 0.45:
-            return self._continued()
-        kinds = {
-            "go": 9, "sky": 8, "meet": 7, "part": 8, "find": 8, "drop": 3, "change": 12, "vary": 8, "return": 30,
-            "elsewhere": 6, "draw": 5, "answer": 3, "friend_picture": 3, "stay": 2,
-        }  # fmt: skip
-        for _ in range(8):
-            made = self._asked(rng.choices(list(kinds), list(kinds.values()))[0])
-            if made is not None:
-                return made
-        return self._continued()
-
-    def _continued(self) -> Exchange:
-        rng, split = self.rng, self.split
-        self.stage = self._moved(None)
-        count = rng.choices((1, 2, 3, 4), (93, 3, 3, 1))[0]
-        if count > 1:
-            message = self._ask(requests.CONTINUE_IN, in_pictures=asking.in_pictures(rng, split, count))
-            return Exchange(noisy(rng, message), self._panels(self._panel(), count))
-        message = requests.NEXT if rng.random() < 0.5 else noisy(rng, self._ask(requests.CONTINUE))
-        return Exchange(message, (self._panel(),))
-
-    def _asked(self, kind: str) -> Exchange | None:
-        """An exchange in which the user asks for a move, or None where it makes no sense now."""
-        rng, split, before = self.rng, self.split, self.stage
-        if kind == "stay":
-            self.stage = self._moved("stay")
-            return Exchange(noisy(rng, asking.nothing_special(rng, split)), (self._panel(),))
-        vary = rng.choice(("vary_sky", "vary_place", "vary_prop"))
-        after = moved(rng, split, before, {"vary": vary, "friend_picture": "meet"}.get(kind, kind))
-        if after is None:
-            return None
-        self.stage = after
-        user_scene = None
-        friend = after.actors[-1]
-        if kind == "go":
-            message = self._ask(requests.GO, before=before, place=after.place)
-        elif kind == "sky":
-            message = self._ask(requests.LET[after.turned[0]], before=before)
-        elif kind == "meet":
-            message = self._ask(requests.JOIN, before=before, friend=friend, target=0)
-        elif kind == "part":
-            message = self._ask(requests.LEAVE, before=before, friend=before.actors[1])
-        elif kind == "find":
-            message = self._ask(requests.GIVE, before=before, prop=after.prop or "")
-        elif kind == "drop":
-            message = self._ask(requests.DROP, before=before, prop=before.prop or "")
-        elif kind == "change":
-            changed = after.actors[after.changed]
-            message = self._ask(requests.CHANGE, look=after.looks[changed], species=changed, target=after.changed)
-        elif kind == "vary":
-            message = self._ask(requests.SAME_BUT, how=self._difference(before))
-        elif kind == "return":
-            message = self._ask(requests.AGAIN, the_hero=f"the {after.hero}")
-        elif kind == "elsewhere":
-            message = self._ask(requests.OTHER, friend=friend)
-            if rng.random() < 0.3:
-                message = message.rstrip(".?!") + " " + asking.where(rng, split, after.place) + message[-1]
-        elif kind == "draw":
-            self.stage = replace(after, prop=after.prop, light="day", weather="clear")
-            said = rng.random() < 0.6
-            premise = asking.Premise(species=friend, place=after.place if said else "", prop=after.prop or "")
-            message = asking.drawing(rng, split, premise)
-        elif kind == "answer":
-            message = self._ask(requests.ASK_WHO, place=after.place)
-        else:
-            user_scene = Scene((Character(friend, after.looks[friend]),), None, rng.choice(PLACES))
-            message = self._ask(requests.PICTURE_FRIEND)
-            self.seen.add(friend)
-        count = rng.choices((1, 2, 3), (95, 3, 2))[0]
-        if count > 1 and kind not in ("draw", "answer"):
-            message = asking.asking_pictures(rng, split, message, count)
-        else:
-            count = 1
-        return Exchange(noisy(rng, message), self._panels(self._panel(), count), user_scene)
-
-    def _difference(self, before: Stage) -> str:
-        after = self.stage
-        if after.place != before.place:
-            return asking.where(self.rng, self.split, after.place)
-        if after.prop != before.prop:
-            return f"without the {before.prop}"
-        light = after.light if after.light != before.light else ""
-        return asking.when(self.rng, self.split, light, "" if light else after.weather)
-
-    # Helpers
-
-    def _moved(self, kind: str | None) -> Stage:
-        return moved(self.rng, self.split, self.stage, kind) or replace(self.stage, event="stay", turned=())
-
-    def _ask(self, templates: tuple[str, ...], *, before: Stage | None = None, neutral: bool = False, target: int | None = None, **slots: str) -> str:
-        stage = before or self.stage
-        if neutral:  # the words must not say what the picture shows
-            templates = tuple(item for item in allowed(templates, self.split) if "{species}" not in item)
-            return asking.request(self.rng, "train", templates[:4] * 2, actors=("animal",), target=0, **slots)
-        name = self.name if stage.actors[0] == stage.hero else ""
-        return asking.request(self.rng, self.split, templates, actors=stage.actors, target=target, name=name, **slots)
-
-    def _answered(self, message: str, first: Panel, *, more: bool, keep: bool = False) -> Exchange:
-        rng = self.rng
-        count = rng.choices((1, 2, 3, 4), (88, 4, 5, 3))[0] if more else 1
-        if count > 1:
-            message = asking.asking_pictures(rng, self.split, message, count)
-        panels = self._panels(first, count)
-        return Exchange(message if keep else noisy(rng, message), panels)
-
-    def _panels(self, first: Panel, count: int) -> tuple[Panel, ...]:
-        panels = [first]
-        while len(panels) < count:
-            self.stage = self._moved(None)
-            panels.append(self._panel())
-        return tuple(panels)
-
-    def _panel(self, *, thing: str = "", stranger: bool = False) -> Panel:
-        """The present stage, told."""
-        stage, scene = self.stage, self.stage.scene()
-        leads = stage.actors[0] == stage.hero
-        begins = stage.event in ("open", "welcome", "draw", "answer")
-        telling = Telling(
-            event=stage.event,
-            scene=scene,
-            adjective=(self.adjective or self._own_adjective(begins)) if leads else "",
-            name=self.name if leads and (begins or self.rng.random() < 0.7) else "",
-            turned=stage.turned,
-            look=stage.looks[stage.actors[stage.changed]] if stage.event == "change" else "",
-            changed=stage.changed,
-            quest=self.quest if leads else None,
-            begins=begins,
-            thing=thing,
-            stranger=stranger,
-            new_prop=stage.prop not in self.props,
-            brief=stage.event in ("draw", "answer", "vary", "vary_sky", "change") and self.rng.random() < 0.7,
-        )
-        text = paragraph(self.rng, self.split, telling)
-        task = self._task()
-        self.seen.update(stage.actors)
-        self.props.update([stage.prop] if stage.prop else [])
-        named = stage.named_indices()
-        return Panel(text, scene, caption(scene, looks=named), task, named)
-
-    def _own_adjective(self, begins: bool) -> str:
-        if begins and self.rng.random() < 0.6:
-            self.adjective = pick(self.rng, people.ADJECTIVES, self.split)
-        return self.adjective
-
-    def _task(self) -> Task:
-        stage = self.stage
-        if not self.seen:
-            return "none"
-        if stage.event == "change":
-            return "change"
-        if len(stage.actors) > 1:
-            return "join"
-        return "same" if stage.actors[0] in self.seen else "other"

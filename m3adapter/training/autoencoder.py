@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..storybook.render import SIZE, render
+from ..storybook.render import SIZE, render_with_figures
 from ..storybook.world import random_scene
 from .fast_norm import use_fast_norm
 from .loop import Average, cosine, resume, save_state
 from .muon import Muon
 
 WIDTHS = (32, 32, 64, 128)
+FIGURE_WEIGHT, EDGE_WEIGHT = 3.0, 1.0
 WHOLE_FROM = 0.5  # part of the training after which it sees whole pictures instead of crops
 
 
@@ -36,9 +37,11 @@ def build(latent_channels: int):
     )
 
 
-def pictures(rng: random.Random, count: int) -> Tensor:
-    """Random renders as [count, 3, 128, 128] in -1..1."""
-    return to_tensor([render(random_scene(rng), rng.randrange(2**31)) for _ in range(count)])
+def pictures(rng: random.Random, count: int) -> tuple[Tensor, Tensor]:
+    """Random renders [count, 3, 128, 128] in -1..1, and where their figures are [count, 1, 128, 128] (0 or 1)."""
+    drawn = [render_with_figures(random_scene(rng), rng.randrange(2**31)) for _ in range(count)]
+    figures = torch.from_numpy(np.stack([figure for _, figure in drawn]))
+    return to_tensor([image for image, _ in drawn]), figures[:, None].float()
 
 
 def to_tensor(renders: list[np.ndarray]) -> Tensor:
@@ -46,14 +49,25 @@ def to_tensor(renders: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(renders)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def crops(images: Tensor, rng: random.Random) -> Tensor:
-    """A quarter of each picture, more often from its lower half, where the characters stand."""
+def crops(images: Tensor, figures: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
+    """A quarter of each picture, around some point of a figure."""
     half = SIZE // 2
     parts = []
-    for image in images:
-        top, left = max(rng.randrange(half + 1), rng.randrange(half + 1)), rng.randrange(half + 1)
-        parts.append(image[:, top : top + half, left : left + half])
-    return torch.stack(parts)
+    for image, figure in zip(images, figures, strict=True):
+        points = figure[0].nonzero()
+        y, x = points[rng.randrange(len(points))].tolist()
+        top, left = (min(max(0, middle - rng.randrange(16, half - 16)), SIZE - half) for middle in (y, x))
+        parts.append(torch.cat([image, figure])[:, top : top + half, left : left + half])
+    return torch.stack(parts).split((3, 1), dim=1)
+
+
+def loss_of(out: Tensor, images: Tensor, figures: Tensor) -> Tensor:
+    """Absolute and squared error, and that of the edges; figures weigh more than what is behind them."""
+    error = out.float() - images
+    weight = 1 + FIGURE_WEIGHT * figures
+    across, down = error.diff(dim=3), error.diff(dim=2)
+    edges = (across.abs() * weight[..., 1:]).mean() + (down.abs() * weight[..., 1:, :]).mean()
+    return (weight * (error.abs() + 2 * error.pow(2))).mean() / weight.mean() + EDGE_WEIGHT * edges / weight.mean()
 
 
 def reconstruct(model, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +126,9 @@ def main(argv: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     start = resume(args.output / "autoencoder.pt", model, optimizer, average)
     rng.seed(args.seed + start)
-    held_out = pictures(random.Random(10**6), 32)
+    held_out, _ = pictures(random.Random(10**6), 32)
     began = time.time()
+    done = start
     for step in range(start, args.steps):
         progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
         if progress >= 1:
@@ -121,12 +136,13 @@ def main(argv: list[str] | None = None) -> None:
         for group in optimizer.param_groups:
             group["lr"] = args.lr * cosine(step, progress, warmup=100)
         whole = progress > WHOLE_FROM
-        images = pictures(rng, args.batch) if whole else crops(pictures(rng, 4 * args.batch), rng)
+        images, figures = pictures(rng, args.batch if whole else 4 * args.batch)
+        if not whole:
+            images, figures = crops(images, figures, rng)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             out, divergence = reconstruct(model, images)
-        error = out.float() - images
-        loss = error.abs().mean() + 2 * error.pow(2).mean()
+        loss = loss_of(out, images, figures)
         if not args.freeze_encoder:
             loss = loss + args.kl * divergence
         optimizer.zero_grad()
@@ -134,17 +150,18 @@ def main(argv: list[str] | None = None) -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         average.update(step)
+        done = step + 1
         if step % 200 == 199:
             with average.applied():
                 print(f"step {step + 1} loss {loss.item():.4f} psnr {psnr(model, held_out):.2f} dB "
                       f"{(time.time() - began) / 60:.1f} min", flush=True)  # fmt: skip
         if step % 1000 == 999:
-            save_state(args.output / "autoencoder.pt", model, optimizer, average, step + 1)
-    save_state(args.output / "autoencoder.pt", model, optimizer, average, step)
+            save_state(args.output / "autoencoder.pt", model, optimizer, average, done)
+    save_state(args.output / "autoencoder.pt", model, optimizer, average, done)
     with average.applied():
         if not args.freeze_encoder:
             with torch.no_grad():
-                latents = model.encode(pictures(random.Random(1), 64)).latent_dist.mode()
+                latents = model.encode(pictures(random.Random(1), 64)[0]).latent_dist.mode()
             model.register_to_config(scaling_factor=1 / float(latents.std()))
         print(f"psnr {psnr(model, held_out):.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
         model.save_pretrained(args.output / "vae")

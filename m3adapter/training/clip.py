@@ -1,8 +1,8 @@
 """Trains the vision encoder and the decoder's two text encoders together, as CLIP does, on captioned renders.
 
-Pictures and captions meet in a contrastive loss, once for each text encoder; the vision encoder also learns to say, from
-its patches, which character stands in the picture and how it looks. Afterwards all three are frozen: the decoder is
-trained on the text encoders, and the M³-Adapter learns to speak their language.
+Pictures and captions meet in a contrastive loss, once for each text encoder; the vision encoder also learns to say,
+from its patches, which character stands in the picture and how it looks. Afterwards all three are frozen: the decoder
+is trained on the text encoders, and the M³-Adapter learns to speak their language.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Towers(nn.Module):
             losses[name] = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
         actors = self.actors(patches).float().logsumexp(1).view(len(image), len(SPECIES), len(LOOKS) + 1)
         actors = actors - actors[..., -1:]  # the last entry says: not in the picture
-        losses["actors"] = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten()) * 4
+        losses["actors"] = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten()) * len(SPECIES) / 2
         place = self.places(seen.pooler_output).float()
         parts = place.split((len(PLACES), len(PROPS) + 1, len(LIGHTS), len(WEATHERS)), dim=1)
         for part, name in zip(parts, ("place", "prop", "light", "weather"), strict=True):
@@ -211,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     start = resume(args.output / "clip.pt", towers, optimizer, average)
     rng.seed(args.seed + start + 1)
     began = time.time()
+    done = start
     for step in range(start, args.steps):
         progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
         if progress >= 1:
@@ -231,12 +232,13 @@ def main(argv: list[str] | None = None) -> None:
         with torch.no_grad():
             towers.scale.clamp_(max=4.6)
         average.update(step)
+        done = step + 1
         if step % 50 == 49:
             shown = " ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
             print(f"step {step + 1} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
         if step % 500 == 499:
-            save_state(args.output / "clip.pt", towers, optimizer, average, step + 1)
-    save_state(args.output / "clip.pt", towers, optimizer, average, step)
+            save_state(args.output / "clip.pt", towers, optimizer, average, done)
+    save_state(args.output / "clip.pt", towers, optimizer, average, done)
     with average.applied():
         towers.vision.save_pretrained(args.output / "vision_encoder")
         towers.text.save_pretrained(args.output / "text_encoder")

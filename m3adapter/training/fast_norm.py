@@ -62,8 +62,8 @@ class FastGroupNorm(nn.GroupNorm):
 
 
 def use_fast_norm(model: nn.Module) -> nn.Module:
-    """Give every GroupNorm in `model` the faster backward pass, in place; returns the model."""
+    """Give every GroupNorm with parameters in `model` the faster backward pass, in place; returns the model."""
     for module in model.modules():
-        if type(module) is nn.GroupNorm:
+        if type(module) is nn.GroupNorm and module.affine:
             module.__class__ = FastGroupNorm
     return model

@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     rng = random.Random(args.seed + 1 + start)
     scenes, images = held_out(200, 0)
     began = time.time()
+    done = start
     for step in range(start, args.steps):
         progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
         if progress >= 1:
@@ -96,17 +97,19 @@ def main(argv: list[str] | None = None) -> None:
         truth = labels(drawn)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge.train()(roughened(batch).contiguous(memory_format=torch.channels_last))
-        actors = functional.cross_entropy(logits.pop("actors").flatten(0, 1), truth["actors"].flatten(), reduction="sum")
-        loss = actors / args.batch + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items())
+        actors = logits.pop("actors").flatten(0, 1)
+        loss = functional.cross_entropy(actors, truth["actors"].flatten(), reduction="sum") / args.batch
+        loss = loss + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         average.update(step)
+        done = step + 1
         if step % 100 == 99:
             shown = " ".join(f"{k} {v:.3f}" for k, v in accuracy(judge.eval(), scenes, images).items())
             print(f"step {step + 1} loss {loss.item():.3f} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
         if step % 500 == 499:
-            save_state(args.output / "judge.pt", judge, optimizer, average, step + 1)
-    save_state(args.output / "judge.pt", judge, optimizer, average, step)
+            save_state(args.output / "judge.pt", judge, optimizer, average, done)
+    save_state(args.output / "judge.pt", judge, optimizer, average, done)
     print(accuracy(judge.eval(), *held_out(1000, 1)))
     judge.save(args.output / "judge.safetensors")

@@ -2,11 +2,12 @@
 
     python -m m3adapter.training.language --output FOLDER --minutes 25
 
-It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: a one-hot row of the
-picture's species, made noisy and passed through a small projection that is learned along. So the language model learns what to do with
-a picture before there is a vision encoder; later the real visual projection is fitted to give, for a picture of a fox, what the stand-in
-gives for "fox", with the language model frozen. The stand-in is saved beside the checkpoint (picture_stand_in.safetensors) as the target of
-that fit; the model's folder gets an untrained projection of the vision encoder's width in its place.
+It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: a
+one-hot row of the picture's species, made noisy and passed through a small projection that is learned along. So the
+language model learns what to do with a picture before there is a vision encoder; later the real visual projection is
+fitted to give, for a picture of a fox, what the stand-in gives for "fox", with the language model frozen. The
+stand-in is saved beside the checkpoint (picture_stand_in.safetensors) as the target of that fit; the model's folder
+gets an untrained projection of the vision encoder's width in its place.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Learner(nn.Module):
 
 
 def glimpses(species: Tensor) -> Tensor:
-    """Noisy one-hot rows [N, species] for the picture tokens [N]: a quarter of a picture shows its animal well, partly, or not at all."""
+    """Noisy one-hot rows [N, species] for picture tokens [N]: each quarter of a picture shows more or less of it."""
     clear = functional.one_hot(species, len(SPECIES)).float()
     strength = torch.empty(len(species), 1).uniform_(0.4, 1.2) * (torch.rand(len(species), 1) > 0.15)
     return clear * strength + STAND_IN_NOISE * torch.randn_like(clear)
@@ -98,19 +99,26 @@ def main(argv: list[str] | None = None) -> None:
     """The command line; see --help."""
     parser = argparse.ArgumentParser(prog="python -m m3adapter.training.language", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the finished language model")
-    parser.add_argument("--work", type=Path, help="folder of tokenizer, checkpoint and stand-in (default: OUTPUT with -work added)")
+    parser.add_argument(
+        "--work", type=Path, help="folder of tokenizer, checkpoint and stand-in (default: OUTPUT with -work added)"
+    )
     parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500, help="steps in all, unless --minutes ends it before")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="time in all; the learning rate comes down with it")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="time in all; the learning rate comes down with it"
+    )
     parser.add_argument("--batch", type=int, default=8, help="rows of --length tokens per step")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--vision-width", type=int, default=192, help="width of the vision features the projection will take")
+    parser.add_argument(
+        "--vision-width", type=int, default=192, help="width of the vision features the projection will take"
+    )
     parser.add_argument("--check-every", type=int, default=300, help="steps between two checks of generated replies")
+    parser.add_argument("--save-every", type=int, default=50, help="steps between two checkpoints")
     parser.add_argument("--checks", type=int, default=40, help="replies per check; three times as many at the end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work")
@@ -163,6 +171,7 @@ def train(args: argparse.Namespace) -> None:
             print(f"step {step} loss {smooth:.4f} progress {progress:.3f} minutes {elapsed / 60:.1f}", flush=True)
         if step % args.check_every == 0:
             report(learner, tokenizer, average, args.checks)
+        if step % args.save_every == 0:
             save_state(checkpoint, learner, optimizer, average, step)
             clock_file.write_text(json.dumps(spent + time.monotonic() - began))
     save_state(checkpoint, learner, optimizer, average, step)
@@ -189,7 +198,10 @@ def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, args: argparse.Na
 
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous() for name, value in learner.pictures.state_dict().items()}, args.work / "picture_stand_in.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in learner.pictures.state_dict().items()},
+        args.work / "picture_stand_in.safetensors",
+    )
     projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
     # What the real projection gives is as large as what the model has learned to read.
     projection.norm.load_state_dict(learner.pictures.norm.state_dict())

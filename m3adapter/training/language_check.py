@@ -31,7 +31,8 @@ class ReplyReport:
         parsed: Text and picture in alternation, as many as asked.
         told: Every caption names species and place, and both are words of its own text.
         complete: As `told`, and prop and colours of the caption are in its text or (colours) in what was said before.
-        followed: What the user named and the true caption shows is in the first caption (replies where the user named something).
+        followed: What the user named and the true caption shows is in the first caption (replies where the user named
+            something).
         by_task: The fraction followed per task of the true first picture.
         examples: Replies that failed something: (what, the user's message, the reply).
     """
@@ -45,7 +46,8 @@ class ReplyReport:
 
     def __str__(self) -> str:
         tasks = " ".join(f"{task} {value:.2f}" for task, value in sorted(self.by_task.items()))
-        return f"parsed {self.parsed:.3f} told {self.told:.3f} complete {self.complete:.3f} followed {self.followed:.3f} ({tasks})"
+        figures = ((name, getattr(self, name)) for name in ("parsed", "told", "complete", "followed"))
+        return " ".join(f"{name} {value:.3f}" for name, value in figures) + f" ({tasks})"
 
 
 def words(text: str) -> set[str]:
@@ -56,9 +58,11 @@ def words(text: str) -> set[str]:
 def check_replies(
     model: LanguageModel, split: Split, count: int, seed: int = 0, *, sampling: Sampling | None = None
 ) -> ReplyReport:
-    """Lets the model answer `count` messages of held-out stories, with the true story before each, and checks the replies.
+    """Lets the model answer `count` messages of held-out stories, with the true story before each, and checks the
+    replies.
 
-    Users' pictures are given as one-hot rows of SPECIES, which is what the training's stand-in for the visual projection takes.
+    Users' pictures are given as one-hot rows of SPECIES, which is what the training's stand-in for the visual
+    projection takes.
     """
     sampling = sampling or Sampling(do_sample=False)
     rng = random.Random(seed)

@@ -42,7 +42,8 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a story's token stream: text, or a special token, or (species given) the tokens of a user's picture."""
+    """A stretch of a story's token stream: text, or a special token, or (species given) the tokens of a user's
+    picture."""
 
     text: str
     weight: float
@@ -65,7 +66,7 @@ class Batch:
 
 
 def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Piece]:
-    """The token stream of a story from exchange `start`, exactly as the chat template writes `to_conversation(told)`."""
+    """The token stream of a story from exchange `start`, as the chat template writes its conversation."""
     stream = [Piece("<|system|>", 0), Piece(system, 0), Piece(END, 0)] if system else []
     for exchange in told.exchanges[start:]:
         stream.append(Piece("<|user|>", 0))
@@ -82,7 +83,7 @@ def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Pi
 
 
 def random_pieces(rng: random.Random) -> list[Piece]:
-    """A training story's token stream: sometimes with a system turn, sometimes begun late, as a cut context leaves it."""
+    """A training story's tokens: sometimes with a system turn, sometimes begun late, as a cut context leaves it."""
     told = story(rng, "train")
     late = len(told.exchanges) > 2 and rng.random() < 0.1
     return pieces(
@@ -128,14 +129,17 @@ def story_texts(count: int, seed: int) -> Iterator[str]:
     """The texts of `count` training stories, for the tokenizer."""
     rng = random.Random(seed)
     for _ in range(count):
-        yield from (piece.text for piece in random_pieces(rng) if piece.text not in SPECIAL_TOKENS and piece.species < 0)
+        yield from (
+            piece.text for piece in random_pieces(rng) if piece.text not in SPECIAL_TOKENS and piece.species < 0
+        )
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> Iterator[Batch]:
     """Endless batches of freshly told training stories, packed one after another into rows.
 
-    A row begins with a story and is cut where it is full. Stories in a row see those before them: someone who types a new premise
-    in a running conversation gets a new story, too. Every fourth batch has rows of twice the length, for long conversations.
+    A row begins with a story and is cut where it is full. Stories in a row see those before them: someone who types a
+    new premise in a running conversation gets a new story, too. Every fourth batch has rows of twice the length, for
+    long conversations.
     """
     rng = random.Random(seed)
     known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}

@@ -4,10 +4,10 @@ Stage 1, image-text alignment: queries, image tokens, blocks, text fusion, heads
 language model's hidden states alone, what the decoder's text encoders give for the caption.
 
 Stage 2, visual instruction: the low-level path, the gate, and the language model's visual projection. The semantic path
-is frozen. What only the reference pictures can tell is put into words that the model never sees at use ("..., the fox is
-blue"); the text encoders' embedding of those words is the target, so that the low-level path learns to say to the decoder
-what it has seen. Where a picture shows somebody else, or the caption names a new colour, the target says nothing of the
-reference, and the gate learns to stay shut.
+is frozen. What only the reference pictures can tell is put into words that the model never sees at use ("..., the fox
+is blue"); the text encoders' embedding of those words is the target, so that the low-level path learns to say to the
+decoder what it has seen. Where a picture shows somebody else, or the caption names a new colour, the target says
+nothing of the reference, and the gate learns to stay shut.
 
 Both stages end with denoising steps through the frozen decoder.
 """
@@ -18,20 +18,19 @@ import argparse
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..adapter import M3Adapter, M3AdapterConfig
 from ..checkpoint import load_adapter, save_adapter
 from ..condition import Condition
 from ..diffusion import DiffusionDecoder
 from ..features import SlotFeatures
-from ..gate import GateSetting
 from ..language_model import LanguageModel
-from ..storybook.dataset import Sample, aside
+from ..storybook.dataset import aside
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
 from .decoder import embed, encode_scenes, schedule_terms, v_loss
@@ -60,7 +59,7 @@ class Target:
         return embed(self.decoder.pipeline, captions)
 
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
-        """Mean squared error in units of each channel's deviation over captions; a plain one the outliers would rule."""
+        """Mean squared error in units of each channel's deviation over captions: outliers would rule a plain one."""
         first = ((condition.embeds.float() - embeds) / self.embed_scale).pow(2).mean()
         second = ((condition.pooled.float() - pooled) / self.pooled_scale).pow(2).mean()
         return first + 0.3 * second
@@ -102,6 +101,7 @@ def run(
     start = resume(path, adapter, optimizer, average)
     minutes, steps = getattr(args, f"minutes{stage}"), getattr(args, f"steps{stage}")
     began = time.time()
+    done = start
     for step in range(start, steps):
         progress = (time.time() - began) / (60 * minutes) if minutes else step / steps
         if progress >= 1:
@@ -114,12 +114,13 @@ def run(
         torch.nn.utils.clip_grad_norm_(list(group.values()), 1.0)
         optimizer.step()
         average.update(step)
+        done = step + 1
         if step % 50 == 49:
             values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
             print(f"stage {stage} step {step + 1} {values} {(time.time() - began) / 60:.1f} min", flush=True)
         if step % 500 == 499:
-            save_state(path, adapter, optimizer, average, step + 1)
-    save_state(path, adapter, optimizer, average, step)
+            save_state(path, adapter, optimizer, average, done)
+    save_state(path, adapter, optimizer, average, done)
     average.write()
     save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
 
@@ -136,7 +137,7 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
             features = SlotFeatures.collate([(state, None) for state in states])
             hidden = torch.rand(args.batch, 1) < TEXT_DROPPED
-            features = SlotFeatures(**{**vars(features), "text_mask": features.text_mask & ~hidden})
+            features = replace(features, text_mask=features.text_mask & ~hidden)
             condition = adapter(features)
         aligned = target.distance(condition, *target([s.caption for s in chosen]))
         shown = {"align": aligned.item()}
@@ -172,7 +173,6 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     vision, vision_mask = data.vision(VisionEncoder.from_pretrained(args.vision), rng)
     print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
-    dtype = torch.float32
 
     def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
         index = torch.tensor(rng.sample(range(len(data.samples)), args.batch2))
@@ -182,7 +182,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         some = mask.any(1)
         features = SlotFeatures(
             context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
-            vision=vision[index].to(dtype), vision_mask=mask, captions=(),
+            vision=vision[index].float(), vision_mask=mask, captions=(),
         )  # fmt: skip
         low = adapter.low_level(h, features)
         gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)

@@ -7,6 +7,8 @@ root mean square that AdamW's would have (Liu et al., 2025), so that both share 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        named,
+        named: Iterable[tuple[str, nn.Parameter]],
         lr: float = 1e-3,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.98),

@@ -55,7 +55,9 @@ def opening(rng: random.Random, split: Split, premise: Premise) -> str:
         return _opening_without_hero(rng, split, premise)
     slots = _slots(rng, split, premise)
     draw = rng.random()
-    simple = not (premise.look or premise.friend or premise.stranger or premise.thing or premise.name or premise.adjective)
+    simple = not (
+        premise.look or premise.friend or premise.stranger or premise.thing or premise.name or premise.adjective
+    )
     if draw < 0.06 and simple and premise.place and premise.prop:
         return _capital(rng, pick_fitting(rng, openings.KEYWORDS, split, slots).format_map(slots))
     if draw < 0.42 and premise.quest is None:
@@ -76,7 +78,9 @@ def opening(rng: random.Random, split: Split, premise: Premise) -> str:
 def drawing(rng: random.Random, split: Split, premise: Premise) -> str:
     """A message that asks for a picture of the premise."""
     slots = _slots(rng, split, premise, plain=True)
-    relation = rng.choice(("with {a_prop}", "with {a_prop}", "and {a_prop}", "holding {a_prop}")) if premise.prop else ""
+    relation = (
+        rng.choice(("with {a_prop}", "with {a_prop}", "and {a_prop}", "holding {a_prop}")) if premise.prop else ""
+    )
     phrase = _joined(slots["who"], relation, slots["where"], slots["when"]).format_map(slots)
     return _capital(rng, pick(rng, requests.DRAW, split).format(x=phrase))
 
@@ -101,7 +105,16 @@ def when(rng: random.Random, split: Split, light: str, weather: str) -> str:
     return " ".join(parts)
 
 
-def request(rng: random.Random, split: Split, templates: tuple[str, ...], *, actors: tuple[str, ...], target: int | None = None, name: str = "", **slots: str) -> str:
+def request(
+    rng: random.Random,
+    split: Split,
+    templates: tuple[str, ...],
+    *,
+    actors: tuple[str, ...],
+    target: int | None = None,
+    name: str = "",
+    **slots: str,
+) -> str:
     """A follow-up message from a list of templates.
 
     Args:
@@ -144,14 +157,30 @@ def asking_pictures(rng: random.Random, split: Split, text: str, count: int) -> 
 
 
 def _slots(rng: random.Random, split: Split, premise: Premise, *, plain: bool = False) -> dict[str, str]:
-    pronoun, poss, obj = rng.choice((("he", "his", "him"), ("she", "her", "her"), ("it", "its", "it"), ("it", "its", "it")))
+    pronoun, poss, obj = rng.choice(
+        (("he", "his", "him"), ("she", "her", "her"), ("it", "its", "it"), ("it", "its", "it"))
+    )
     slots = {
         "who": _who(rng, split, premise, poss, plain),
         "species": premise.species,
         "poss": poss,
         "Pron": pronoun.capitalize(),
         "obj": obj,
-        "adj": rng.choice((*people.OTHER_ADJECTIVES, "magic", "new", "old", "big", "red", "blue", "colourful", "shiny", "tiny", "broken")),
+        "adj": rng.choice(
+            (
+                *people.OTHER_ADJECTIVES,
+                "magic",
+                "new",
+                "old",
+                "big",
+                "red",
+                "blue",
+                "colourful",
+                "shiny",
+                "tiny",
+                "broken",
+            )
+        ),
         "where": where(rng, split, premise.place) if premise.place else premise.nowhere,
         "when": when(rng, split, premise.light, premise.weather),
         "quest": pick(rng, openings.QUESTS[premise.quest][0], split) if premise.quest is not None else "",
@@ -194,7 +223,18 @@ def _who(rng: random.Random, split: Split, premise: Premise, poss: str, plain: b
     else:
         text = article(phrase)
     if premise.friend:
-        link = rng.choice(("and", "and", "and", f"and {poss} friend,", "with", "together with", "who meets", f"and {poss} best friend,"))
+        link = rng.choice(
+            (
+                "and",
+                "and",
+                "and",
+                f"and {poss} friend,",
+                "with",
+                "together with",
+                "who meets",
+                f"and {poss} best friend,",
+            )
+        )
         text += f" {link} {article(premise.friend)}"
     return text
 
@@ -202,7 +242,12 @@ def _who(rng: random.Random, split: Split, premise: Premise, poss: str, plain: b
 def _opening_without_hero(rng: random.Random, split: Split, premise: Premise) -> str:
     slots = _slots(rng, split, Premise(**{**premise.__dict__, "species": "fox"}))
     if premise.place:
-        return _capital(rng, pick(rng, openings.PLACE_ONLY, split).format_map({**slots, "where": _joined(slots["where"], slots["when"])}))
+        return _capital(
+            rng,
+            pick(rng, openings.PLACE_ONLY, split).format_map(
+                {**slots, "where": _joined(slots["where"], slots["when"])}
+            ),
+        )
     return _capital(rng, pick(rng, openings.PROP_ONLY, split).format_map(slots))
 
 
@@ -220,7 +265,14 @@ def _pronouns(rng: random.Random, actors: tuple[str, ...], target: int | None, n
     if len(actors) > 1:
         return noun, noun, f"{noun}'s"
     nouns = (noun, noun, f"{name} the {actors[0]}" if name else noun)
-    return rng.choice((("it", "it", "its"), ("he", "him", "his"), ("she", "her", "her"), *((item, item, f"{item}'s") for item in nouns)))
+    return rng.choice(
+        (
+            ("it", "it", "its"),
+            ("he", "him", "his"),
+            ("she", "her", "her"),
+            *((item, item, f"{item}'s") for item in nouns),
+        )
+    )
 
 
 def _joined(*parts: str) -> str:

@@ -1,6 +1,7 @@
 """Choosing wordings: which ones a split may use, and how a template becomes a sentence.
 
-A template is a string with `{slots}` and with `[singular|plural]` alternatives for one actor or two: "[walks|walk] home".
+A template is a string with `{slots}` and with `[singular|plural]` alternatives for one actor or two: "[walks|walk]
+home".
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _SENTENCE_START = re.compile(r"(^|[.!?]\s+)([\"']?)([a-z])")
 def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
     """The part of a list of wordings that a split may use.
 
-    The last wordings of a list are the held-out ones: the very last for the test, those before for validation. Lists of fewer
-    than SMALLEST_DIVIDED entries are not divided.
+    The last wordings of a list are the held-out ones: the very last for the test, those before for validation. Lists
+    of fewer than SMALLEST_DIVIDED entries are not divided.
     """
     if len(items) < SMALLEST_DIVIDED:
         return items

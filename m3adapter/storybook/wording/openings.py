@@ -189,61 +189,199 @@ PROP_ONLY = (
     "The story of {a_prop}",
 )
 
-# What the hero is about, as a clause after the noun: (clauses, what the assistant says of it at once, what it says later).
+# What the hero is about, as a clause after the noun: (clauses, what the assistant says of it at once, what it says
+# later).
 QUESTS: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     (
-        ("who is afraid of the dark", "who is scared", "who was very frightened", "that is afraid of everything", "who has no courage"),
-        ("[it|they] [is|are] a little afraid.", "[its|their] heart beats fast.", "everything seems so big.", "[it|they] [trembles|tremble] a bit."),
-        ("[it|they] [is|are] not so afraid any more.", "[it|they] [feels|feel] braver now.", "courage grows with every step.", "how brave!"),
+        (
+            "who is afraid of the dark",
+            "who is scared",
+            "who was very frightened",
+            "that is afraid of everything",
+            "who has no courage",
+        ),
+        (
+            "[it|they] [is|are] a little afraid.",
+            "[its|their] heart beats fast.",
+            "everything seems so big.",
+            "[it|they] [trembles|tremble] a bit.",
+        ),
+        (
+            "[it|they] [is|are] not so afraid any more.",
+            "[it|they] [feels|feel] braver now.",
+            "courage grows with every step.",
+            "how brave!",
+        ),
     ),
     (
         ("who got lost", "who cannot find the way home", "who is lost", "that lost its way", "who wants to go home"),
-        ("[it|they] [does|do] not know the way home.", "which way is home?", "[it|they] [has|have] lost the way.", "home is far away."),
-        ("home must be near.", "the way home seems shorter now.", "[it|they] [remembers|remember] the way.", "soon [it|they] will be home."),
+        (
+            "[it|they] [does|do] not know the way home.",
+            "which way is home?",
+            "[it|they] [has|have] lost the way.",
+            "home is far away.",
+        ),
+        (
+            "home must be near.",
+            "the way home seems shorter now.",
+            "[it|they] [remembers|remember] the way.",
+            "soon [it|they] will be home.",
+        ),
     ),
     (
-        ("looking for a friend", "who has no friends", "who is lonely", "who wants to make friends", "searching for a best friend"),
-        ("[it|they] [wishes|wish] for a friend.", "[it|they] [looks|look] for a friend.", "a friend would be nice.", "[it|they] [feels|feel] lonely."),
-        ("maybe there is a friend here.", "[it|they] [is|are] not lonely any more.", "friends are everywhere.", "how good it is to have friends!"),
+        (
+            "looking for a friend",
+            "who has no friends",
+            "who is lonely",
+            "who wants to make friends",
+            "searching for a best friend",
+        ),
+        (
+            "[it|they] [wishes|wish] for a friend.",
+            "[it|they] [looks|look] for a friend.",
+            "a friend would be nice.",
+            "[it|they] [feels|feel] lonely.",
+        ),
+        (
+            "maybe there is a friend here.",
+            "[it|they] [is|are] not lonely any more.",
+            "friends are everywhere.",
+            "how good it is to have friends!",
+        ),
     ),
     (
-        ("who cannot sleep", "who is always tired", "who wants to sleep", "that could not fall asleep", "who never sleeps"),
-        ("[it|they] cannot sleep.", "[it|they] [yawns|yawn], but sleep does not come.", "[it|they] [is|are] wide awake.", "who can sleep now?"),
-        ("now [it|they] [is|are] sleepy.", "[it|they] [yawns|yawn] a big yawn.", "soon [it|they] will sleep.", "[its|their] eyes are getting heavy."),
+        (
+            "who cannot sleep",
+            "who is always tired",
+            "who wants to sleep",
+            "that could not fall asleep",
+            "who never sleeps",
+        ),
+        (
+            "[it|they] cannot sleep.",
+            "[it|they] [yawns|yawn], but sleep does not come.",
+            "[it|they] [is|are] wide awake.",
+            "who can sleep now?",
+        ),
+        (
+            "now [it|they] [is|are] sleepy.",
+            "[it|they] [yawns|yawn] a big yawn.",
+            "soon [it|they] will sleep.",
+            "[its|their] eyes are getting heavy.",
+        ),
     ),
     (
         ("who is hungry", "who loves to eat", "looking for food", "who is always hungry", "that eats everything"),
-        ("[it|they] [is|are] very hungry.", "[its|their] tummy rumbles.", "is there anything to eat?", "[it|they] [dreams|dream] of dinner."),
-        ("now there are berries to eat.", "[its|their] tummy is full.", "how good it tastes!", "[it|they] [is|are] not hungry any more."),
+        (
+            "[it|they] [is|are] very hungry.",
+            "[its|their] tummy rumbles.",
+            "is there anything to eat?",
+            "[it|they] [dreams|dream] of dinner.",
+        ),
+        (
+            "now there are berries to eat.",
+            "[its|their] tummy is full.",
+            "how good it tastes!",
+            "[it|they] [is|are] not hungry any more.",
+        ),
     ),
     (
-        ("who has a birthday", "on a birthday", "who celebrates a birthday", "having a birthday party", "whose birthday is today"),
-        ("today is a birthday!", "it is a very special birthday.", "everybody sings for the birthday.", "happy birthday!"),
+        (
+            "who has a birthday",
+            "on a birthday",
+            "who celebrates a birthday",
+            "having a birthday party",
+            "whose birthday is today",
+        ),
+        (
+            "today is a birthday!",
+            "it is a very special birthday.",
+            "everybody sings for the birthday.",
+            "happy birthday!",
+        ),
         ("what a birthday!", "the party goes on.", "it is the best birthday ever.", "everybody dances."),
     ),
     (
-        ("searching for treasure", "who looks for a treasure", "on a treasure hunt", "who hunts for gold", "who dreams of a treasure"),
-        ("somewhere there must be a treasure.", "[it|they] [dreams|dream] of a treasure.", "is there treasure here?", "the treasure cannot be far."),
-        ("the treasure must be near.", "something glitters. Is it the treasure?", "a friend is a treasure, too.", "what a treasure!"),
+        (
+            "searching for treasure",
+            "who looks for a treasure",
+            "on a treasure hunt",
+            "who hunts for gold",
+            "who dreams of a treasure",
+        ),
+        (
+            "somewhere there must be a treasure.",
+            "[it|they] [dreams|dream] of a treasure.",
+            "is there treasure here?",
+            "the treasure cannot be far.",
+        ),
+        (
+            "the treasure must be near.",
+            "something glitters. Is it the treasure?",
+            "a friend is a treasure, too.",
+            "what a treasure!",
+        ),
     ),
     (
-        ("who wants to fly", "who dreams of flying", "who learns to fly", "that wishes to fly", "who would love to fly"),
-        ("[it|they] [wants|want] to fly.", "oh, to fly like a cloud!", "[it|they] [dreams|dream] of flying.", "if only one could fly!"),
-        ("it almost feels like flying.", "up, up and away!", "one day [it|they] will fly.", "[it|they] [jumps|jump], and for a moment it is flying."),
+        (
+            "who wants to fly",
+            "who dreams of flying",
+            "who learns to fly",
+            "that wishes to fly",
+            "who would love to fly",
+        ),
+        (
+            "[it|they] [wants|want] to fly.",
+            "oh, to fly like a cloud!",
+            "[it|they] [dreams|dream] of flying.",
+            "if only one could fly!",
+        ),
+        (
+            "it almost feels like flying.",
+            "up, up and away!",
+            "one day [it|they] will fly.",
+            "[it|they] [jumps|jump], and for a moment it is flying.",
+        ),
     ),
     (
         ("who loves to sing", "who loves music", "who wants to be a singer", "that sings all day", "who cannot sing"),
-        ("[it|they] [sings|sing] all day long.", "[it|they] [loves|love] music.", "la, la, la!", "a song is always in the air."),
+        (
+            "[it|they] [sings|sing] all day long.",
+            "[it|they] [loves|love] music.",
+            "la, la, la!",
+            "a song is always in the air.",
+        ),
         ("everybody sings along.", "what a song!", "the music never ends.", "la, la, la, it goes on and on."),
     ),
     (
-        ("on an adventure", "who goes on a journey", "who travels the world", "looking for adventure", "who wants to see the world"),
-        ("[it|they] [is|are] ready for an adventure.", "the world is so big.", "[it|they] [wants|want] to see the world.", "adventure is calling."),
-        ("what an adventure!", "the world is full of wonders.", "and the adventure goes on.", "there is still so much to see."),
+        (
+            "on an adventure",
+            "who goes on a journey",
+            "who travels the world",
+            "looking for adventure",
+            "who wants to see the world",
+        ),
+        (
+            "[it|they] [is|are] ready for an adventure.",
+            "the world is so big.",
+            "[it|they] [wants|want] to see the world.",
+            "adventure is calling.",
+        ),
+        (
+            "what an adventure!",
+            "the world is full of wonders.",
+            "and the adventure goes on.",
+            "there is still so much to see.",
+        ),
     ),
     (
         ("with a secret", "who keeps a secret", "who has a secret", "that knows a secret", "hiding something"),
-        ("[it|they] [keeps|keep] a secret.", "psst, it is a secret.", "nobody may know the secret.", "can you keep a secret?"),
+        (
+            "[it|they] [keeps|keep] a secret.",
+            "psst, it is a secret.",
+            "nobody may know the secret.",
+            "can you keep a secret?",
+        ),
         ("the secret is still safe.", "now we know the secret, too.", "psst!", "what a secret!"),
     ),
 )

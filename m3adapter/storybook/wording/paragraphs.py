@@ -13,7 +13,8 @@ from .choose import Split, fill, fits, pick, pick_fitting, slot_names
 from .openings import QUESTS
 
 Event = Literal[
-    "open", "welcome", "draw", "answer", "go", "stay", "find", "drop", "sky", "meet", "part", "elsewhere", "return", "change", "vary", "vary_sky",
+    "open", "welcome", "draw", "answer", "go", "stay", "find", "drop", "sky", "meet", "part", "elsewhere",
+    "return", "change", "vary", "vary_sky",
 ]  # fmt: skip
 
 # The main sentence of an event: (plain templates, templates that may name the prop or the sky as well).
@@ -73,7 +74,7 @@ class Telling:
 
 
 def paragraph(rng: random.Random, split: Split, telling_: Telling) -> str:
-    """One to four short sentences that name every character, the place, the prop, and the sky unless it is a clear day."""
+    """One to four short sentences that name every character, the place, the prop, and the sky if it is unusual."""
     scene = telling_.scene
     slots = _slots(rng, split, telling_)
     plural = len(scene.characters) > 1
@@ -112,7 +113,11 @@ def _slots(rng: random.Random, split: Split, telling_: Telling) -> dict[str, str
     first = f"{adjective} {names[0]}" if adjective and rng.random() < 0.8 else names[0]
     a_first = article(first) + (f" called {telling_.name}" if telling_.name else "")
     draw = rng.random()
-    the_first = f"{telling_.name} the {names[0]}" if telling_.name and draw < 0.6 else f"the {first if draw > 0.85 else names[0]}"
+    the_first = (
+        f"{telling_.name} the {names[0]}"
+        if telling_.name and draw < 0.6
+        else f"the {first if draw > 0.85 else names[0]}"
+    )
     slots = {
         "species": names[0],
         "hero": the_first,
@@ -152,7 +157,11 @@ def _main(rng: random.Random, split: Split, telling_: Telling, slots: dict[str, 
     plain, rich = _MAIN[telling_.event]
     usable = {name: value for name, value in slots.items() if name != "sky" or not telling_.turned}
     likely = 1.0 if telling_.event == "vary_sky" else 0.45
-    use_rich = rich and rng.random() < likely and any(fits(item, usable) and slot_names(item) & {"sky", "a_prop"} for item in rich)
+    use_rich = (
+        rich
+        and rng.random() < likely
+        and any(fits(item, usable) and slot_names(item) & {"sky", "a_prop"} for item in rich)
+    )
     template = pick_fitting(rng, rich if use_rich else plain, split, usable)
     return template, template.replace("{act}", slots["act"])
 

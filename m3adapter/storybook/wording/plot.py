@@ -1,6 +1,7 @@
 """How a story goes on: what changes from one picture to the next, and what stays.
 
-A `Stage` is what the last picture showed. A move makes the next stage from it; what a move does not change stays as it was.
+A `Stage` is what the last picture showed. A move makes the next stage from it; what a move does not change stays as
+it was.
 """
 
 from __future__ import annotations
@@ -80,13 +81,16 @@ def other(rng: random.Random, items: Iterable[str], *taken: str | None) -> str:
     return rng.choice([item for item in items if item not in taken])
 
 
-def move(rng: random.Random, stage: Stage, kind: str, *, species: str = "", place: str = "", prop: str = "", sky: str = "") -> Stage | None:
+def move(
+    rng: random.Random, stage: Stage, kind: str, *, species: str = "", place: str = "", prop: str = "", sky: str = ""
+) -> Stage | None:
     """The stage after a move, or None where the move makes no sense from here.
 
     Args:
         rng: Source of chance, for what is not given.
         stage: The present stage.
-        kind: go, stay, find, drop, sky, meet, part, elsewhere, answer, draw, return, change, vary_sky, vary_place, vary_prop.
+        kind: go, stay, find, drop, sky, meet, part, elsewhere, answer, draw, return, change, vary_sky, vary_place,
+            vary_prop.
         species, place, prop, sky: What the move brings, where somebody has said so.
     """
     alone, away = len(stage.actors) == 1, stage.hero not in stage.actors
@@ -143,11 +147,13 @@ def next_move(rng: random.Random, stage: Stage) -> str:
         return rng.choices(("return", "meet"), (3, 1))[0]
     if len(stage.actors) > 1:
         return rng.choices(("go", "stay", "find", "sky", "part", "elsewhere"), (34, 30, 8, 12, 10, 6))[0]
-    return rng.choices(("go", "stay", "find", "sky", "meet", "elsewhere"), (32, 22, 12 if stage.prop else 20, 12, 14, 8))[0]
+    return rng.choices(
+        ("go", "stay", "find", "sky", "meet", "elsewhere"), (32, 22, 12 if stage.prop else 20, 12, 14, 8)
+    )[0]
 
 
 def moved(rng: random.Random, split: Split, stage: Stage, kind: str | None = None, **said: str) -> Stage | None:
-    """The stage after a move, in the split; the assistant's choice of a move if `kind` is None (which always succeeds)."""
+    """The stage after a move, in the split; `kind` None leaves the choice to the assistant, and always succeeds."""
     for _ in range(12):
         chosen = kind or next_move(rng, stage)
         after = move(rng, stage, chosen, **said)

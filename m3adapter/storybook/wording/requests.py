@@ -49,28 +49,28 @@ GO = (
 )
 LET = {
     "rain": (
-        "Let it rain.", "It starts to rain.", "Make it rain.", "Now it rains.", "And then it rains.", "A storm comes.", "What if it rains?",
-        "Rain, please.",
+        "Let it rain.", "It starts to rain.", "Make it rain.", "Now it rains.", "And then it rains.",
+        "A storm comes.", "What if it rains?", "Rain, please.",
     ),
     "snow": (
-        "Let it snow.", "It starts to snow.", "Make it snow.", "Now it snows.", "Winter comes.", "And then it snows.", "What if it snows?",
-        "Snow, please.",
+        "Let it snow.", "It starts to snow.", "Make it snow.", "Now it snows.", "Winter comes.",
+        "And then it snows.", "What if it snows?", "Snow, please.",
     ),
     "clear": (
-        "Make the weather nice.", "The sky clears up.", "Now the weather is fine again.", "Let the clouds go away.", "It stops.",
-        "No more clouds.", "The bad weather is over.", "Let the sun come out.",
+        "Make the weather nice.", "The sky clears up.", "Now the weather is fine again.",
+        "Let the clouds go away.", "It stops.", "No more clouds.", "The bad weather is over.", "Let the sun come out.",
     ),
     "night": (
-        "Night falls.", "Now it is night.", "Make it night.", "It gets dark.", "What happens at night?", "Let it be night.",
-        "The moon rises.", "The night comes.",
+        "Night falls.", "Now it is night.", "Make it night.", "It gets dark.", "What happens at night?",
+        "Let it be night.", "The moon rises.", "The night comes.",
     ),
     "sunset": (
-        "The sun sets.", "Now it is sunset.", "It is evening now.", "Make it sunset.", "In the evening?", "What happens at sunset?",
-        "The sun goes down.", "Let it be evening.",
+        "The sun sets.", "Now it is sunset.", "It is evening now.", "Make it sunset.", "In the evening?",
+        "What happens at sunset?", "The sun goes down.", "Let it be evening.",
     ),
     "day": (
-        "The next morning?", "A new day begins.", "Make it day again.", "The sun rises.", "What happens the next day?", "Let it be day.",
-        "The next day.", "In the morning?",
+        "The next morning?", "A new day begins.", "Make it day again.", "The sun rises.",
+        "What happens the next day?", "Let it be day.", "The next day.", "In the morning?",
     ),
 }  # fmt: skip
 
@@ -293,10 +293,12 @@ ANY_STORY = (
     "Tell me a bedtime story.",
 )
 ODD = (
-    "hello", "hi", "asdf", "test", "?", "...", "ok", "yes", "no", "1", "what is 2+2", "who are you?", "help", "thanks", "foo bar",
-    "lorem ipsum dolor sit amet", "Write a python function.", "What is the capital of France?", "good morning", "!!!", "qwertyuiop",
-    "I feel sad today.", "What time is it?", "<b>bold</b>", "{}", "SELECT * FROM stories", "Bonjour!", "Hola, cuéntame un cuento",
-    "Erzähl mir eine Geschichte", "Расскажи сказку", "讲个故事", "お話をして", "قصة", "🙂", "🦄🌈", "how are you", "hmm", "nothing", "0", "stop",
+    "hello", "hi", "asdf", "test", "?", "...", "ok", "yes", "no", "1", "what is 2+2", "who are you?", "help",
+    "thanks", "foo bar", "lorem ipsum dolor sit amet", "Write a python function.",
+    "What is the capital of France?", "good morning", "!!!", "qwertyuiop", "I feel sad today.",
+    "What time is it?", "<b>bold</b>", "{}", "SELECT * FROM stories", "Bonjour!", "Hola, cuéntame un cuento",
+    "Erzähl mir eine Geschichte", "Расскажи сказку", "讲个故事", "お話をして", "قصة", "🙂", "🦄🌈", "how are you",
+    "hmm", "nothing", "0", "stop",
 )  # fmt: skip
 
 SYSTEM = (

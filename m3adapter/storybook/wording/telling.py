@@ -1,7 +1,8 @@
 """How the assistant tells: the sentences of a paragraph, by what happens in it.
 
-Slots: {hero} with its article, {a_hero} when it is new, {it} {its} {them} for it, {place} ("in the forest"), {the_place} ("the forest"),
-{a_prop}, {prop}, {act} (a predicate from props.py), {sky} ("at night in the rain"), {friend} and {a_friend} (a companion).
+Slots: {hero} with its article, {a_hero} when it is new, {it} {its} {them} for it, {place} ("in the forest"),
+{the_place} ("the forest"), {a_prop}, {prop}, {act} (a predicate from props.py), {sky} ("at night in the rain"),
+{friend} and {a_friend} (a companion).
 """
 
 from __future__ import annotations
