@@ -22,6 +22,7 @@ from .console import (
     check_painting_options,
     load_model,
     mendable,
+    quiet_loading,
     show,
 )
 from .conversation import Conversation
@@ -30,7 +31,7 @@ from .export import export_story
 from .pipeline import STARTER, check_weights
 from .storage import write_file
 
-COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft")
+COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "starter")
 USER_ERROR, INTERRUPTED = 2, 130
 
 
@@ -129,6 +130,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         starter = options.starter or STARTER
         check_weights(starter)
     check_device(options.device)
+    quiet_loading()
     how_many = {} if options.pictures is None else {"pictures": options.pictures}
     evaluation = _module("evaluation")
     report = evaluation.evaluate(starter=starter, seed=options.seed, device=options.device, **how_many)

@@ -72,10 +72,19 @@ def check_device(name: str) -> None:
         raise UserError(f"The device {name!r} cannot be used here: try --device cpu.") from error
 
 
+def quiet_loading() -> None:
+    """No progress bars for weights that load in a second: the terminal is for the story."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def load_model(options: argparse.Namespace) -> M2Chat:
     """The model that the options name."""
     check_device(options.device)
-
+    quiet_loading()
     with mendable():
         if options.starter is None:
             return M2Chat.from_starter(options.device)

@@ -94,10 +94,10 @@ class M2Chat:
             if on_text:
                 on_text(chunk.text)
 
-    def encode(self, conversation: Conversation, slot: Slot) -> SlotFeatures:
+    def encode(self, conversation: Conversation, slot: Slot, *, references: int = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
-        The vision encoder sees `conversation.references(slot)`, and the language model the users' pictures before it.
+        The vision encoder sees `conversation.references(slot, limit=references)`, and the language model the users' pictures before it.
         Raises ConversationError where there is no picture of the assistant.
         """
         import torch
@@ -107,9 +107,9 @@ class M2Chat:
         slot = Slot(*slot)
         if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
             raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
-        references = conversation.references(slot)
+        earlier = conversation.references(slot, limit=references)
         with torch.no_grad():
-            seen = self.vision_encoder.encode(list(references)) if references else None
+            seen = self.vision_encoder.encode(earlier) if earlier else None
             visual = self._visual(conversation.user_pictures(before=slot))
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])

@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 768, 288
 LEFT, RIGHT, TOP, BOTTOM = 56, WIDTH - 20, 62, HEIGHT - 44
 PAPER, INK, FAINT, LINE = (24, 26, 31), (236, 236, 240), (150, 153, 163), (58, 61, 70)
 COLD, WARM = (64, 110, 190), (245, 158, 66)
+CLOSED = "closed: there is no earlier picture to look at, or the gate is 0"
 
 
 def draw_gate(gate: Tensor, caption: str) -> Tensor:
@@ -22,12 +23,12 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
     """
     values = gate.float().tolist()
     mean = sum(values) / len(values)
-    scale = next(top for top in (0.5, 1.0, 2.0, 4.0) if max(values) <= top)
+    scale = next(top for top in (0.5, 1.0, 2.0, 4.0) if max(values) <= top or top == 4.0)
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(image)
     large, small = ImageFont.load_default(16), ImageFont.load_default(12)
     draw.text((LEFT, 10), f"Gate by token, mean {mean:.2f}", INK, large)
-    draw.text((LEFT, 33), _shortened(draw, caption, small) if any(values) else f"{_CLOSED}", FAINT, small)
+    draw.text((LEFT, 33), _shortened(draw, caption, small) if any(values) else CLOSED, FAINT, small)
     for part in range(5):
         y = BOTTOM - (BOTTOM - TOP) * part / 4
         draw.line((LEFT, y, RIGHT, y), LINE)
@@ -43,9 +44,6 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
     y = BOTTOM - (BOTTOM - TOP) * mean / scale
     draw.line((LEFT, y, RIGHT, y), INK)
     return torch.from_numpy(numpy.array(image)).float() / 255
-
-
-_CLOSED = "closed: no earlier picture to look at, or a gate of 0"
 
 
 def _colour(share: float) -> tuple[int, int, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy.model_management
 from comfy_api.latest import io
 
 from ..m3adapter.condition import Condition
-from ..m3adapter.conversation import Conversation, Slot
+from ..m3adapter.conversation import Conversation
 from ..m3adapter.features import SlotFeatures
 from ..m3adapter.gate import GateSetting
 from . import inputs, wires
@@ -18,9 +18,6 @@ from .errors import names_node
 from .gate_map import draw_gate
 from .memory import Handle, assemble
 from .running import PaintingProgress
-
-if TYPE_CHECKING:
-    from ..m3adapter.pipeline import M2Chat
 
 
 class EncodeSlot(io.ComfyNode):
@@ -73,7 +70,9 @@ class EncodeSlot(io.ComfyNode):
         """Encode the slot."""
         place = open_slot(conversation, slot)
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter)
-        features = _encoded(chat, conversation, place, references).to(comfy.model_management.intermediate_device())
+        features = chat.encode(conversation, place, references=references).to(
+            comfy.model_management.intermediate_device()
+        )
         return io.NodeOutput(features, conversation.at(place).caption)
 
 
@@ -163,15 +162,6 @@ class Decode(io.ComfyNode):
         chat = assemble(decoder=decoder)
         image = chat.paint(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
         return io.NodeOutput(image[None])
-
-
-def _encoded(chat: M2Chat, conversation: Conversation, slot: Slot, references: int) -> SlotFeatures:
-    """What M2Chat.encode() gives, with another number of references."""
-    earlier, shown = conversation.references(slot, limit=references), conversation.user_pictures(before=slot)
-    seen = chat.vision_encoder.encode(earlier) if earlier else None
-    visual = list(chat.vision_encoder.encode(shown).pooled) if shown else []
-    states = chat.language_model.encode_slot(conversation, slot, chat.adapter.image_tokens, visual=visual)
-    return SlotFeatures.collate([(states, seen)])
 
 
 NODES = [EncodeSlot, FuseM3Adapter, Decode]

@@ -100,7 +100,7 @@ class TellStory(io.ComfyNode):
                     "premise",
                     multiline=True,
                     dynamic_prompts=True,
-                    default="A fox finds an old kite on the beach.",
+                    default="A fox who finds a kite on the beach.",
                     tooltip="What the story is about, in a sentence or two.",
                 ),
                 io.Int.Input(

@@ -161,7 +161,8 @@ class Towers(nn.Module):
             losses[name] = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
         actors = self.actors(patches).float().logsumexp(1).view(len(image), len(SPECIES), len(LOOKS) + 1)
         actors = actors - actors[..., -1:]  # the last entry says: not in the picture
-        losses["actors"] = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten()) * len(SPECIES) / 2
+        named = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten())
+        losses["actors"] = named * len(SPECIES) / 2
         place = self.places(seen.pooler_output).float()
         parts = place.split((len(PLACES), len(PROPS) + 1, len(LIGHTS), len(WEATHERS)), dim=1)
         for part, name in zip(parts, ("place", "prop", "light", "weather"), strict=True):

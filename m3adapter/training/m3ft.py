@@ -36,6 +36,7 @@ from ..vision_encoder import VisionEncoder
 from .decoder import embed, encode_scenes, schedule_terms, v_loss
 from .loop import Average, cosine, resume, save_state
 from .m3ft_data import Pool, pool
+from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
@@ -216,6 +217,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vision", type=Path, required=True)
     parser.add_argument("--decoder", type=Path, required=True)
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2], choices=(1, 2))
+    parser.add_argument("--stand-in", type=Path, help="picture_stand_in.safetensors that `train language` wrote")
+    parser.add_argument("--projection-steps", type=int, default=300)
+    parser.add_argument("--next-token-steps", type=int, default=100)
     parser.add_argument("--init", type=Path, help="adapter to start from")
     parser.add_argument("--steps1", type=int, default=1500)
     parser.add_argument("--steps2", type=int, default=3000)
@@ -256,4 +260,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
     for stage in args.stages:
         (stage1 if stage == 1 else stage2)(args, adapter, language, decoder)
+    if 2 in args.stages and language.visual_projection is not None:
+        target = stand_in(args.stand_in) if args.stand_in else None
+        encoder = VisionEncoder.from_pretrained(args.vision)
+        steps, next_token_steps = args.projection_steps, args.next_token_steps
+        fit(language, encoder, target, steps=steps, next_token_steps=next_token_steps, seed=args.seed)
+        language.save_pretrained(args.output / "language_model")
     save_adapter(args.output / "adapter.safetensors", adapter, dtype=torch.float16)

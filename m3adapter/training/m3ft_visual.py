@@ -1,0 +1,108 @@
+"""The visual half of M3FT's second stage: the projection by which the language model sees users' pictures.
+
+The language model is frozen. It learned, from text alone, what to do with a stand-in for a picture; the projection
+learns to give the same for real vision features: first by regression on the stand-in, then by the next-token loss on
+stories that begin with a picture.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..language_model import LanguageModel, VisualProjection
+from ..storybook.world import SPECIES, Character, random_scene
+from ..vision_encoder import VisionEncoder
+from .language_data import Batch, batches
+from .loop import cosine
+from .m3ft_data import picture
+
+TOKENS = 4
+
+
+def stand_in(path: Path) -> Tensor:
+    """What the language model was given for a clear picture of each species [species, H]."""
+    from safetensors.torch import load_file
+
+    weights = load_file(path)
+    hidden, count = weights["linear.weight"].shape
+    projection = VisualProjection(count, hidden)
+    projection.load_state_dict(weights)
+    with torch.no_grad():
+        return projection(torch.eye(count))
+
+
+@torch.no_grad()
+def seen(encoder: VisionEncoder, species: list[int], rng: random.Random) -> Tensor:
+    """Features [pictures, 4, D] of a fresh picture of each species."""
+    images = []
+    for index in species:
+        scene = random_scene(rng, characters=1)
+        actors = (Character(SPECIES[index], scene.characters[0].look),)
+        images.append(picture(replace(scene, characters=actors), rng))
+    return encoder.encode(images).pooled
+
+
+def next_token_loss(language: LanguageModel, batch: Batch, features: Tensor) -> Tensor:
+    """Cross entropy of the assistants' words in `batch`, its picture tokens being `features` [N, D]."""
+    model, projection = language.model, language.visual_projection
+    assert projection is not None
+    rows, columns, _ = batch.pictures.T
+    embeds = model.get_input_embeddings()(batch.ids)
+    embeds = embeds.index_put((rows, columns), projection(features).to(embeds.dtype))
+    hidden = model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
+    targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
+    counted = weights > 0
+    losses = functional.cross_entropy(model.lm_head(hidden[counted]).float(), targets[counted], reduction="none")
+    return (losses * weights[counted]).sum() / weights.sum()
+
+
+def fit(
+    language: LanguageModel,
+    encoder: VisionEncoder,
+    target: Tensor | None,
+    *,
+    steps: int,
+    next_token_steps: int,
+    seed: int,
+) -> None:
+    """Train `language.visual_projection` in place: `steps` of regression on `target`, then with the next-token loss."""
+    projection = language.visual_projection
+    assert projection is not None
+    projection.requires_grad_(True)
+    rng = random.Random(seed)
+    began = time.time()
+    optimizer = torch.optim.AdamW(projection.parameters(), lr=3e-3)
+    for step in range(steps if target is not None else 0):
+        optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, step / steps, warmup=20)
+        species = [rng.randrange(len(SPECIES)) for _ in range(48)]
+        found = projection(seen(encoder, species, rng)).mean(1)
+        loss = functional.mse_loss(found, target[species]) / target.var()  # type: ignore[index]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 50 == 49:
+            nearest = torch.cdist(found, target).argmin(1)  # type: ignore[arg-type]
+            right = (nearest == torch.tensor(species)).float().mean()
+            print(f"projection step {step + 1} loss {loss.item():.4f} species {right.item():.3f}", flush=True)
+    stories = batches(language.tokenizer, seed + 1, 8, 384)
+    for step in range(next_token_steps):
+        optimizer.param_groups[0]["lr"] = 5e-4 * cosine(step, step / next_token_steps, warmup=10)
+        batch = next(stories)
+        if not len(batch.pictures):
+            continue
+        features = seen(encoder, batch.pictures[::TOKENS, 2].tolist(), rng).flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = next_token_loss(language, batch, features)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 25 == 24:
+            print(f"next token step {step + 1} loss {loss.item():.4f} {(time.time() - began) / 60:.1f} min", flush=True)
+    projection.requires_grad_(False)

@@ -1,0 +1,261 @@
+"""The M³-Adapter: what the gate promises, what masks and widths do, and which stage trains what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import toys
+from m3adapter.adapter import M3Adapter
+from m3adapter.condition import Condition
+from m3adapter.features import SlotFeatures
+from m3adapter.gate import GateSetting
+from m3adapter.training.m3ft import group_of
+
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> M3Adapter:
+    return toys.adapter().requires_grad_(False)
+
+
+def equal(one: Condition, other: Condition, rows: slice = slice(None)) -> bool:
+    """Whether two conditions are the same to the last bit."""
+    return all(
+        torch.equal(getattr(one, name)[rows], getattr(other, name)[rows]) for name in ("embeds", "pooled", "gate")
+    )
+
+
+def away(one: Condition, other: Condition) -> torch.Tensor:
+    """How far the prompt embeddings of each row are apart [B]."""
+    return (one.embeds - other.embeds).float().flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("mode", ["learned", "fixed"])
+def test_strength_0_is_the_semantic_path(dtype: torch.dtype, mode: str) -> None:
+    adapter = toys.adapter(dtype=dtype).requires_grad_(False)
+    features = toys.slot_features().to(dtype=dtype)
+    closed = adapter(features, GateSetting(0.0, mode, 1.0))
+    assert equal(closed, adapter(features.without_references(), GateSetting(2.0)))
+    assert closed.embeds.dtype == dtype and closed.embeds.isfinite().all()
+    assert not equal(closed, adapter(features))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_rows_without_references_take_the_semantic_path(dtype: torch.dtype) -> None:
+    adapter = toys.adapter(dtype=dtype).requires_grad_(False)
+    features = toys.slot_features((2, 0, 1, 0)).to(dtype=dtype)
+    mixed, semantic = adapter(features), adapter(features.without_references())
+    without = ~features.vision_mask.any(1)
+    assert without.tolist() == [False, True, False, True]
+    assert equal(mixed, semantic, without)
+    assert mixed.gate is not None and not mixed.gate[without].any()
+    assert (away(mixed, semantic)[~without] > 0).all()
+
+
+def test_no_reference_no_low_level_feature(adapter: M3Adapter) -> None:
+    features = toys.slot_features((2, 0, 1))
+    low = adapter.low_level(adapter.semantic(features), features)
+    assert low.shape == (3, toys.TOKENS, adapter.config.width)
+    assert low.flatten(1).any(1).tolist() == [True, False, True]
+
+
+def test_padding_changes_nothing(adapter: M3Adapter) -> None:
+    batch = adapter(toys.slot_features((2, 1, 0)))
+    for row, references in enumerate((2, 1, 0)):
+        states = toys.states(5 + row, 9 - 2 * row, seed=row)
+        alone = adapter(SlotFeatures.collate([(states, toys.seen(references, seed=row) if references else None)]))
+        torch.testing.assert_close(alone.embeds[0], batch.embeds[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.pooled[0], batch.pooled[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.gate[0], batch.gate[row], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["context", "text", "vision"])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_what_is_masked_is_never_read(part: str, dtype: torch.dtype) -> None:
+    adapter = toys.adapter(dtype=dtype).requires_grad_(False)
+    features = toys.slot_features().to(dtype=dtype)
+    mask, values = getattr(features, f"{part}_mask"), getattr(features, part).clone()
+    assert not mask.all()
+    values[~mask] = 7.0
+    assert equal(adapter(features), adapter(replace(features, **{part: values})))
+    values[mask] = 7.0
+    assert not equal(adapter(features), adapter(replace(features, **{part: values})))
+
+
+def test_a_slot_without_text_is_fine(adapter: M3Adapter) -> None:
+    features = toys.slot_features()
+    hidden = replace(features, text_mask=torch.zeros_like(features.text_mask))
+    assert adapter(hidden).embeds.isfinite().all()
+    none = replace(features, text=features.text[:, :0], text_mask=features.text_mask[:, :0])
+    assert equal(adapter(hidden), adapter(none))
+
+
+def test_the_references_of_others_matter(adapter: M3Adapter) -> None:
+    features = toys.slot_features((2, 2, 1))
+    shuffled = features.shuffled(torch.tensor([1, 2, 0]))
+    assert shuffled.vision_mask.sum(1).tolist() == [2, 1, 2]
+    assert (away(adapter(features), adapter(shuffled)) > 0.01).all()
+    assert equal(adapter(features, GateSetting(0)), adapter(shuffled, GateSetting(0)))
+
+
+def test_the_order_of_references_and_of_depths_matters(adapter: M3Adapter) -> None:
+    features = toys.slot_features((2, 2))
+    for swapped in (features.vision.flip(1), features.vision.flip(2)):
+        assert (away(adapter(features), adapter(replace(features, vision=swapped))) > 1e-3).all()
+
+
+def test_the_order_of_words_matters(adapter: M3Adapter) -> None:
+    features = toys.slot_features((0,))
+    swapped = replace(features, context=features.context.flip(1))
+    assert (away(adapter(features), adapter(swapped)) > 1e-3).all()
+
+
+def test_the_gate_is_given_out_as_applied(adapter: M3Adapter) -> None:
+    features = toys.slot_features((2, 1, 0))
+    for strength in (0.5, 1.0, 4.0):
+        learned = adapter(features, GateSetting(strength))
+        fixed = adapter(features, GateSetting(strength, "fixed", 0.3))
+        assert learned.gate is not None and learned.gate.shape == (3, toys.TOKENS)
+        assert (learned.gate[:2] > 0).all() and (learned.gate[:2] < strength).all()
+        assert not learned.gate[2].any()
+        assert learned.gate[0].std() > 0, "a learned gate is one for each token"
+        torch.testing.assert_close(fixed.gate[:2], torch.full((2, toys.TOKENS), 0.3 * strength))
+        assert not fixed.gate[2].any()
+        assert (away(learned, fixed)[:2] > 0).all()
+
+
+def test_a_learned_gate_sees_both_features(adapter: M3Adapter) -> None:
+    semantic, low = torch.randn(2, 3, 5, adapter.config.width, generator=toys.generator())
+    gate = adapter.learned_gate(semantic, low)
+    assert gate.shape == low.shape and (gate > 0).all() and (gate < 1).all()
+    assert not torch.equal(gate, adapter.learned_gate(semantic.flip(0), low))
+    assert not torch.equal(gate, adapter.learned_gate(semantic, low.flip(0)))
+
+
+def test_strength_moves_away_from_the_semantic_path(adapter: M3Adapter) -> None:
+    features = toys.slot_features((2, 1))
+    semantic = adapter(features, GateSetting(0))
+    strengths = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+    distances = torch.stack([away(adapter(features, GateSetting(s, "fixed", 0.5)), semantic) for s in strengths])
+    assert (distances.diff(dim=0) > 0).all(), distances
+    assert equal(semantic, adapter(features, GateSetting(1, "fixed", 0)))
+
+
+def test_wrong_widths_are_named(adapter: M3Adapter) -> None:
+    cases = [
+        (toys.slot_features(llm_width=40), "a language model of width 24, and this one has 40"),
+        (toys.slot_features(width=20), "a vision encoder of width 16 with 3 levels, and this one has 20 with 3"),
+        (toys.slot_features(levels=2), "a vision encoder of width 16 with 3 levels, and this one has 16 with 2"),
+        (toys.slot_features((5,)), "takes 4 reference pictures, not 5"),
+    ]
+    for features, words in cases:
+        with pytest.raises(ValueError, match=words) as caught:
+            adapter(features)
+        assert toys.one_sentence(caught.value)
+    adapter(toys.slot_features((4,)))
+
+
+def test_a_configuration_must_make_sense() -> None:
+    for changes, words in (({"width": 30}, "30 is no multiple of its 4 heads"), ({"tokens": 0}, "tokens must be 1")):
+        with pytest.raises(ValueError, match=words) as caught:
+            toys.config(**changes)
+        assert toys.one_sentence(caught.value)
+
+
+def test_an_odd_width_works() -> None:
+    adapter = toys.adapter(config=toys.config(width=33, heads=3))
+    assert adapter(toys.slot_features()).embeds.shape == (3, toys.TOKENS, toys.EMBED_WIDTH)
+
+
+def test_the_stages_share_nothing_and_leave_nothing_out(adapter: M3Adapter) -> None:
+    first, second = adapter.stage1_parameters(), adapter.stage2_parameters()
+    assert not first.keys() & second.keys()
+    assert first.keys() | second.keys() == dict(adapter.named_parameters()).keys()
+    assert {id(p) for p in first.values()}.isdisjoint(id(p) for p in second.values())
+    parts = {name.split(".")[0] for name in second}
+    assert parts == {
+        "vision_in", "vision_in_norm", "vision_level", "vision_reference", "low_query_norm", "low_attention",
+        "low_mlp", "gate_norm_semantic", "gate_norm_low", "gate",
+    }  # fmt: skip
+
+
+def test_the_second_stage_cannot_touch_the_semantic_path() -> None:
+    adapter, features = toys.adapter().requires_grad_(False), toys.slot_features()
+    semantic, fused = adapter(features, GateSetting(0)), adapter(features)
+    for parameter in adapter.stage2_parameters().values():
+        parameter.add_(0.1)
+    assert equal(semantic, adapter(features, GateSetting(0)))
+    assert not equal(fused, adapter(features))
+
+
+def test_a_stage_freezes_the_other() -> None:
+    adapter = toys.adapter()
+    for stage in (1, 2):
+        group = group_of(adapter, stage)
+        assert {name for name, p in adapter.named_parameters() if p.requires_grad} == group.keys()
+    assert "gate.weight" in group and "queries" not in group
+
+
+def test_each_stage_reaches_all_its_parameters() -> None:
+    adapter, features = toys.adapter(), toys.slot_features((4, 1))
+    for stage in (1, 2):
+        adapter.zero_grad(set_to_none=True)
+        group = group_of(adapter, stage)
+        condition = adapter(features)
+        (condition.embeds.square().sum() + condition.pooled.square().sum()).backward()
+        reached = {name for name, p in adapter.named_parameters() if p.grad is not None and p.grad.any()}
+        # the image tokens are used by the language model, not here
+        assert reached == group.keys() - {"image_tokens"}
+
+
+def test_layers_come_from_the_given_operations() -> None:
+    made: Counter[str] = Counter()
+
+    class Operations:
+        class Linear(nn.Linear):
+            def __init__(self, *arguments: int, **how: object) -> None:
+                made["Linear"] += 1
+                super().__init__(*arguments, **how)
+
+        class LayerNorm(nn.LayerNorm):
+            def __init__(self, *arguments: int, **how: object) -> None:
+                made["LayerNorm"] += 1
+                super().__init__(*arguments, **how)
+
+    adapter = toys.adapter(operations=Operations, dtype=torch.bfloat16)
+    layers = [m for m in adapter.modules() if isinstance(m, (nn.Linear, nn.LayerNorm))]
+    assert all(isinstance(layer, (Operations.Linear, Operations.LayerNorm)) for layer in layers)
+    assert made == Counter(type(layer).__name__ for layer in layers) and len(made) == 2
+    assert {p.dtype for p in adapter.parameters()} == {torch.bfloat16}
+    plain = toys.adapter(dtype=torch.bfloat16)
+    features = toys.slot_features().to(dtype=torch.bfloat16)
+    assert equal(adapter(features), plain(features))
+
+
+def test_features_move_and_keep_their_masks() -> None:
+    features = toys.slot_features()
+    moved = features.to("cpu", torch.float16)
+    for name in ("context", "text", "vision"):
+        assert getattr(moved, name).dtype == torch.float16
+        assert getattr(moved, f"{name}_mask").dtype == torch.bool
+    assert features.to().context.dtype == torch.float32
+    assert moved.captions == features.captions and moved.batch == 3
+
+
+def test_collating_keeps_every_slot_apart() -> None:
+    features = toys.slot_features((2, 0, 1))
+    assert features.context_mask.sum(1).tolist() == [5, 6, 7]
+    assert features.text_mask.sum(1).tolist() == [9, 7, 5]
+    assert features.vision_mask.tolist() == [[True, True], [False, False], [True, False]]
+    for row, references in enumerate((2, 0, 1)):
+        assert torch.equal(features.context[row][features.context_mask[row]], toys.states(5 + row, 1, seed=row).context)
+        expected = toys.seen(references, seed=row).levels
+        assert torch.equal(features.vision[row][features.vision_mask[row]], expected)
+    assert toys.slot_features((0, 0)).vision.shape[:2] == (2, 0)

@@ -1,0 +1,107 @@
+"""The pack in ComfyUI's page: a new user opens a template, presses Run and reads a story."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+import graphs
+from comfy_server import ComfyServer
+from tools import environment
+
+# Set to a folder, it takes screenshots of the workflows, run as they are; unset, they go to the test's own folder.
+SCREENSHOTS = "M2CHAT_SCREENSHOTS"
+TEMPLATES = environment.REPO / "workflows"
+PATIENCE = 120_000
+
+
+@pytest.fixture(scope="module")
+def page(comfy: ComfyServer, browser: Browser) -> Iterator[Page]:
+    """ComfyUI's page, ready for use."""
+    page = browser.new_page(viewport={"width": 1900, "height": 1100})
+    page.goto(comfy.url)
+    page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
+    # What greets a first-time user would lie over the graph.
+    page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
+    page.wait_for_timeout(1000)
+    page.keyboard.press("Escape")
+    yield page
+    page.close()
+
+
+def run(page: Page, outputs: int) -> None:
+    """Press Run and wait until that many nodes have something to show."""
+    page.evaluate("app.nodeOutputs = {}")
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    shown = "count => Object.values(app.nodeOutputs).filter(o => o.images || o.text).length >= count"
+    page.wait_for_function(shown, arg=outputs, timeout=10 * PATIENCE)
+    page.wait_for_function("app.ui.lastQueueSize === 0", timeout=PATIENCE)
+    page.wait_for_timeout(1500)  # until the last pictures are drawn
+
+
+def open_template(page: Page, name: str) -> None:
+    """Choose one of the pack's templates in the template browser."""
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("m2chat", exact=True).first.click(timeout=PATIENCE)
+    for other in graphs.NAMES:
+        page.get_by_text(other, exact=True).first.wait_for(timeout=PATIENCE)
+    page.get_by_text(name, exact=True).first.click()
+    page.wait_for_function("app.graph.nodes.some(node => node.type === 'M2Chat_LoadStarter')", timeout=PATIENCE)
+
+
+def test_the_storybook_is_found_opened_and_told(page: Page, tmp_path: Path) -> None:
+    open_template(page, "storybook")
+    assert page.evaluate("app.graph.nodes.filter(node => !(node.type in LiteGraph.registered_node_types)).length") == 0
+    folder = Path(os.environ.get(SCREENSHOTS, tmp_path))
+    if folder == tmp_path:
+        page.evaluate(
+            "for (const widget of app.graph.nodes.find(node => node.type === 'M2Chat_Story').widgets)"
+            " widget.value = { panels: 2, steps: 2 }[widget.name] ?? widget.value"
+        )
+    run(page, 3)
+    read = "type => app.nodeOutputs[app.graph.nodes.find(node => node.type === type).id]"
+    story = page.evaluate(read, "M2Chat_ShowConversation")
+    assert story["text"][0].startswith("You: ") and len(story["images"]) >= 2
+    assert page.evaluate(read, "M2Chat_ExportStory")["text"][0].endswith("story.html")
+    # The nodes show their text without any script of the pack's own.
+    text = "node => node.widgets?.some(widget => widget.name === '$$node-text-preview' && widget.value)"
+    told = page.evaluate(f"app.graph.nodes.filter({text}).map(node => node.type)")
+    assert set(told) == {"M2Chat_Story", "M2Chat_ShowConversation", "M2Chat_ExportStory"}
+    page.screenshot(path=folder / "storybook.png")
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_a_template_in_the_page_is_its_twin(page: Page, name: str) -> None:
+    page.evaluate(
+        "workflow => app.loadGraphData(workflow)", json.loads((TEMPLATES / f"{name}.json").read_text("utf-8"))
+    )
+    given = page.evaluate("async () => (await app.graphToPrompt()).output")
+    twin = graphs.load(graphs.WORKFLOWS / f"{name}.json")
+    assert {key: (node["class_type"], node["inputs"]) for key, node in given.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in twin.items()
+    }
+    if folder := os.environ.get(SCREENSHOTS):
+        outputs = sum(node["class_type"] in ("PreviewImage", "M2Chat_ShowConversation") for node in twin.values())
+        run(page, outputs)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_what_people_write_is_shown_and_not_run(page: Page) -> None:
+    said = "<img src='nowhere' onerror='window.hurt = true'><script>window.hurt = true</script>"
+    graph = graphs.conversation(said)
+    del graph["load"]
+    graph["show"] = graphs.node("M2Chat_ShowConversation", conversation=["user", 0])
+    numbered = {name: str(number) for number, name in enumerate(graph, 1)}
+    for node in graph.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):
+                node["inputs"][name] = [numbered[value[0]], value[1]]
+    page.evaluate("graph => app.loadApiJson(graph, 'test')", {numbered[name]: node for name, node in graph.items()})
+    run(page, 1)
+    assert page.evaluate("app.nodeOutputs[3].text[0]") == f"You: {said}"
+    assert page.evaluate("window.hurt") is None

@@ -1,0 +1,224 @@
+"""The diffusion decoder: diffusers' own pipeline to the bit, seeds, previews and interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL.Image import Image
+
+import toys
+from m3adapter.condition import Condition
+from m3adapter.diffusion import DiffusionDecoder
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toys.save_decoder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def decoder(folder: Path) -> DiffusionDecoder:
+    return DiffusionDecoder.from_pretrained(folder)
+
+
+@contextmanager
+def batches(decoder: DiffusionDecoder) -> Iterator[list[int]]:
+    """The batch size of every call of the UNet in the block."""
+    seen: list[int] = []
+    hook = decoder.unet.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def painted(decoder: DiffusionDecoder, condition: Condition, **how) -> torch.Tensor:
+    return decoder.decode(condition, **{"seed": 5, "steps": STEPS, **how})
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("size", [None, (48, 64)])
+def test_the_picture_is_the_one_of_diffusers(
+    folder: Path, decoder: DiffusionDecoder, guidance: float, size: tuple[int, int] | None
+) -> None:
+    condition = toys.condition(2)
+    height, width = size or (toys.SIDE, toys.SIDE)
+    shape = (1, 4, height // 8, width // 8)
+    latents = torch.cat([torch.randn(shape, generator=toys.generator(seed)) for seed in (7, 2**64 - 1)])
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        prompt_embeds=condition.embeds,
+        pooled_prompt_embeds=condition.pooled,
+        negative_prompt_embeds=condition.negative_embeds,
+        negative_pooled_prompt_embeds=condition.negative_pooled,
+        latents=latents,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        height=height,
+        width=width,
+        output_type="pt",
+    ).images
+    found = painted(decoder, condition, seed=(7, 2**64 - 1), guidance=guidance, height=height, width=width)
+    assert found.shape == (2, height, width, 3) and found.dtype == torch.float32
+    assert found.min() >= 0 and found.max() <= 1 and found.std() > 0.01
+    assert torch.equal(found, expected.permute(0, 2, 3, 1))
+
+
+def test_the_same_seed_the_same_bytes(decoder: DiffusionDecoder) -> None:
+    condition = toys.condition()
+    first = painted(decoder, condition)
+    torch.manual_seed(123)  # what others draw does not matter
+    state = torch.get_rng_state()
+    assert torch.equal(painted(decoder, condition), first)
+    assert torch.equal(torch.get_rng_state(), state), "and nothing is drawn from theirs"
+    assert not torch.equal(painted(decoder, condition, seed=6), first)
+    assert not torch.equal(painted(decoder, toys.condition(seed=1)), first)
+
+
+def test_a_batch_is_its_pictures_one_by_one(decoder: DiffusionDecoder) -> None:
+    condition = toys.condition(2)
+    both = painted(decoder, condition, seed=[3, 4])
+    for part, seed, picture in zip(condition.split(), (3, 4), both, strict=True):
+        torch.testing.assert_close(painted(decoder, part, seed=seed)[0], picture, rtol=1e-4, atol=1e-4)
+    one = replace(condition, embeds=condition.embeds[:1].expand(2, -1, -1), pooled=condition.pooled[:1].expand(2, -1))
+    shared = painted(decoder, one, seed=3, guidance=1.0)
+    torch.testing.assert_close(shared[0], shared[1], rtol=1e-4, atol=1e-4)
+
+
+def test_every_step_is_told_and_shown(decoder: DiffusionDecoder) -> None:
+    told: list[tuple[int, int]] = []
+    previews: list[Image] = []
+
+    def on_step(step: int, total: int, preview) -> None:
+        told.append((step, total))
+        previews.append(preview())
+
+    picture = painted(decoder, toys.condition(2), on_step=on_step)
+    assert told == [(1, STEPS), (2, STEPS), (3, STEPS)]
+    assert all(isinstance(preview, Image) and preview.mode == "RGB" for preview in previews)
+    assert {preview.size for preview in previews} == {(toys.SIDE, toys.SIDE)}
+    assert previews[0].tobytes() != previews[1].tobytes()
+    last = torch.frombuffer(bytearray(previews[-1].tobytes()), dtype=torch.uint8).view(toys.SIDE, toys.SIDE, 3)
+    assert (last.float() / 255 - picture[0]).abs().max() < 0.02, "the last preview is the picture"
+    assert torch.equal(painted(decoder, toys.condition(2)), picture), "showing changes nothing"
+
+
+def test_a_preview_asked_for_later_shows_its_own_step(decoder: DiffusionDecoder) -> None:
+    kept, shown = [], []
+
+    def on_step(step: int, total: int, preview) -> None:
+        kept.append(preview)
+        shown.append(preview().tobytes())
+
+    painted(decoder, toys.condition(), on_step=on_step)
+    assert [preview().tobytes() for preview in kept] == shown
+
+
+def test_what_a_step_raises_ends_the_painting(decoder: DiffusionDecoder) -> None:
+    class Stopped(Exception):
+        pass
+
+    def on_step(step: int, total: int, preview) -> None:
+        if step == 2:
+            raise Stopped
+
+    with batches(decoder) as seen, pytest.raises(Stopped):
+        painted(decoder, toys.condition(), steps=5, on_step=on_step)
+    assert len(seen) == 2
+    assert painted(decoder, toys.condition()).isfinite().all(), "and the next picture is painted as ever"
+
+
+def test_guidance_of_one_or_less_is_none(decoder: DiffusionDecoder) -> None:
+    condition = toys.condition()
+    other = replace(condition, negative_embeds=condition.negative_embeds + 1)
+    for guidance in (0.0, 1.0):
+        with batches(decoder) as seen:
+            picture = painted(decoder, condition, guidance=guidance)
+        assert seen == [1] * STEPS
+        assert torch.equal(picture, painted(decoder, other, guidance=guidance))
+    with batches(decoder) as seen:
+        picture = painted(decoder, condition, guidance=2.0)
+    assert seen == [2] * STEPS
+    assert not torch.equal(picture, painted(decoder, other, guidance=2.0))
+
+
+def test_wrong_widths_and_counts(decoder: DiffusionDecoder) -> None:
+    good = toys.condition(2)
+    for condition, seed, words in (
+        (replace(good, embeds=good.embeds[..., :64]), 1, "takes prompt embeddings of width 96, .* condition has 64"),
+        (replace(good, pooled=good.pooled[..., :8]), 1, "takes pooled embeddings of width 32, .* condition has 8"),
+        (good, [1, 2, 3], "2 pictures need as many seeds, not 3"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            painted(decoder, condition, seed=seed)
+        assert toys.one_sentence(caught.value)
+
+
+def test_the_text_encoders_condition(decoder: DiffusionDecoder) -> None:
+    prompts = ["a fox in the forest", "a fox"]
+    condition = decoder.encode_text(prompts)
+    assert condition.embeds.shape == (2, toys.TOKENS, toys.EMBED_WIDTH)
+    assert condition.pooled.shape == (2, toys.POOLED_WIDTH)
+    assert condition.captions == tuple(prompts) and condition.gate is None
+    assert not torch.equal(condition.embeds[0], condition.embeds[1])
+    assert not condition.negative_embeds.any() and not condition.negative_pooled.any()
+    picture = painted(decoder, condition, guidance=3.0)
+    pipeline = decoder.pipeline
+    latents = torch.randn(1, 4, 4, 4, generator=toys.generator(5)).expand(2, -1, -1, -1)
+    expected = pipeline(
+        prompts, latents=latents, num_inference_steps=STEPS, guidance_scale=3.0, height=32, width=32, output_type="pt"
+    ).images
+    torch.testing.assert_close(picture, expected.permute(0, 2, 3, 1))
+
+
+def test_painting_needs_no_text_encoder(folder: Path) -> None:
+    decoder = DiffusionDecoder.from_pretrained(folder)
+    expected = painted(decoder, toys.condition())
+    for encoder in (decoder.text_encoder, decoder.text_encoder_2):
+        encoder.to("meta")  # as good as on another device
+    assert torch.equal(painted(decoder, toys.condition()), expected)
+
+
+def test_the_autoencoder_may_be_of_another_type(folder: Path) -> None:
+    decoder = DiffusionDecoder.from_pretrained(folder)
+    shown: list[Image] = []
+    expected = painted(decoder, toys.condition())
+    decoder.vae.to(torch.bfloat16)
+    found = painted(decoder, toys.condition(), on_step=lambda step, total, preview: shown.append(preview()))
+    assert len(shown) == STEPS and found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1
+    decoder = DiffusionDecoder.from_pretrained(folder)
+    decoder.vae.to(torch.float16)
+    in_use: list[torch.dtype] = []
+    decoder.vae.decoder.register_forward_pre_hook(lambda _, given: in_use.append(given[0].dtype))
+    found = painted(decoder, toys.condition(), on_step=lambda step, total, preview: preview())
+    assert (found - expected).abs().max() < 0.1
+    assert set(in_use) == {torch.float32}, "SDXL's autoencoder overflows in float16"
+    assert decoder.vae.dtype == torch.float16
+
+
+def test_all_in_half_precision(folder: Path, decoder: DiffusionDecoder) -> None:
+    half = DiffusionDecoder.from_pretrained(folder, dtype=torch.bfloat16)
+    found = painted(half, toys.condition())
+    assert half.unet.dtype == torch.bfloat16 and found.dtype == torch.float32
+    assert (found - painted(decoder, toys.condition())).abs().mean() < 0.1
+
+
+def test_the_decoder_is_frozen_and_knows_its_size(decoder: DiffusionDecoder) -> None:
+    assert decoder.native_size == toys.SIDE
+    for part in (decoder.unet, decoder.vae, decoder.text_encoder, decoder.text_encoder_2):
+        assert not part.training and not any(p.requires_grad for p in part.parameters())
+
+
+def test_no_decoder_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no diffusion decoder in .*: model_index.json is missing"):
+        DiffusionDecoder.from_pretrained(tmp_path)

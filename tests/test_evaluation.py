@@ -1,0 +1,328 @@
+"""The report's figures: what counts as right, which stories they are measured on, and that nothing goes on for ever."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import toys
+from m3adapter import evaluation
+from m3adapter.condition import Condition
+from m3adapter.conversation import Conversation, Picture, Text
+from m3adapter.evaluation import Bench, mean
+from m3adapter.features import SlotFeatures
+from m3adapter.gate import GateSetting
+from m3adapter.pipeline import M2Chat
+from m3adapter.storybook import stories
+from m3adapter.storybook.dataset import Sample
+from m3adapter.storybook.judge import Judge, Verdict
+from m3adapter.storybook.world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, Character, Scene
+
+FOX, OWL = Character("fox", "blue"), Character("owl", "red")
+
+
+def verdict(scenes: Sequence[Scene]) -> Verdict:
+    """What a judge says that sees these scenes."""
+    presence = torch.zeros(len(scenes), len(SPECIES))
+    looks = torch.zeros(len(scenes), len(SPECIES), dtype=torch.long)
+    for row, scene in enumerate(scenes):
+        for actor in scene.characters:
+            presence[row, SPECIES.index(actor.species)] = 0.9
+            looks[row, SPECIES.index(actor.species)] = LOOKS.index(actor.look)
+    return Verdict(
+        presence,
+        looks,
+        torch.tensor([PLACES.index(scene.place) for scene in scenes]),
+        torch.tensor([PROPS.index(scene.prop) if scene.prop else len(PROPS) for scene in scenes]),
+        torch.tensor([LIGHTS.index(scene.light) for scene in scenes]),
+        torch.tensor([WEATHERS.index(scene.weather) for scene in scenes]),
+    )
+
+
+def sample(scene: Scene, references: Sequence[Scene], **what: object) -> Sample:
+    values = {"task": "same", "known": (), "named": (), "user_scenes": (), "caption": "", **what}
+    return Sample(conversation=Conversation(), slot=(1, 1), scene=scene, references=tuple(references), **values)
+
+
+class Chat:
+    """In place of the language model and the decoder; the rest is toys.
+
+    Args:
+        reply: What it replies to a conversation, as a turn's segments.
+    """
+
+    def __init__(self, reply: Callable[[Conversation], Sequence[Text | Picture]] = lambda _: ()) -> None:
+        self.reply = reply
+        self.adapter = toys.adapter().requires_grad_(False)
+        self.vision_encoder = toys.vision_encoder()
+        self.language_model = SimpleNamespace(encode_slot=self.encode_slot)
+        self.decoder = SimpleNamespace(decode=self.decode)
+        self.asked: list[Conversation] = []
+        self.seeds: list[int] = []
+        self.visuals: list[int] = []
+
+    def encode_slot(self, conversation: Conversation, slot: object, image_tokens: torch.Tensor, *, visual: list):
+        self.visuals.append(len(visual))
+        return toys.states(4, 6, seed=len(conversation.turns))
+
+    def decode(self, condition: Condition, *, seed: list[int], **how: object) -> torch.Tensor:
+        self.seeds += seed
+        return torch.zeros(condition.batch, 128, 128, 3)
+
+    def fuse(self, features: SlotFeatures, gate: GateSetting | float) -> Condition:
+        return self.adapter(features, gate if isinstance(gate, GateSetting) else GateSetting(gate))
+
+    def encode(self, conversation: Conversation, slot: object) -> SlotFeatures:
+        return SlotFeatures.collate([(toys.states(4, 6), None)])
+
+    def write(self, conversation: Conversation, **how: object) -> Conversation:
+        self.asked.append(conversation)
+        return conversation.assistant(self.reply(conversation))
+
+
+def bench(chat: Chat | None = None, judge: object = None, seed: str = "x") -> Bench:
+    return Bench(chat or Chat(), judge, random.Random(seed), 0)
+
+
+# What counts as right
+
+
+def test_mean() -> None:
+    assert mean([True, False, False]) == 0.3333
+    assert mean([]) == 0
+
+
+def test_names_in_a_text() -> None:
+    said = 'The Fox\'s kite flew over the CASTLE; "owl," said the cat-bear. A foxglove!'
+    assert evaluation._named(said) == {"fox", "castle", "owl", "cat", "bear"}
+
+
+def test_a_picture_is_scored_by_what_it_should_show() -> None:
+    scene = Scene((FOX, OWL), "kite", "forest")
+    chosen = [sample(scene, [scene], known=(0, 1)), sample(Scene((FOX,), None, "camp"), [scene], known=(0,))]
+    right = [one.scene for one in chosen]
+    assert bench()._scores(chosen, verdict(right)) == {
+        "species": 1.0, "scene": 1.0, "prop": 1.0, "appearance_kept": 1.0,
+    }  # fmt: skip
+    wrong = [replace(scene, characters=(FOX, Character("cat", "red")), prop=None), replace(right[1], place="city")]
+    scores = bench()._scores(chosen, verdict(wrong))
+    assert scores["species"] == scores["scene"] == 0.5
+    assert scores["prop"] == 0.0, "a picture that has none is not asked for it"
+    recoloured = [replace(scene, characters=(Character("fox", "pink"), OWL)), right[1]]
+    assert bench()._scores(chosen, verdict(recoloured))["appearance_kept"] == 0.6667
+
+
+def test_the_reference_decides_what_an_appearance_is() -> None:
+    shown = Scene((Character("fox", "pink"),), None, "beach")
+    chosen = [sample(Scene((FOX,), None, "camp"), [shown], known=(0,))]
+    assert bench()._scores(chosen, verdict([Scene((FOX,), None, "camp")]))["appearance_kept"] == 0
+    assert bench()._scores(chosen, verdict([replace(shown, place="camp")]))["appearance_kept"] == 1
+
+
+# Slots
+
+
+def test_slots_are_of_the_test_stories_and_of_the_seed(monkeypatch) -> None:
+    splits: list[str] = []
+
+    def story(rng: random.Random, split: str, **how: object) -> stories.Story:
+        splits.append(split)
+        return stories.story(rng, split, **how)
+
+    monkeypatch.setattr(evaluation, "story", story)
+    chosen = bench().slots(12, lambda one: bool(one.known))
+    assert len(chosen) == 12 and all(one.known for one in chosen)
+    assert len(splits) >= 12 and set(splits) == {"test"}, "one picture of a story"
+    assert bench().slots(12, lambda one: bool(one.known)) == chosen
+    assert bench(seed="y").slots(12, lambda one: bool(one.known)) != chosen
+
+
+def test_features_of_slots() -> None:
+    scene = Scene((FOX,), None, "camp")
+    chat = Chat()
+    chosen = [sample(scene, []), sample(scene, [scene], user_scenes=(scene,)), sample(scene, [scene, scene])]
+    features = bench(chat).features(chosen)
+    assert features.vision_mask.sum(1).tolist() == [0, 1, 2]
+    assert chat.visuals == [0, 1, 0]
+    assert not features.vision.requires_grad
+
+
+def test_every_picture_has_a_seed_of_its_own() -> None:
+    chat = Chat()
+    images = bench(chat).paint(toys.condition(evaluation.BATCH + 3))
+    assert len(images) == len(set(chat.seeds)) == evaluation.BATCH + 3
+    again = Chat()
+    bench(again).paint(toys.condition(evaluation.BATCH + 3))
+    assert again.seeds == chat.seeds
+
+
+# Figures
+
+
+def gates_of(monkeypatch, same: Sequence[float], other: Sequence[float]) -> Bench:
+    """A bench on which slots of the task "same" have these gates, and those of "other" those."""
+    one = bench()
+    gates = {"same": torch.tensor(same), "other": torch.tensor(other)}
+    monkeypatch.setattr(one, "features", lambda chosen: chosen)
+
+    def fuse(chosen: list[Sample], gate: GateSetting) -> SimpleNamespace:
+        assert gate.strength == 1 and len({sample.task for sample in chosen}) == 1
+        for sample in chosen:
+            assert bool(sample.known) == (sample.task == "same") and sample.references
+        spread = torch.tensor([-0.01, 0.01])  # over tokens: the mean counts
+        return SimpleNamespace(gate=gates[chosen[0].task][: len(chosen), None] + spread)
+
+    one.model.fuse = fuse
+    return one
+
+
+@pytest.mark.parametrize(
+    ("same", "other", "expected"),
+    [
+        ([0.8, 0.9], [0.1, 0.2], 1.0),
+        ([0.1, 0.2], [0.8, 0.9], 0.0),
+        ([0.5, 0.5], [0.5, 0.5], 0.5),
+        ([0.1, 0.9], [0.5, 0.5], 0.5),
+        ([0.5, 0.9], [0.1, 0.5], 0.875),
+    ],
+)
+def test_the_gates_area_under_the_curve(monkeypatch, same, other, expected) -> None:
+    assert gates_of(monkeypatch, same, other).gate_auc(4) == expected
+
+
+class Seeing:
+    """A judge that sees what `told` says of the pictures it is shown."""
+
+    def __init__(self, told: Callable[[int], list[Scene]]) -> None:
+        self.told = told
+
+    def judge(self, images: Sequence[torch.Tensor]) -> Verdict:
+        return verdict(self.told(len(images)))
+
+
+def test_a_named_change_must_be_painted(monkeypatch) -> None:
+    chosen: list[Sample] = []
+    one = bench()
+    monkeypatch.setattr(one, "features", lambda found: chosen.extend(found) or toys.slot_features([1] * len(found)))
+    one.judge = Seeing(lambda count: [sample.scene for sample in chosen])
+    assert one.named_change(6) == 1.0
+    for found in chosen:
+        assert found.task == "change" and found.named
+        assert any(found.shown(i) and found.shown(i).look != found.scene.characters[i].look for i in found.named)
+
+    def unchanged(count: int) -> list[Scene]:
+        """Half of the pictures show the characters as the references do."""
+        scenes = []
+        for row, found in enumerate(chosen):
+            actors = [found.shown(i) or actor for i, actor in enumerate(found.scene.characters)]
+            scenes.append(replace(found.scene, characters=tuple(actors)) if row % 2 else found.scene)
+        return scenes
+
+    chosen.clear()
+    one.judge = Seeing(unchanged)
+    assert one.named_change(6) == 0.5
+
+
+def test_the_gate_curve_has_a_row_for_every_gate(monkeypatch) -> None:
+    one = bench(judge=Seeing(lambda count: [Scene((FOX,), None, "camp")] * count))
+    seen: list[tuple[float, torch.Tensor]] = []
+    fuse = one.model.fuse
+    one.model.fuse = lambda features, gate: seen.append((gate.strength, features.vision)) or fuse(features, gate)
+    report = one.gate_curve(3)
+    assert [row["gate"] for row in report["gate_curve"]] == list(evaluation.GATES)
+    assert report["baselines"].keys() == {"shuffled_reference"}
+    assert [strength for strength, _ in seen] == [*evaluation.GATES, 1.0]
+    assert torch.equal(seen[-1][1], seen[0][1].roll(1, 0)), "each slot sees another's references"
+    figures = {"species", "scene", "prop", "appearance_kept"}
+    assert all(row.keys() == {"gate", *figures} for row in report["gate_curve"])
+    assert report["baselines"]["shuffled_reference"].keys() == figures
+
+
+# Long stories and replies
+
+
+def panel(caption: str) -> list[Text | Picture]:
+    return [Text("And then."), Picture(caption)]
+
+
+def test_long_stories_compare_the_first_picture_with_the_last() -> None:
+    for last, expected in ((FOX, 1.0), (Character("fox", "pink"), 0.0)):
+        scenes = [Scene((FOX,), None, "camp"), Scene((last,), None, "city")]
+        chat = Chat(lambda conversation: panel("a fox in the forest"))
+        assert bench(chat, Seeing(lambda count, scenes=scenes: scenes)).long_stories(2, panels=3) == expected
+        assert [len(asked.turns) for asked in chat.asked] == [1, 3, 5] * 2
+        assert len(chat.seeds) == 6
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda conversation: [Text("No picture.")],
+        lambda conversation: panel("an owl" if len(conversation.turns) > 1 else "a fox"),
+        lambda conversation: panel("nobody"),
+    ],
+)
+def test_stories_that_cannot_be_compared_do_not_go_on_for_ever(reply: Callable) -> None:
+    chat = Chat(reply)
+    assert bench(chat, Seeing(lambda count: [])).long_stories(2, panels=2) == 0
+    assert 2 < len(chat.asked) <= 2 * 2 * evaluation.TRIES
+
+
+def test_replies_are_asked_of_unfinished_test_stories(monkeypatch) -> None:
+    told: list[stories.Story] = []
+
+    def story(rng: random.Random, split: str, **how: object) -> stories.Story:
+        assert split == "test"
+        told.append(stories.story(rng, split, **how))
+        return told[-1]
+
+    monkeypatch.setattr(evaluation, "story", story)
+
+    def right(conversation: Conversation) -> list[Text | Picture]:
+        """What the story itself tells."""
+        assert conversation.turns[-1].text == told[-1].exchanges[-1].message
+        assert all(not picture.is_open for _, picture in conversation._pictures())
+        return [s for p in told[-1].exchanges[-1].panels for s in (Text(p.text), Picture(p.caption))]
+
+    assert bench(Chat(right)).replies(25) == {"replies_parse": 1.0, "captions_match": 1.0}
+    lazy = bench(Chat(lambda conversation: [Text("Once upon a time.")])).replies(5)
+    assert lazy == {"replies_parse": 0.0, "captions_match": 0.0}
+    stranger = bench(Chat(lambda conversation: [s for p in right(conversation)[1::2] for s in (Text("Well."), p)]))
+    assert stranger.replies(5) == {"replies_parse": 1.0, "captions_match": 0.0}
+    empty = bench(Chat(lambda conversation: [replace(s, caption="") if isinstance(s, Picture) else s
+                                             for s in right(conversation)]))  # fmt: skip
+    assert empty.replies(5) == {"replies_parse": 0.0, "captions_match": 0.0}
+
+
+# The report
+
+
+def test_the_report(monkeypatch, capsys) -> None:
+    folders: list[tuple[Path, str]] = []
+
+    def from_pretrained(folder: Path, *, device: str) -> Chat:
+        folders.append((folder, device))
+        return Chat()
+
+    monkeypatch.setattr(M2Chat, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(Judge, "load", lambda: Seeing(lambda count: [Scene((FOX,), None, "camp")] * count))
+    monkeypatch.setattr(evaluation, "judge_accuracy", lambda judge, count, seed: {"species": 1.0})
+    monkeypatch.setattr(evaluation, "autoencoder", lambda model, count, seed: 30.0)
+    monkeypatch.setattr(Bench, "long_stories", lambda bench, count: 0.5)
+    asked = {"starter": Path("weights"), "seed": 3, "device": "cpu", "pictures": 2}
+    report = evaluation.evaluate(**asked)
+    assert folders == [(Path("weights"), "cpu")]
+    assert report.keys() == {
+        "pictures", "seed", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
+        "named_change", "story6_appearance", "replies_parse", "captions_match", "seconds",
+    }  # fmt: skip
+    assert (report["pictures"], report["seed"]) == (2, 3)
+    assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)
+    again = evaluation.evaluate(**asked)
+    assert {**again, "seconds": 0} == {**report, "seconds": 0}, "a seed means the same figures"

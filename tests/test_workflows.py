@@ -1,0 +1,100 @@
+"""The template workflows and their twins in API format: they fit the nodes, and they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import graphs
+from comfy_server import ComfyServer
+from tools import environment
+
+TEMPLATES = environment.REPO / "workflows"
+# Nodes of the page alone, which the server does not know.
+NOTES = {"MarkdownNote", "Note"}
+
+
+def template(name: str) -> dict[str, Any]:
+    """Read a template."""
+    return json.loads((TEMPLATES / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def nodes(comfy: ComfyServer) -> dict[str, Any]:
+    """The descriptions of all nodes."""
+    return comfy.object_info()
+
+
+def test_every_template_has_a_twin_and_a_thumbnail() -> None:
+    assert sorted(path.stem for path in TEMPLATES.glob("*.json")) == graphs.NAMES != []
+    assert sorted(path.stem for path in TEMPLATES.glob("*.jpg")) == graphs.NAMES
+    assert not [path for path in TEMPLATES.iterdir() if path.suffix not in (".json", ".jpg")]
+    for name in graphs.NAMES:
+        with Image.open(TEMPLATES / f"{name}.jpg") as thumbnail:
+            assert thumbnail.format == "JPEG" and max(thumbnail.size) <= 1024
+
+
+def test_every_node_of_the_pack_is_in_a_template(nodes: dict[str, Any]) -> None:
+    used = {node["type"] for name in graphs.NAMES for node in template(name)["nodes"]}
+    assert {name for name in nodes if name.startswith("M2Chat_")} <= used
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_a_template_fits_the_nodes(nodes: dict[str, Any], name: str) -> None:
+    workflow = template(name)
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}
+    assert workflow["version"] == 0.4 and len(by_id) == len(workflow["nodes"]) and len(links) == len(workflow["links"])
+    assert workflow["last_node_id"] == max(by_id) and workflow["last_link_id"] == max(links)
+    assert any(node["type"] in NOTES for node in by_id.values()), "nothing explains the workflow"
+    for node in by_id.values():
+        if node["type"] in NOTES:
+            continue
+        info = nodes[node["type"]]
+        known = {given for group in ("required", "optional") for given in info["input"].get(group, {})}
+        assert {given["name"].split(".")[0] for given in node["inputs"]} <= known, node["type"]
+        assert [given["type"] for given in node["outputs"]] == info["output"], node["type"]
+        for given in node["inputs"]:
+            if (link := given.get("link")) is not None:
+                assert links[link][3] == node["id"] and node["inputs"][links[link][4]] is given
+        for index, given in enumerate(node["outputs"]):
+            assert set(given["links"] or []) == {n for n, link in links.items() if link[1:3] == [node["id"], index]}
+    for _, source, output, target, taken, kind in links.values():
+        assert by_id[source]["outputs"][output]["type"] == by_id[target]["inputs"][taken]["type"] == kind
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_no_node_of_a_template_lies_on_another(name: str) -> None:
+    # A node's position is that of its body; its title is a bar of 30 pixels above it.
+    boxes = [
+        (node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1])
+        for node in template(name)["nodes"]
+    ]
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        for other in boxes[index + 1 :]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
+    entry = comfy.run(graphs.quick(name))
+    assert all(output.get("images") or output.get("text") for output in entry["outputs"].values())
+    pages = [
+        Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
+    ]
+    assert all(page.is_file() for page in pages)
+    assert len(pages) == (name != "gate")
+
+
+def test_another_gate_paints_one_column_of_the_gate_workflow_again(comfy: ComfyServer) -> None:
+    graph = graphs.quick("gate")
+    comfy.run(graph)
+    fuse = next(key for key, node in graph.items() if node["inputs"].get("gate") == 0.5)
+    events = comfy.events(graphs.changed(graph, fuse, gate=0.55))
+    ran = {event["data"]["node"] for event in events if event["type"] == "executing"} - {None}
+    types = sorted(graph[key]["class_type"] for key in ran)
+    assert types == ["M2Chat_Decode", "M2Chat_FuseM3Adapter", "PreviewImage"]

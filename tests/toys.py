@@ -1,0 +1,187 @@
+"""Parts of an M²Chat with random weights, small enough to build and run in milliseconds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from m3adapter.adapter import M3Adapter, M3AdapterConfig
+from m3adapter.condition import Condition
+from m3adapter.features import SlotFeatures
+from m3adapter.language_model import SlotStates
+from m3adapter.vision_encoder import VisionEncoder, VisionFeatures
+
+LLM_WIDTH, VISION_WIDTH = 24, 16
+LEVELS = (1, 2, 3)
+PATCHES = 16
+EMBED_WIDTH, POOLED_WIDTH, TOKENS = 96, 32, 32
+SIDE = 32  # of the pictures that the toy decoder paints
+CAPTIONS = ("a fox in the forest", "an owl with a kite on the beach at night", "two words")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A source of random tensors."""
+    return torch.Generator().manual_seed(seed)
+
+
+def one_sentence(message: object) -> bool:
+    """Whether an error says what it has to say in one sentence on one line."""
+    text = str(message)
+    return "\n" not in text and text.endswith(".") and not re.search(r"[.!?] [A-Z]", text)
+
+
+def states(context: int, text: int, *, caption: str = "a fox", seed: int = 0, width: int = LLM_WIDTH) -> SlotStates:
+    """Hidden states of one slot, as a language model of `width` may give them."""
+    source = generator(seed)
+    return SlotStates(
+        torch.randn(context, width, generator=source), torch.randn(text, width, generator=source), caption
+    )
+
+
+def seen(references: int, *, seed: int = 0, width: int = VISION_WIDTH, levels: int = len(LEVELS)) -> VisionFeatures:
+    """Features of so many reference pictures."""
+    source = generator(seed + 1000)
+    return VisionFeatures(
+        torch.randn(references, levels, PATCHES, width, generator=source),
+        torch.randn(references, 4, width, generator=source),
+    )
+
+
+def slot_features(references: Sequence[int] = (2, 1, 0), **widths: int) -> SlotFeatures:
+    """A batch of slots of unequal lengths with so many references each."""
+    language = {"width": widths["llm_width"]} if "llm_width" in widths else {}
+    vision = {name: widths[name] for name in ("width", "levels") if name in widths}
+    return SlotFeatures.collate(
+        [
+            (
+                states(5 + index, max(1, 9 - 2 * index), caption=CAPTIONS[index % 3], seed=index, **language),
+                seen(count, seed=index, **vision) if count else None,
+            )
+            for index, count in enumerate(references)
+        ]
+    )
+
+
+def config(**changes: int) -> M3AdapterConfig:
+    """A configuration that fits the other toys."""
+    values = {
+        "llm_width": LLM_WIDTH,
+        "vision_width": VISION_WIDTH,
+        "embed_width": EMBED_WIDTH,
+        "pooled_width": POOLED_WIDTH,
+        "vision_levels": len(LEVELS),
+        "tokens": TOKENS,
+        "width": 32,
+        "blocks": 2,
+        "heads": 4,
+    }
+    return M3AdapterConfig(**{**values, **changes})
+
+
+def adapter(*, seed: int = 0, **how: Any) -> M3Adapter:
+    """An adapter with random weights, its learned vectors large enough to matter; `how` as M3Adapter takes it."""
+    torch.manual_seed(seed)
+    built = M3Adapter(how.pop("config", None) or config(), **how)
+    with torch.no_grad():
+        for vectors in (built.queries, built.vision_level, built.vision_reference, built.pool_query):
+            vectors.mul_(25)
+    return built.eval()
+
+
+def vision_encoder(*, seed: int = 0) -> VisionEncoder:
+    """A CLIP vision model of three layers for pictures of 32 x 32."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(seed)
+    model = CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=VISION_WIDTH,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+        )
+    )
+    return VisionEncoder(model, LEVELS)
+
+
+def condition(batch: int = 1, *, seed: int = 0, gate: bool = True) -> Condition:
+    """A random condition that fits the toy decoder."""
+    source = generator(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=source)
+
+    return Condition(
+        draw(batch, TOKENS, EMBED_WIDTH),
+        draw(batch, POOLED_WIDTH),
+        draw(batch, TOKENS, EMBED_WIDTH),
+        draw(batch, POOLED_WIDTH),
+        draw(batch, TOKENS).sigmoid() if gate else None,
+        tuple(CAPTIONS[index % len(CAPTIONS)] for index in range(batch)),
+    )
+
+
+def save_decoder(folder: Path, *, seed: int = 0) -> Path:
+    """A `StableDiffusionXLPipeline` in miniature, saved in diffusers' layout; returns its folder."""
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from m3adapter.training.clip import build_tokenizer
+    from m3adapter.training.decoder import scheduler
+
+    build_tokenizer(folder / "words", list(CAPTIONS), vocab_size=560)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
+    assert tokenizer.model_max_length == TOKENS
+    torch.manual_seed(seed)
+    common = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": TOKENS,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.eos_token_id,
+        "projection_dim": POOLED_WIDTH,
+    }
+    pipeline = StableDiffusionXLPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(32, 32, 32, 32),
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            latent_channels=4,
+            layers_per_block=1,
+            norm_num_groups=32,
+            sample_size=SIDE,
+        ),
+        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=32, intermediate_size=32, **common)),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=64, intermediate_size=64, **common)),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=UNet2DConditionModel(
+            sample_size=SIDE // 8,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(32, 64),
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=(1, 2),
+            norm_num_groups=32,
+            use_linear_projection=True,
+            cross_attention_dim=EMBED_WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=6 * 256 + POOLED_WIDTH,
+        ),
+        scheduler=scheduler(),
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder / "decoder")
+    return folder / "decoder"
