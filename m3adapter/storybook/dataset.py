@@ -92,6 +92,4 @@ def _sample(whole: Conversation, slot: Slot, panel: Panel, seen: tuple[Scene, ..
         for index, actor in enumerate(panel.scene.characters)
         if actor.species in species and index not in panel.named
     )
-    return Sample(
-        whole, slot, panel.scene, panel.caption, panel.task, references, known, tuple(panel.named), users
-    )
+    return Sample(whole, slot, panel.scene, panel.caption, panel.task, references, known, tuple(panel.named), users)

@@ -37,7 +37,7 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
     """
     if split not in SPLITS:
         raise ValueError(f"the split is {split!r}, but must be one of {', '.join(SPLITS)}")
-    return Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (16, 20, 24, 20, 11, 6, 3))[0])
+    return Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (26, 24, 20, 14, 8, 5, 3))[0])
 
 
 def to_conversation(

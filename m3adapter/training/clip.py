@@ -132,9 +132,7 @@ class Towers(nn.Module):
             "hidden_act": "gelu",
         }
         self.text = CLIPTextModel(
-            CLIPTextConfig(
-                hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_attention_heads=4, **common
-            )
+            CLIPTextConfig(hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_attention_heads=4, **common)
         )
         self.text_2 = CLIPTextModelWithProjection(
             CLIPTextConfig(

@@ -155,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for `decoder/` and checkpoints")
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
+    parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
     parser.add_argument("--pictures", type=int, default=20000)
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--minutes", type=float, default=0)
@@ -169,6 +170,8 @@ def main(argv: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     pipeline = assemble(args.vae, args.clip)
     scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
+    if args.init:
+        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32)
     unet = use_fast_norm(pipeline.unet.to(memory_format=torch.channels_last).train())
     optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(unet, 0.9995)
@@ -199,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 99:
             print(f"step {step + 1} loss {running:.4f} {(time.time() - began) / 60:.1f} min", flush=True)
-        if step % 500 == 499:
+        if step % 250 == 249:
             save_state(args.output / "decoder.pt", unet, optimizer, average, done)
     save_state(args.output / "decoder.pt", unet, optimizer, average, done)
     with average.applied():

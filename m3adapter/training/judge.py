@@ -111,5 +111,6 @@ def main(argv: list[str] | None = None) -> None:
         if step % 500 == 499:
             save_state(args.output / "judge.pt", judge, optimizer, average, done)
     save_state(args.output / "judge.pt", judge, optimizer, average, done)
+    average.write()
     print(accuracy(judge.eval(), *held_out(1000, 1)))
     judge.save(args.output / "judge.safetensors")

@@ -2,12 +2,12 @@
 
     python -m m3adapter.training.language --output FOLDER --minutes 25
 
-It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: a
-one-hot row of the picture's species, made noisy and passed through a small projection that is learned along. So the
-language model learns what to do with a picture before there is a vision encoder; later the real visual projection is
-fitted to give, for a picture of a fox, what the stand-in gives for "fox", with the language model frozen. The
-stand-in is saved beside the checkpoint (picture_stand_in.safetensors) as the target of that fit; the model's folder
-gets an untrained projection of the vision encoder's width in its place.
+It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: the
+embedding of the word for what the picture shows, made noisy and normalised. So the language model learns what to do
+with a picture before there is a vision encoder; later the real visual projection is fitted to give, for a picture of a
+fox, what the stand-in gives for "fox", with the language model frozen. The stand-in is saved beside the checkpoint
+(picture_stand_in.safetensors) as the target of that fit; the model's folder gets an untrained projection of the vision
+encoder's width in its place.
 """
 
 from __future__ import annotations
@@ -40,21 +40,42 @@ STAND_IN_NOISE = 0.15
 
 
 class Learner(nn.Module):
-    """The language model and the stand-in for its eyes; called with a batch, it gives the loss."""
+    """The language model and the stand-in for its eyes; called with a batch, it gives the loss.
 
-    def __init__(self, model: LlamaForCausalLM) -> None:
+    Args:
+        model: The language model.
+        words: For each of SPECIES, the token that means it.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, words: list[int]) -> None:
         super().__init__()
         self.model = model
-        self.pictures = VisualProjection(len(SPECIES), model.config.hidden_size)
-        nn.init.normal_(self.pictures.linear.weight)
-        nn.init.constant_(self.pictures.norm.weight, STAND_IN_SCALE)
+        self.register_buffer("words", torch.tensor(words), persistent=False)
+        self.norm = nn.LayerNorm(model.config.hidden_size)
+        nn.init.constant_(self.norm.weight, STAND_IN_SCALE)
+
+    def see(self, glimpses: Tensor) -> Tensor:
+        """Embeddings [..., hidden] of (noisy) one-hot rows [..., species].
+
+        They are made of the words' own embeddings: what the model can do with "fox" it can do with a picture of one.
+        """
+        return self.norm(glimpses @ self.model.get_input_embeddings().weight[self.words])
+
+    @torch.no_grad()
+    def stand_in(self) -> VisualProjection:
+        """`see` as it is now, in the form of the real visual projection."""
+        projection = VisualProjection(len(self.words), self.norm.normalized_shape[0])
+        projection.linear.weight.copy_(self.model.get_input_embeddings().weight[self.words].T)
+        projection.linear.bias.zero_()
+        projection.norm.load_state_dict(self.norm.state_dict())
+        return projection
 
     def forward(self, batch: Batch) -> Tensor:
         """The weighted mean of the next tokens' cross entropies."""
         embeds = self.model.get_input_embeddings()(batch.ids)
         if len(batch.pictures):
             rows, columns, species = batch.pictures.T
-            embeds = embeds.index_put((rows, columns), self.pictures(glimpses(species)).to(embeds.dtype))
+            embeds = embeds.index_put((rows, columns), self.see(glimpses(species)).to(embeds.dtype))
         hidden = self.model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
         targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
         counted = weights > 0
@@ -138,8 +159,9 @@ def train(args: argparse.Namespace) -> None:
     else:
         tokenizer = train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary)
         tokenizer.save_pretrained(args.work / "tokenizer")
-    learner = Learner(new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads))
-    optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head", "pictures"))
+    words = [tokenizer(" " + species)["input_ids"][0] for species in SPECIES]
+    learner = Learner(new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads), words)
+    optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
     checkpoint, clock_file = args.work / "checkpoint.pt", args.work / "clock.json"
     step = resume(checkpoint, learner, optimizer, average) if args.resume else 0
@@ -185,7 +207,7 @@ def report(learner: Learner, tokenizer: PreTrainedTokenizerFast, average: Averag
     """One line of how the averaged model answers held-out messages, and some of its failures."""
     with average.applied():
         learner.eval()
-        told = LanguageModel(learner.model, tokenizer, learner.pictures, LanguageModelConfig())
+        told = LanguageModel(learner.model, tokenizer, learner.stand_in(), LanguageModelConfig())
         with torch.no_grad():
             found = check_replies(told, "validation", count, sampling=Sampling(do_sample=False))
         learner.train()
@@ -199,12 +221,12 @@ def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, args: argparse.Na
     from safetensors.torch import save_file
 
     save_file(
-        {name: value.contiguous() for name, value in learner.pictures.state_dict().items()},
+        {name: value.contiguous() for name, value in learner.stand_in().state_dict().items()},
         args.work / "picture_stand_in.safetensors",
     )
     projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
     # What the real projection gives is as large as what the model has learned to read.
-    projection.norm.load_state_dict(learner.pictures.norm.state_dict())
+    projection.norm.load_state_dict(learner.norm.state_dict())
     half = copy.deepcopy(learner.model).to(torch.bfloat16)
     LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output)
     print(f"saved to {args.output}", flush=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..markup import CLOSE, OPEN, escape
 from ..storybook.stories import Story, story
 from ..storybook.wording.requests import SYSTEM
-from ..storybook.world import SPECIES
+from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -23,6 +23,8 @@ SPECIAL_TOKENS = (END, "<|system|>", "<|user|>", "<|assistant|>", PICTURE, OPEN,
 PICTURE_LENGTH = 4
 # What a user writes is not to be imitated, but predicting it a little teaches how it goes together with what follows.
 USER_WEIGHT = 0.1
+# Most of a paragraph is the teller's free choice. What has to agree with the message and with the picture counts more.
+CONTENT_WEIGHT = 4.0
 
 # Contents may be strings, or lists of text and image entries as transformers' multimodal templates take them.
 CHAT_TEMPLATE = (
@@ -134,6 +136,13 @@ def story_texts(count: int, seed: int) -> Iterator[str]:
         )
 
 
+def content_factors(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """For every token [V] how much it counts in a reply: CONTENT_WEIGHT for the words a picture depends on."""
+    content = {*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called", CLOSE, END}
+    texts = (tokenizer.decode([token]).strip().lower() for token in range(len(tokenizer)))
+    return torch.tensor([CONTENT_WEIGHT if text in content else 1.0 for text in texts])
+
+
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> Iterator[Batch]:
     """Endless batches of freshly told training stories, packed one after another into rows.
 
@@ -144,6 +153,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: in
     rng = random.Random(seed)
     known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     encode = tokenizer.backend_tokenizer.encode_batch
+    factors = content_factors(tokenizer)
     number = 0
     while True:
         number += 1
@@ -172,7 +182,8 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: in
                     new = [known[piece.text]] if piece.text in known else next(encoded).ids
                 tokens += new
                 counts += [piece.weight] * len(new)
-            ids[row, : len(tokens)] = torch.tensor(tokens[:size])
-            weights[row, : len(counts)] = torch.tensor(counts[:size])
+            ids[row] = torch.tensor(tokens[:size])
+            weights[row] = torch.tensor(counts[:size])
+        weights = torch.where(weights == 1, factors[ids], weights)
         seen = torch.tensor([item for item in pictures if item[1] < size], dtype=torch.long).reshape(-1, 3)
         yield Batch(ids, weights, seen)

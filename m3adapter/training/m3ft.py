@@ -27,15 +27,16 @@ from torch import Tensor, nn
 from ..adapter import M3Adapter, M3AdapterConfig
 from ..checkpoint import load_adapter, save_adapter
 from ..condition import Condition
+from ..conversation import Conversation, Slot
 from ..diffusion import DiffusionDecoder
 from ..features import SlotFeatures
 from ..language_model import LanguageModel
-from ..storybook.dataset import aside
+from ..storybook.dataset import Sample, aside
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
 from .decoder import embed, encode_scenes, schedule_terms, v_loss
 from .loop import Average, cosine, resume, save_state
-from .m3ft_data import Pool, pool
+from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
@@ -129,7 +130,7 @@ def run(
 def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
     """Image-text alignment."""
     rng = random.Random(args.seed + 1)
-    data = pool(rng, args.samples1, exchanges=(1, 1, 2))
+    data = pool(rng, args.samples1, exchanges=(1, 1, 2), users_pictures=False)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
 
     def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
@@ -152,14 +153,21 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 
 
 @torch.no_grad()
-def semantic_features(data: Pool, adapter: M3Adapter, language: LanguageModel) -> Tensor:
-    """The frozen semantic path's h [samples, N, W] of all samples."""
+def semantic_features(
+    data: Pool, adapter: M3Adapter, language: LanguageModel, encoder: VisionEncoder, rng: random.Random
+) -> Tensor:
+    """The frozen semantic path's h [samples, N, W] of all samples; the language model sees the users' pictures."""
+
+    def request(sample: Sample) -> tuple[Conversation, Slot, list[Tensor]]:
+        shown = [picture(scene, rng) for scene in sample.user_scenes]
+        return sample.conversation, sample.slot, list(encoder.encode(shown).pooled) if shown else []
+
     parts = []
     order = sorted(range(len(data.samples)), key=lambda index: len(data.samples[index].conversation.turns))
     for start in range(0, len(order), 32):
         chosen = [data.samples[index] for index in order[start : start + 32]]
         with torch.autocast("cpu", torch.bfloat16):
-            states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
+            states = language.encode_slots([request(sample) for sample in chosen], adapter.image_tokens)
             parts.append(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float())
     found = torch.cat(parts)
     return found[torch.tensor(order).argsort()]
@@ -170,8 +178,9 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     rng = random.Random(args.seed + 2)
     began = time.time()
     data = pool(rng, args.samples2, exchanges=(1, 2, 2, 3), disturbed=True)
-    semantic = semantic_features(data, adapter, language)
-    vision, vision_mask = data.vision(VisionEncoder.from_pretrained(args.vision), rng)
+    encoder = VisionEncoder.from_pretrained(args.vision)
+    semantic = semantic_features(data, adapter, language, encoder, rng)
+    vision, vision_mask = data.vision(encoder, rng)
     print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
 
@@ -189,11 +198,14 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
         condition = Condition(*adapter.heads(h + strength * gate * low * some[:, None, None]), None, None)  # type: ignore[arg-type]
+        with torch.no_grad():
+            meant = adapter.heads(h)
         plain, full = target([s.caption for s in chosen]), target([aside(s) for s in chosen])
+        # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
+        # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
         weight = strength * some.float()
-        # at a strength between, the target lies between: the strength becomes how likely a look is kept
-        embeds = torch.lerp(plain[0], full[0], weight[:, None, None])
-        pooled = torch.lerp(plain[1], full[1], weight[:, None])
+        embeds = meant[0] + weight[:, None, None] * (full[0] - plain[0])
+        pooled = meant[1] + weight[:, None] * (full[1] - plain[1])
         aligned = target.distance(condition, embeds, pooled)
         opened = (gate.mean((1, 2)) * some).sum() / some.sum().clamp_min(1)
         shown = {"align": aligned.item(), "gate": opened.item()}
@@ -258,12 +270,14 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
-    for stage in args.stages:
-        (stage1 if stage == 1 else stage2)(args, adapter, language, decoder)
+    if 1 in args.stages:
+        stage1(args, adapter, language, decoder)
     if 2 in args.stages and language.visual_projection is not None:
         target = stand_in(args.stand_in) if args.stand_in else None
         encoder = VisionEncoder.from_pretrained(args.vision)
         steps, next_token_steps = args.projection_steps, args.next_token_steps
         fit(language, encoder, target, steps=steps, next_token_steps=next_token_steps, seed=args.seed)
         language.save_pretrained(args.output / "language_model")
+    if 2 in args.stages:
+        stage2(args, adapter, language, decoder)
     save_adapter(args.output / "adapter.safetensors", adapter, dtype=torch.float16)

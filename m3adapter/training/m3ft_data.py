@@ -56,9 +56,19 @@ class Pool:
         return replace(sample.scene, characters=tuple(actors))
 
 
-def pool(rng: random.Random, count: int, *, exchanges: Sequence[int], disturbed: bool = False) -> Pool:
-    """`count` pictures of training stories of so many exchanges; `disturbed`, some references are wrong on purpose."""
-    drawn = [draw(rng, "train", exchanges=rng.choice(exchanges)) for _ in range(count)]
+def pool(
+    rng: random.Random, count: int, *, exchanges: Sequence[int], users_pictures: bool = True, disturbed: bool = False
+) -> Pool:
+    """`count` pictures of training stories of so many exchanges.
+
+    Without `users_pictures`, only those before which no user has shown a picture; `disturbed`, some references are wrong
+    on purpose.
+    """
+    drawn: list[Sample] = []
+    while len(drawn) < count:
+        sample = draw(rng, "train", exchanges=rng.choice(exchanges))
+        if users_pictures or not sample.user_scenes:
+            drawn.append(sample)
     if disturbed:
         drawn = [_disturbed(sample, rng, drawn) for sample in drawn]
     return Pool(drawn)

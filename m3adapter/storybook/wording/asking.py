@@ -58,8 +58,8 @@ def opening(rng: random.Random, split: Split, premise: Premise) -> str:
     simple = not (
         premise.look or premise.friend or premise.stranger or premise.thing or premise.name or premise.adjective
     )
-    if draw < 0.06 and simple and premise.place and premise.prop:
-        return _capital(rng, pick_fitting(rng, openings.KEYWORDS, split, slots).format_map(slots))
+    if draw < 0.07 and simple and premise.quest is None:
+        return _capital(rng, _keywords(rng, premise))
     if draw < 0.42 and premise.quest is None:
         does = pick(rng, openings.DOES_PROP if "a_prop" in slots else openings.DOES, split)
         sentence = _joined(slots["who"], does, slots["where"], slots["when"])
@@ -191,10 +191,6 @@ def _slots(rng: random.Random, split: Split, premise: Premise, *, plain: bool = 
     prop = prop or premise.thing
     if prop:
         slots |= {"prop": prop, "a_prop": article(prop) if rng.random() < 0.93 else f"the {prop}"}
-    if premise.place:
-        slots["place_name"] = premise.place
-    if premise.light:
-        slots["light"] = premise.light
     return slots
 
 
@@ -218,7 +214,9 @@ def _who(rng: random.Random, split: Split, premise: Premise, poss: str, plain: b
         text = f"the {phrase}"
     elif draw < 0.11:
         text = f"{rng.choice(('my', 'one', 'our', 'this', 'some'))} {phrase}"
-    elif draw < 0.15 and not premise.stranger and noun == premise.species and not premise.friend and not plain:
+    elif draw < 0.14 and not premise.friend:
+        text = phrase
+    elif draw < 0.18 and not premise.stranger and noun == premise.species and not premise.friend and not plain:
         text = f"{' '.join((*adjectives, people.PLURALS.get(noun, noun + 's')))}"
     else:
         text = article(phrase)
@@ -228,6 +226,12 @@ def _who(rng: random.Random, split: Split, premise: Premise, poss: str, plain: b
                 "and",
                 "and",
                 "and",
+                "who helps",
+                "who visits",
+                "who races against",
+                "plays with",
+                "is friends with",
+                "and the friend,",
                 f"and {poss} friend,",
                 "with",
                 "together with",
@@ -249,6 +253,15 @@ def _opening_without_hero(rng: random.Random, split: Split, premise: Premise) ->
             ),
         )
     return _capital(rng, pick(rng, openings.PROP_ONLY, split).format_map(slots))
+
+
+def _keywords(rng: random.Random, premise: Premise) -> str:
+    """What the premise names, in any order and without grammar."""
+    words = [premise.species, premise.prop, premise.place, premise.light, premise.weather]
+    words = [word for word in words if word and word not in ("day", "clear")]
+    if rng.random() < 0.6:
+        rng.shuffle(words)
+    return rng.choice((" ", ", ", ", ", " + ", " and ", " / ", "; ")).join(words)
 
 
 def _filler(rng: random.Random, split: Split) -> str:

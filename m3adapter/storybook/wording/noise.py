@@ -29,7 +29,7 @@ def noisy(rng: random.Random, text: str, *, amount: float = 1.0) -> str:
     if rng.random() < 0.06 * amount:
         text = rng.choice(_HEADS) + (text[:1].lower() + text[1:])
     if rng.random() < 0.18 * amount:
-        text = text.rstrip(".!")
+        text = text.rstrip(".!") or text
     if rng.random() < 0.08 * amount:
         text += rng.choice(_TAILS)
     if rng.random() < 0.07 * amount:
@@ -37,9 +37,9 @@ def noisy(rng: random.Random, text: str, *, amount: float = 1.0) -> str:
     draw = rng.random() / max(amount, 1e-9)
     if draw < 0.18:
         return text.lower()
-    if draw < 0.21:
+    if draw < 0.225:
         return text.upper()
-    if draw < 0.23:
+    if draw < 0.245:
         return text.title()
     return text
 

@@ -146,22 +146,6 @@ DOES = (
     "runs away",
 )
 
-# Keywords without grammar.
-KEYWORDS = (
-    "{species} {prop} {place_name}",
-    "{species}, {prop}, {place_name}",
-    "{species} {place_name}",
-    "{species} + {prop}",
-    "{species} with {prop}",
-    "{species}, {place_name}, {light}",
-    "{species}",
-    "{species} in {place_name}",
-    "{place_name}, {species}",
-    "{species} and {prop}",
-    "{prop} {species}",
-    "{species} at {place_name}",
-)
-
 # Only a place, a prop or the sky: the assistant chooses who it is about.
 PLACE_ONLY = (
     "Tell me a story that happens {where}.",

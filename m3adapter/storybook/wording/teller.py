@@ -92,7 +92,7 @@ class Teller:
                 name=self.name,
                 adjective=self.adjective,
                 look=rng.choice(LOOKS) if rng.random() < 0.05 else "",
-                friend="?" if rng.random() < 0.08 else "",
+                friend="?" if rng.random() < 0.16 else "",
             )
         if not full.prop and rng.random() < 0.12:
             full = replace(full, thing=pick(rng, people.THINGS, split))
