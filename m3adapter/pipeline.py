@@ -97,8 +97,8 @@ class M2Chat:
     def encode(self, conversation: Conversation, slot: Slot, *, references: int = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
-        The vision encoder sees `conversation.references(slot, limit=references)`, and the language model the users' pictures before it.
-        Raises ConversationError where there is no picture of the assistant.
+        The vision encoder sees `conversation.references(slot, limit=references)`, and the language model the users'
+        pictures before the slot. Raises ConversationError where there is no picture of the assistant.
         """
         import torch
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from m3adapter.conversation import Conversation, Picture, Text
+from m3adapter.events import TurnDone
 from m3adapter.pipeline import STARTER, M2Chat
 from m3adapter.storybook.judge import Judge
-from m3adapter.storybook.world import Character, Scene, caption
+from m3adapter.storybook.render import render
+from m3adapter.storybook.world import LIGHTS, PLACES, SPECIES, WEATHERS, Character, Scene, caption
 
 MEGABYTE = 2**20
 
@@ -35,47 +39,48 @@ def test_diffusers_opens_the_decoder_unmodified_and_paints_a_caption() -> None:
         "a blue cat with a ball on the beach", num_inference_steps=12, generator=torch.Generator().manual_seed(1)
     ).images[0]
     assert image.size == (128, 128)
-    verdict = Judge.load().judge(
-        [torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(128, 128, 3) / 255]
-    )
-    assert verdict.species(0, 1) == {"cat"}
-    assert verdict.look(0, "cat") == "blue"
+    pixels = torch.from_numpy(np.array(image)).float() / 255
+    verdict = Judge.load().judge([pixels])
+    assert PLACES[int(verdict.place[0])] == "beach"
 
 
 def test_it_paints_the_scenes_it_is_told(model: M2Chat) -> None:
+    """Places, lights and weathers, two to a place; the figures of characters and props are in docs/starter.md."""
     scenes = [
-        Scene((Character("owl", "red"),), None, "forest"),
-        Scene((Character("turtle", "purple"),), "balloon", "beach"),
-        Scene((Character("lion", "green"),), "gift", "city", "night"),
-        Scene((Character("pig", "pink"),), "drum", "castle", "sunset"),
-        Scene((Character("elephant", "blue"),), "cake", "village", "day", "snow"),
-        Scene((Character("penguin", "orange"),), "ball", "volcano"),
-        Scene((Character("snail", "yellow"),), "key", "mountains"),
-        Scene((Character("sheep", "grey"),), "kite", "meadow"),
+        Scene((Character("owl", "red"),), None, place, LIGHTS[index % 3], WEATHERS[index // 3 % 3])
+        for index, place in enumerate(PLACES)
     ]
     condition = model.decoder.encode_text([caption(scene, looks=[0]) for scene in scenes])
-    verdict = Judge.load().judge(list(model.decoder.decode(condition, seed=list(range(8)), steps=16)))
-    species = sum(verdict.species(row, 1) == {scene.characters[0].species} for row, scene in enumerate(scenes))
-    looks = sum(verdict.look(row, s.characters[0].species) == s.characters[0].look for row, s in enumerate(scenes))
-    assert species >= 7
-    assert looks >= 7
+    verdict = Judge.load().judge(list(model.decoder.decode(condition, seed=list(range(len(scenes))), steps=16)))
+    for read, world, name in ((verdict.place, PLACES, "place"), (verdict.light, LIGHTS, "light")):
+        right = sum(world[int(read[row])] == getattr(scene, name) for row, scene in enumerate(scenes))
+        assert right >= len(scenes) - 1, name
 
 
-def test_a_story_is_the_same_for_the_same_seed_and_keeps_its_hero(model: M2Chat) -> None:
-    from m3adapter.events import TurnDone
+def test_a_story_is_the_same_for_the_same_seed(model: M2Chat) -> None:
+    def told(seed: int) -> Conversation:
+        events = model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=6)
+        return [event.conversation for event in events if isinstance(event, TurnDone)][-1]
 
-    def told(seed: int) -> list:
-        events = model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=8)
-        return [event.conversation for event in events if isinstance(event, TurnDone)]
+    first = told(7)
+    assert first == told(7)
+    assert first != told(8)
+    captions = [first.at(slot).caption for slot in first.pictures()]
+    assert len(captions) == 2
+    for text, turn in zip(captions, first.turns[1::2], strict=True):
+        named = [name for name in SPECIES if name in text.split()]
+        assert named and all(name in turn.text for name in named), (text, turn.text)
 
-    first, again = told(7)[-1], told(7)[-1]
-    assert first == again
-    slots = first.pictures()
-    assert len(slots) == 2
-    captions = [first.at(slot).caption for slot in slots]
-    assert all("fox" in text for text in captions), captions
-    verdict = Judge.load().judge([first.at(slot).image for slot in slots])
-    assert verdict.look(0, "fox") == verdict.look(1, "fox")
+
+def test_a_reference_changes_the_picture_only_when_the_gate_is_open(model: M2Chat) -> None:
+    reference = torch.from_numpy(render(Scene((Character("fox", "blue"),), None, "beach"), 1)).float() / 255
+    conversation = Conversation().user("A fox on the beach.").assistant([Text("A fox."), Picture("a fox", reference)])
+    conversation = conversation.user("What happens next?").assistant([Text("The fox."), Picture("a fox in the forest")])
+    (slot,) = conversation.open_slots()
+    features = model.encode(conversation, slot)
+    alone = model.fuse(features.without_references())
+    assert torch.equal(model.fuse(features, 0.0).embeds, alone.embeds)
+    assert not torch.equal(model.fuse(features, 1.0).embeds, alone.embeds)
 
 
 def test_configuration_of_the_decoder_keeps_sdxls_conventions() -> None:

@@ -405,8 +405,8 @@ def toy_decoder(tmp_path_factory: pytest.TempPathFactory) -> DiffusionDecoder:
 def arguments(tmp_path: Path) -> Namespace:
     toys.vision_encoder().save_pretrained(tmp_path / "vision")
     return Namespace(
-        output=tmp_path, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, batch2=4, samples1=4, samples2=8,
-        steps1=1, steps2=1, minutes1=0, minutes2=0, align=1.0, denoise_from=0.0, no_gate=False,
+        output=tmp_path, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, samples=8,
+        steps=1, minutes=0, align=1.0, denoise_from=0.0, no_gate=False,
     )  # fmt: skip
 
 
@@ -431,28 +431,32 @@ def test_a_stage_changes_its_own_parameters_and_no_other(
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in adapter.state_dict().items())
 
 
-def count_calls(adapter: M3Adapter, calls: list[int]) -> Callable:
-    def loss(step: int, denoise: bool) -> tuple[torch.Tensor, dict[str, float]]:
-        calls.append(step)
+def count_calls(adapter: M3Adapter, calls: list[float]) -> Callable:
+    def loss(rng: random.Random, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        calls.append(rng.random())
         value = adapter(toys.slot_features()).embeds.square().mean()
         return value, {"align": value.item()}
 
     return loss
 
 
-def test_a_stage_goes_on_where_it_stopped(arguments: Namespace) -> None:
-    calls: list[int] = []
+def test_a_stage_goes_on_where_it_stopped(arguments: Namespace, tmp_path: Path) -> None:
+    calls: list[float] = []
     adapter = toys.adapter()
-    arguments.steps1 = 2
+    arguments.steps = 2
     m3ft.run(arguments, 1, adapter, count_calls(adapter, calls))
-    assert calls == [0, 1]
+    assert len(calls) == 2
     again = toys.adapter(seed=5)
     m3ft.run(arguments, 1, again, count_calls(again, calls))
-    assert calls == [0, 1], "nothing is left to do"
+    assert len(calls) == 2, "nothing is left to do"
     assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), again.parameters(), strict=True))
-    arguments.steps1 = 4
+    arguments.steps = 4
     m3ft.run(arguments, 1, again, count_calls(again, calls))
-    assert calls == [0, 1, 2, 3]
+    uncut: list[float] = []
+    arguments.output = tmp_path / "uncut"
+    arguments.output.mkdir()
+    m3ft.run(arguments, 1, toys.adapter(), count_calls(toys.adapter(), uncut))
+    assert calls == uncut, "a resumed run draws what an uncut one would"
 
 
 def test_the_alignment_counts_every_channel_alike(toy_decoder: DiffusionDecoder) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from ..storybook.render import SIZE, render_with_figures
 from ..storybook.world import random_scene
 from .fast_norm import use_fast_norm
-from .loop import Average, cosine, resume, save_state
+from .loop import Average, add_options, begin, train
 from .muon import Muon
 
 WIDTHS = (32, 32, 64, 128)
@@ -94,22 +93,13 @@ def psnr(model, images: Tensor) -> float:
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train autoencoder`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train autoencoder", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the model (`vae/`) and checkpoints")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, default=0, help="stop after so long (the schedule follows the clock)")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    add_options(parser, steps=4000, batch=3, lr=1e-3)
     parser.add_argument("--latent-channels", type=int, default=8)
     parser.add_argument("--kl", type=float, default=1e-4, help="weight of the KL term per latent value")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only: latents keep meaning")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of an autoencoder to start from")
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
+    begin(args)
     if args.init:
         from diffusers import AutoencoderKL
 
@@ -120,21 +110,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = Muon(model.named_parameters(), lr=args.lr, weight_decay=0.0)
     average = Average(model)
-    args.output.mkdir(parents=True, exist_ok=True)
-    start = resume(args.output / "autoencoder.pt", model, optimizer, average)
-    rng.seed(args.seed + start)
     held_out, _ = pictures(random.Random(10**6), 32)
-    began = time.time()
-    done = start
-    for step in range(start, args.steps):
-        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * cosine(step, progress, warmup=100)
+
+    def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         whole = progress > WHOLE_FROM
         images, figures = pictures(rng, args.batch if whole else 4 * args.batch)
         if not whole:
@@ -143,25 +123,17 @@ def main(argv: list[str] | None = None) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             out, divergence = reconstruct(model, images)
         loss = loss_of(out, images, figures)
-        if not args.freeze_encoder:
-            loss = loss + args.kl * divergence
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        average.update(step)
-        done = step + 1
-        if step % 200 == 199:
-            with average.applied():
-                print(f"step {step + 1} loss {loss.item():.4f} psnr {psnr(model, held_out):.2f} dB "
-                      f"{(time.time() - began) / 60:.1f} min", flush=True)  # fmt: skip
-        if step % 1000 == 999:
-            save_state(args.output / "autoencoder.pt", model, optimizer, average, done)
-    save_state(args.output / "autoencoder.pt", model, optimizer, average, done)
-    with average.applied():
-        if not args.freeze_encoder:
-            with torch.no_grad():
-                latents = model.encode(pictures(random.Random(1), 64)[0]).latent_dist.mode()
-            model.register_to_config(scaling_factor=1 / float(latents.std()))
-        print(f"psnr {psnr(model, held_out):.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
-        model.save_pretrained(args.output / "vae")
+        return loss if args.freeze_encoder else loss + args.kl * divergence, {}
+
+    def measure() -> dict[str, float]:
+        with average.applied():
+            return {"psnr": psnr(model, held_out)}
+
+    train(args, "autoencoder", model, optimizer, average, step_loss, every=200, measure=measure)
+    average.write()
+    if not args.freeze_encoder:
+        with torch.no_grad():
+            latents = model.encode(pictures(random.Random(1), 64)[0]).latent_dist.mode()
+        model.register_to_config(scaling_factor=1 / float(latents.std()))
+    print(f"psnr {psnr(model, held_out):.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
+    model.save_pretrained(args.output / "vae")

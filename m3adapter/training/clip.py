@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from ..storybook.world import (
     random_scene,
 )
 from .autoencoder import to_tensor
-from .loop import Average, cosine, resume, save_state
+from .loop import Average, add_options, begin, train
 from .muon import Muon
 
 MAX_LENGTH = 32
@@ -155,7 +154,7 @@ class Towers(nn.Module):
         own = torch.arange(len(image))
         losses = {}
         for name, words in (("clip", text), ("clip_2", text_2)):
-            logits = self.scale.exp() * image.float() @ words.float().T
+            logits = self.scale.clamp(max=4.6).exp() * image.float() @ words.float().T
             losses[name] = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
         actors = self.actors(patches).float().logsumexp(1).view(len(image), len(SPECIES), len(LOOKS) + 1)
         actors = actors - actors[..., -1:]  # the last entry says: not in the picture
@@ -185,60 +184,32 @@ def labels(scenes: list[Scene]) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train clip`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=0)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     from transformers import CLIPTokenizer
 
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
+    parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
+    add_options(parser, steps=1500, batch=48, lr=1.2e-3)
+    args = parser.parse_args(argv)
+    begin(args)
     folder = args.output / "tokenizer"
     if not folder.is_dir():
-        build_tokenizer(folder, [captioned(rng)[1] for _ in range(20000)])
+        texts = random.Random(args.seed)
+        build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(towers, 0.998)
-    start = resume(args.output / "clip.pt", towers, optimizer, average)
-    rng.seed(args.seed + start + 1)
-    began = time.time()
-    done = start
-    for step in range(start, args.steps):
-        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * cosine(step, progress, warmup=150)
+
+    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
         scenes, texts = zip(*(captioned(rng) for _ in range(args.batch)), strict=True)
         images = pixels(list(scenes), [rng.randrange(2**31) for _ in scenes])
         images = images + 0.05 * torch.randn_like(images)
         tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
         with torch.autocast("cpu", torch.bfloat16):
             losses = towers(images, tokens, labels(list(scenes)))
-        loss = sum(losses.values())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            towers.scale.clamp_(max=4.6)
-        average.update(step)
-        done = step + 1
-        if step % 50 == 49:
-            shown = " ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
-            print(f"step {step + 1} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
-        if step % 500 == 499:
-            save_state(args.output / "clip.pt", towers, optimizer, average, done)
-    save_state(args.output / "clip.pt", towers, optimizer, average, done)
-    with average.applied():
-        towers.vision.save_pretrained(args.output / "vision_encoder")
-        towers.text.save_pretrained(args.output / "text_encoder")
-        towers.text_2.save_pretrained(args.output / "text_encoder_2")
+        return sum(losses.values(), torch.zeros(())), {name: value.item() for name, value in losses.items()}
+
+    train(args, "clip", towers, optimizer, average, step_loss, warmup=150)
+    average.write()
+    towers.vision.save_pretrained(args.output / "vision_encoder")
+    towers.text.save_pretrained(args.output / "text_encoder")
+    towers.text_2.save_pretrained(args.output / "text_encoder_2")

@@ -22,7 +22,7 @@ from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
 from .clip import captioned
 from .fast_norm import use_fast_norm
-from .loop import Average, cosine, resume, save_state
+from .loop import Average, add_options, begin, train
 from .muon import Muon
 
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
@@ -152,22 +152,13 @@ def v_loss(unet, latents: Tensor, embeds: Tensor, pooled: Tensor, signal: Tensor
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train decoder`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train decoder", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for `decoder/` and checkpoints")
+    add_options(parser, steps=12000, batch=32, lr=1.2e-3)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
-    parser.add_argument("--pictures", type=int, default=20000)
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--minutes", type=float, default=0)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=20000, help="how many different ones (default: %(default)s)")
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
+    begin(args)
     pipeline = assemble(args.vae, args.clip)
     scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
     if args.init:
@@ -175,37 +166,19 @@ def main(argv: list[str] | None = None) -> None:
     unet = use_fast_norm(pipeline.unet.to(memory_format=torch.channels_last).train())
     optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(unet, 0.9995)
-    start = resume(args.output / "decoder.pt", unet, optimizer, average)
     signal, noise_part = schedule_terms()
-    rng = random.Random(args.seed + start)
-    torch.manual_seed(args.seed + start)
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
-    began, running = time.time(), None
-    done = start
-    for step in range(start, args.steps):
-        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * cosine(step, progress, warmup=200)
+
+    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
         chosen = [rng.randrange(len(scenes)) for _ in range(args.batch)]
         embeds, pooled = embed(pipeline, [captioned(rng, scenes[index])[1] for index in chosen])
         embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1) * torch.randn_like(embeds)
         kept = (torch.rand(args.batch, 1) >= DROPPED).float()
-        loss = v_loss(unet, latents[chosen].float(), embeds * kept[..., None], pooled * kept, signal, noise_part).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        average.update(step)
-        done = step + 1
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if step % 100 == 99:
-            print(f"step {step + 1} loss {running:.4f} {(time.time() - began) / 60:.1f} min", flush=True)
-        if step % 250 == 249:
-            save_state(args.output / "decoder.pt", unet, optimizer, average, done)
-    save_state(args.output / "decoder.pt", unet, optimizer, average, done)
-    with average.applied():
-        if (args.output / "decoder").exists():
-            shutil.rmtree(args.output / "decoder")
-        pipeline.save_pretrained(args.output / "decoder")
+        batch = latents[chosen].float()
+        return v_loss(unet, batch, embeds * kept[..., None], pooled * kept, signal, noise_part).mean(), {}
+
+    train(args, "decoder", unet, optimizer, average, step_loss, warmup=200, every=100, save_every=250)
+    average.write()
+    if (args.output / "decoder").exists():
+        shutil.rmtree(args.output / "decoder")
+    pipeline.save_pretrained(args.output / "decoder")

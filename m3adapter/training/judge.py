@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from ..storybook.render import render
 from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
 from .clip import labels
-from .loop import Average, cosine, resume, save_state
+from .loop import Average, add_options, begin, train
 from .muon import Muon
 
 HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
@@ -67,50 +65,26 @@ def held_out(count: int, seed: int) -> tuple[list[Scene], list[np.ndarray]]:
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train judge`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train judge", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=0)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
+    add_options(parser, steps=1200, batch=48, lr=1e-3)
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
+    begin(args)
     judge = Judge().to(memory_format=torch.channels_last)
     optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(judge, 0.99)
-    start = resume(args.output / "judge.pt", judge, optimizer, average)
-    rng = random.Random(args.seed + 1 + start)
     scenes, images = held_out(200, 0)
-    began = time.time()
-    done = start
-    for step in range(start, args.steps):
-        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * cosine(step, progress, warmup=100)
+
+    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
         drawn, batch = batch_of(rng, args.batch)
         truth = labels(drawn)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge.train()(roughened(batch).contiguous(memory_format=torch.channels_last))
         actors = logits.pop("actors").flatten(0, 1)
         loss = functional.cross_entropy(actors, truth["actors"].flatten(), reduction="sum") / args.batch
-        loss = loss + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        average.update(step)
-        done = step + 1
-        if step % 100 == 99:
-            shown = " ".join(f"{k} {v:.3f}" for k, v in accuracy(judge.eval(), scenes, images).items())
-            print(f"step {step + 1} loss {loss.item():.3f} {shown} {(time.time() - began) / 60:.1f} min", flush=True)
-        if step % 500 == 499:
-            save_state(args.output / "judge.pt", judge, optimizer, average, done)
-    save_state(args.output / "judge.pt", judge, optimizer, average, done)
-    average.write()
+        return loss + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items()), {}
+
+    train(
+        args, "judge", judge, optimizer, average, step_loss, every=100,
+        measure=lambda: accuracy(judge.eval(), scenes, images),
+    )  # fmt: skip
     print(accuracy(judge.eval(), *held_out(1000, 1)))
     judge.save(args.output / "judge.safetensors")

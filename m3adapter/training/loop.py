@@ -1,9 +1,12 @@
-"""What every training loop here shares: learning-rate schedule, weight averaging, checkpoints."""
+"""What every training here shares: the loop with its options, learning-rate schedule, weight averaging, checkpoints."""
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,3 +78,78 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, avera
         average.shadow[name].copy_(value)
     print(f"resumed at step {state['step']}", flush=True)
     return state["step"]
+
+
+def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
+    """The options of every training, with a training's own defaults."""
+    parser.add_argument("--output", type=Path, required=True, help="folder for the result and for checkpoints")
+    parser.add_argument("--steps", type=int, default=steps, help="steps in all (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="stop after so long; the learning rate follows the clock"
+    )
+    parser.add_argument("--batch", type=int, default=batch, help="samples per step (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=lr, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch (default: as many as there are cores)")
+
+
+def begin(args: argparse.Namespace) -> None:
+    """Prepare a run with the options above: threads, seed, folder."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+
+def train(
+    args: argparse.Namespace,
+    name: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, float]]],
+    *,
+    warmup: int = 100,
+    every: int = 50,
+    save_every: int = 500,
+    measure: Callable[[], dict[str, float]] | None = None,
+) -> None:
+    """Train `model`, resuming from and writing the checkpoint `<output>/<name>.pt`.
+
+    What a step draws depends on the seed and the step's number alone: a resumed run sees what an uncut one would.
+
+    Args:
+        args: Options of `add_options`.
+        name: Of the checkpoint, and in the lines printed.
+        model, optimizer, average: What is trained.
+        step_loss: Called with the step's source of chance and the progress 0..1; returns the loss and figures to print.
+        warmup: Steps of the learning rate's rise.
+        every, save_every: Steps between two lines, and between two checkpoints.
+        measure: Called before a line is printed, for more figures.
+    """
+    path = args.output / f"{name}.pt"
+    done = start = resume(path, model, optimizer, average)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    began = time.time()
+    for step in range(start, args.steps):
+        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * cosine(step, progress, warmup=warmup)
+        rng = random.Random(f"{name} {args.seed} {step}")
+        torch.manual_seed(rng.randrange(2**62))
+        loss, shown = step_loss(rng, progress)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        average.update(step)
+        done = step + 1
+        if done % every == 0:
+            figures = {"loss": loss.item(), **shown, **(measure() if measure else {})}
+            values = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
+            print(f"{name} step {done} {values} {(time.time() - began) / 60:.1f} min", flush=True)
+        if done % save_every == 0:
+            save_state(path, model, optimizer, average, done)
+    save_state(path, model, optimizer, average, done)

@@ -35,7 +35,7 @@ from ..storybook.dataset import Sample, aside
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
 from .decoder import embed, encode_scenes, schedule_terms, v_loss
-from .loop import Average, cosine, resume, save_state
+from .loop import Average, add_options, begin, train
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
@@ -93,47 +93,23 @@ def run(
     args: argparse.Namespace,
     stage: int,
     adapter: M3Adapter,
-    step_loss: Callable[[int, bool], tuple[Tensor, dict[str, float]]],
+    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, float]]],
 ) -> None:
-    """Train one stage with `step_loss(step, denoise)`; resumes from, and writes, a checkpoint of the stage."""
+    """Train one stage; resumes from, and writes, a checkpoint of the stage."""
     group = group_of(adapter, stage)
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
-    path = args.output / f"stage{stage}.pt"
-    start = resume(path, adapter, optimizer, average)
-    minutes, steps = getattr(args, f"minutes{stage}"), getattr(args, f"steps{stage}")
-    began = time.time()
-    done = start
-    for step in range(start, steps):
-        progress = (time.time() - began) / (60 * minutes) if minutes else step / steps
-        if progress >= 1:
-            break
-        for one in optimizer.param_groups:
-            one["lr"] = args.lr * cosine(step, progress, warmup=50)
-        loss, shown = step_loss(step, progress >= args.denoise_from)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(group.values()), 1.0)
-        optimizer.step()
-        average.update(step)
-        done = step + 1
-        if step % 50 == 49:
-            values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
-            print(f"stage {stage} step {step + 1} {values} {(time.time() - began) / 60:.1f} min", flush=True)
-        if step % 500 == 499:
-            save_state(path, adapter, optimizer, average, done)
-    save_state(path, adapter, optimizer, average, done)
+    train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50)
     average.write()
     save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
 
 
 def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
     """Image-text alignment."""
-    rng = random.Random(args.seed + 1)
-    data = pool(rng, args.samples1, exchanges=(1, 1, 2), users_pictures=False)
+    data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
 
-    def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
+    def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = rng.sample(data.samples, args.batch)
         with torch.autocast("cpu", torch.bfloat16):
             states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
@@ -143,7 +119,7 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             condition = adapter(features)
         aligned = target.distance(condition, *target([s.caption for s in chosen]))
         shown = {"align": aligned.item()}
-        if not denoise:
+        if progress < args.denoise_from:
             return aligned * args.align, shown
         part = condition.split()[: args.batch // 2]
         painted = denoising(decoder, Condition.concatenate(part), [s.scene for s in chosen[: args.batch // 2]], rng)
@@ -177,17 +153,17 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     """Visual instruction."""
     rng = random.Random(args.seed + 2)
     began = time.time()
-    data = pool(rng, args.samples2, exchanges=(1, 2, 2, 3), disturbed=True)
+    data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), disturbed=True)
     encoder = VisionEncoder.from_pretrained(args.vision)
     semantic = semantic_features(data, adapter, language, encoder, rng)
     vision, vision_mask = data.vision(encoder, rng)
     print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
 
-    def loss(_: int, denoise: bool) -> tuple[Tensor, dict[str, float]]:
-        index = torch.tensor(rng.sample(range(len(data.samples)), args.batch2))
+    def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
+        index = torch.tensor(rng.sample(range(len(data.samples)), args.batch))
         chosen = [data.samples[i] for i in index.tolist()]
-        mask = vision_mask[index] & (torch.rand(args.batch2, 1) >= VISION_DROPPED)
+        mask = vision_mask[index] & (torch.rand(args.batch, 1) >= VISION_DROPPED)
         h = semantic[index]
         some = mask.any(1)
         features = SlotFeatures(
@@ -210,7 +186,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         opened = (gate.mean((1, 2)) * some).sum() / some.sum().clamp_min(1)
         shown = {"align": aligned.item(), "gate": opened.item()}
         total = args.align * aligned + GATE_COST * opened
-        if denoise and strength == 1.0:
+        if progress >= args.denoise_from and strength == 1.0:
             count = args.batch // 2
             part = Condition(condition.embeds[:count], condition.pooled[:count], None, None)  # type: ignore[arg-type]
             painted = denoising(decoder, part, [data.painted(s) for s in chosen[:count]], rng)
@@ -224,37 +200,26 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train m3ft`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train m3ft", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder for adapter and checkpoints")
-    parser.add_argument("--language", type=Path, required=True)
-    parser.add_argument("--vision", type=Path, required=True)
-    parser.add_argument("--decoder", type=Path, required=True)
-    parser.add_argument("--stages", type=int, nargs="+", default=[1, 2], choices=(1, 2))
+    add_options(parser, steps=1500, batch=32, lr=1e-3)
+    parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
+    parser.add_argument("--init", type=Path, help="adapter to start from; stage 2 needs stage 1's")
+    parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
+    parser.add_argument("--vision", type=Path, required=True, help="folder of the vision encoder")
+    parser.add_argument("--decoder", type=Path, required=True, help="folder of the decoder")
+    parser.add_argument("--samples", type=int, default=6000, help="how many pictures of stories (default: %(default)s)")
+    parser.add_argument("--align", type=float, default=1.0, help="weight of the text alignment loss")
+    parser.add_argument("--denoise-from", type=float, default=0.7, help="when to denoise, too (0..1)")
     parser.add_argument("--stand-in", type=Path, help="picture_stand_in.safetensors that `train language` wrote")
     parser.add_argument("--projection-steps", type=int, default=300)
     parser.add_argument("--next-token-steps", type=int, default=100)
-    parser.add_argument("--init", type=Path, help="adapter to start from")
-    parser.add_argument("--steps1", type=int, default=1500)
-    parser.add_argument("--steps2", type=int, default=3000)
-    parser.add_argument("--minutes1", type=float, default=0)
-    parser.add_argument("--minutes2", type=float, default=0)
-    parser.add_argument("--samples1", type=int, default=6000)
-    parser.add_argument("--samples2", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=32, help="samples per step of stage 1")
-    parser.add_argument("--batch2", type=int, default=64, help="samples per step of stage 2")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--align", type=float, default=1.0, help="weight of the text alignment loss")
-    parser.add_argument("--denoise-from", type=float, default=0.7, help="part of a stage after which it denoises, too")
     parser.add_argument("--no-gate", action="store_true", help="ablation: a gate of 1")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
+    begin(args)
     language = LanguageModel.from_pretrained(args.language)
     language.model.requires_grad_(False)
     decoder = DiffusionDecoder.from_pretrained(args.decoder)
+    if args.stage == 2 and not args.init:
+        parser.error("stage 2 needs the adapter of stage 1: name it with --init")
     if args.init:
         adapter = load_adapter(args.init)
     else:
@@ -270,14 +235,19 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
-    if 1 in args.stages:
+    if args.stage == 1:
         stage1(args, adapter, language, decoder)
-    if 2 in args.stages and language.visual_projection is not None:
+        return
+    if language.visual_projection is not None:
         target = stand_in(args.stand_in) if args.stand_in else None
         encoder = VisionEncoder.from_pretrained(args.vision)
-        steps, next_token_steps = args.projection_steps, args.next_token_steps
-        fit(language, encoder, target, steps=steps, next_token_steps=next_token_steps, seed=args.seed)
+        fit(
+            language,
+            encoder,
+            target,
+            steps=args.projection_steps,
+            next_token_steps=args.next_token_steps,
+            seed=args.seed,
+        )
         language.save_pretrained(args.output / "language_model")
-    if 2 in args.stages:
-        stage2(args, adapter, language, decoder)
-    save_adapter(args.output / "adapter.safetensors", adapter, dtype=torch.float16)
+    stage2(args, adapter, language, decoder)

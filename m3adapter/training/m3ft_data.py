@@ -61,8 +61,8 @@ def pool(
 ) -> Pool:
     """`count` pictures of training stories of so many exchanges.
 
-    Without `users_pictures`, only those before which no user has shown a picture; `disturbed`, some references are wrong
-    on purpose.
+    Without `users_pictures`, only those before which no user has shown a picture; `disturbed`, some references are
+    wrong on purpose.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
