@@ -72,17 +72,17 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def caption(scene: Scene, *, looks: Collection[int] = (), style: int = 0, aside: bool = False) -> str:
+def caption(scene: Scene, *, looks: Collection[int] = (), asides: Collection[int] = (), style: int = 0) -> str:
     """The scene in words: "a fox with a kite in the forest at night".
 
     Args:
         scene: What to describe.
-        looks: Indices of the characters whose colour is named; none by default.
+        looks: Indices of the characters whose colour stands before the noun ("a blue fox"); none by default.
+        asides: Indices of those whose colour stands behind the caption (", the fox is blue"); none by default.
         style: Index into CAPTION_STYLES.
-        aside: Name the colours behind the caption (", the fox is blue") instead of before the nouns ("a blue fox").
     """
     names = [
-        article(f"{actor.look} {actor.species}" if index in looks and not aside else actor.species)
+        article(f"{actor.look} {actor.species}" if index in looks else actor.species)
         for index, actor in enumerate(scene.characters)
     ]
     text = CAPTION_STYLES[style].format(
@@ -92,8 +92,8 @@ def caption(scene: Scene, *, looks: Collection[int] = (), style: int = 0, aside:
         light=" " + LIGHT_PHRASES[scene.light] if LIGHT_PHRASES[scene.light] else "",
         weather=" " + WEATHER_PHRASES[scene.weather] if WEATHER_PHRASES[scene.weather] else "",
     )
-    if aside and looks:
-        named = [f"the {actor.species} is {actor.look}" for i, actor in enumerate(scene.characters) if i in looks]
+    if asides:
+        named = [f"the {actor.species} is {actor.look}" for i, actor in enumerate(scene.characters) if i in asides]
         text = f"{text}, {' and '.join(named)}"
     return text.strip()
 

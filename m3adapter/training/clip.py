@@ -88,7 +88,9 @@ def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, st
     if not looks and rng.random() < 0.5:
         looks = list(everyone)
     style = 0 if rng.random() < 0.5 else rng.randrange(len(CAPTION_STYLES))
-    return scene, caption(scene, looks=looks, style=style, aside=rng.random() < 0.5)
+    behind = [index for index in looks if rng.random() < 0.5]
+    before = [index for index in looks if index not in behind]
+    return scene, caption(scene, looks=before, asides=behind, style=style)
 
 
 def pixels(scenes: list[Scene], seeds: list[int]) -> Tensor:
