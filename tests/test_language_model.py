@@ -15,7 +15,7 @@ from m3adapter.language_model import LanguageModel, LanguageModelConfig, PromptE
 from m3adapter.sampling import choose
 from m3adapter.storybook.stories import story, to_conversation
 from m3adapter.training.language_check import check_replies, words
-from m3adapter.training.language_data import SPECIAL_TOKENS, batches, pieces, story_texts, train_tokenizer
+from m3adapter.training.language_data import SPECIAL_TOKENS, Stories, pieces, story_texts, train_tokenizer
 
 HIDDEN, VISION = 32, 6
 
@@ -417,9 +417,9 @@ def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def test_batches(tokenizer: PreTrainedTokenizerFast) -> None:
-    stream = batches(tokenizer, 0, 4, 96)
+    told, rng = Stories(tokenizer, 4, 96), random.Random(0)
     shapes = set()
-    for batch in (next(stream) for _ in range(8)):
+    for batch in (told.draw(rng) for _ in range(8)):
         shapes.add(tuple(batch.ids.shape))
         assert batch.ids.shape == batch.weights.shape
         picture = tokenizer.convert_tokens_to_ids("<|picture|>")

@@ -22,7 +22,7 @@ from m3adapter.storybook import stories
 from m3adapter.storybook.judge import Judge
 from m3adapter.storybook.render import render
 from m3adapter.storybook.world import LOOKS, SPECIES, Character, Scene
-from m3adapter.training import autoencoder, clip, decoder, judge, m3ft, m3ft_data
+from m3adapter.training import autoencoder, clip, decoder, judge, language, m3ft, m3ft_data
 from m3adapter.training.fast_norm import FastGroupNorm, use_fast_norm
 from m3adapter.training.loop import Average, cosine, resume, save_state
 from m3adapter.training.muon import Muon, orthogonal
@@ -250,7 +250,7 @@ def test_the_decoder_is_trained_and_resumed(trained_parts: Path, tmp_path: Path,
         from diffusers import UNet2DConditionModel
 
         return UNet2DConditionModel.from_config(
-            {**build(*widths).config, "block_out_channels": (32, 32), "attention_head_dim": (1, 1)}
+            {**build(*widths).config, "block_out_channels": (32, 32, 32), "attention_head_dim": (1, 1, 1)}
         )
 
     monkeypatch.setattr(decoder, "build", narrow)
@@ -334,6 +334,23 @@ def test_accuracy_counts_what_is_right() -> None:
     assert scores["scene"] == 0 and scores["species"] == scores["prop"] == 1
 
 
+def test_the_language_model_is_trained_and_resumed(tmp_path: Path, capsys) -> None:
+    from m3adapter.language_model import LanguageModel
+
+    arguments = ["--output", str(tmp_path), "--batch", "2", "--length", "64", "--check-every", "1", "--checks", "1"]
+    small = ["--tokenizer-stories", "30", "--vocabulary", "400", "--width", "32", "--layers", "1", "--heads", "2"]
+    language.main([*arguments, *small, "--steps", "1"])
+    assert "language step 1 loss" in capsys.readouterr().out and step_of(tmp_path / "language.pt") == 1
+    language.main([*arguments, *small, "--steps", "2"])
+    assert "resumed at step 1" in capsys.readouterr().out
+    told = LanguageModel.from_pretrained(tmp_path / "language_model")
+    assert told.hidden_size == 32 and told.visual_projection is not None
+    again = tmp_path / "again"
+    language.main([*arguments[2:], "--output", str(again), "--init", str(tmp_path / "language_model"), "--steps", "0"])
+    copied = LanguageModel.from_pretrained(again / "language_model")
+    assert all(torch.equal(a, b) for a, b in zip(told.model.parameters(), copied.model.parameters(), strict=True))
+
+
 # The losses
 
 
@@ -352,7 +369,24 @@ def test_v_loss_is_one_for_each_picture() -> None:
     latents = torch.randn(6, 4, 2, 2)
     loss = decoder.v_loss(unet, latents, torch.zeros(6, 3, 8), torch.zeros(6, 5), signal, noise_part)
     assert loss.shape == (6,) and (loss > 0).all()
-    assert sorted((seen[0] * 6 // 1000).tolist()) == list(range(6)), "a time from every part of the schedule"
+    strata = ((seen[0] + 0.5) / 1000) ** (1 / decoder.EARLY) * 6
+    assert sorted(strata.long().tolist()) == list(range(6)), "a time from every part of the schedule"
+
+
+def test_windows_are_told_where_they_lie(monkeypatch) -> None:
+    signal, noise_part = decoder.schedule_terms()
+    seen: list[torch.Tensor] = []
+
+    def unet(noisy, times, embeds, added_cond_kwargs):
+        seen.append(added_cond_kwargs["time_ids"])
+        return Namespace(sample=noisy)
+
+    for shape, corner in (((2, 4, 16, 16), (0, 0)), ((2, 4, 10, 10), (6, 3))):
+        decoder.v_loss(unet, torch.zeros(shape), torch.zeros(2, 3, 8), torch.zeros(2, 5), signal, noise_part, corner)
+    assert seen[0][1].tolist() == [128, 128, 0, 0, 128, 128], "a whole picture is told what the pipeline tells"
+    assert seen[1][1].tolist() == [128, 128, 48, 24, 80, 80], "size, crop and window in pixels, as SDXL has them"
+    corners = {decoder.window(random.Random(seed)) for seed in range(200)}
+    assert {row for row, _ in corners} == {3, 4} and {column for _, column in corners} == set(range(5))
 
 
 def test_v_loss_of_the_right_answer_is_nothing(monkeypatch) -> None:

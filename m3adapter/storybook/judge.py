@@ -71,8 +71,9 @@ class Judge(nn.Module):
     def judge(self, images: Sequence[Tensor]) -> Verdict:
         """Read pictures [H, W, 3] in 0..1 of the world's size."""
         batch = torch.stack(list(images)).permute(0, 3, 1, 2).float() * 2 - 1
-        parts = [self(part) for part in batch.split(64)]
-        logits = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        device = next(self.parameters()).device
+        parts = [self(part.to(device)) for part in batch.split(64)]
+        logits = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
         chances = logits.pop("actors").softmax(-1)
         found = {name: value.argmax(-1) for name, value in logits.items()}
         return Verdict(presence=1 - chances[..., ABSENT], looks=chances[..., :ABSENT].argmax(-1), **found)

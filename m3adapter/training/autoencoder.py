@@ -13,7 +13,7 @@ from torch import Tensor
 from ..storybook.render import SIZE, render_with_figures
 from ..storybook.world import random_scene
 from .fast_norm import use_fast_norm
-from .loop import Average, add_options, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, train
 from .muon import Muon
 
 WIDTHS = (32, 32, 64, 128)
@@ -106,21 +106,24 @@ def main(argv: list[str] | None = None) -> None:
         model = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32)
     else:
         model = build(args.latent_channels)
-    use_fast_norm(model.to(memory_format=torch.channels_last))
+    device = accelerator().device
+    model.to(device)
+    if native_bfloat16():
+        use_fast_norm(model.to(memory_format=torch.channels_last))
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
     optimizer = Muon(model.named_parameters(), lr=args.lr, weight_decay=0.0)
     average = Average(model)
-    held_out, _ = pictures(random.Random(10**6), 32)
+    held_out = pictures(random.Random(10**6), 32)[0].to(device)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         whole = progress > WHOLE_FROM
         images, figures = pictures(rng, args.batch if whole else 4 * args.batch)
         if not whole:
             images, figures = crops(images, figures, rng)
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        images, figures = images.to(device).contiguous(memory_format=torch.channels_last), figures.to(device)
+        with autocast():
             out, divergence = reconstruct(model, images)
         loss = loss_of(out, images, figures)
         return loss if args.freeze_encoder else loss + args.kl * divergence, {}
@@ -133,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     average.write()
     if not args.freeze_encoder:
         with torch.no_grad():
-            latents = model.encode(pictures(random.Random(1), 64)[0]).latent_dist.mode()
+            latents = model.encode(pictures(random.Random(1), 64)[0].to(device)).latent_dist.mode()
         model.register_to_config(scaling_factor=1 / float(latents.std()))
     print(f"psnr {psnr(model, held_out):.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
     model.save_pretrained(args.output / "vae")

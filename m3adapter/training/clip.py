@@ -30,7 +30,7 @@ from ..storybook.world import (
     random_scene,
 )
 from .autoencoder import to_tensor
-from .loop import Average, add_options, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, train
 from .muon import Muon
 
 MAX_LENGTH = 32
@@ -93,6 +93,21 @@ def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, st
     return scene, caption(scene, looks=before, asides=behind, style=style)
 
 
+def roughened(images: Tensor) -> Tensor:
+    """Some pictures [B, 3, H, W] blurred, some noisy, as generated pictures may be."""
+    batch = len(images)
+
+    def chance() -> Tensor:
+        return torch.rand(batch, 1, 1, 1).to(images.device)
+
+    soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    amount = (chance() * 1.4).clamp(max=1) * (chance() < 0.6)
+    images = images + amount * (soft - images)
+    images = images * (1 + 0.1 * torch.randn_like(images[:, :1, :1, :1]))
+    images = images + 0.05 * torch.randn_like(images[..., :1, :1])
+    return (images + 0.08 * chance() * torch.randn_like(images)).clamp(-1, 1)
+
+
 def pixels(scenes: list[Scene], seeds: list[int]) -> Tensor:
     """Renders as [count, 3, 128, 128], normalised as the vision encoder wants them (mean 0.5, deviation 0.5)."""
     return to_tensor([render(scene, seed) for scene, seed in zip(scenes, seeds, strict=True)])
@@ -153,7 +168,7 @@ class Towers(nn.Module):
         image = functional.normalize(self.image_head(seen.pooler_output), dim=-1)
         text = functional.normalize(self.text_head(self.text(tokens).pooler_output), dim=-1)
         text_2 = functional.normalize(self.text_2(tokens).text_embeds, dim=-1)
-        own = torch.arange(len(image))
+        own = torch.arange(len(image), device=image.device)
         losses = {}
         for name, words in (("clip", text), ("clip_2", text_2)):
             logits = self.scale.clamp(max=4.6).exp() * image.float() @ words.float().T
@@ -190,25 +205,36 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
     add_options(parser, steps=1500, batch=48, lr=1.2e-3)
+    parser.add_argument("--text", type=Path, help="folder of trained text encoders: they stay as they are")
+    parser.add_argument("--vision", type=Path, help="folder of a vision encoder to start from")
     args = parser.parse_args(argv)
     begin(args)
-    folder = args.output / "tokenizer"
+    folder = (args.text or args.output) / "tokenizer"
     if not folder.is_dir():
         texts = random.Random(args.seed)
         build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
     tokenizer = CLIPTokenizer.from_pretrained(folder)
-    towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    device = accelerator().device
+    towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id).to(device)
+    if args.text:
+        towers.text = type(towers.text).from_pretrained(args.text / "text_encoder", dtype=torch.float32)
+        towers.text_2 = type(towers.text_2).from_pretrained(args.text / "text_encoder_2", dtype=torch.float32)
+        towers.text.to(device).requires_grad_(False)
+        towers.text_2.to(device).requires_grad_(False)
+    if args.vision:
+        towers.vision = type(towers.vision).from_pretrained(args.vision, dtype=torch.float32).to(device)
     optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(towers, 0.998)
 
     def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
         scenes, texts = zip(*(captioned(rng) for _ in range(args.batch)), strict=True)
-        images = pixels(list(scenes), [rng.randrange(2**31) for _ in scenes])
-        images = images + 0.05 * torch.randn_like(images)
-        tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = towers(images, tokens, labels(list(scenes)))
-        return sum(losses.values(), torch.zeros(())), {name: value.item() for name, value in losses.items()}
+        images = pixels(list(scenes), [rng.randrange(2**31) for _ in scenes]).to(device)
+        images = roughened(images)
+        tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        truth = {name: value.to(device) for name, value in labels(list(scenes)).items()}
+        with autocast():
+            losses = towers(images, tokens, truth)
+        return torch.stack(list(losses.values())).sum(), {name: value.item() for name, value in losses.items()}
 
     train(args, "clip", towers, optimizer, average, step_loss, warmup=150)
     average.write()

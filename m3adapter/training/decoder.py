@@ -1,8 +1,10 @@
 """Trains the starter's diffusion decoder, SDXL in miniature, on captioned renders.
 
 Autoencoder and text encoders are given and frozen; only the UNet is trained, by v-prediction. The pictures are
-rendered and encoded once. The decoder is frozen when M3FT begins, so it must already be able to paint whatever the
-low-level path will ask for: its captions name the looks of the characters half of the time.
+rendered and encoded once. Most steps see windows of pictures, told where they lie by SDXL's own crop condition: what is
+hard to learn, the characters, stands there, and a window costs less than half of a picture. The decoder is frozen when
+M3FT begins, so it must already be able to paint whatever the low-level path will ask for: its captions name the looks
+of the characters half of the time.
 """
 
 from __future__ import annotations
@@ -22,27 +24,29 @@ from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
 from .clip import captioned
 from .fast_norm import use_fast_norm
-from .loop import Average, add_options, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, train
 from .muon import Muon
 
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
 DROPPED = 0.1  # part of the captions replaced by the empty condition
+WINDOW = 12  # side of a window, in cells of the latents
+EARLY = 0.6  # exponent that draws more of the noisy times, when shapes are decided, than of the nearly clean ones
 
 
 def build(latent_channels: int, embed_width: int, pooled_width: int):
-    """An untrained UNet that keeps SDXL's conventions: one head width, text_time conditions, channels by 32."""
+    """An untrained UNet that keeps SDXL's conventions: three levels, the first without attention; text_time."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=SIZE // 8,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        block_out_channels=(128, 192),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(64, 128, 224),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        transformer_layers_per_block=(1, 1),
-        attention_head_dim=(4, 6),
+        transformer_layers_per_block=(1, 1, 1),
+        attention_head_dim=(2, 4, 7),  # as SDXL has it: heads, in spite of the name, and 32 channels to each
         norm_num_groups=32,
         use_linear_projection=True,
         cross_attention_dim=embed_width,
@@ -91,7 +95,7 @@ def assemble(vae_folder: Path, clip_folder: Path):
 @torch.no_grad()
 def embed(pipeline, captions: list[str]) -> tuple[Tensor, Tensor]:
     """Prompt embeddings [B, N, D] and pooled ones [B, P] of captions, as the pipeline makes them."""
-    embeds, _, pooled, _ = pipeline.encode_prompt(captions, device="cpu", do_classifier_free_guidance=False)
+    embeds, _, pooled, _ = pipeline.encode_prompt(captions, device=pipeline.device, do_classifier_free_guidance=False)
     return embeds, pooled
 
 
@@ -103,10 +107,10 @@ def encode_scenes(pipeline, scenes: list[Scene], seeds: list[int]) -> Tensor:
     parts = []
     for start in range(0, len(scenes), 32):
         pairs = zip(scenes[start : start + 32], seeds[start : start + 32], strict=True)
-        images = to_tensor([render(scene, seed) for scene, seed in pairs])
-        with torch.autocast("cpu", torch.bfloat16):
+        images = to_tensor([render(scene, seed) for scene, seed in pairs]).to(pipeline.vae.device)
+        with autocast():
             latents = pipeline.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
-        parts.append((latents.float() * pipeline.vae.config.scaling_factor).bfloat16())
+        parts.append((latents.float() * pipeline.vae.config.scaling_factor).to("cpu", torch.bfloat16))
     return torch.cat(parts)
 
 
@@ -134,19 +138,39 @@ def schedule_terms() -> tuple[Tensor, Tensor]:
     return alphas.sqrt(), (1 - alphas).sqrt()
 
 
-def v_loss(unet, latents: Tensor, embeds: Tensor, pooled: Tensor, signal: Tensor, noise_part: Tensor) -> Tensor:
-    """Mean squared error [B] of the v-prediction at random times (Salimans and Ho, 2022)."""
+def v_loss(
+    unet,
+    latents: Tensor,
+    embeds: Tensor,
+    pooled: Tensor,
+    signal: Tensor,
+    noise_part: Tensor,
+    corner: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Mean squared error [B] of the v-prediction at random times (Salimans and Ho, 2022).
+
+    `latents` [B, C, H, W] may be a window of the pictures whose top left `corner` (row, column), in cells, is given.
+    """
     batch = len(latents)
     # one time from each of `batch` equal strata: less noise in the loss than independent ones
-    times = ((torch.arange(batch) + torch.rand(batch)) / batch * len(signal)).long()[torch.randperm(batch)]
+    strata = (torch.arange(batch) + torch.rand(batch)) / batch
+    times = (strata**EARLY * len(signal)).long()[torch.randperm(batch)]
     times = times.clamp(max=len(signal) - 1)  # float32 may round the last stratum up to its end
-    a, s = signal[times].view(-1, 1, 1, 1), noise_part[times].view(-1, 1, 1, 1)
+    a, s = (terms[times].view(-1, 1, 1, 1).to(latents.device) for terms in (signal, noise_part))
     noise = torch.randn_like(latents)
-    time_ids = latents.new_tensor([SIZE, SIZE, 0, 0, SIZE, SIZE]).expand(batch, -1)
-    with torch.autocast("cpu", torch.bfloat16):
-        noisy = (a * latents + s * noise).contiguous(memory_format=torch.channels_last)
-        out = unet(noisy, times, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}).sample
+    shown = [8 * size for size in latents.shape[2:]]
+    time_ids = latents.new_tensor([SIZE, SIZE, *(8 * cell for cell in corner), *shown]).expand(batch, -1)
+    with autocast():
+        noisy = a * latents + s * noise
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        out = unet(noisy, times.to(latents.device), embeds, added_cond_kwargs=added).sample
     return functional.mse_loss(out.float(), a * noise - s * latents, reduction="none").flatten(1).mean(1)
+
+
+def window(rng: random.Random) -> tuple[int, int]:
+    """Top left cell of a window: it reaches the ground, where the characters stand, at any place from left to right."""
+    spare = SIZE // 8 - WINDOW
+    return rng.randrange(spare - 1, spare + 1), rng.randrange(spare + 1)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -157,27 +181,39 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
     parser.add_argument("--pictures", type=int, default=20000, help="how many different ones (default: %(default)s)")
+    parser.add_argument("--windows", type=float, default=0.7, help="part of the run on windows (default: %(default)s)")
     args = parser.parse_args(argv)
     begin(args)
-    pipeline = assemble(args.vae, args.clip)
+    device = accelerator().device
+    pipeline = assemble(args.vae, args.clip).to(device)
     scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
     if args.init:
-        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32)
-    unet = use_fast_norm(pipeline.unet.to(memory_format=torch.channels_last).train())
+        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
+    unet = pipeline.unet.train()
+    if native_bfloat16():
+        unet = use_fast_norm(unet.to(memory_format=torch.channels_last))
     optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(unet, 0.9995)
     signal, noise_part = schedule_terms()
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
 
-    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
+    def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = [rng.randrange(len(scenes)) for _ in range(args.batch)]
         embeds, pooled = embed(pipeline, [captioned(rng, scenes[index])[1] for index in chosen])
-        embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1) * torch.randn_like(embeds)
-        kept = (torch.rand(args.batch, 1) >= DROPPED).float()
-        batch = latents[chosen].float()
-        return v_loss(unet, batch, embeds * kept[..., None], pooled * kept, signal, noise_part).mean(), {}
+        embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1).to(device) * torch.randn_like(
+            embeds
+        )
+        kept = (torch.rand(args.batch, 1) >= DROPPED).float().to(device)
+        batch = latents[chosen].float().to(device)
+        corner = (0, 0)
+        if progress < args.windows:
+            corner = window(rng)
+            batch = batch[:, :, corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
+        return v_loss(unet, batch, embeds * kept[..., None], pooled * kept, signal, noise_part, corner).mean(), {}
 
-    train(args, "decoder", unet, optimizer, average, step_loss, warmup=200, every=100, save_every=250)
+    train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100)
+    if not accelerator().is_main_process:
+        return
     average.write()
     if (args.output / "decoder").exists():
         shutil.rmtree(args.output / "decoder")

@@ -14,21 +14,11 @@ from ..storybook.judge import Judge
 from ..storybook.render import render
 from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
-from .clip import labels
-from .loop import Average, add_options, begin, train
+from .clip import labels, roughened
+from .loop import Average, accelerator, add_options, autocast, begin, train
 from .muon import Muon
 
 HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
-
-
-def roughened(images: Tensor) -> Tensor:
-    """Some pictures blurred, some noisy, as generated pictures may be."""
-    batch = len(images)
-    soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1)
-    amount = (torch.rand(batch, 1, 1, 1) * 1.4).clamp(max=1) * (torch.rand(batch, 1, 1, 1) < 0.6)
-    images = images + amount * (soft - images)
-    images = images * (1 + 0.1 * torch.randn(batch, 1, 1, 1)) + 0.05 * torch.randn(batch, 3, 1, 1)
-    return (images + 0.08 * torch.rand(batch, 1, 1, 1) * torch.randn_like(images)).clamp(-1, 1)
 
 
 def batch_of(rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
@@ -68,16 +58,17 @@ def main(argv: list[str] | None = None) -> None:
     add_options(parser, steps=1200, batch=48, lr=1e-3)
     args = parser.parse_args(argv)
     begin(args)
-    judge = Judge().to(memory_format=torch.channels_last)
+    device = accelerator().device
+    judge = Judge().to(device, memory_format=torch.channels_last)
     optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(judge, 0.99)
     scenes, images = held_out(200, 0)
 
     def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
         drawn, batch = batch_of(rng, args.batch)
-        truth = labels(drawn)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = judge.train()(roughened(batch).contiguous(memory_format=torch.channels_last))
+        truth = {name: value.to(device) for name, value in labels(drawn).items()}
+        with autocast():
+            logits = judge.train()(roughened(batch.to(device)).contiguous(memory_format=torch.channels_last))
         actors = logits.pop("actors").flatten(0, 1)
         loss = functional.cross_entropy(actors, truth["actors"].flatten(), reduction="sum") / args.batch
         return loss + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items()), {}

@@ -1,7 +1,5 @@
 """Trains the starter's language model on the storybook's stories.
 
-    python -m m3adapter.training.language --output FOLDER --minutes 25
-
 It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: the
 embedding of the word for what the picture shows, made noisy and normalised. So the language model learns what to do
 with a picture before there is a vision encoder; later the real visual projection is fitted to give, for a picture of a
@@ -13,9 +11,9 @@ encoder's width in its place.
 from __future__ import annotations
 
 import argparse
-import json
+import copy
 import math
-import time
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +24,13 @@ from torch.nn import functional
 from ..language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
 from ..storybook.world import SPECIES
 from .language_check import check_replies, failures
-from .language_data import Batch, batches, story_texts, train_tokenizer
-from .loop import Average, cosine, resume, save_state
+from .language_data import Batch, Stories, story_texts, train_tokenizer
+from .loop import Average, accelerator, add_options, autocast, begin, train
 from .muon import Muon
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-WARMUP = 60
 # The rows of the stand-in's output are about as large as the embeddings of words.
 STAND_IN_SCALE = 0.1
 STAND_IN_NOISE = 0.15
@@ -64,7 +61,7 @@ class Learner(nn.Module):
     @torch.no_grad()
     def stand_in(self) -> VisualProjection:
         """`see` as it is now, in the form of the real visual projection."""
-        projection = VisualProjection(len(self.words), self.norm.normalized_shape[0])
+        projection = VisualProjection(len(self.words), self.norm.normalized_shape[0]).to(self.words.device)
         projection.linear.weight.copy_(self.model.get_input_embeddings().weight[self.words].T)
         projection.linear.bias.zero_()
         projection.norm.load_state_dict(self.norm.state_dict())
@@ -88,6 +85,7 @@ def glimpses(species: Tensor) -> Tensor:
     """Noisy one-hot rows [N, species] for picture tokens [N]: each quarter of a picture shows more or less of it."""
     clear = functional.one_hot(species, len(SPECIES)).float()
     strength = torch.empty(len(species), 1).uniform_(0.4, 1.2) * (torch.rand(len(species), 1) > 0.15)
+    strength = strength.to(species.device)
     return clear * strength + STAND_IN_NOISE * torch.randn_like(clear)
 
 
@@ -117,120 +115,82 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, he
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m m3adapter.training.language", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder of the finished language model")
-    parser.add_argument(
-        "--work", type=Path, help="folder of tokenizer, checkpoint and stand-in (default: OUTPUT with -work added)"
-    )
+    """`python -m m3adapter train language`: see `--help`."""
+    from transformers import AutoTokenizer
+
+    parser = argparse.ArgumentParser(prog="m3adapter train language", description=__doc__)
+    add_options(parser, steps=1800, batch=8, lr=5e-3)
+    parser.add_argument("--init", type=Path, help="folder of a language model to start from")
+    parser.add_argument("--length", type=int, default=512, help="tokens of each of a step's --batch rows")
     parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=1500, help="steps in all, unless --minutes ends it before")
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="time in all; the learning rate comes down with it"
-    )
-    parser.add_argument("--batch", type=int, default=8, help="rows of --length tokens per step")
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument(
-        "--vision-width", type=int, default=192, help="width of the vision features the projection will take"
-    )
+    parser.add_argument("--vision-width", type=int, default=192, help="width of the vision features it will see")
     parser.add_argument("--check-every", type=int, default=300, help="steps between two checks of generated replies")
-    parser.add_argument("--save-every", type=int, default=50, help="steps between two checkpoints")
     parser.add_argument("--checks", type=int, default=40, help="replies per check; three times as many at the end")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work")
     args = parser.parse_args(argv)
-    args.work = args.work or args.output.with_name(args.output.name + "-work")
-    args.work.mkdir(parents=True, exist_ok=True)
-    train(args)
-
-
-def train(args: argparse.Namespace) -> None:
-    """The whole run: tokenizer, training, checks, saving."""
-    from transformers import AutoTokenizer
-
-    torch.manual_seed(args.seed)
-    if args.resume and (args.work / "tokenizer").is_dir():
-        tokenizer = AutoTokenizer.from_pretrained(args.work / "tokenizer")
+    begin(args)
+    tokens = args.init or args.output / "tokenizer"
+    if tokens.is_dir():
+        tokenizer = AutoTokenizer.from_pretrained(tokens)
     else:
         tokenizer = train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary)
-        tokenizer.save_pretrained(args.work / "tokenizer")
+        tokenizer.save_pretrained(tokens)
+    if args.init:
+        model = LanguageModel.from_pretrained(args.init, dtype=torch.float32).model.requires_grad_(True)
+    else:
+        model = new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads)
+    device = accelerator().device
     words = [tokenizer(" " + species)["input_ids"][0] for species in SPECIES]
-    learner = Learner(new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads), words)
+    learner = Learner(model, words).to(device).train()
     optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
-    checkpoint, clock_file = args.work / "checkpoint.pt", args.work / "clock.json"
-    step = resume(checkpoint, learner, optimizer, average) if args.resume else 0
-    spent = json.loads(clock_file.read_text()) if step and clock_file.is_file() else 0.0
-    size = sum(parameter.numel() for parameter in learner.model.parameters())
-    print(f"{size / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
+    stories = Stories(tokenizer, args.batch, args.length)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
 
-    # A resumed run must not read the stories again that it has already seen.
-    stories = batches(tokenizer, args.seed + 1 + step, args.batch, args.length)
-    began, smooth = time.monotonic(), None
-    while True:
-        elapsed = spent + time.monotonic() - began
-        progress = max(step / args.steps, elapsed / 60 / args.minutes)
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * cosine(step, progress, warmup=WARMUP)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = learner(next(stories))
-        loss.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(step)
-        step += 1
-        value = loss.item()
-        smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
-        if step % 25 == 0:
-            print(f"step {step} loss {smooth:.4f} progress {progress:.3f} minutes {elapsed / 60:.1f}", flush=True)
-        if step % args.check_every == 0:
-            report(learner, tokenizer, average, args.checks)
-        if step % args.save_every == 0:
-            save_state(checkpoint, learner, optimizer, average, step)
-            clock_file.write_text(json.dumps(spent + time.monotonic() - began))
-    save_state(checkpoint, learner, optimizer, average, step)
-    clock_file.write_text(json.dumps(spent + time.monotonic() - began))
-    with average.applied():
+    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
+        with autocast():
+            return learner(stories.draw(rng).to(device)), {}
+
+    def check() -> dict[str, float]:
+        return report(learner, tokenizer, average, args.checks)
+
+    train(
+        args, "language", learner, optimizer, average, step_loss, warmup=60, every=args.check_every, save_every=100,
+        measure=check,
+    )  # fmt: skip
+    if accelerator().is_main_process:
+        average.write()
         save(learner, tokenizer, args)
-    report(learner, tokenizer, average, 3 * args.checks, show=8)
+        print(report(learner, tokenizer, average, 3 * args.checks, show=8))
 
 
-def report(learner: Learner, tokenizer: PreTrainedTokenizerFast, average: Average, count: int, show: int = 2) -> None:
-    """One line of how the averaged model answers held-out messages, and some of its failures."""
+def report(
+    learner: Learner, tokenizer: PreTrainedTokenizerFast, average: Average, count: int, show: int = 2
+) -> dict[str, float]:
+    """How the averaged model answers held-out messages; prints some of its failures."""
     with average.applied():
         learner.eval()
         told = LanguageModel(learner.model, tokenizer, learner.stand_in(), LanguageModelConfig())
         with torch.no_grad():
             found = check_replies(told, "validation", count, sampling=Sampling(do_sample=False))
         learner.train()
-    print("validation", found, *failures(found, show), sep="\n", flush=True)
+    print(*failures(found, show), sep="\n", flush=True)
+    return {name: getattr(found, name) for name in ("parsed", "told", "complete", "followed")}
 
 
 def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
-    """Writes the language model (bfloat16, projection untrained) to --output and the stand-in to --work."""
-    import copy
-
+    """Writes the language model (bfloat16, projection untrained) and the stand-in to --output."""
     from safetensors.torch import save_file
 
     save_file(
         {name: value.contiguous() for name, value in learner.stand_in().state_dict().items()},
-        args.work / "picture_stand_in.safetensors",
+        args.output / "picture_stand_in.safetensors",
     )
     projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
     # What the real projection gives is as large as what the model has learned to read.
     projection.norm.load_state_dict(learner.norm.state_dict())
     half = copy.deepcopy(learner.model).to(torch.bfloat16)
-    LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output)
-    print(f"saved to {args.output}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output / "language_model")

@@ -66,6 +66,10 @@ class Batch:
     weights: Tensor
     pictures: Tensor
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(self.ids.to(device), self.weights.to(device), self.pictures.to(device))
+
 
 def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Piece]:
     """The token stream of a story from exchange `start`, as the chat template writes its conversation."""
@@ -143,22 +147,30 @@ def content_factors(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return torch.tensor([CONTENT_WEIGHT if text in content else 1.0 for text in texts])
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> Iterator[Batch]:
-    """Endless batches of freshly told training stories, packed one after another into rows.
+class Stories:
+    """Training stories as batches, packed one after another into rows.
 
     A row begins with a story and is cut where it is full. Stories in a row see those before them: someone who types a
-    new premise in a running conversation gets a new story, too. Every fourth batch has rows of twice the length, for
-    long conversations.
+    new premise in a running conversation gets a new story, too. A quarter of the batches have rows of twice the
+    length, for long conversations.
+
+    Args:
+        tokenizer: The language model's.
+        rows: Rows of a batch.
+        length: Tokens of a row.
     """
-    rng = random.Random(seed)
-    known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    encode = tokenizer.backend_tokenizer.encode_batch
-    factors = content_factors(tokenizer)
-    number = 0
-    while True:
-        number += 1
-        long = number % 4 == 0 and rows > 1
-        count, size = (rows // 2, length * 2) if long else (rows, length)
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, rows: int, length: int) -> None:
+        self.rows, self.length = rows, length
+        self._known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+        self._encode = tokenizer.backend_tokenizer.encode_batch
+        self._factors = content_factors(tokenizer)
+
+    def draw(self, rng: random.Random) -> Batch:
+        """A batch of freshly told stories."""
+        known = self._known
+        long = self.rows > 1 and rng.random() < 0.25
+        count, size = (self.rows // 2, self.length * 2) if long else (self.rows, self.length)
         streams: list[list[Piece]] = []
         for _ in range(count):
             # Never too few: a token is no longer than this many characters on average.
@@ -167,7 +179,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: in
                 stream += random_pieces(rng)
             streams.append(stream)
         texts = [piece.text for stream in streams for piece in stream if piece.text not in known and piece.species < 0]
-        encoded = iter(encode(texts, add_special_tokens=False))
+        encoded = iter(self._encode(texts, add_special_tokens=False))
         ids = torch.full((count, size), known[END])
         weights = torch.zeros(count, size)
         pictures: list[tuple[int, int, int]] = []
@@ -184,6 +196,6 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: in
                 counts += [piece.weight] * len(new)
             ids[row] = torch.tensor(tokens[:size])
             weights[row] = torch.tensor(counts[:size])
-        weights = torch.where(weights == 1, factors[ids], weights)
+        weights = torch.where(weights == 1, self._factors[ids], weights)
         seen = torch.tensor([item for item in pictures if item[1] < size], dtype=torch.long).reshape(-1, 3)
-        yield Batch(ids, weights, seen)
+        return Batch(ids, weights, seen)

@@ -6,12 +6,52 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@lru_cache
+def native_bfloat16() -> bool:
+    """Whether the device multiplies in bfloat16; where it has to imitate that, float32 is several times faster."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@lru_cache
+def accelerator() -> Accelerator:
+    """Device, processes and precision of the run, as `accelerate launch` or `torchrun` have set them."""
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision="bf16" if native_bfloat16() else "no")
+
+
+def autocast() -> AbstractContextManager[None]:
+    """The precision that trainings compute in: bfloat16 where the device has it, else float32."""
+    return accelerator().autocast()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Give every process the mean of all processes' gradients; a parameter unused in this step counts as zero."""
+    if accelerator().num_processes == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = accelerator().reduce(torch.cat([grad.flatten() for grad in grads]), reduction="mean")
+    for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
 
 
 def cosine(step: int, progress: float, *, warmup: int, floor: float = 0.02) -> float:
@@ -80,6 +120,16 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, avera
     return state["step"]
 
 
+def clock(began: float) -> float:
+    """Seconds since `began` by the first process's clock, so that all processes stop at the same step."""
+    elapsed = torch.tensor(time.time() - began, dtype=torch.float64)
+    if accelerator().num_processes > 1:
+        from accelerate.utils import broadcast
+
+        elapsed = broadcast(elapsed.to(accelerator().device))
+    return float(elapsed)
+
+
 def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
     """The options of every training, with a training's own defaults."""
     parser.add_argument("--output", type=Path, required=True, help="folder for the result and for checkpoints")
@@ -116,6 +166,8 @@ def train(
 ) -> None:
     """Train `model`, resuming from and writing the checkpoint `<output>/<name>.pt`.
 
+    Several processes (`accelerate launch`, `torchrun`) draw different samples and share the mean of their gradients.
+
     What a step draws depends on the seed and the step's number alone: a resumed run sees what an uncut one would.
 
     Args:
@@ -128,28 +180,32 @@ def train(
         measure: Called before a line is printed, for more figures.
     """
     path = args.output / f"{name}.pt"
+    process = accelerator().process_index
     done = start = resume(path, model, optimizer, average)
     trained = [p for p in model.parameters() if p.requires_grad]
     began = time.time()
     for step in range(start, args.steps):
-        progress = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        progress = clock(began) / (60 * args.minutes) if args.minutes else step / args.steps
         if progress >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = args.lr * cosine(step, progress, warmup=warmup)
-        rng = random.Random(f"{name} {args.seed} {step}")
+        rng = random.Random(f"{name} {args.seed} {step}" + (f" {process}" if process else ""))
         torch.manual_seed(rng.randrange(2**62))
         loss, shown = step_loss(rng, progress)
         optimizer.zero_grad()
         loss.backward()
+        average_gradients(trained)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         average.update(step)
         done = step + 1
-        if done % every == 0:
+        if done % every == 0 and process == 0:
             figures = {"loss": loss.item(), **shown, **(measure() if measure else {})}
             values = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
             print(f"{name} step {done} {values} {(time.time() - began) / 60:.1f} min", flush=True)
-        if done % save_every == 0:
+        if done % save_every == 0 and process == 0:
             save_state(path, model, optimizer, average, done)
-    save_state(path, model, optimizer, average, done)
+    if process == 0:
+        save_state(path, model, optimizer, average, done)
+    accelerator().wait_for_everyone()

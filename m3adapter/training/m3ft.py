@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from ..storybook.dataset import Sample, aside
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
 from .decoder import embed, encode_scenes, schedule_terms, v_loss
-from .loop import Average, add_options, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, train
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
@@ -43,7 +43,8 @@ from .muon import Muon
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
-GATE_COST = 0.02  # weight of the mean gate: what is not needed stays shut
+# weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
+GATE_COST, IDLE_GATE_COST = 0.01, 0.1
 DENOISE_WEIGHT = 0.5
 
 
@@ -60,6 +61,11 @@ class Target:
         """Embeddings [B, N, D] and pooled ones [B, P]."""
         return embed(self.decoder.pipeline, captions)
 
+    def told(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        """What only the references tell of `samples`, as a difference of embeddings, in half precision, and pooled."""
+        plain, full = self([sample.caption for sample in samples]), self([aside(sample) for sample in samples])
+        return (full[0] - plain[0]).to("cpu", torch.bfloat16), (full[1] - plain[1]).cpu()
+
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
         """Mean squared error in units of each channel's deviation over captions: outliers would rule a plain one."""
         first = ((condition.embeds.float() - embeds) / self.embed_scale).pow(2).mean()
@@ -67,9 +73,15 @@ class Target:
         return first + 0.3 * second
 
 
+def mean_of(values: Tensor, chosen: Tensor) -> float:
+    """The mean of the chosen values; 0 where none is."""
+    return float((values * chosen).sum() / chosen.sum().clamp_min(1))
+
+
 def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scene], rng: random.Random) -> Tensor:
     """The decoder's loss on renders of `scenes` under `condition`; its gradient goes to the condition only."""
     latents = encode_scenes(decoder.pipeline, scenes, [rng.randrange(2**31) for _ in scenes]).float()
+    latents = latents.to(condition.embeds.device)
     signal, noise_part = schedule_terms()
     return v_loss(decoder.unet, latents, condition.embeds, condition.pooled, signal, noise_part).mean()
 
@@ -100,6 +112,8 @@ def run(
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
     train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50)
+    if not accelerator().is_main_process:
+        return
     average.write()
     save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
 
@@ -111,10 +125,10 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = rng.sample(data.samples, args.batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
             features = SlotFeatures.collate([(state, None) for state in states])
-            hidden = torch.rand(args.batch, 1) < TEXT_DROPPED
+            hidden = (torch.rand(args.batch, 1) < TEXT_DROPPED).to(features.text_mask.device)
             features = replace(features, text_mask=features.text_mask & ~hidden)
             condition = adapter(features)
         aligned = target.distance(condition, *target([s.caption for s in chosen]))
@@ -142,9 +156,9 @@ def semantic_features(
     order = sorted(range(len(data.samples)), key=lambda index: len(data.samples[index].conversation.turns))
     for start in range(0, len(order), 32):
         chosen = [data.samples[index] for index in order[start : start + 32]]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             states = language.encode_slots([request(sample) for sample in chosen], adapter.image_tokens)
-            parts.append(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float())
+            parts.append(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float().cpu())
     found = torch.cat(parts)
     return found[torch.tensor(order).argsort()]
 
@@ -154,21 +168,25 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     rng = random.Random(args.seed + 2)
     began = time.time()
     data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), disturbed=True)
-    encoder = VisionEncoder.from_pretrained(args.vision)
+    device = accelerator().device
+    encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     semantic = semantic_features(data, adapter, language, encoder, rng)
     vision, vision_mask = data.vision(encoder, rng)
-    print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
+    told = [target.told(data.samples[start : start + 64]) for start in range(0, len(data.samples), 64)]
+    told_embeds, told_pooled = (torch.cat(parts) for parts in zip(*told, strict=True))
+    tells = torch.tensor([bool(sample.known) for sample in data.samples])
+    print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = torch.tensor(rng.sample(range(len(data.samples)), args.batch))
         chosen = [data.samples[i] for i in index.tolist()]
-        mask = vision_mask[index] & (torch.rand(args.batch, 1) >= VISION_DROPPED)
-        h = semantic[index]
+        mask = (vision_mask[index] & (torch.rand(args.batch, 1) >= VISION_DROPPED)).to(device)
+        h = semantic[index].to(device)
         some = mask.any(1)
         features = SlotFeatures(
             context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
-            vision=vision[index].float(), vision_mask=mask, captions=(),
+            vision=vision[index].to(device, torch.float32), vision_mask=mask, captions=(),
         )  # fmt: skip
         low = adapter.low_level(h, features)
         gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
@@ -176,16 +194,21 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         condition = Condition(*adapter.heads(h + strength * gate * low * some[:, None, None]), None, None)  # type: ignore[arg-type]
         with torch.no_grad():
             meant = adapter.heads(h)
-        plain, full = target([s.caption for s in chosen]), target([aside(s) for s in chosen])
         # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
         # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
         weight = strength * some.float()
-        embeds = meant[0] + weight[:, None, None] * (full[0] - plain[0])
-        pooled = meant[1] + weight[:, None] * (full[1] - plain[1])
+        embeds = meant[0] + weight[:, None, None] * told_embeds[index].to(device, torch.float32)
+        pooled = meant[1] + weight[:, None] * told_pooled[index].to(device)
         aligned = target.distance(condition, embeds, pooled)
-        opened = (gate.mean((1, 2)) * some).sum() / some.sum().clamp_min(1)
-        shown = {"align": aligned.item(), "gate": opened.item()}
-        total = args.align * aligned + GATE_COST * opened
+        useful = tells[index].to(device)
+        opened = gate.mean((1, 2)) * some
+        cost = torch.where(useful, GATE_COST, IDLE_GATE_COST)
+        shown = {
+            "align": aligned.item(),
+            "open": mean_of(opened, useful & some),
+            "idle": mean_of(opened, ~useful & some),
+        }
+        total = args.align * aligned + (cost * opened).mean()
         if progress >= args.denoise_from and strength == 1.0:
             count = args.batch // 2
             part = Condition(condition.embeds[:count], condition.pooled[:count], None, None)  # type: ignore[arg-type]
@@ -215,9 +238,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-gate", action="store_true", help="ablation: a gate of 1")
     args = parser.parse_args(argv)
     begin(args)
-    language = LanguageModel.from_pretrained(args.language)
+    device = accelerator().device
+    language = LanguageModel.from_pretrained(args.language, dtype=torch.float32, device=device)
     language.model.requires_grad_(False)
-    decoder = DiffusionDecoder.from_pretrained(args.decoder)
+    decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
     if args.stage == 2 and not args.init:
         parser.error("stage 2 needs the adapter of stage 1: name it with --init")
     if args.init:
@@ -234,13 +258,14 @@ def main(argv: list[str] | None = None) -> None:
                 tokens=decoder.pipeline.tokenizer.model_max_length,
             )
         )
+    adapter.to(device)
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
     if args.stage == 1:
         stage1(args, adapter, language, decoder)
         return
     if language.visual_projection is not None:
         target = stand_in(args.stand_in) if args.stand_in else None
-        encoder = VisionEncoder.from_pretrained(args.vision)
+        encoder = VisionEncoder.from_pretrained(args.vision, device=device)
         fit(
             language,
             encoder,

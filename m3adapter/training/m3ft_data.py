@@ -36,7 +36,7 @@ class Pool:
         for start in range(0, len(places), 64):
             part = places[start : start + 64]
             images = [picture(self.samples[row].references[column], rng) for row, column in part]
-            levels = encoder.encode(images).levels.bfloat16()
+            levels = encoder.encode(images).levels.to("cpu", torch.bfloat16)
             if features is None:
                 features = torch.zeros(len(self.samples), most, *levels.shape[1:], dtype=torch.bfloat16)
             rows, columns = (torch.tensor(values) for values in zip(*part, strict=True))

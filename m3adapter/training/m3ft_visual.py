@@ -19,11 +19,12 @@ from torch.nn import functional
 from ..language_model import LanguageModel, VisualProjection
 from ..storybook.world import SPECIES, Character, random_scene
 from ..vision_encoder import VisionEncoder
-from .language_data import Batch, batches
-from .loop import cosine
+from .language_data import Batch, Stories
+from .loop import autocast, cosine
 from .m3ft_data import picture
 
 TOKENS = 4
+PICTURES, HELD_OUT, BATCH = 4000, 400, 256  # of the regression: encoded once, set aside for its figure, per step
 
 
 def stand_in(path: Path) -> Tensor:
@@ -76,29 +77,38 @@ def fit(
     projection = language.visual_projection
     assert projection is not None
     projection.requires_grad_(True)
+    device = next(projection.parameters()).device
+    target = None if target is None else target.to(device)
     rng = random.Random(seed)
     began = time.time()
-    optimizer = torch.optim.AdamW(projection.parameters(), lr=3e-3)
-    for step in range(steps if target is not None else 0):
-        optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, step / steps, warmup=20)
-        species = [rng.randrange(len(SPECIES)) for _ in range(48)]
-        found = projection(seen(encoder, species, rng)).mean(1)
-        loss = functional.mse_loss(found, target[species]) / target.var()  # type: ignore[index]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % 50 == 49:
-            nearest = torch.cdist(found, target).argmin(1)  # type: ignore[arg-type]
-            right = (nearest == torch.tensor(species)).float().mean()
-            print(f"projection step {step + 1} loss {loss.item():.4f} species {right.item():.3f}", flush=True)
-    stories = batches(language.tokenizer, seed + 1, 8, 384)
+    optimizer = torch.optim.AdamW(projection.parameters(), lr=3e-3, weight_decay=0.05)
+    if target is not None and steps:
+        species = [rng.randrange(len(SPECIES)) for _ in range(PICTURES)]
+        features = torch.cat([seen(encoder, species[at : at + 64], rng) for at in range(0, PICTURES, 64)])
+        truth = torch.tensor(species, device=device)
+        kept, held_out = slice(HELD_OUT, None), slice(HELD_OUT)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, step / steps, warmup=20)
+            chosen = torch.randint(HELD_OUT, PICTURES, (BATCH,), device=device)
+            found = projection(features[chosen]).mean(1)
+            loss = functional.mse_loss(found, target[truth[chosen]]) / target.var()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        shares = []
+        for part in (kept, held_out):
+            with torch.no_grad():
+                nearest = torch.cdist(projection(features[part]).mean(1), target).argmin(1)
+            shares.append((nearest == truth[part]).float().mean().item())
+        print(f"projection: species {shares[0]:.3f}, of new pictures {shares[1]:.3f}", flush=True)
+    stories = Stories(language.tokenizer, 8, 384)
     for step in range(next_token_steps):
         optimizer.param_groups[0]["lr"] = 5e-4 * cosine(step, step / next_token_steps, warmup=10)
-        batch = next(stories)
+        batch = stories.draw(rng).to(device)
         if not len(batch.pictures):
             continue
         features = seen(encoder, batch.pictures[::TOKENS, 2].tolist(), rng).flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             loss = next_token_loss(language, batch, features)
         optimizer.zero_grad()
         loss.backward()

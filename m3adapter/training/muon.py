@@ -12,11 +12,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .loop import accelerator, native_bfloat16
+
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Roughly the nearest semi-orthogonal matrix to `matrix` [rows, columns] (quintic Newton-Schulz iteration)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.bfloat16() if native_bfloat16() else matrix.float()
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
@@ -25,6 +27,19 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.T if tall else x).to(matrix.dtype)
+
+
+def orthogonal_all(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of every matrix; several processes, whose matrices are the same, share the work."""
+    count, own = accelerator().num_processes, accelerator().process_index
+    if count == 1:
+        return [orthogonal(matrix) for matrix in matrices]
+    order = sorted(range(len(matrices)), key=lambda index: matrices[index].numel())  # each gets large and small ones
+    for rank, index in enumerate(order):
+        matrices[index] = orthogonal(matrices[index]) if rank % count == own else torch.zeros_like(matrices[index])
+    flat = accelerator().reduce(torch.cat([matrix.flatten() for matrix in matrices]), reduction="sum")
+    parts = flat.split([matrix.numel() for matrix in matrices])
+    return [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -61,19 +76,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """Apply one update from the gradients."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    (self._muon if group["muon"] else self._adamw)(parameter, self.state[parameter], group)
+            used = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["muon"]:
+                self._muon(used, group)
+            else:
+                for parameter in used:
+                    self._adamw(parameter, self.state[parameter], group)
 
-    @staticmethod
-    def _muon(parameter: nn.Parameter, state: dict, group: dict) -> None:
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        update = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)
-        scale = 0.2 * max(update.shape) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonal(update).view_as(parameter), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[nn.Parameter], group: dict) -> None:
+        updates = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+            updates.append(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))
+        for parameter, update in zip(parameters, orthogonal_all(updates), strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            scale = 0.2 * max(update.shape) ** 0.5
+            parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
     @staticmethod
     def _adamw(parameter: nn.Parameter, state: dict, group: dict) -> None:
