@@ -6,13 +6,16 @@ import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from comfy_server import ComfyServer
 from tools import environment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # Where browsers live that are not on the PATH.
 BROWSERS = (
@@ -67,3 +70,11 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of the starter's kind, trained on a few stories."""
+    from m3adapter.training.language_data import story_texts, train_tokenizer
+
+    return train_tokenizer(story_texts(150, 0), 600)

@@ -14,15 +14,9 @@ from m3adapter.events import Interrupted
 from m3adapter.language_model import LanguageModel, LanguageModelConfig, PromptError, Sampling, VisualProjection
 from m3adapter.sampling import choose
 from m3adapter.storybook.stories import story, to_conversation
-from m3adapter.training.language_check import check_replies, words
-from m3adapter.training.language_data import SPECIAL_TOKENS, Stories, pieces, story_texts, train_tokenizer
+from m3adapter.training.language_data import SPECIAL_TOKENS, pieces
 
 HIDDEN, VISION = 32, 6
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(story_texts(150, 0), 600)
 
 
 def toy(tokenizer: PreTrainedTokenizerFast, context: int = 256) -> LanguageModel:
@@ -406,47 +400,3 @@ def test_a_model_without_eyes(model: LanguageModel, tmp_path: Path) -> None:
     assert blind.visual_projection is None
     with torch.no_grad():
         blind.encode_slot(told(pictures=1), Slot(1, 1), torch.randn(2, HIDDEN), visual=[torch.randn(4, VISION)])
-
-
-# Training data and checks
-
-
-def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
-    for text in ("A fox!", "  zwei  Leerzeichen ", "漢字 🦊\n\n\tتجربة", "\x00\x7f", "don't"):
-        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-
-def test_batches(tokenizer: PreTrainedTokenizerFast) -> None:
-    told, rng = Stories(tokenizer, 4, 96), random.Random(0)
-    shapes = set()
-    for batch in (told.draw(rng) for _ in range(8)):
-        shapes.add(tuple(batch.ids.shape))
-        assert batch.ids.shape == batch.weights.shape
-        picture = tokenizer.convert_tokens_to_ids("<|picture|>")
-        rows, columns, species = batch.pictures.T
-        assert (batch.ids[rows, columns] == picture).all() and (batch.ids == picture).sum() == len(rows)
-        assert (species < 22).all()
-        spoken = batch.ids[batch.weights >= 1]
-        assert not (spoken == tokenizer.convert_tokens_to_ids("<|user|>")).any()
-        assert (spoken == tokenizer.convert_tokens_to_ids("<image>")).any()
-    assert shapes == {(4, 96), (2, 192)}
-
-
-def test_checks_recognise_good_and_bad_replies(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert words("A fox's kite!") == {"a", "fox", "s", "kite"}
-    blind = LanguageModel(model.model, model.tokenizer)
-    bad = check_replies(blind, "validation", 3, sampling=Sampling(do_sample=False, max_length=10))
-    assert bad.parsed == 0 and len(bad.examples) == 3
-    truth: list[str] = []
-
-    def recite(self: LanguageModel, conversation: Conversation, **_: object) -> list[str]:
-        return [truth.pop(0)]
-
-    rng = random.Random(0)
-    for number in range(30):
-        tale = story(rng, "validation")
-        at = 0 if number % 2 == 0 else rng.randrange(len(tale.exchanges))
-        truth.append("".join(f"{panel.text}<image>{panel.caption}</image>" for panel in tale.exchanges[at].panels))
-    monkeypatch.setattr(LanguageModel, "reply", recite)
-    good = check_replies(model, "validation", 30)
-    assert (good.parsed, good.told, good.complete, good.followed) == (1, 1, 1, 1), good.examples

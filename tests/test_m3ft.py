@@ -1,0 +1,165 @@
+"""M3FT: each stage changes its own parameters, resumes, and learns from training stories only."""
+
+from __future__ import annotations
+
+import random
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import toys
+from m3adapter.adapter import M3Adapter
+from m3adapter.checkpoint import load_adapter
+from m3adapter.condition import Condition
+from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.language_model import SlotStates
+from m3adapter.storybook import stories
+from m3adapter.storybook.world import Character, Scene
+from m3adapter.training import m3ft, m3ft_data
+
+
+class Reader:
+    """In place of the language model: states that depend on caption and image tokens."""
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(toys.LLM_WIDTH, toys.LLM_WIDTH).requires_grad_(False)
+
+    def encode_slots(self, requests: list, image_tokens: torch.Tensor) -> list[SlotStates]:
+        found = []
+        for conversation, slot, _ in requests:
+            caption = conversation.at(slot).caption
+            states = toys.states(4, 6, caption=caption, seed=sum(caption.encode()))
+            context = self.model(torch.cat([states.context, image_tokens]))
+            found.append(SlotStates(context, states.text, caption))
+        return found
+
+
+@pytest.fixture(scope="module")
+def toy_decoder(tmp_path_factory: pytest.TempPathFactory) -> DiffusionDecoder:
+    return DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path_factory.mktemp("toy")))
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> Namespace:
+    toys.vision_encoder().save_pretrained(tmp_path / "vision")
+    return Namespace(
+        output=tmp_path, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, samples=8,
+        steps=1, minutes=0, align=1.0, denoise_from=0.0, no_gate=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stage_changes_its_own_parameters_and_no_other(
+    stage: int, arguments: Namespace, toy_decoder: DiffusionDecoder, capsys
+) -> None:
+    adapter, reader = toys.adapter(), Reader()
+    models = nn.ModuleList([toy_decoder.unet, toy_decoder.vae, toy_decoder.text_encoder, reader.model])
+    before = {name: value.clone() for name, value in adapter.named_parameters()}
+    frozen = {name: value.clone() for name, value in models.state_dict().items()}
+    run = m3ft.stage1 if stage == 1 else m3ft.stage2
+    run(arguments, adapter, reader, toy_decoder)
+    group = adapter.stage1_parameters() if stage == 1 else adapter.stage2_parameters()
+    changed = {name for name, value in adapter.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == group.keys()
+    for name, parameter in adapter.named_parameters():
+        learns = parameter.grad is not None and bool(parameter.grad.any())
+        assert learns == (name in group), name
+    assert all(torch.equal(value, frozen[name]) for name, value in models.state_dict().items())
+    saved = load_adapter(arguments.output / f"adapter_stage{stage}.safetensors")
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in adapter.state_dict().items())
+
+
+def count_calls(adapter: M3Adapter, calls: list[float]) -> Callable:
+    def loss(rng: random.Random, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        calls.append(rng.random())
+        value = adapter(toys.slot_features()).embeds.square().mean()
+        return value, {"align": value.item()}
+
+    return loss
+
+
+def test_a_stage_goes_on_where_it_stopped(arguments: Namespace, tmp_path: Path) -> None:
+    calls: list[float] = []
+    adapter = toys.adapter()
+    arguments.steps = 2
+    m3ft.run(arguments, 1, adapter, count_calls(adapter, calls))
+    assert len(calls) == 2
+    again = toys.adapter(seed=5)
+    m3ft.run(arguments, 1, again, count_calls(again, calls))
+    assert len(calls) == 2, "nothing is left to do"
+    assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), again.parameters(), strict=True))
+    arguments.steps = 4
+    m3ft.run(arguments, 1, again, count_calls(again, calls))
+    uncut: list[float] = []
+    arguments.output = tmp_path / "uncut"
+    arguments.output.mkdir()
+    m3ft.run(arguments, 1, toys.adapter(), count_calls(toys.adapter(), uncut))
+    assert calls == uncut, "a resumed run draws what an uncut one would"
+
+
+def test_the_alignment_counts_every_channel_alike(toy_decoder: DiffusionDecoder) -> None:
+    target = m3ft.Target(toy_decoder, list(toys.CAPTIONS))
+    embeds, pooled = target(list(toys.CAPTIONS[:2]))
+    assert embeds.shape == (2, toys.TOKENS, toys.EMBED_WIDTH) and pooled.shape == (2, toys.POOLED_WIDTH)
+    exact = Condition(embeds, pooled, embeds, pooled)
+    assert target.distance(exact, embeds, pooled) == 0
+    off = replace(exact, embeds=embeds + target.embed_scale)
+    assert float(target.distance(off, embeds, pooled)) == pytest.approx(1, rel=1e-4)
+    off = replace(exact, pooled=pooled + target.pooled_scale)
+    assert float(target.distance(off, embeds, pooled)) == pytest.approx(0.3, rel=1e-4)
+
+
+def test_the_gradient_of_denoising_goes_to_the_condition_only(toy_decoder: DiffusionDecoder) -> None:
+    condition = toys.condition(2)
+    condition.embeds.requires_grad_(True)
+    scenes = [Scene((Character("fox", "blue"),), None, "camp"), Scene((Character("owl", "red"),), "kite", "city")]
+    m3ft.denoising(toy_decoder, condition, scenes, random.Random(1)).backward()
+    assert condition.embeds.grad is not None and condition.embeds.grad.any()
+    assert all(p.grad is None for p in (*toy_decoder.unet.parameters(), *toy_decoder.vae.parameters()))
+
+
+def test_the_pool_sees_each_samples_references() -> None:
+    found = m3ft_data.pool(random.Random(3), 30, exchanges=(1, 2), disturbed=True)
+    encoder = toys.vision_encoder()
+    features, mask = found.vision(encoder, random.Random(4))
+    assert features.dtype == torch.bfloat16 and features.shape[2:] == (3, toys.PATCHES, toys.VISION_WIDTH)
+    assert mask.sum(1).tolist() == [len(sample.references) for sample in found.samples]
+    assert not features[~mask].any() and features[mask].flatten(1).any(1).all()
+
+
+def test_what_a_disturbed_sample_should_show() -> None:
+    plain = m3ft_data.pool(random.Random(3), 200, exchanges=(2, 3))
+    found = m3ft_data.pool(random.Random(3), 200, exchanges=(2, 3), disturbed=True)
+    differ = [
+        (one, other)
+        for one, other in zip(plain.samples, found.samples, strict=True)
+        if one.references != other.references
+    ]
+    assert 10 < len(differ) < 100
+    for sample in found.samples:
+        painted = found.painted(sample)
+        assert [actor.species for actor in painted.characters] == [a.species for a in sample.scene.characters]
+        for index, actor in enumerate(painted.characters):
+            expected = sample.shown(index) if index in sample.known else sample.scene.characters[index]
+            assert actor == expected
+        for index, actor in enumerate(sample.scene.characters):
+            assert (index in sample.known) == (sample.shown(index) is not None and index not in sample.named), actor
+
+
+def test_training_draws_from_training_stories_only(monkeypatch) -> None:
+    from m3adapter.storybook import dataset
+
+    splits: set[str] = set()
+
+    def story(rng: random.Random, split: str, **how: object) -> stories.Story:
+        splits.add(split)
+        return stories.story(rng, split, **how)
+
+    monkeypatch.setattr(dataset, "story", story)
+    m3ft_data.pool(random.Random(0), 5, exchanges=(1,))
+    assert splits == {"train"}
