@@ -102,16 +102,16 @@ def test_a_stage_goes_on_where_it_stopped(arguments: Namespace, tmp_path: Path) 
     assert calls == uncut, "a resumed run draws what an uncut one would"
 
 
-def test_the_alignment_counts_every_channel_alike(toy_decoder: DiffusionDecoder) -> None:
+def test_the_alignment_is_that_of_whitened_embeddings(toy_decoder: DiffusionDecoder) -> None:
     target = m3ft.Target(toy_decoder, list(toys.CAPTIONS))
     embeds, pooled = target(list(toys.CAPTIONS[:2]))
     assert embeds.shape == (2, toys.TOKENS, toys.EMBED_WIDTH) and pooled.shape == (2, toys.POOLED_WIDTH)
     exact = Condition(embeds, pooled, embeds, pooled)
     assert target.distance(exact, embeds, pooled) == 0
-    off = replace(exact, embeds=embeds + target.embed_scale)
-    assert float(target.distance(off, embeds, pooled)) == pytest.approx(1, rel=1e-4)
-    off = replace(exact, pooled=pooled + target.pooled_scale)
-    assert float(target.distance(off, embeds, pooled)) == pytest.approx(0.3, rel=1e-4)
+    whitened = target.whitening(embeds * 0.5, pooled * 0.5)
+    expected = whitened[0].square().mean() + 0.3 * whitened[1].square().mean()
+    half = replace(exact, embeds=embeds * 0.5, pooled=pooled * 0.5)
+    torch.testing.assert_close(target.distance(half, embeds, pooled), expected)
 
 
 def test_the_gradient_of_denoising_goes_to_the_condition_only(toy_decoder: DiffusionDecoder) -> None:

@@ -16,6 +16,7 @@ from m3adapter.training import decoder
 from m3adapter.training.fast_norm import FastGroupNorm, use_fast_norm
 from m3adapter.training.loop import Average, cosine, resume, save_state
 from m3adapter.training.muon import Muon, orthogonal
+from m3adapter.training.whitening import Whitening
 
 # FastGroupNorm
 
@@ -236,3 +237,37 @@ def test_v_loss_at_the_end_of_the_schedule(monkeypatch) -> None:
         lambda noisy, *_, **__: Namespace(sample=noisy), latents, latents, latents, *decoder.schedule_terms()
     )
     assert loss.isfinite().all()
+
+
+# Whitening
+
+
+def test_whitening_makes_all_directions_count_alike() -> None:
+    generator = toys.generator()
+    mixed = torch.randn(4000, 1, 6, generator=generator) * torch.tensor([9.0, 4, 2, 2, 1, 1]) + torch.tensor([5.0] * 6)
+    pooled = torch.randn(4000, 3, generator=generator) * 2
+    white, white_pooled = Whitening.measure(mixed, pooled)(mixed, pooled)
+    rows = white.flatten(0, 1)
+    torch.testing.assert_close(rows.T @ rows / len(rows), torch.eye(6), atol=0.2, rtol=0)
+    torch.testing.assert_close(white_pooled.T @ white_pooled / 4000, torch.eye(3), atol=0.15, rtol=0)
+    assert not any(part.any() for part in Whitening.measure(mixed, pooled)(mixed * 0, pooled * 0))
+
+
+def test_whitening_folds_into_the_weights() -> None:
+    unet = decoder.build(4, 12, 8).eval()
+    generator = toys.generator()
+    embeds, pooled = torch.randn(2, 5, 12, generator=generator), torch.randn(2, 8, generator=generator)
+    whitening = Whitening.measure(torch.randn(50, 5, 12, generator=generator), torch.randn(50, 8, generator=generator))
+    noisy, times = torch.randn(2, 4, 8, 8, generator=generator), torch.tensor([3, 700])
+
+    def out(embeds: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        added = {"text_embeds": pooled, "time_ids": torch.ones(2, 6)}
+        with torch.no_grad():
+            return unet(noisy, times, embeds, added_cond_kwargs=added).sample
+
+    trained, plain = out(*whitening(embeds, pooled)), out(embeds, pooled)
+    assert not torch.allclose(trained, plain, atol=1e-3)
+    whitening.fold(unet)
+    torch.testing.assert_close(out(embeds, pooled), trained, atol=1e-5, rtol=1e-4)
+    whitening.unfold(unet)
+    torch.testing.assert_close(out(embeds, pooled), plain, atol=1e-4, rtol=1e-3)

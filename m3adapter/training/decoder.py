@@ -26,6 +26,7 @@ from .clip import captioned
 from .fast_norm import use_fast_norm
 from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, train
 from .muon import Muon
+from .whitening import Whitening
 
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
 DROPPED = 0.1  # part of the captions replaced by the empty condition
@@ -41,12 +42,12 @@ def build(latent_channels: int, embed_width: int, pooled_width: int):
         sample_size=SIZE // 8,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        block_out_channels=(64, 128, 224),
+        block_out_channels=(64, 128, 192),  # whole multiples of the first, as stock samplers know them
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         transformer_layers_per_block=(1, 1, 1),
-        attention_head_dim=(2, 4, 7),  # as SDXL has it: heads, in spite of the name, and 32 channels to each
+        attention_head_dim=(2, 4, 6),  # as SDXL has it: heads, in spite of the name, and 32 channels to each
         norm_num_groups=32,
         use_linear_projection=True,
         cross_attention_dim=embed_width,
@@ -189,6 +190,10 @@ def main(argv: list[str] | None = None) -> None:
     scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
     if args.init:
         pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
+    texts = random.Random(args.seed)
+    whitening = Whitening.measure(*embed(pipeline, [captioned(texts)[1] for _ in range(1000)]))
+    if args.init:
+        whitening.unfold(pipeline.unet)
     unet = pipeline.unet.train()
     if native_bfloat16():
         unet = use_fast_norm(unet.to(memory_format=torch.channels_last))
@@ -205,16 +210,18 @@ def main(argv: list[str] | None = None) -> None:
         )
         kept = (torch.rand(args.batch, 1) >= DROPPED).float().to(device)
         batch = latents[chosen].float().to(device)
+        embeds, pooled = whitening(embeds * kept[..., None], pooled * kept)
         corner = (0, 0)
         if progress < args.windows:
             corner = window(rng)
             batch = batch[:, :, corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
-        return v_loss(unet, batch, embeds * kept[..., None], pooled * kept, signal, noise_part, corner).mean(), {}
+        return v_loss(unet, batch, embeds, pooled, signal, noise_part, corner).mean(), {}
 
     train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100)
     if not accelerator().is_main_process:
         return
     average.write()
+    whitening.fold(unet)
     if (args.output / "decoder").exists():
         shutil.rmtree(args.output / "decoder")
     pipeline.save_pretrained(args.output / "decoder")

@@ -39,6 +39,7 @@ from .loop import Average, accelerator, add_options, autocast, begin, train
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
+from .whitening import Whitening
 
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
@@ -49,13 +50,15 @@ DENOISE_WEIGHT = 0.5
 
 
 class Target:
-    """The decoder's own embeddings of captions, and how far a condition is from them."""
+    """The decoder's own embeddings of captions, and how far a condition is from them.
+
+    Distances are taken between whitened embeddings: most of the plain variance says where a word stands, and an error
+    that is small beside it can still make an owl of a fox.
+    """
 
     def __init__(self, decoder: DiffusionDecoder, captions: list[str]) -> None:
         self.decoder = decoder
-        embeds, pooled = embed(decoder.pipeline, captions)
-        self.embed_scale = embeds.flatten(0, 1).std(0).clamp_min(1e-3)
-        self.pooled_scale = pooled.std(0).clamp_min(1e-3)
+        self.whitening = Whitening.measure(*embed(decoder.pipeline, captions))
 
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Embeddings [B, N, D] and pooled ones [B, P]."""
@@ -67,10 +70,10 @@ class Target:
         return (full[0] - plain[0]).to("cpu", torch.bfloat16), (full[1] - plain[1]).cpu()
 
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
-        """Mean squared error in units of each channel's deviation over captions: outliers would rule a plain one."""
-        first = ((condition.embeds.float() - embeds) / self.embed_scale).pow(2).mean()
-        second = ((condition.pooled.float() - pooled) / self.pooled_scale).pow(2).mean()
-        return first + 0.3 * second
+        """Mean squared error of the whitened embeddings."""
+        found = self.whitening(condition.embeds.float(), condition.pooled.float())
+        wanted = self.whitening(embeds, pooled)
+        return (found[0] - wanted[0]).pow(2).mean() + 0.3 * (found[1] - wanted[1]).pow(2).mean()
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> float:
