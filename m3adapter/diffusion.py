@@ -5,8 +5,9 @@ The denoising loop is diffusers' own `StableDiffusionXLPipeline`, run on embeddi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,8 @@ class DiffusionDecoder:
             steps: Denoising steps.
             guidance: Classifier-free guidance scale; 1 or less switches it off.
             width, height: In pixels, multiples of the VAE's factor; the native size by default.
-            on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws the state as a
-                picture of PIL. What it raises ends the painting.
+            on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws, as PIL picture,
+                what the picture is going to be as far as it is known. What it raises ends the painting.
 
         Returns:
             float32 [B, H, W, 3] in 0..1 on the CPU.
@@ -132,12 +133,15 @@ class DiffusionDecoder:
         device, dtype = self.unet.device, self.unet.dtype
         condition = condition.to(device, dtype)
 
+        painter = self._painter()
+        clean = remember_clean(painter.scheduler)
+
         def report(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                on_step(step + 1, steps, partial(self._preview, state["latents"]))
+                on_step(step + 1, steps, partial(self._preview, clean[-1] if clean else state["latents"]))
             return state
 
-        latents = self._painter()(
+        latents = painter(
             prompt_embeds=condition.embeds,
             pooled_prompt_embeds=condition.pooled,
             negative_prompt_embeds=condition.negative_embeds,
@@ -211,3 +215,19 @@ class DiffusionDecoder:
                     f"The decoder takes {name} embeddings of width {wanted}, and the condition has {found}: "
                     "use the adapter that was trained for this decoder."
                 )
+
+
+def remember_clean(scheduler: Any) -> deque[Tensor]:
+    """Where a scheduler's latest guess of the noiseless latents will be found; empty if it is of a kind without one."""
+    clean: deque[Tensor] = deque(maxlen=1)
+    original = scheduler.step
+
+    @wraps(original)  # the pipeline reads the signature
+    def step(*args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        out = original(*args, return_dict=True, **kwargs)
+        if (guess := getattr(out, "pred_original_sample", None)) is not None:
+            clean.append(guess)
+        return out if return_dict else (out.prev_sample,)
+
+    scheduler.step = step
+    return clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from PIL.Image import Image
 
 import toys
 from m3adapter.condition import Condition
-from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.diffusion import DiffusionDecoder, remember_clean
 
 STEPS = 3
 
@@ -222,3 +223,24 @@ def test_the_decoder_is_frozen_and_knows_its_size(decoder: DiffusionDecoder) -> 
 def test_no_decoder_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no diffusion decoder in .*: model_index.json is missing"):
         DiffusionDecoder.from_pretrained(tmp_path)
+
+
+def test_a_preview_shows_what_the_picture_is_going_to_be() -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler(prediction_type="epsilon", timestep_spacing="trailing")
+    plain = EulerDiscreteScheduler.from_config(scheduler.config)
+    clean = remember_clean(scheduler)
+    noise = torch.randn(1, 4, 2, 2, generator=toys.generator())
+    for each in (scheduler, plain):
+        each.set_timesteps(4)
+    sample = noise * scheduler.init_noise_sigma
+    stepped = scheduler.step(noise, scheduler.timesteps[0], sample, return_dict=False)[0]
+    assert torch.equal(stepped, plain.step(noise, plain.timesteps[0], sample, return_dict=False)[0])
+    assert clean[-1].abs().max() < 1e-3 < stepped.abs().max(), "all of it was noise, so nothing is what remains"
+
+
+def test_a_scheduler_without_a_guess_has_none() -> None:
+    scheduler = Namespace(step=lambda sample, return_dict=True: Namespace(prev_sample=sample))
+    clean = remember_clean(scheduler)
+    assert scheduler.step(3, return_dict=False) == (3,) and scheduler.step(3).prev_sample == 3 and not clean
