@@ -106,8 +106,8 @@ class DiffusionDecoder:
             steps: Denoising steps.
             guidance: Classifier-free guidance scale; 1 or less switches it off.
             width, height: In pixels, multiples of the VAE's factor; the native size by default.
-            on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws, as PIL picture,
-                what the picture is going to be as far as it is known. What it raises ends the painting.
+            on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws (for PIL) what
+                the picture is going to be as far as it is known. What it raises ends the painting.
 
         Returns:
             float32 [B, H, W, 3] in 0..1 on the CPU.
