@@ -20,7 +20,7 @@ from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.language_model import SlotStates
 from m3adapter.storybook import stories
 from m3adapter.storybook.world import Character, Scene
-from m3adapter.training import m3ft, m3ft_data
+from m3adapter.training import m3ft, m3ft_data, m3ft_visual
 
 
 class Reader:
@@ -163,3 +163,9 @@ def test_training_draws_from_training_stories_only(monkeypatch) -> None:
     monkeypatch.setattr(dataset, "story", story)
     m3ft_data.pool(random.Random(0), 5, exchanges=(1,))
     assert splits == {"train"}
+
+
+def test_pictures_are_told_apart_even_when_one_is_cut_short() -> None:
+    columns = [(0, column, 5) for column in (3, 4, 5, 6)] + [(0, 9, 2), (0, 10, 2)] + [(1, 11, 7), (1, 12, 7)]
+    number, part = m3ft_visual.picture_parts(torch.tensor(columns))
+    assert number.tolist() == [0, 0, 0, 0, 1, 1, 2, 2] and part.tolist() == [0, 1, 2, 3, 0, 1, 0, 1]

@@ -23,7 +23,6 @@ from .language_data import Batch, Stories
 from .loop import autocast, cosine
 from .m3ft_data import picture
 
-TOKENS = 4
 PICTURES, HELD_OUT, BATCH = 4000, 400, 256  # of the regression: encoded once, set aside for its figure, per step
 
 
@@ -48,6 +47,18 @@ def seen(encoder: VisionEncoder, species: list[int], rng: random.Random) -> Tens
         actors = (Character(SPECIES[index], scene.characters[0].look),)
         images.append(picture(replace(scene, characters=actors), rng))
     return encoder.encode(images).pooled
+
+
+def picture_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every picture token in `Batch.pictures`: which picture it belongs to, and which part of it it is.
+
+    The end of a row may have cut a picture short.
+    """
+    row, column, _ = pictures.T
+    first = torch.ones_like(row, dtype=torch.bool)
+    first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1] + 1)
+    number = first.cumsum(0) - 1
+    return number, column - column[first][number]
 
 
 def next_token_loss(language: LanguageModel, batch: Batch, features: Tensor) -> Tensor:
@@ -107,7 +118,9 @@ def fit(
         batch = stories.draw(rng).to(device)
         if not len(batch.pictures):
             continue
-        features = seen(encoder, batch.pictures[::TOKENS, 2].tolist(), rng).flatten(0, 1)
+        number, part = picture_parts(batch.pictures)
+        shown = batch.pictures[part == 0, 2].tolist()
+        features = seen(encoder, shown, rng)[number, part]
         with autocast():
             loss = next_token_loss(language, batch, features)
         optimizer.zero_grad()
