@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conversation, export, loading, picture, reply, story
+from . import conversation, export, loading, picture, reply, stock, story
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
@@ -13,6 +13,7 @@ NODES: list[type[io.ComfyNode]] = [
     *picture.NODES,
     *story.NODES,
     *export.NODES,
+    *stock.NODES,
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from m3adapter.conversation import Conversation, Picture, Text
 from m3adapter.events import TurnDone
@@ -15,6 +16,7 @@ from m3adapter.pipeline import STARTER, M2Chat
 from m3adapter.storybook.judge import Judge
 from m3adapter.storybook.render import render
 from m3adapter.storybook.world import LIGHTS, PLACES, SPECIES, WEATHERS, Character, Scene, caption
+from m3adapter.training.starter import PREFIXES
 
 MEGABYTE = 2**20
 
@@ -28,6 +30,18 @@ def test_files_are_small_and_hold_no_pickle() -> None:
     files = [path for path in STARTER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 64 * MEGABYTE
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".jinja"}
+
+
+def test_files_are_laid_out_as_transformers_4_wants_them() -> None:
+    for folder, prefix in PREFIXES.items():
+        with safe_open(STARTER / folder / "model.safetensors", "pt") as weights:
+            assert all(name.startswith((prefix, "text_projection.")) for name in weights.keys()), folder  # noqa: SIM118
+    for folder in ("tokenizer", "tokenizer_2"):
+        vocabulary = json.loads((STARTER / "decoder" / folder / "vocab.json").read_text("utf-8"))
+        merges = (STARTER / "decoder" / folder / "merges.txt").read_text("utf-8").splitlines()
+        assert {"fox</w>", "<|endoftext|>"} <= vocabulary.keys() and merges[0] == "#version: 0.2" and len(merges) > 500
+    config = json.loads((STARTER / "language_model" / "tokenizer_config.json").read_text("utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast" and "extra_special_tokens" not in config
 
 
 def test_diffusers_opens_the_decoder_unmodified_and_paints_a_caption() -> None:
@@ -85,9 +99,10 @@ def test_a_reference_changes_the_picture_only_when_the_gate_is_open(model: M2Cha
 
 def test_configuration_of_the_decoder_keeps_sdxls_conventions() -> None:
     unet = json.loads((STARTER / "decoder" / "unet" / "config.json").read_text("utf-8"))
-    assert all(channels % 32 == 0 for channels in unet["block_out_channels"])
+    widths = unet["block_out_channels"]
+    assert all(width % 32 == 0 and width % widths[0] == 0 for width in widths), "stock models know whole multiples"
     assert unet["norm_num_groups"] == 32 and unet["use_linear_projection"]
     assert unet["addition_embed_type"] == "text_time" and unet["addition_time_embed_dim"] == 256
     heads = unet["attention_head_dim"]
-    assert len({c // h for c, h in zip(unet["block_out_channels"], heads, strict=True)}) == 1
+    assert len({c // h for c, h in zip(widths, heads, strict=True)}) == 1
     assert Path(STARTER / "decoder" / "model_index.json").is_file()

@@ -97,17 +97,21 @@ def test_the_decoder_is_trained_and_resumed(trained_parts: Path, tmp_path: Path,
     assert loaded.decode(loaded.encode_text(["a fox"]), seed=1, steps=1).shape == (1, 128, 128, 3)
 
 
-def test_latents_of_another_seed_are_not_taken(trained_parts: Path, tmp_path: Path, capsys) -> None:
+def test_pictures_of_another_seed_are_not_taken(trained_parts: Path, tmp_path: Path, capsys) -> None:
     from diffusers import AutoencoderKL
 
     pipeline = Namespace(vae=AutoencoderKL.from_pretrained(trained_parts / "vae"))
-    scenes, first = decoder.cached_latents(pipeline, tmp_path / "latents.pt", 2, seed=1)
-    assert torch.equal(decoder.cached_latents(pipeline, tmp_path / "latents.pt", 2, seed=1)[1], first)
+    path = tmp_path / "pictures.pt"
+    first = decoder.cached_pictures(pipeline, path, 2, seed=1)
+    again = decoder.cached_pictures(pipeline, path, 2, seed=1)
+    assert torch.equal(again.latents, first.latents) and torch.equal(again.figures, first.figures)
     assert capsys.readouterr().out.count("encoded") == 1
-    others, second = decoder.cached_latents(pipeline, tmp_path / "latents.pt", 2, seed=2)
+    other = decoder.cached_pictures(pipeline, path, 2, seed=2)
     assert capsys.readouterr().out.count("encoded") == 1
-    assert scenes != others and not torch.equal(first, second)
-    assert first.dtype == torch.bfloat16 and first.shape == (2, 4, 16, 16)
+    assert other.scenes != first.scenes and not torch.equal(other.latents, first.latents)
+    assert first.latents.dtype == torch.bfloat16 and first.latents.shape == (2, 4, 16, 16)
+    assert first.figures.shape == (2, 1, 16, 16) and first.figures.min() >= 0 and first.figures.max() <= 1
+    assert first.figures[:, :, :5].max() == 0 < first.figures[:, :, 9:14].mean(), "they stand on the ground"
 
 
 def test_the_judge_is_trained(few: pytest.MonkeyPatch, tmp_path: Path) -> None:

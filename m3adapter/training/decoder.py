@@ -13,13 +13,14 @@ import argparse
 import random
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..storybook.render import SIZE
+from ..storybook.render import SIZE, render_with_figures
 from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
 from .clip import captioned
@@ -30,6 +31,7 @@ from .whitening import Whitening
 
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
 DROPPED = 0.1  # part of the captions replaced by the empty condition
+FIGURE_WEIGHT = 3.0  # how much more a cell counts that characters and props cover
 WINDOW = 12  # side of a window, in cells of the latents
 EARLY = 0.6  # exponent that draws more of the noisy times, when shapes are decided, than of the nearly clean ones
 
@@ -115,22 +117,43 @@ def encode_scenes(pipeline, scenes: list[Scene], seeds: list[int]) -> Tensor:
     return torch.cat(parts)
 
 
-def cached_latents(pipeline, path: Path, count: int, seed: int) -> tuple[list[Scene], Tensor]:
-    """`count` random scenes and their latents; kept in `path` for the next run."""
+def figure_shares(scenes: list[Scene], seeds: list[int]) -> Tensor:
+    """How much of each latent cell a character or prop covers, in bfloat16 [count, 1, 16, 16]."""
+    masks = [torch.from_numpy(render_with_figures(*pair)[1])[None] for pair in zip(scenes, seeds, strict=True)]
+    return functional.avg_pool2d(torch.stack(masks).float(), 8).bfloat16()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the UNet learns from.
+
+    Attributes:
+        scenes: What the pictures show.
+        latents: Their scaled latents [count, C, 16, 16].
+        figures: Their `figure_shares`.
+    """
+
+    scenes: list[Scene]
+    latents: Tensor
+    figures: Tensor
+
+
+def cached_pictures(pipeline, path: Path, count: int, seed: int) -> Pictures:
+    """`count` pictures of random scenes; kept in `path` for the next run."""
     rng = random.Random(seed)
     scenes = [random_scene(rng) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
     if path.is_file():
-        latents = torch.load(path, weights_only=True)
+        kept = torch.load(path, weights_only=True)
         # they may be of another seed or another autoencoder; the size of a batch changes them a little
         first = encode_scenes(pipeline, scenes[:1], seeds[:1])
-        if len(latents) == count and float((latents[:1] - first).float().abs().mean()) < 0.1:
-            return scenes, latents
+        if len(kept["latents"]) == count and float((kept["latents"][:1] - first).float().abs().mean()) < 0.1:
+            return Pictures(scenes, **kept)
     began = time.time()
-    latents = encode_scenes(pipeline, scenes, seeds)
-    torch.save(latents, path)
+    made = {"latents": encode_scenes(pipeline, scenes, seeds), "figures": figure_shares(scenes, seeds)}
+    torch.save(made, path)
     print(f"encoded {count} pictures in {time.time() - began:.0f} s", flush=True)
-    return scenes, latents
+    return Pictures(scenes, **made)
 
 
 def schedule_terms() -> tuple[Tensor, Tensor]:
@@ -147,10 +170,12 @@ def v_loss(
     signal: Tensor,
     noise_part: Tensor,
     corner: tuple[int, int] = (0, 0),
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error [B] of the v-prediction at random times (Salimans and Ho, 2022).
 
     `latents` [B, C, H, W] may be a window of the pictures whose top left `corner` (row, column), in cells, is given.
+    `weight` [B, 1, H, W] says how much each cell counts.
     """
     batch = len(latents)
     # one time from each of `batch` equal strata: less noise in the loss than independent ones
@@ -165,7 +190,8 @@ def v_loss(
         noisy = a * latents + s * noise
         added = {"text_embeds": pooled, "time_ids": time_ids}
         out = unet(noisy, times.to(latents.device), embeds, added_cond_kwargs=added).sample
-    return functional.mse_loss(out.float(), a * noise - s * latents, reduction="none").flatten(1).mean(1)
+    error = functional.mse_loss(out.float(), a * noise - s * latents, reduction="none")
+    return (error if weight is None else error * weight / weight.mean()).flatten(1).mean(1)
 
 
 def window(rng: random.Random) -> tuple[int, int]:
@@ -187,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     begin(args)
     device = accelerator().device
     pipeline = assemble(args.vae, args.clip).to(device)
-    scenes, latents = cached_latents(pipeline, args.output / "latents.pt", args.pictures, args.seed + 1)
+    pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1)
     if args.init:
         pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
     texts = random.Random(args.seed)
@@ -203,19 +229,21 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
-        chosen = [rng.randrange(len(scenes)) for _ in range(args.batch)]
-        embeds, pooled = embed(pipeline, [captioned(rng, scenes[index])[1] for index in chosen])
+        chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
+        embeds, pooled = embed(pipeline, [captioned(rng, pictures.scenes[index])[1] for index in chosen])
         embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1).to(device) * torch.randn_like(
             embeds
         )
         kept = (torch.rand(args.batch, 1) >= DROPPED).float().to(device)
-        batch = latents[chosen].float().to(device)
+        latents, figures = (part[chosen].float().to(device) for part in (pictures.latents, pictures.figures))
         embeds, pooled = whitening(embeds * kept[..., None], pooled * kept)
         corner = (0, 0)
         if progress < args.windows:
             corner = window(rng)
-            batch = batch[:, :, corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
-        return v_loss(unet, batch, embeds, pooled, signal, noise_part, corner).mean(), {}
+            rows, columns = (slice(start, start + WINDOW) for start in corner)
+            latents, figures = latents[:, :, rows, columns], figures[:, :, rows, columns]
+        weight = 1 + FIGURE_WEIGHT * figures
+        return v_loss(unet, latents, embeds, pooled, signal, noise_part, corner, weight).mean(), {}
 
     train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100)
     if not accelerator().is_main_process:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from ..checkpoint import load_adapter, save_adapter
 from ..diffusion import DiffusionDecoder
@@ -14,6 +16,38 @@ from ..language_model import LanguageModel
 from ..vision_encoder import VisionEncoder
 
 LEVELS = (1, 2, 4)  # depths of the vision encoder that the adapter sees
+# Folders whose weights transformers 4 looks for under a prefix that transformers 5 no longer writes; both read it.
+PREFIXES = {
+    "decoder/text_encoder": "text_model.",
+    "decoder/text_encoder_2": "text_model.",
+    "vision_encoder": "vision_model.",
+}
+
+
+def make_portable(starter: Path) -> None:
+    """Rewrite what transformers 5 has saved so that transformers 4 reads it as well, in place."""
+    for folder, prefix in PREFIXES.items():
+        path = starter / folder / "model.safetensors"
+        weights = {
+            name if name.startswith((prefix, "text_projection.")) else prefix + name: value
+            for name, value in load_file(path).items()
+        }
+        save_file(weights, path, metadata={"format": "pt"})
+    for folder in ("decoder/tokenizer", "decoder/tokenizer_2"):  # transformers 4 wants vocabulary and merges apart
+        model = json.loads((starter / folder / "tokenizer.json").read_text("utf-8"))["model"]
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        write(starter / folder / "vocab.json", json.dumps(model["vocab"], ensure_ascii=False))
+        write(starter / folder / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]))
+    path = starter / "language_model" / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config["additional_special_tokens"] = config.pop("extra_special_tokens", config.get("additional_special_tokens"))
+    write(path, json.dumps(config, indent=2))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file with the same bytes on every system."""
+    path.write_bytes(text.encode("utf-8"))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,5 +77,6 @@ def main(argv: list[str] | None = None) -> None:
         pipeline.vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float16)
     pipeline.save_pretrained(args.output / "decoder")
     save_adapter(args.output / "adapter.safetensors", load_adapter(args.adapter), dtype=torch.float16)
+    make_portable(args.output)
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
     print(f"{args.output}: {size / 2**20:.1f} MiB")

@@ -1,0 +1,114 @@
+"""To and from ComfyUI's own types: stock samplers, LoRAs, ControlNets and masks work with M2Chat's conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..m3adapter.condition import Condition
+from ..m3adapter.pipeline import STARTER, check_weights
+from . import wires
+from .errors import names_node
+
+Conditioning = list[list[Any]]
+
+
+class LoadStarterStock(io.ComfyNode):
+    """The starter's decoder in ComfyUI's own types."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadStarterStock",
+            display_name="Load M2Chat Starter (Stock)",
+            category="M2Chat/loaders",
+            description="Loads the starter's decoder as a stock model, for KSampler and all that works with it.",
+            search_aliases=["checkpoint loader", "ksampler", "m2chat stock"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For KSampler. It paints pictures of 128 x 128 pixels."),
+                io.Clip.Output(display_name="clip", tooltip="For CLIP Text Encode: a plain prompt, without M2Chat."),
+                io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> str:
+        """Changes when the files of the decoder do."""
+        files = sorted((STARTER / "decoder").rglob("*.safetensors"))
+        return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+
+    @classmethod
+    @names_node
+    def execute(cls) -> io.NodeOutput:
+        """Load the three parts."""
+        from .stock_models import clip, model, vae
+
+        check_weights(STARTER)
+        folder = STARTER / "decoder"
+        return io.NodeOutput(model(folder), clip(folder), vae(folder))
+
+
+class ToConditioning(io.ComfyNode):
+    """M2Chat's condition for stock samplers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        size = {"default": 1024, "min": 64, "max": 8192, "step": 8}
+        return io.Schema(
+            node_id="M2Chat_ToConditioning",
+            display_name="M2Chat to Conditioning",
+            category="M2Chat/stock",
+            description="Turns a condition into stock conditioning, without loss, for any sampler of an SDXL model.",
+            search_aliases=["conditioning", "ksampler", "positive negative"],
+            inputs=[
+                wires.Condition.Input("condition", tooltip="From Fuse M3-Adapter."),
+                io.Int.Input("width", **size, tooltip="The picture's width in pixels, which SDXL is told."),
+                io.Int.Input("height", **size, tooltip="The picture's height in pixels, which SDXL is told."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="What to paint."),
+                io.Conditioning.Output(display_name="negative", tooltip="Its unconditional twin, for guidance."),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, condition: Condition, width: int, height: int) -> io.NodeOutput:
+        """Convert."""
+        sizes = {"width": width, "height": height, "crop_w": 0, "crop_h": 0}
+        sizes |= {"target_width": width, "target_height": height}
+        both = (condition.positive(), condition.negative())
+        return io.NodeOutput(*([[embeds, {**extra, **sizes}] for embeds, extra in part] for part in both))
+
+
+class FromConditioning(io.ComfyNode):
+    """Stock conditioning for M2Chat's decoder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_FromConditioning",
+            display_name="Conditioning to M2Chat",
+            category="M2Chat/stock",
+            description="Turns stock conditioning, say of CLIP Text Encode, into a condition for Decode Picture.",
+            search_aliases=["conditioning", "clip text encode"],
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="What to paint, from an SDXL text encoder."),
+                io.Conditioning.Input("negative", tooltip="What guidance leads away from, say an empty prompt."),
+            ],
+            outputs=[wires.Condition.Output(display_name="condition", tooltip="For Decode Picture.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, positive: Conditioning, negative: Conditioning) -> io.NodeOutput:
+        """Convert."""
+        return io.NodeOutput(Condition.from_conditioning(positive, negative))
+
+
+NODES = [LoadStarterStock, ToConditioning, FromConditioning]
