@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import comfy.ops
 from comfy_api.latest import io
 
@@ -9,6 +11,12 @@ from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
 from .errors import names_node
 from .memory import handle, offload_device
+
+
+def fingerprint(folder: Path) -> str:
+    """Changes when a file in the folder does."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
 
 class LoadStarter(io.ComfyNode):
@@ -37,8 +45,7 @@ class LoadStarter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls) -> str:
         """Changes when the files of the starter do, say by an update of the pack."""
-        files = [path for path in sorted(STARTER.rglob("*")) if path.is_file()]
-        return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+        return fingerprint(STARTER)
 
     @classmethod
     @names_node

@@ -40,13 +40,17 @@ def offload_device() -> torch.device:
     return comfy.model_management.unet_offload_device()
 
 
-def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
-    """Puts `modules`, all the weights of a part, under ComfyUI's management."""
+def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """A model under ComfyUI's management."""
     # Newer versions of ComfyUI choose the kind of patcher by the machine.
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device())
+
+
+def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
+    """Puts `modules`, all the weights of a part, under ComfyUI's management."""
     weights = Weights({name: module for name, module in modules.items() if module is not None})
-    device = comfy.model_management.get_torch_device()
-    return Handle(part, patcher(weights, load_device=device, offload_device=offload_device()), streams)
+    return Handle(part, managed(weights), streams)
 
 
 def assemble(**handles: Handle | None) -> M2Chat:

@@ -10,6 +10,7 @@ from ..m3adapter.condition import Condition
 from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
 from .errors import names_node
+from .loading import fingerprint
 
 Conditioning = list[list[Any]]
 
@@ -37,8 +38,7 @@ class LoadStarterStock(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls) -> str:
         """Changes when the files of the decoder do."""
-        files = sorted((STARTER / "decoder").rglob("*.safetensors"))
-        return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+        return fingerprint(STARTER / "decoder")
 
     @classmethod
     @names_node

@@ -21,6 +21,8 @@ import comfy.supported_models
 import comfy.utils
 import torch
 
+from .memory import managed
+
 Config = dict[str, Any]
 ATTENTION = "CrossAttn"
 
@@ -38,8 +40,7 @@ def model(folder: Path) -> comfy.model_patcher.ModelPatcher:
     config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, kinds))
     built = config.get_model({})
     built.load_model_weights({names[name]: value for name, value in weights.items()})
-    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return patcher(built, load_device=device, offload_device=comfy.model_management.unet_offload_device())
+    return managed(built)
 
 
 def unet_config(config: Config) -> Config:

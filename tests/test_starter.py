@@ -32,6 +32,11 @@ def test_files_are_small_and_hold_no_pickle() -> None:
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".jinja"}
 
 
+def test_files_hold_no_path_of_the_machine_that_made_them() -> None:
+    for path in STARTER.rglob("*.json"):
+        assert "_name_or_path" not in json.loads(path.read_text("utf-8")), path
+
+
 def test_files_are_laid_out_as_transformers_4_wants_them() -> None:
     for folder, prefix in PREFIXES.items():
         with safe_open(STARTER / folder / "model.safetensors", "pt") as weights:

@@ -132,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
         with average.applied():
             return {"psnr": psnr(model, held_out)}
 
-    train(args, "autoencoder", model, optimizer, average, step_loss, every=200, measure=measure)
+    if not train(args, "autoencoder", model, optimizer, average, step_loss, every=200, measure=measure):
+        return
     average.write()
     if not args.freeze_encoder:
         with torch.no_grad():

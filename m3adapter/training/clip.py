@@ -210,9 +210,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     begin(args)
     folder = (args.text or args.output) / "tokenizer"
-    if not folder.is_dir():
-        texts = random.Random(args.seed)
-        build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
+    with accelerator().main_process_first():
+        if not folder.is_dir():
+            texts = random.Random(args.seed)
+            build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     device = accelerator().device
     towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id).to(device)
@@ -236,7 +237,8 @@ def main(argv: list[str] | None = None) -> None:
             losses = towers(images, tokens, truth)
         return torch.stack(list(losses.values())).sum(), {name: value.item() for name, value in losses.items()}
 
-    train(args, "clip", towers, optimizer, average, step_loss, warmup=150)
+    if not train(args, "clip", towers, optimizer, average, step_loss, warmup=150):
+        return
     average.write()
     towers.vision.save_pretrained(args.output / "vision_encoder")
     towers.text.save_pretrained(args.output / "text_encoder")

@@ -213,7 +213,8 @@ def main(argv: list[str] | None = None) -> None:
     begin(args)
     device = accelerator().device
     pipeline = assemble(args.vae, args.clip).to(device)
-    pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1)
+    with accelerator().main_process_first():
+        pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1)
     if args.init:
         pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
     texts = random.Random(args.seed)
@@ -231,9 +232,8 @@ def main(argv: list[str] | None = None) -> None:
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
         embeds, pooled = embed(pipeline, [captioned(rng, pictures.scenes[index])[1] for index in chosen])
-        embeds = embeds + EMBED_NOISE * embeds.std() * torch.rand(args.batch, 1, 1).to(device) * torch.randn_like(
-            embeds
-        )
+        amount = EMBED_NOISE * torch.rand(args.batch, 1, 1).to(device)
+        embeds = embeds + amount * embeds.std() * torch.randn_like(embeds)
         kept = (torch.rand(args.batch, 1) >= DROPPED).float().to(device)
         latents, figures = (part[chosen].float().to(device) for part in (pictures.latents, pictures.figures))
         embeds, pooled = whitening(embeds * kept[..., None], pooled * kept)
@@ -245,8 +245,7 @@ def main(argv: list[str] | None = None) -> None:
         weight = 1 + FIGURE_WEIGHT * figures
         return v_loss(unet, latents, embeds, pooled, signal, noise_part, corner, weight).mean(), {}
 
-    train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100)
-    if not accelerator().is_main_process:
+    if not train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100):
         return
     average.write()
     whitening.fold(unet)

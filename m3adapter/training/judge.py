@@ -73,9 +73,10 @@ def main(argv: list[str] | None = None) -> None:
         loss = functional.cross_entropy(actors, truth["actors"].flatten(), reduction="sum") / args.batch
         return loss + sum(functional.cross_entropy(v, truth[name]) for name, v in logits.items()), {}
 
-    train(
-        args, "judge", judge, optimizer, average, step_loss, every=100,
-        measure=lambda: accuracy(judge.eval(), scenes, images),
-    )  # fmt: skip
+    def measure() -> dict[str, float]:
+        return accuracy(judge.eval(), scenes, images)
+
+    if not train(args, "judge", judge, optimizer, average, step_loss, every=100, measure=measure):
+        return
     print(accuracy(judge.eval(), *held_out(1000, 1)))
     judge.save(args.output / "judge.safetensors")

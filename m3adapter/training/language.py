@@ -133,11 +133,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     begin(args)
     tokens = args.init or args.output / "tokenizer"
-    if tokens.is_dir():
-        tokenizer = AutoTokenizer.from_pretrained(tokens)
-    else:
-        tokenizer = train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary)
-        tokenizer.save_pretrained(tokens)
+    with accelerator().main_process_first():
+        if not tokens.is_dir():
+            train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
+    tokenizer = AutoTokenizer.from_pretrained(tokens)
     if args.init:
         model = LanguageModel.from_pretrained(args.init, dtype=torch.float32).model.requires_grad_(True)
     else:
@@ -157,11 +156,8 @@ def main(argv: list[str] | None = None) -> None:
     def check() -> dict[str, float]:
         return report(learner, tokenizer, average, args.checks)
 
-    train(
-        args, "language", learner, optimizer, average, step_loss, warmup=60, every=args.check_every, save_every=100,
-        measure=check,
-    )  # fmt: skip
-    if accelerator().is_main_process:
+    pace = {"warmup": 60, "every": args.check_every, "save_every": 100}
+    if train(args, "language", learner, optimizer, average, step_loss, **pace, measure=check):
         average.write()
         save(learner, tokenizer, args)
         print(report(learner, tokenizer, average, 3 * args.checks, show=8))

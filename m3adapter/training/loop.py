@@ -163,7 +163,7 @@ def train(
     every: int = 50,
     save_every: int = 500,
     measure: Callable[[], dict[str, float]] | None = None,
-) -> None:
+) -> bool:
     """Train `model`, resuming from and writing the checkpoint `<output>/<name>.pt`.
 
     Several processes (`accelerate launch`, `torchrun`) draw different samples and share the mean of their gradients.
@@ -178,6 +178,9 @@ def train(
         warmup: Steps of the learning rate's rise.
         every, save_every: Steps between two lines, and between two checkpoints.
         measure: Called before a line is printed, for more figures.
+
+    Returns:
+        Whether it is for this process to write the result.
     """
     path = args.output / f"{name}.pt"
     process = accelerator().process_index
@@ -209,3 +212,4 @@ def train(
     if process == 0:
         save_state(path, model, optimizer, average, done)
     accelerator().wait_for_everyone()
+    return process == 0

@@ -114,8 +114,7 @@ def run(
     group = group_of(adapter, stage)
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
-    train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50)
-    if not accelerator().is_main_process:
+    if not train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50):
         return
     average.write()
     save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
@@ -277,5 +276,6 @@ def main(argv: list[str] | None = None) -> None:
             next_token_steps=args.next_token_steps,
             seed=args.seed,
         )
-        language.save_pretrained(args.output / "language_model")
+        if accelerator().is_main_process:
+            language.save_pretrained(args.output / "language_model")
     stage2(args, adapter, language, decoder)

@@ -25,7 +25,7 @@ PREFIXES = {
 
 
 def make_portable(starter: Path) -> None:
-    """Rewrite what transformers 5 has saved so that transformers 4 reads it as well, in place."""
+    """Rewrite what was saved, in place, so that transformers 4 reads it as well and no path of this machine is in it."""
     for folder, prefix in PREFIXES.items():
         path = starter / folder / "model.safetensors"
         weights = {
@@ -38,6 +38,10 @@ def make_portable(starter: Path) -> None:
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
         write(starter / folder / "vocab.json", json.dumps(model["vocab"], ensure_ascii=False))
         write(starter / folder / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]))
+    for path in starter.rglob("*.json"):  # where the parts lay when they were put together is nobody's business
+        values = json.loads(path.read_text("utf-8"))
+        if values.pop("_name_or_path", None) is not None:
+            write(path, json.dumps(values, indent=2) + "\n")
     path = starter / "language_model" / "tokenizer_config.json"
     config = json.loads(path.read_text("utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
