@@ -102,6 +102,24 @@ def test_a_stage_goes_on_where_it_stopped(arguments: Namespace, tmp_path: Path) 
     assert calls == uncut, "a resumed run draws what an uncut one would"
 
 
+def test_what_is_settled_is_what_the_language_model_said_and_it_is_not_asked_again(
+    toy_decoder: DiffusionDecoder,
+) -> None:
+    data = m3ft_data.pool(random.Random(3), 70, exchanges=(1, 2), users_pictures=False)
+    adapter, reader = toys.adapter(), Reader()
+    target = m3ft.Target(toy_decoder, [sample.caption for sample in data.samples])
+    alignment = m3ft.Alignment(data, adapter, reader, target)
+    index = [69, 0, 33, 5]
+    fresh, *wanted = alignment.batch(index, settled=False)
+    kept, *found = alignment.batch(index, settled=True)
+    assert kept.captions == fresh.captions and torch.equal(kept.context_mask, fresh.context_mask)
+    for one, other in ((kept.context, fresh.context), (kept.text, fresh.text), *zip(found, wanted, strict=True)):
+        torch.testing.assert_close(one, other.float(), rtol=1e-3, atol=1e-3)
+    assert not adapter.image_tokens.requires_grad and not kept.context.requires_grad
+    reader.encode_slots = None
+    alignment.batch(index, settled=True)
+
+
 def test_the_alignment_is_that_of_whitened_embeddings(toy_decoder: DiffusionDecoder) -> None:
     target = m3ft.Target(toy_decoder, list(toys.CAPTIONS))
     embeds, pooled = target(list(toys.CAPTIONS[:2]))

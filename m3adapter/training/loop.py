@@ -42,11 +42,14 @@ def autocast() -> AbstractContextManager[None]:
 
 @torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Give every process the mean of all processes' gradients; a parameter unused in this step counts as zero."""
+    """Give every process the mean of all processes' gradients; a parameter unused in this step counts as zero.
+
+    One that was frozen on the way is left out.
+    """
     if accelerator().num_processes == 1:
         return
     for parameter in parameters:
-        if parameter.grad is None:
+        if parameter.grad is None and parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = accelerator().reduce(torch.cat([grad.flatten() for grad in grads]), reduction="mean")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,49 +31,23 @@ from ..conversation import Conversation, Slot
 from ..diffusion import DiffusionDecoder
 from ..features import SlotFeatures
 from ..language_model import LanguageModel
-from ..storybook.dataset import Sample, aside
+from ..storybook.dataset import Sample
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
-from .decoder import embed, encode_scenes, schedule_terms, v_loss
+from .decoder import encode_scenes, schedule_terms, v_loss
 from .loop import Average, accelerator, add_options, autocast, begin, train
+from .m3ft_alignment import Alignment, Target, by_length
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
-from .whitening import Whitening
 
+SETTLED = 0.15  # stage 1: from then on the image tokens stay, and the language model need not be asked again
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
 # weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
 GATE_COST, IDLE_GATE_COST = 0.01, 0.1
 DENOISE_WEIGHT = 0.5
-
-
-class Target:
-    """The decoder's own embeddings of captions, and how far a condition is from them.
-
-    Distances are taken between whitened embeddings: most of the plain variance says where a word stands, and an error
-    that is small beside it can still make an owl of a fox.
-    """
-
-    def __init__(self, decoder: DiffusionDecoder, captions: list[str]) -> None:
-        self.decoder = decoder
-        self.whitening = Whitening.measure(*embed(decoder.pipeline, captions))
-
-    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, N, D] and pooled ones [B, P]."""
-        return embed(self.decoder.pipeline, captions)
-
-    def told(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """What only the references tell of `samples`, as a difference of embeddings, in half precision, and pooled."""
-        plain, full = self([sample.caption for sample in samples]), self([aside(sample) for sample in samples])
-        return (full[0] - plain[0]).to("cpu", torch.bfloat16), (full[1] - plain[1]).cpu()
-
-    def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
-        """Mean squared error of the whitened embeddings."""
-        found = self.whitening(condition.embeds.float(), condition.pooled.float())
-        wanted = self.whitening(embeds, pooled)
-        return (found[0] - wanted[0]).pow(2).mean() + 0.3 * (found[1] - wanted[1]).pow(2).mean()
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> float:
@@ -124,21 +98,21 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     """Image-text alignment."""
     data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
+    alignment = Alignment(data, adapter, language, target)
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
-        chosen = rng.sample(data.samples, args.batch)
+        index = rng.sample(range(len(data.samples)), args.batch)
+        features, embeds, pooled = alignment.batch(index, settled=progress >= SETTLED)
+        hidden = (torch.rand(args.batch, 1) < TEXT_DROPPED).to(features.text_mask.device)
         with autocast():
-            states = language.encode_slots([(s.conversation, s.slot, ()) for s in chosen], adapter.image_tokens)
-            features = SlotFeatures.collate([(state, None) for state in states])
-            hidden = (torch.rand(args.batch, 1) < TEXT_DROPPED).to(features.text_mask.device)
-            features = replace(features, text_mask=features.text_mask & ~hidden)
-            condition = adapter(features)
-        aligned = target.distance(condition, *target([s.caption for s in chosen]))
+            condition = adapter(replace(features, text_mask=features.text_mask & ~hidden))
+        aligned = target.distance(condition, embeds, pooled)
         shown = {"align": aligned.item()}
         if progress < args.denoise_from:
             return aligned * args.align, shown
         part = condition.split()[: args.batch // 2]
-        painted = denoising(decoder, Condition.concatenate(part), [s.scene for s in chosen[: args.batch // 2]], rng)
+        scenes = [data.samples[i].scene for i in index[: args.batch // 2]]
+        painted = denoising(decoder, Condition.concatenate(part), scenes, rng)
         return args.align * aligned + DENOISE_WEIGHT * painted, {**shown, "denoise": painted.item()}
 
     run(args, 1, adapter, loss)
@@ -154,15 +128,12 @@ def semantic_features(
         shown = [picture(scene, rng) for scene in sample.user_scenes]
         return sample.conversation, sample.slot, list(encoder.encode(shown).pooled) if shown else []
 
-    parts = []
-    order = sorted(range(len(data.samples)), key=lambda index: len(data.samples[index].conversation.turns))
-    for start in range(0, len(order), 32):
-        chosen = [data.samples[index] for index in order[start : start + 32]]
+    def read(chosen: list[Sample]) -> Tensor:
         with autocast():
             states = language.encode_slots([request(sample) for sample in chosen], adapter.image_tokens)
-            parts.append(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float().cpu())
-    found = torch.cat(parts)
-    return found[torch.tensor(order).argsort()]
+            return adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float().cpu()
+
+    return torch.stack(by_length(data.samples, read))
 
 
 def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:

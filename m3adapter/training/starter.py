@@ -25,7 +25,7 @@ PREFIXES = {
 
 
 def make_portable(starter: Path) -> None:
-    """Rewrite what was saved, in place, so that transformers 4 reads it as well and no path of this machine is in it."""
+    """Rewrite what was saved, in place, so that transformers 4 reads it too and no path of this machine is in it."""
     for folder, prefix in PREFIXES.items():
         path = starter / folder / "model.safetensors"
         weights = {
