@@ -44,6 +44,7 @@ from .muon import Muon
 SETTLED = 0.15  # stage 1: from then on the image tokens stay, and the language model need not be asked again
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
+EXCHANGED = 0.6  # stage 2: part of the samples with another sample's references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
 # weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
 GATE_COST, IDLE_GATE_COST = 0.01, 0.1
@@ -140,26 +141,24 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     """Visual instruction."""
     rng = random.Random(args.seed + 2)
     began = time.time()
-    data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), disturbed=True)
+    data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True)
     device = accelerator().device
     encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     semantic = semantic_features(data, adapter, language, encoder, rng)
     vision, vision_mask = data.vision(encoder, rng)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
-    told = [target.told(data.samples[start : start + 64]) for start in range(0, len(data.samples), 64)]
-    told_embeds, told_pooled = (torch.cat(parts) for parts in zip(*told, strict=True))
-    tells = torch.tensor([bool(sample.known) for sample in data.samples])
     print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
-        index = torch.tensor(rng.sample(range(len(data.samples)), args.batch))
-        chosen = [data.samples[i] for i in index.tolist()]
-        mask = (vision_mask[index] & (torch.rand(args.batch, 1) >= VISION_DROPPED)).to(device)
-        h = semantic[index].to(device)
+        index = rng.sample(range(len(data.samples)), args.batch)
+        pairs = [data.exchanged(i, rng) if rng.random() < EXCHANGED else (data.samples[i], i) for i in index]
+        chosen, seen = [sample for sample, _ in pairs], torch.tensor([other for _, other in pairs])
+        mask = (vision_mask[seen] & (torch.rand(args.batch, 1) >= VISION_DROPPED)).to(device)
+        h = semantic[torch.tensor(index)].to(device)
         some = mask.any(1)
         features = SlotFeatures(
             context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
-            vision=vision[index].to(device, torch.float32), vision_mask=mask, captions=(),
+            vision=vision[seen].to(device, torch.float32), vision_mask=mask, captions=(),
         )  # fmt: skip
         low = adapter.low_level(h, features)
         gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
@@ -170,10 +169,11 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
         # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
         weight = strength * some.float()
-        embeds = meant[0] + weight[:, None, None] * told_embeds[index].to(device, torch.float32)
-        pooled = meant[1] + weight[:, None] * told_pooled[index].to(device)
+        told_embeds, told_pooled = target.told(chosen)
+        embeds = meant[0] + weight[:, None, None] * told_embeds
+        pooled = meant[1] + weight[:, None] * told_pooled
         aligned = target.distance(condition, embeds, pooled)
-        useful = tells[index].to(device)
+        useful = torch.tensor([bool(sample.known) for sample in chosen], device=device)
         opened = gate.mean((1, 2)) * some
         cost = torch.where(useful, GATE_COST, IDLE_GATE_COST)
         shown = {

@@ -40,9 +40,10 @@ class Target:
         return embed(self.decoder.pipeline, captions)
 
     def told(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """What only the references tell of `samples`, as a difference of embeddings, in half precision, and pooled."""
-        plain, full = self([sample.caption for sample in samples]), self([aside(sample) for sample in samples])
-        return (full[0] - plain[0]).to("cpu", torch.bfloat16), (full[1] - plain[1]).cpu()
+        """What only the references tell of `samples`, as a difference of embeddings, and of pooled ones."""
+        count = len(samples)
+        both = self([sample.caption for sample in samples] + [aside(sample) for sample in samples])
+        return both[0][count:] - both[0][:count], both[1][count:] - both[1][:count]
 
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
         """Mean squared error of the whitened embeddings."""

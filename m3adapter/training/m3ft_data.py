@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,18 +13,41 @@ from torch import Tensor
 
 from ..storybook.dataset import Sample, draw
 from ..storybook.render import render
-from ..storybook.world import LOOKS, Scene
+from ..storybook.world import LOOKS, SPECIES, Scene
 from ..vision_encoder import VisionEncoder
 
-STRANGE = 0.12  # part of disturbed samples that get another story's references
-DRIFTED = 0.12  # part whose latest reference has lost the look: the oldest one counts
+DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
+ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Samples that a training draws from."""
+    """Samples that a training draws from.
+
+    Attributes:
+        samples: The samples.
+        showing: For each species, the indices of the samples whose references show it.
+    """
 
     samples: list[Sample]
+    showing: dict[str, list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        showing: dict[str, list[int]] = {name: [] for name in SPECIES}
+        for index, sample in enumerate(self.samples):
+            for name in _species(sample.references):
+                showing[name].append(index)
+        object.__setattr__(self, "showing", showing)
+
+    def exchanged(self, index: int, rng: random.Random) -> tuple[Sample, int]:
+        """The sample at `index` with the references of another one, and that one's index.
+
+        Most of them show a character of the sample's scene, so that there is something to tell; the others may not.
+        """
+        sample = self.samples[index]
+        alike = self.showing[rng.choice(sample.scene.characters).species]
+        other = rng.choice(alike) if alike and rng.random() < ALIKE else rng.randrange(len(self.samples))
+        return with_references(sample, self.samples[other].references), other
 
     @torch.no_grad()
     def vision(self, encoder: VisionEncoder, rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -57,20 +80,20 @@ class Pool:
 
 
 def pool(
-    rng: random.Random, count: int, *, exchanges: Sequence[int], users_pictures: bool = True, disturbed: bool = False
+    rng: random.Random, count: int, *, exchanges: Sequence[int], users_pictures: bool = True, drifting: bool = False
 ) -> Pool:
     """`count` pictures of training stories of so many exchanges.
 
-    Without `users_pictures`, only those before which no user has shown a picture; `disturbed`, some references are
-    wrong on purpose.
+    Without `users_pictures`, only those before which no user has shown a picture; `drifting`, some references show a
+    character in a look that it never had.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
         sample = draw(rng, "train", exchanges=rng.choice(exchanges))
         if users_pictures or not sample.user_scenes:
             drawn.append(sample)
-    if disturbed:
-        drawn = [_disturbed(sample, rng, drawn) for sample in drawn]
+    if drifting:
+        drawn = [_drifted(sample, rng) if rng.random() < DRIFTED else sample for sample in drawn]
     return Pool(drawn)
 
 
@@ -83,20 +106,25 @@ def picture(scene: Scene, rng: random.Random) -> Tensor:
     return (pixels + rng.random() * 0.04 * torch.randn(pixels.shape)).clamp(0, 1)
 
 
-def _disturbed(sample: Sample, rng: random.Random, others: list[Sample]) -> Sample:
-    references = sample.references
-    chance = rng.random()
-    if chance < STRANGE:
-        references = rng.choice(others).references
-    elif chance < STRANGE + DRIFTED and len(references) > 1:
-        actors = tuple(replace(actor, look=rng.choice(LOOKS)) for actor in references[-1].characters)
-        references = (*references[:-1], replace(references[-1], characters=actors))
-    if references is sample.references:
-        return sample
-    species = {actor.species for scene in references for actor in scene.characters}
+def with_references(sample: Sample, references: tuple[Scene, ...]) -> Sample:
+    """The sample as if those had been its reference pictures."""
+    species = _species(references)
     known = tuple(
         index
         for index, actor in enumerate(sample.scene.characters)
         if actor.species in species and index not in sample.named
     )
     return replace(sample, references=references, known=known)
+
+
+def _species(scenes: Sequence[Scene]) -> set[str]:
+    return {actor.species for scene in scenes for actor in scene.characters}
+
+
+def _drifted(sample: Sample, rng: random.Random) -> Sample:
+    """With other looks in the latest of several references."""
+    if len(sample.references) < 2:
+        return sample
+    *before, latest = sample.references
+    actors = tuple(replace(actor, look=rng.choice(LOOKS)) for actor in latest.characters)
+    return with_references(sample, (*before, replace(latest, characters=actors)))
