@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, required=True, metavar="FILE", help="the report to write, as JSON")
     evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
+    evaluate.add_argument("--without", choices=("low-level", "gate"), help="ablation: no references, or a gate of 1")
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
     return parser
@@ -133,7 +134,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     quiet_loading()
     how_many = {} if options.pictures is None else {"pictures": options.pictures}
     evaluation = _module("evaluation")
-    report = evaluation.evaluate(starter=starter, seed=options.seed, device=options.device, **how_many)
+    how = {"seed": options.seed, "device": options.device, "without": options.without, **how_many}
+    report = evaluation.evaluate(starter=starter, **how)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")

@@ -10,7 +10,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,15 @@ TEXT = Sampling(temperature=0.7)
 TRIES = 8  # so many stories are told for each long one that is asked for
 
 
-def evaluate(*, starter: Path, seed: int = 0, device: str = "cpu", pictures: int = 500) -> dict[str, Any]:
+ABLATIONS = {
+    "low-level": GateSetting(strength=0.0),
+    "gate": GateSetting(mode="fixed", value=1.0),
+}
+
+
+def evaluate(
+    *, starter: Path, seed: int = 0, device: str = "cpu", pictures: int = 500, without: str | None = None
+) -> dict[str, Any]:
     """Measure the M²Chat in `starter`.
 
     Args:
@@ -46,14 +54,18 @@ def evaluate(*, starter: Path, seed: int = 0, device: str = "cpu", pictures: int
         device: Where the models run.
         pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
             their part of it.
+        without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is 1 everywhere).
 
     Returns:
         The report; all figures are fractions of 1, but for `vae_psnr` in dB and `seconds`.
     """
     began = time.time()
     model = M2Chat.from_pretrained(starter, device=device)
-    bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed)
+    setting = ABLATIONS[without] if without else GateSetting()
+    bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting)
     report: dict[str, Any] = {"pictures": pictures, "seed": seed, "steps": STEPS, "guidance": GUIDANCE}
+    if without:
+        report["without"] = without
     report["judge"] = judge_accuracy(bench.judge, 500, seed)
     report["vae_psnr"] = autoencoder(model, 64, seed)
     report |= bench.gate_curve(pictures)
@@ -86,12 +98,24 @@ def autoencoder(model: M2Chat, count: int, seed: int) -> float:
 
 @dataclass
 class Bench:
-    """An M²Chat on the bench: slots of held-out stories in, scores out."""
+    """An M²Chat on the bench: slots of held-out stories in, scores out.
+
+    Attributes:
+        model, judge: Who paints, and who looks at it.
+        rng: Source of the stories, layouts and seeds.
+        seed: What `rng` began with.
+        setting: Of the gate at full strength.
+    """
 
     model: M2Chat
     judge: Judge
     rng: random.Random
     seed: int
+    setting: GateSetting = GateSetting()
+
+    def fuse(self, features: SlotFeatures, gate: float) -> Condition:
+        """The adapter's condition at a gate strength of 0..1."""
+        return self.model.fuse(features, replace(self.setting, strength=gate * self.setting.strength))
 
     def slots(self, count: int, wanted: Callable[[Sample], bool]) -> list[Sample]:
         """`count` pictures of held-out stories for which `wanted` holds, at most one of a story."""
@@ -129,7 +153,7 @@ class Bench:
 
     def verdict(self, features: SlotFeatures, gate: float) -> Verdict:
         """What the judge sees in pictures painted from features at a gate strength."""
-        return self.judge.judge(self.paint(self.model.fuse(features, GateSetting(gate))))
+        return self.judge.judge(self.paint(self.fuse(features, gate)))
 
     def gate_curve(self, count: int) -> dict[str, Any]:
         """Text alignment and kept appearance over the gate, and with shuffled references at gate 1."""
@@ -149,7 +173,7 @@ class Bench:
         other = self.slots(count // 2, lambda s: s.task == "other" and bool(s.references) and not s.known)
         scores = []
         for chosen in (same, other):
-            condition = self.model.fuse(self.features(chosen), GateSetting(1.0))
+            condition = self.fuse(self.features(chosen), 1.0)
             assert condition.gate is not None
             scores.append(condition.gate.float().mean(1))
         wins = (scores[0][:, None] > scores[1][None]).float() + 0.5 * (scores[0][:, None] == scores[1][None]).float()
@@ -224,7 +248,7 @@ class Bench:
                 conversation = conversation.user(CONTINUE)
             conversation = model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32))
             for slot in conversation.open_slots():
-                image = self.paint(model.fuse(model.encode(conversation, slot), 1.0))[0]
+                image = self.paint(self.fuse(model.encode(conversation, slot), 1.0))[0]
                 conversation = conversation.with_picture(slot, image)
         painted = [conversation.at(slot) for slot in conversation.pictures()]
         if len(painted) < panels:

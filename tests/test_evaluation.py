@@ -15,7 +15,7 @@ import toys
 from m3adapter import evaluation
 from m3adapter.condition import Condition
 from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.evaluation import Bench, mean
+from m3adapter.evaluation import ABLATIONS, Bench, mean
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
@@ -194,6 +194,23 @@ def gates_of(monkeypatch, same: Sequence[float], other: Sequence[float]) -> Benc
 )
 def test_the_gates_area_under_the_curve(monkeypatch, same, other, expected) -> None:
     assert gates_of(monkeypatch, same, other).gate_auc(4) == expected
+
+
+def test_what_an_ablation_does_without() -> None:
+    features = toys.slot_features()
+    adapter = toys.adapter().requires_grad_(False)
+    settings = {
+        None: GateSetting(0.5),
+        "gate": GateSetting(0.5, mode="fixed", value=1.0),
+        "low-level": GateSetting(0.0),
+    }
+    found = []
+    for without, setting in settings.items():
+        one = replace(bench(), setting=ABLATIONS.get(without, GateSetting()))
+        found.append(one.fuse(features, 0.5).embeds)
+        assert torch.equal(found[-1], adapter(features, setting).embeds)
+    assert torch.equal(found[2], adapter(features.without_references()).embeds)
+    assert not torch.equal(found[0], found[1])
 
 
 class Seeing:
