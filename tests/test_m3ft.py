@@ -50,7 +50,7 @@ def arguments(tmp_path: Path) -> Namespace:
     toys.vision_encoder().save_pretrained(tmp_path / "vision")
     return Namespace(
         output=tmp_path, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, samples=8,
-        steps=1, minutes=0, align=1.0, denoise_from=0.0, no_gate=False,
+        steps=1, minutes=0, align=1.0, denoise_from=0.0, no_gate=False, init=None,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
-SETTLED = 0.15  # stage 1: from then on the image tokens stay, and the language model need not be asked again
+SETTLED = 0.15  # stage 1 of a new adapter: from then on the image tokens stay, and the language model is not asked again
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 EXCHANGED = 0.6  # stage 2: part of the samples with another sample's references
@@ -103,7 +103,8 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = rng.sample(range(len(data.samples)), args.batch)
-        features, embeds, pooled = alignment.batch(index, settled=progress >= SETTLED)
+        settled = args.init is not None or progress >= SETTLED
+        features, embeds, pooled = alignment.batch(index, settled=settled)
         hidden = (torch.rand(args.batch, 1) < TEXT_DROPPED).to(features.text_mask.device)
         with autocast():
             condition = adapter(replace(features, text_mask=features.text_mask & ~hidden))
