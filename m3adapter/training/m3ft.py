@@ -41,7 +41,7 @@ from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
-SETTLED = 0.15  # stage 1 of a new adapter: from then on the image tokens stay, and the language model is not asked again
+SETTLED = 0.15  # stage 1 of a new adapter: from then on its image tokens stay; the language model is asked no more
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 EXCHANGED = 0.6  # stage 2: part of the samples with another sample's references
