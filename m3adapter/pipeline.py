@@ -114,13 +114,22 @@ class M2Chat:
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])
 
-    def fuse(self, features: SlotFeatures, gate: GateSetting | float = 1.0) -> Condition:
-        """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate."""
+    def fuse(
+        self, features: SlotFeatures, gate: GateSetting | float = 1.0, anchor: Condition | None = None
+    ) -> Condition:
+        """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate.
+
+        An anchored adapter gets `anchor`, or what the decoder's text encoders make of the captions.
+        """
         import torch
 
         tokens = self.adapter.image_tokens
         with torch.no_grad():
-            return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate))
+            if anchor is None and self.decoder is not None and self.adapter.config.anchor:
+                anchor = self.decoder.encode_text(features.captions)
+            if anchor is not None:
+                anchor = anchor.to(tokens.device)
+            return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate), anchor)
 
     def paint(
         self,
