@@ -149,6 +149,16 @@ class M3Adapter(nn.Module):
         """What the second stage of M3FT trains (visual instruction), by name; disjoint from the first."""
         return {name: p for name, p in self.named_parameters() if name.startswith(STAGE2)}
 
+    def describe(self) -> str:
+        """One line for people: what the adapter stands between, and how large it is."""
+        c = self.config
+        million = sum(p.numel() for p in self.parameters()) / 1e6
+        return (
+            f"{'Anchored ' if c.anchor else ''}M3-Adapter of {million:.1f} million parameters: language model "
+            f"{c.llm_width} wide, vision encoder {c.vision_width} wide at {c.vision_levels} levels, decoder of "
+            f"{c.tokens} tokens {c.embed_width} wide and {c.pooled_width} pooled."
+        )
+
     def semantic(self, features: SlotFeatures) -> Tensor:
         """The semantic feature h [B, N, W]: what caption and answer mean, without any reference picture."""
         context = self.context_norm(self.context_in(features.context))
