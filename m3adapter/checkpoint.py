@@ -46,10 +46,22 @@ def load_adapter(
 
     Raises CheckpointError: no such file, not safetensors or cut short, not an M3-Adapter, weights of other shapes.
     """
+    path = Path(path)
+    return build_adapter(path, *read_tensors(path), operations=operations, device=device, dtype=dtype)
+
+
+def build_adapter(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, str],
+    *,
+    operations: ModuleType | Any = torch.nn,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> M3Adapter:
+    """The adapter of these tensors and this header, which were read from `path`; as load_adapter."""
     from .adapter import M3Adapter
 
-    path = Path(path)
-    tensors, header = read_tensors(path)
     config = _config(path, header, tensors)
     adapter = M3Adapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
     expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
@@ -106,7 +118,7 @@ def recognise(tensors: Mapping[str, Tensor], heads: int | None = None) -> M3Adap
         return None
 
 
-def _config(path: Path, header: dict[str, str], tensors: Mapping[str, Tensor]) -> M3AdapterConfig:
+def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> M3AdapterConfig:
     from .adapter import M3AdapterConfig
 
     if "config" not in header and header.get("format") in (None, "pt", FORMAT):

@@ -9,7 +9,7 @@ import comfy.ops
 import folder_paths
 from comfy_api.latest import io
 
-from ..m3adapter.checkpoint import load_adapter
+from ..m3adapter.importing import open_adapter
 from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
 from ..m3adapter.segments import SEED_LIMIT
 from . import inputs, wires
@@ -58,8 +58,8 @@ class LoadAdapter(io.ComfyNode):
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it into main memory."""
         path = Path(folder_paths.get_full_path_or_raise(FOLDER, file))
-        adapter = load_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
-        return io.NodeOutput(handle(adapter, streams=True, model=adapter), adapter.describe())
+        adapter, report = open_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
+        return io.NodeOutput(handle(adapter, streams=True, model=adapter), report)
 
 
 class NewAdapter(io.ComfyNode):
