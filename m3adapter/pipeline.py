@@ -38,15 +38,15 @@ class M2Chat:
     """The whole chain, from a conversation to the next illustrated reply; each link can also be called on its own.
 
     Attributes:
-        prepare: Called with the names of the parts that are about to work, in the thread of whoever called: the other
-            attributes' names, and text_encoders for the decoder's. Who manages memory loads their weights then.
+        prepare: Called with the name of the part that is about to work (another attribute's, or `text_encoders` for the
+            decoder's), in the thread of whoever called: who manages memory loads its weights then.
     """
 
     language_model: LanguageModel
     vision_encoder: VisionEncoder
     adapter: M3Adapter
     decoder: DiffusionDecoder
-    prepare: Callable[..., None] = lambda *parts: None
+    prepare: Callable[[str], None] = lambda part: None
 
     @classmethod
     def from_starter(cls, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> M2Chat:
@@ -117,7 +117,7 @@ class M2Chat:
         with torch.no_grad():
             seen = self._see(earlier) if earlier else None
             visual = self._visual(conversation.user_pictures(before=slot))
-            self.prepare("language_model", "adapter")
+            self.prepare("language_model")
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +67,24 @@ def decoder_handle(decoder: DiffusionDecoder) -> Handle:
 
 
 def _as_one(modules: dict[str, torch.nn.Module | None]) -> Weights:
-    return Weights({name: module for name, module in modules.items() if module is not None})
+    weights = Weights({name: module for name, module in modules.items() if module is not None})
+    weakref.finalize(weights, _trim_after_collection).atexit = False
+    return weights
+
+
+def _trim_after_collection() -> None:
+    """Gives pages back to the system when the next full garbage collection has ended, such as that of ComfyUI's "free".
+
+    glibc keeps what it got for tensors below 32 MB though nothing uses it any more: of an SDXL model, gigabytes.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") and _trim not in gc.callbacks:
+        gc.callbacks.append(_trim)
+
+
+def _trim(phase: str, info: dict[str, int]) -> None:
+    if phase == "stop" and info["generation"] == 2:
+        gc.callbacks.remove(_trim)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def assemble(**handles: Handle | None) -> M2Chat:
@@ -79,12 +100,20 @@ def assemble(**handles: Handle | None) -> M2Chat:
         patchers["text_encoders"] = given["decoder"].text_patcher
     names = ("language_model", "vision_encoder", "adapter", "decoder")
 
-    def prepare(*parts: str) -> None:
-        wanted = {name: patchers[name] for name in parts}
-        comfy.model_management.load_models_gpu(list(wanted.values()), force_full_load=True)
-        for name, patcher in wanted.items():
-            if not (name in given and given[name].streams):
-                # --novram leaves even these behind, and they cannot work from there
-                patcher.model.to(patcher.load_device)
+    def prepare(part: str) -> None:
+        _load(patchers[part], streams=part in given and given[part].streams)
 
     return M2Chat(**{name: given[name].part if name in given else None for name in names}, prepare=prepare)
+
+
+def _load(patcher: comfy.model_patcher.ModelPatcher, *, streams: bool) -> None:
+    comfy.model_management.load_models_gpu([patcher], force_full_load=not streams)
+    # Where there is too little room (or with --novram), the manager leaves weights behind. ComfyUI's own layers fetch
+    # theirs when they need them; other layers cannot, and neither can what is no layer.
+    if not streams:
+        patcher.model.to(patcher.load_device)
+        return
+    for module in patcher.model.modules():
+        if not hasattr(module, "comfy_cast_weights"):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(patcher.load_device)
