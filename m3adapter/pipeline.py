@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .features import SlotFeatures
     from .gate import GateSetting
     from .language_model import LanguageModel, Sampling
+    from .official import OfficialAdapter
     from .vision_encoder import VisionEncoder, VisionFeatures
 
 CONTINUE = "What happens next?"
@@ -44,7 +45,7 @@ class M2Chat:
 
     language_model: LanguageModel
     vision_encoder: VisionEncoder
-    adapter: M3Adapter
+    adapter: M3Adapter | OfficialAdapter
     decoder: DiffusionDecoder
     prepare: Callable[[str], None] = lambda part: None
 
@@ -100,6 +101,14 @@ class M2Chat:
             if on_text:
                 on_text(chunk.text)
 
+    def see(self, pictures: Sequence[Tensor]) -> VisionFeatures:
+        """What the vision encoder sees in pictures [H, W, 3]; ValueError for none."""
+        import torch
+
+        self.prepare("vision_encoder")
+        with torch.no_grad():
+            return self.vision_encoder.encode(list(pictures))
+
     def encode(self, conversation: Conversation, slot: Slot, *, references: int = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
@@ -115,7 +124,7 @@ class M2Chat:
             raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
         earlier = conversation.references(slot, limit=references)
         with torch.no_grad():
-            seen = self._see(earlier) if earlier else None
+            seen = self.see(earlier) if earlier else None
             visual = self._visual(conversation.user_pictures(before=slot))
             self.prepare("language_model")
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
@@ -274,14 +283,7 @@ class M2Chat:
         return conversation.assistant(with_captions(assemble(events), premise))
 
     def _visual(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        return list(self._see(pictures).pooled) if pictures else []
-
-    def _see(self, pictures: Sequence[Tensor]) -> VisionFeatures:
-        import torch
-
-        self.prepare("vision_encoder")
-        with torch.no_grad():
-            return self.vision_encoder.encode(list(pictures))
+        return list(self.see(pictures).pooled) if pictures else []
 
     def _paint(self, slot: Slot, condition: Condition, request: Request) -> Generator[Step, None, Tensor]:
         def work(emit: Callable[[Step], None]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters, conversation, export, loading, picture, reply, stock, story
+from . import adapters, clip_vision, conversation, export, loading, picture, reply, stock, story
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
@@ -15,6 +15,7 @@ NODES: list[type[io.ComfyNode]] = [
     *story.NODES,
     *export.NODES,
     *stock.NODES,
+    *clip_vision.NODES,
 ]
 
 

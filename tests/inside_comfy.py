@@ -1,4 +1,4 @@
-"""What tests/test_memory.py runs inside a ComfyUI process of its own: the pack's memory handling without a server.
+"""What tests run inside a ComfyUI process of their own, without its server, where they must reach what is inside.
 
 python inside_comfy.py SCENARIO ARGUMENT...     prints what it found as JSON on its last line
 """
@@ -131,6 +131,55 @@ def budget(megabytes: str) -> dict[str, Any]:
     return {"same": same, "everything": everything, "seen": seen}
 
 
+def clip_vision(toy: str) -> dict[str, Any]:
+    """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
+    import comfy.clip_vision
+    from m2chat.m3adapter.vision_encoder import VisionEncoder
+    from m2chat.nodes import memory
+    from m2chat.nodes.clip_vision import VisionFromClipVision
+
+    expected = VisionEncoder.from_pretrained(toy)
+    for parameter in expected.model.parameters():  # ComfyUI keeps the stock model in half precision
+        parameter.data = parameter.data.half().float()
+    config = {**expected.model.config.to_dict(), "image_mean": expected.mean, "image_std": expected.std}
+
+    # transformers 4 and 5 name the weights differently; the stock model has the names of 4
+    prefix = "vision_model."
+    weights = {prefix + name.removeprefix(prefix): value for name, value in expected.model.state_dict().items()}
+
+    def handle(kind: str) -> memory.Handle:
+        stock = comfy.clip_vision.ClipVisionModel({**config, "model_type": kind})
+        for parameter in stock.model.parameters():  # stock layers come uninitialised
+            parameter.data.normal_(std=0.1)
+        if kind == "clip_vision_model":
+            assert stock.load_sd(weights) == (["visual_projection.weight"], [])
+        (made,) = VisionFromClipVision.execute(clip_vision=stock).result
+        return made
+
+    pictures = [torch.rand(size, 40, 3, generator=torch.Generator().manual_seed(size)) for size in (32, 50)]
+    made = handle("clip_vision_model")
+    encoder = memory.assemble(vision_encoder=made)
+    with torch.inference_mode():
+        seen, wanted = encoder.see(pictures), expected.encode(pictures)
+        siglip = memory.assemble(vision_encoder=handle("siglip_vision_model")).see(pictures)
+    naflex = {**config, "model_type": "siglip2_vision_model", "num_patches": 16}
+    try:
+        VisionFromClipVision.execute(clip_vision=comfy.clip_vision.ClipVisionModel(naflex))
+        refusal = ""
+    except ValueError as error:
+        refusal = str(error)
+    return {
+        "levels": list(made.part.levels),
+        "sizes": [made.part.hidden_size, made.part.image_size],
+        "apart": [float((one - other).abs().max()) for one, other in
+                  ((seen.levels, wanted.levels), (seen.pooled, wanted.pooled))],
+        "scale": float(wanted.levels.std()),
+        "siglip": [list(siglip.levels.shape), list(siglip.pooled.shape)],
+        "managed": made.patcher in [each.model for each in management.current_loaded_models],
+        "refusal": refusal,
+    }  # fmt: skip
+
+
 if __name__ == "__main__":
     pack()
-    print(json.dumps({"alternate": alternate, "budget": budget}[SCENARIO](*ARGUMENTS)))
+    print(json.dumps({"alternate": alternate, "budget": budget, "clip_vision": clip_vision}[SCENARIO](*ARGUMENTS)))

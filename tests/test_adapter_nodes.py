@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import DECODER, LANGUAGE, MODELS, VISION, Graph, node
-from m3adapter.checkpoint import save_adapter
+from m3adapter.checkpoint import load_adapter, save_adapter
 from m3adapter.pipeline import STARTER
 from runs import Event, picture, same, text
 from tools.comfy import PromptRejected
@@ -116,10 +117,34 @@ def test_an_adapter_from_a_file_is_the_same(comfy: ComfyServer) -> None:
         comfy.run(loaded("notes.txt"))
 
 
+def test_an_adapter_of_the_official_release_paints(comfy: ComfyServer) -> None:
+    folder = comfy.base / "models" / "m2chat"
+    folder.mkdir(exist_ok=True)
+    own = load_adapter(STARTER / "adapter.safetensors").config
+    sizes = (own.embed_width, own.pooled_width, own.tokens)
+    torch.save(toys.official_release(*sizes, llm_width=own.llm_width), folder / "epoch2_queryblock.pkl")
+    graph = {**graphs.blocks(gate=2.0), **loaded("epoch2_queryblock.pkl")}
+    for name in ("encode", "fuse"):
+        graph[name]["inputs"]["adapter"] = ["adapter", 0]
+    entry = comfy.run(graph)
+    assert picture(comfy, entry, "picture").size == (128, 128)
+    assert float(text(entry, "mean")) == 0, "there is no low-level path behind the gate"
+    report = text(entry, "report")
+    assert report.startswith("Adapter of the official release") and "Ignored: query_block.linear" in report
+
+
+def test_a_pickle_of_more_than_tensors_is_refused(comfy: ComfyServer) -> None:
+    folder = comfy.base / "models" / "m2chat"
+    folder.mkdir(exist_ok=True)
+    torch.save({"args": argparse.Namespace()}, folder / "trap.pkl")
+    assert said(comfy.events(loaded("trap.pkl"))).startswith(
+        "Load M3-Adapter: The file trap.pkl is damaged or holds more than tensors, and nothing in it was executed"
+    )
+
+
 def test_another_language_models_adapter_is_named(comfy: ComfyServer) -> None:
     folder = comfy.base / "models" / "m2chat"
     folder.mkdir(exist_ok=True)
-    torch.manual_seed(0)
     save_adapter(folder / "toy.safetensors", toys.adapter())
     graph = {**graphs.blocks(), **loaded("toy.safetensors")}
     graph["fuse"]["inputs"]["adapter"] = ["adapter", 0]

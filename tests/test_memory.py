@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +16,7 @@ import graphs
 from comfy_server import ComfyServer
 from graphs import node
 from m3adapter.pipeline import STARTER
-from tools import environment
+from runs import inside
 
 reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="Resident sizes are read from /proc, which is Linux's.")
 
@@ -28,14 +25,6 @@ IDLE = {
     "show": node("PreviewImage", images=["idle", 0]),
 }
 WEIGHTS = 100  # MB, what the starter takes in main memory at the least
-
-
-def inside(scenario: str, *arguments: object) -> dict[str, Any]:
-    """What a scenario of inside_comfy.py found."""
-    command = [environment.PYTHON, Path(__file__).with_name("inside_comfy.py"), scenario, *arguments]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def resident(comfy: ComfyServer) -> float:

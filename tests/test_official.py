@@ -24,37 +24,14 @@ WIDTH, HEADS, POOLED, TOKENS = 64, 2, 48, 7
 LAYERS = ("0", "1")
 
 
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=toys.generator(seed)) / shape[-1] ** 0.5
-
-
 def weights() -> dict[str, Tensor]:
-    """The tensors of a release, in small, by the names below query_block."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (out, into) in {
-        "Qlinear": (WIDTH, WIDTH), "Klinear": (WIDTH, toys.LLM_WIDTH), "Vlinear": (WIDTH, toys.LLM_WIDTH),
-        "ffn.ffn.0": (WIDTH, WIDTH), "ffn.ffn.2": (WIDTH, WIDTH), "pooled": (POOLED, WIDTH), "linear": (WIDTH, WIDTH),
-        **{f"cross_attn_layers.{i}.linear": (WIDTH, WIDTH) for i in LAYERS},
-        **{f"cross_attn_layers.{i}.multihead_attn.out_proj": (WIDTH, WIDTH) for i in LAYERS},
-    }.items():  # fmt: skip
-        shapes |= {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
-    for name, width in {
-        "Qnorm": WIDTH,
-        "Knorm": WIDTH,
-        "Vnorm": WIDTH,
-        "linear_norm": WIDTH,
-        "poolnorm": POOLED,
-    }.items():
-        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-    for i in LAYERS:
-        attention = f"cross_attn_layers.{i}.multihead_attn.in_proj_"
-        shapes |= {f"{attention}weight": (3 * WIDTH, WIDTH), f"{attention}bias": (3 * WIDTH,)}
-    return {name: draw(*shape, seed=number) for number, (name, shape) in enumerate(sorted(shapes.items()))}
+    """The tensors of the release, by the names below query_block."""
+    return release()["query_block"]
 
 
 def release() -> dict[str, Any]:
     """What the release writes into epochN_queryblock.pkl."""
-    return {"sd_query": {"weight": 8 * draw(TOKENS, WIDTH, seed=99)}, "query_block": weights(), "epoch": 2}
+    return toys.official_release(WIDTH, POOLED, TOKENS)
 
 
 @pytest.fixture
@@ -234,8 +211,8 @@ def test_damaged_files_are_refused(path: Path, tmp_path: Path) -> None:
 
 def llama_adapter() -> dict[str, Any]:
     shapes = {"visual_proj": (40, 12), "visual_proj_norm": (40,), "clip_proj": (12, 12), "clip_proj_norm": (12,)}
-    tensors = {f"{n}.weight": draw(*shape, seed=i) for i, (n, shape) in enumerate(shapes.items())}
-    tensors |= {f"{n}.bias": draw(shape[0], seed=9 + i) for i, (n, shape) in enumerate(shapes.items())}
+    tensors = {f"{n}.weight": toys.draw(*shape, seed=i) for i, (n, shape) in enumerate(shapes.items())}
+    tensors |= {f"{n}.bias": toys.draw(shape[0], seed=9 + i) for i, (n, shape) in enumerate(shapes.items())}
     return {"model": {**tensors, "visual_query.weight": torch.zeros(10, 12)}, "config": {"w_bias": True}}
 
 
@@ -243,7 +220,7 @@ def test_the_visual_projection_is_taken_where_it_fits(tmp_path: Path) -> None:
     path, contents = tmp_path / "7B.pth", llama_adapter()
     torch.save(contents, path)
     projection, report = import_visual_projection(path)
-    w, x = contents["model"], draw(5, 12, seed=3)
+    w, x = contents["model"], toys.draw(5, 12, seed=3)
     linear = functional.linear(x, w["visual_proj.weight"], w["visual_proj.bias"])
     expected = functional.layer_norm(linear, (40,), w["visual_proj_norm.weight"], w["visual_proj_norm.bias"])
     torch.testing.assert_close(projection(x), expected)

@@ -296,6 +296,20 @@ def test_missing_weights_are_named(tmp_path) -> None:
     assert str(tmp_path) in str(refusal.value) and "decoder missing" not in str(refusal.value)
 
 
+def test_every_part_is_made_ready_before_it_works() -> None:
+    model, ready = chat(), []
+    model.prepare = ready.append
+    list(model.story("A fox.", 2, steps=1, sampling=SAMPLING))
+    first = ["language_model", "language_model", "adapter", "decoder"]
+    assert ready == [*first, "language_model", "vision_encoder", "language_model", "adapter", "decoder"]
+    ready.clear()
+    model.see([torch.zeros(2, 2, 3)])
+    model.adapter.config.anchor = True
+    model.decoder.encode_text = lambda prompts: toys.condition(1)
+    model.fuse(SlotFeatures.collate([(toys.states(2, 2), None)]))
+    assert ready == ["vision_encoder", "text_encoders", "adapter"]
+
+
 def test_an_anchored_adapter_gets_its_anchor_from_the_decoder(tmp_path) -> None:
     decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
     adapter = toys.adapter(config=toys.config(anchor=True)).requires_grad_(False)
