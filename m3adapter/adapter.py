@@ -12,11 +12,15 @@ and the published code has neither gate nor low-level path. What stands here is 
     g  = sigmoid(W [norm h ; norm l] + b)                 the gate, per token and channel
     f  = h + s * g * l                                    s is the user's strength
     E  = FFN(f),   p = FFN(attention_pool(f))             prompt embeddings [N, D] and pooled embedding [P]
+
+An anchored adapter only says by how much they differ from what the decoder's own text encoders make of the caption:
+
+    E  = E_text + tanh(a) * FFN(f),   p = p_text + tanh(a_p) * FFN(attention_pool(f)),   a = a_p = 0 before training
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
@@ -45,6 +49,7 @@ class M3AdapterConfig:
         heads: Attention heads.
         image_tokens: Learned embeddings that follow the caption into the language model.
         references: Highest number of reference pictures.
+        anchor: Whether the result is the decoder's own condition of the caption and a learned difference from it.
 
     Raises ValueError with one clear sentence.
     """
@@ -60,11 +65,16 @@ class M3AdapterConfig:
     heads: int = 4
     image_tokens: int = 4
     references: int = 4
+    anchor: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"The adapter's {name} must be 1 or more, not {value}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "bool":
+                if not isinstance(value, bool):
+                    raise ValueError(f"The adapter's {field.name} must be true or false, not {value!r}.")
+            elif value < 1:
+                raise ValueError(f"The adapter's {field.name} must be 1 or more, not {value}.")
         if self.width % self.heads:
             raise ValueError(f"The adapter's width {self.width} is no multiple of its {self.heads} heads.")
 
@@ -127,6 +137,9 @@ class M3Adapter(nn.Module):
         self.pool_attention = Attention(width, heads, operations, **kind)
         self.pool_norm = operations.LayerNorm(width, **kind)
         self.pool_head = FeedForward(width, config.pooled_width, operations, inner=4 * width, **kind)
+        if config.anchor:
+            self.alpha = nn.Parameter(torch.zeros(1, **kind))
+            self.alpha_pooled = nn.Parameter(torch.zeros(1, **kind))
 
     def stage1_parameters(self) -> dict[str, nn.Parameter]:
         """What the first stage of M3FT trains (image-text alignment), by name."""
@@ -135,6 +148,16 @@ class M3Adapter(nn.Module):
     def stage2_parameters(self) -> dict[str, nn.Parameter]:
         """What the second stage of M3FT trains (visual instruction), by name; disjoint from the first."""
         return {name: p for name, p in self.named_parameters() if name.startswith(STAGE2)}
+
+    def describe(self) -> str:
+        """One line for people: what the adapter stands between, and how large it is."""
+        c = self.config
+        million = sum(p.numel() for p in self.parameters()) / 1e6
+        return (
+            f"{'Anchored ' if c.anchor else ''}M3-Adapter of {million:.1f} million parameters: language model "
+            f"{c.llm_width} wide, vision encoder {c.vision_width} wide at {c.vision_levels} levels, decoder of "
+            f"{c.tokens} tokens {c.embed_width} wide and {c.pooled_width} pooled."
+        )
 
     def semantic(self, features: SlotFeatures) -> Tensor:
         """The semantic feature h [B, N, W]: what caption and answer mean, without any reference picture."""
@@ -170,14 +193,20 @@ class M3Adapter(nn.Module):
         pooled = self.pool_norm(self.pool_attention(query, normed))[:, 0]
         return self.embed_head(normed), self.pool_head(pooled)
 
-    def forward(self, features: SlotFeatures, gate: GateSetting | None = None) -> Condition:
+    def forward(
+        self, features: SlotFeatures, gate: GateSetting | None = None, anchor: Condition | None = None
+    ) -> Condition:
         """The condition of every slot in the batch.
 
         Strength 0 does not compute the low-level path at all: the result is bit-equal to having no reference.
-        Raises ValueError where the features come from models of other widths than the adapter's.
+        An anchored adapter needs the decoder's own condition of the captions as `anchor`, takes its negatives and, as
+        long as it is untrained, gives it back to the last bit, whatever the gate.
+        Raises ValueError where the features or the anchor come from models of other widths than the adapter's, and
+        where an anchor is missing or not wanted.
         """
         gate = gate or GateSetting()
         self._check(features)
+        self._check_anchor(features, anchor)
         semantic = self.semantic(features)
         fused, applied = semantic, semantic.new_zeros(semantic.shape[:2])
         if gate.strength > 0 and features.vision_mask.any():
@@ -186,14 +215,12 @@ class M3Adapter(nn.Module):
             weight = gate.strength * weight * features.vision_mask.any(1)[:, None, None]
             fused, applied = semantic + weight * low, weight.mean(-1)
         embeds, pooled = self.heads(fused)
-        return Condition(
-            embeds=embeds,
-            pooled=pooled,
-            negative_embeds=torch.zeros_like(embeds),
-            negative_pooled=torch.zeros_like(pooled),
-            gate=applied,
-            captions=features.captions,
-        )
+        negatives = (torch.zeros_like(embeds), torch.zeros_like(pooled))
+        if anchor is not None:
+            embeds = anchor.embeds + (torch.tanh(self.alpha.to(embeds)) * embeds).to(anchor.embeds)
+            pooled = anchor.pooled + (torch.tanh(self.alpha_pooled.to(pooled)) * pooled).to(anchor.pooled)
+            negatives = (anchor.negative_embeds, anchor.negative_pooled)
+        return Condition(embeds, pooled, *negatives, gate=applied, captions=features.captions)
 
     def _check(self, features: SlotFeatures) -> None:
         config = self.config
@@ -213,6 +240,34 @@ class M3Adapter(nn.Module):
             )
         if count > config.references:
             raise ValueError(f"The M3-Adapter takes {config.references} reference pictures, not {count}: give fewer.")
+
+    def _check_anchor(self, features: SlotFeatures, anchor: Condition | None) -> None:
+        config = self.config
+        if not config.anchor:
+            if anchor is not None:
+                raise ValueError("This M3-Adapter is not anchored and has no use for an anchor: leave it out.")
+            return
+        if anchor is None:
+            raise ValueError(
+                "This M3-Adapter is anchored: give it as anchor what the decoder's text encoders make of the caption "
+                "(Encode Text)."
+            )
+        width, pooled = anchor.embeds.shape[-1], anchor.pooled.shape[-1]
+        if anchor.batch != features.batch:
+            raise ValueError(
+                f"The anchor is of {anchor.batch} captions, not of {features.batch}: give one for each slot."
+            )
+        if (width, pooled) != (config.embed_width, config.pooled_width):
+            raise ValueError(
+                f"The M3-Adapter was made for a decoder of widths {config.embed_width} and {config.pooled_width}, and "
+                f"the anchor has {width} and {pooled}: encode the caption with the matching decoder."
+            )
+        for tokens in (anchor.embeds.shape[1], anchor.negative_embeds.shape[1]):
+            if tokens != config.tokens:
+                raise ValueError(
+                    f"The M3-Adapter has {config.tokens} queries, and the anchor {tokens} tokens: shorten its texts, "
+                    "or encode them with the matching decoder."
+                )
 
 
 def _positions(x: Tensor) -> Tensor:

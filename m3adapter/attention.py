@@ -13,19 +13,27 @@ from torch.nn import functional
 class Attention(nn.Module):
     """Multi-head attention of queries [B, N, W] to a memory [B, L, W] of which `mask` [B, L] says what is real."""
 
-    def __init__(self, width: int, heads: int, operations: ModuleType | Any, **kind: Any) -> None:
+    def __init__(
+        self, width: int, heads: int, operations: ModuleType | Any, *, bias: bool = False, **kind: Any
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = operations.Linear(width, width, bias=False, **kind)
-        self.to_k = operations.Linear(width, width, bias=False, **kind)
-        self.to_v = operations.Linear(width, width, bias=False, **kind)
+        self.to_q = operations.Linear(width, width, bias=bias, **kind)
+        self.to_k = operations.Linear(width, width, bias=bias, **kind)
+        self.to_v = operations.Linear(width, width, bias=bias, **kind)
         self.to_out = operations.Linear(width, width, **kind)
 
-    def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """[B, N, W]; zeros where a row has no memory at all."""
+    def forward(
+        self, queries: Tensor, memory: Tensor, mask: Tensor | None = None, values: Tensor | None = None
+    ) -> Tensor:
+        """[B, N, W]; zeros where a row has no memory at all. `values` [B, L, W] are the memory's own by default."""
         q, k, v = (
             linear(value).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear, value in ((self.to_q, queries), (self.to_k, memory), (self.to_v, memory))
+            for linear, value in (
+                (self.to_q, queries),
+                (self.to_k, memory),
+                (self.to_v, memory if values is None else values),
+            )
         )
         bias = None
         if mask is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from .adapter import M3Adapter
+    from torch import Tensor
+
+    from .adapter import M3Adapter, M3AdapterConfig
 
 FORMAT = "m2chat-adapter-1"
+HEAD_WIDTH = 64  # of an adapter whose configuration is not stored
 
 
 class CheckpointError(ValueError):
@@ -42,22 +46,23 @@ def load_adapter(
 
     Raises CheckpointError: no such file, not safetensors or cut short, not an M3-Adapter, weights of other shapes.
     """
-    from safetensors import SafetensorError, safe_open
+    path = Path(path)
+    return build_adapter(path, *read_tensors(path), operations=operations, device=device, dtype=dtype)
 
+
+def build_adapter(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, str],
+    *,
+    operations: ModuleType | Any = torch.nn,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> M3Adapter:
+    """The adapter of these tensors and this header, which were read from `path`; as load_adapter."""
     from .adapter import M3Adapter
 
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"The file {path.name} is not a complete safetensors file: copy or download it again ({error})."
-        ) from error
-    config = _config(path, header)
+    config = _config(path, header, tensors)
     adapter = M3Adapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
     expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
@@ -71,14 +76,61 @@ def load_adapter(
     return adapter.eval().requires_grad_(False)
 
 
-def _config(path: Path, header: dict[str, str]) -> Any:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, and the text in its header. Raises CheckpointError."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"The file {path.name} is not a complete safetensors file: copy or download it again ({error})."
+        ) from error
+
+
+def recognise(tensors: Mapping[str, Tensor], heads: int | None = None) -> M3AdapterConfig | None:
+    """The configuration that the keys and shapes of an adapter's tensors tell; None where they are no adapter's.
+
+    The number of heads leaves no trace in the shapes: without `heads`, each is taken to be 64 wide.
+    """
     from .adapter import M3AdapterConfig
 
+    try:
+        (tokens, width), (image_tokens, llm_width) = tensors["queries"].shape, tensors["image_tokens"].shape
+        return M3AdapterConfig(
+            llm_width=llm_width,
+            vision_width=tensors["vision_in.0.weight"].shape[1],
+            embed_width=tensors["embed_head.down.weight"].shape[0],
+            pooled_width=tensors["pool_head.down.weight"].shape[0],
+            vision_levels=tensors["vision_level"].shape[0],
+            tokens=tokens,
+            width=width,
+            blocks=1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
+            heads=heads or max(1, width // HEAD_WIDTH),
+            image_tokens=image_tokens,
+            references=tensors["vision_reference"].shape[0],
+            anchor="alpha" in tensors,
+        )
+    except (IndexError, KeyError, ValueError):
+        return None
+
+
+def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> M3AdapterConfig:
+    from .adapter import M3AdapterConfig
+
+    if "config" not in header and header.get("format") in (None, "pt", FORMAT):
+        heads = header.get("heads", "")
+        if config := recognise(tensors, int(heads) if heads.isdigit() else None):
+            return config
     if header.get("format") != FORMAT:
         raise CheckpointError(f"The file {path.name} is not an M3-Adapter checkpoint (no {FORMAT} in its header).")
     try:
         values = json.loads(header["config"])
-        known = {field.name for field in fields(M3AdapterConfig)}
-        return M3AdapterConfig(**{name: int(value) for name, value in values.items() if name in known})
+        known = {field.name for field in fields(M3AdapterConfig)} & values.keys()
+        read = {name: value if isinstance(value := values[name], bool) else int(value) for name in known}
+        return M3AdapterConfig(**read)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"The header of the adapter {path.name} is damaged: {error}.") from error

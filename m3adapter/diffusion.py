@@ -76,6 +76,22 @@ class DiffusionDecoder:
         """Side in pixels of the pictures that the decoder was trained on."""
         return self.unet.config.sample_size * self.pipeline.vae_scale_factor
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens its text encoders make of a prompt."""
+        return self.text_encoder.config.max_position_embeddings
+
+    @property
+    def embed_width(self) -> int:
+        """Width of the prompt embeddings."""
+        return self.unet.config.cross_attention_dim
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled embedding."""
+        config = self.unet.config
+        return config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Condition:
         """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment."""
@@ -204,11 +220,9 @@ class DiffusionDecoder:
         return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()
 
     def _check(self, condition: Condition) -> None:
-        config = self.unet.config
-        extra = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         for name, found, wanted in (
-            ("prompt", condition.embeds.shape[-1], config.cross_attention_dim),
-            ("pooled", condition.pooled.shape[-1], extra),
+            ("prompt", condition.embeds.shape[-1], self.embed_width),
+            ("pooled", condition.pooled.shape[-1], self.pooled_width),
         ):
             if found != wanted:
                 raise ValueError(

@@ -331,6 +331,11 @@ class LanguageModel:
                 f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}."
             )
         weight = next(self.visual_projection.parameters())
+        if chosen[0].shape[-1] != weight.shape[-1]:
+            raise ValueError(
+                f"The language model learned to see with a vision encoder of width {weight.shape[-1]}, and this one "
+                f"has {chosen[0].shape[-1]}: use the matching one."
+            )
         return self.visual_projection(torch.cat(chosen).to(weight))
 
 

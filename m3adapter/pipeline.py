@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .features import SlotFeatures
     from .gate import GateSetting
     from .language_model import LanguageModel, Sampling
-    from .vision_encoder import VisionEncoder
+    from .official import OfficialAdapter
+    from .vision_encoder import VisionEncoder, VisionFeatures
 
 CONTINUE = "What happens next?"
 STARTER = Path(__file__).parent / "starter"
@@ -35,12 +36,18 @@ _PARTS = ("language_model", "vision_encoder", "adapter.safetensors", "decoder")
 
 @dataclass
 class M2Chat:
-    """The whole chain, from a conversation to the next illustrated reply; each link can also be called on its own."""
+    """The whole chain, from a conversation to the next illustrated reply; each link can also be called on its own.
+
+    Attributes:
+        prepare: Called with the name of the part that is about to work (another attribute's, or `text_encoders` for the
+            decoder's), in the thread of whoever called: who manages memory loads its weights then.
+    """
 
     language_model: LanguageModel
     vision_encoder: VisionEncoder
-    adapter: M3Adapter
+    adapter: M3Adapter | OfficialAdapter
     decoder: DiffusionDecoder
+    prepare: Callable[[str], None] = lambda part: None
 
     @classmethod
     def from_starter(cls, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> M2Chat:
@@ -94,6 +101,14 @@ class M2Chat:
             if on_text:
                 on_text(chunk.text)
 
+    def see(self, pictures: Sequence[Tensor]) -> VisionFeatures:
+        """What the vision encoder sees in pictures [H, W, 3]; ValueError for none."""
+        import torch
+
+        self.prepare("vision_encoder")
+        with torch.no_grad():
+            return self.vision_encoder.encode(list(pictures))
+
     def encode(self, conversation: Conversation, slot: Slot, *, references: int = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
@@ -109,18 +124,34 @@ class M2Chat:
             raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
         earlier = conversation.references(slot, limit=references)
         with torch.no_grad():
-            seen = self.vision_encoder.encode(earlier) if earlier else None
+            seen = self.see(earlier) if earlier else None
             visual = self._visual(conversation.user_pictures(before=slot))
+            self.prepare("language_model")
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])
 
-    def fuse(self, features: SlotFeatures, gate: GateSetting | float = 1.0) -> Condition:
-        """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate."""
+    def fuse(
+        self, features: SlotFeatures, gate: GateSetting | float = 1.0, anchor: Condition | None = None
+    ) -> Condition:
+        """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate.
+
+        An anchored adapter gets `anchor`, or what the decoder's text encoders make of the captions.
+        """
         import torch
 
+        if anchor is None and self.decoder is not None and self.adapter.config.anchor:
+            anchor = self.encode_text(features.captions)
+        self.prepare("adapter")
         tokens = self.adapter.image_tokens
+        if anchor is not None:
+            anchor = anchor.to(tokens.device)
         with torch.no_grad():
-            return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate))
+            return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate), anchor)
+
+    def encode_text(self, prompts: Sequence[str]) -> Condition:
+        """The decoder's own condition of plain prompts."""
+        self.prepare("text_encoders")
+        return self.decoder.encode_text(prompts)
 
     def paint(
         self,
@@ -132,11 +163,23 @@ class M2Chat:
         on_step: Callable[[int, int, Callable[[], Any]], None] | None = None,
     ) -> Tensor:
         """The picture [H, W, 3] of a condition of batch 1. `on_step(step, total, preview)` may raise to interrupt."""
-        import torch
-
         check_seed(seed)
         check_steps(steps)
         check_guidance(guidance)
+        self.prepare("decoder")
+        return self._painted(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
+
+    def _painted(
+        self,
+        condition: Condition,
+        *,
+        seed: int,
+        steps: int,
+        guidance: float,
+        on_step: Callable[[int, int, Callable[[], Any]], None] | None,
+    ) -> Tensor:
+        import torch
+
         with torch.no_grad():
             images = self.decoder.decode(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
         if images.shape[0] != 1:
@@ -225,6 +268,7 @@ class M2Chat:
             sampling = Sampling()
         check_stop(should_stop)
         visual = self._visual(conversation.user_pictures())
+        self.prepare("language_model")
         reply = self.language_model.reply(
             conversation, visual=visual, sampling=sampling, seed=seed, should_stop=should_stop
         )
@@ -239,12 +283,7 @@ class M2Chat:
         return conversation.assistant(with_captions(assemble(events), premise))
 
     def _visual(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        import torch
-
-        if not pictures:
-            return []
-        with torch.no_grad():
-            return list(self.vision_encoder.encode(list(pictures)).pooled)
+        return list(self.see(pictures).pooled) if pictures else []
 
     def _paint(self, slot: Slot, condition: Condition, request: Request) -> Generator[Step, None, Tensor]:
         def work(emit: Callable[[Step], None]) -> Tensor:
@@ -253,8 +292,9 @@ class M2Chat:
                 check_stop(request.should_stop)
 
             how = {"seed": request.seed, "steps": request.steps, "guidance": request.guidance}
-            return self.paint(condition, **how, on_step=on_step)
+            return self._painted(condition, **how, on_step=on_step)
 
+        self.prepare("decoder")
         return (yield from reports(work))
 
 

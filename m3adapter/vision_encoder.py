@@ -31,6 +31,11 @@ class VisionFeatures:
     pooled: Tensor
 
 
+def default_levels(depth: int) -> tuple[int, int, int]:
+    """The depths that a stock model of `depth` layers is read at: a quarter, a half, the end."""
+    return (max(1, depth // 4), max(1, depth // 2), depth)
+
+
 class VisionEncoder:
     """A CLIPVisionModel with the preparation of its input.
 
@@ -74,8 +79,7 @@ class VisionEncoder:
         model = CLIPVisionModel.from_pretrained(directory, dtype=dtype or torch.float32, local_files_only=True)
         path = directory / SETTINGS
         settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        depth = model.config.num_hidden_layers
-        levels = settings.get("m2chat_levels", (max(1, depth // 4), max(1, depth // 2), depth))
+        levels = settings.get("m2chat_levels", default_levels(model.config.num_hidden_layers))
         named = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
         return cls(model.to(device), levels, **{name: value for name, value in named.items() if value})
 
@@ -95,8 +99,9 @@ class VisionEncoder:
         batch = torch.cat([self._prepared(image) for image in images])
         batch = batch.to(self.model.device, self.model.dtype)
         states = self.model(pixel_values=batch, output_hidden_states=True).hidden_states
-        levels = torch.stack([states[index][:, 1:] for index in self.levels], dim=1)
-        side = round(levels.shape[2] ** 0.5)
+        side = self.image_size // self.model.config.patch_size
+        # The patches come last: CLIP has a class token before them, SigLIP has none.
+        levels = torch.stack([states[index][:, -side * side :] for index in self.levels], dim=1)
         grid = levels[:, -1].transpose(1, 2).unflatten(-1, (side, side))
         return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conversation, export, loading, picture, reply, stock, story
+from . import adapters, clip_vision, conversation, export, loading, picture, reply, stock, story
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
+    *adapters.NODES,
     *conversation.NODES,
     *reply.NODES,
     *picture.NODES,
     *story.NODES,
     *export.NODES,
     *stock.NODES,
+    *clip_vision.NODES,
 ]
 
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
 from .errors import names_node
-from .memory import handle, offload_device
+from .memory import decoder_handle, handle, offload_device
 
 
 def fingerprint(folder: Path) -> str:
@@ -67,12 +67,11 @@ class LoadStarter(io.ComfyNode):
                 f"The Python package {error.name} is missing: install this pack's requirements.txt for ComfyUI."
             ) from error
         adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)
-        # The decoder's text encoders stay where they are: what is painted here never goes through them.
         return io.NodeOutput(
             handle(language_model, model=language_model.model, projection=language_model.visual_projection),
             handle(vision_encoder, model=vision_encoder.model),
             handle(adapter, streams=True, model=adapter),
-            handle(decoder, unet=decoder.unet, vae=decoder.vae),
+            decoder_handle(decoder),
         )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +14,7 @@ import comfy.model_patcher
 import torch
 
 if TYPE_CHECKING:
+    from ..m3adapter.diffusion import DiffusionDecoder
     from ..m3adapter.pipeline import M2Chat
 
 
@@ -27,12 +32,14 @@ class Weights(torch.nn.ModuleDict):
 class Handle:
     """A part of an M2Chat on a wire: the part itself, and the patcher by which ComfyUI moves its weights.
 
-    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere.
+    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere. A decoder has a
+    second patcher for its text encoders, which few nodes need.
     """
 
     part: Any
     patcher: comfy.model_patcher.ModelPatcher
     streams: bool = False
+    text_patcher: comfy.model_patcher.ModelPatcher | None = None
 
 
 def offload_device() -> torch.device:
@@ -49,18 +56,64 @@ def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
 
 def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
     """Puts `modules`, all the weights of a part, under ComfyUI's management."""
+    return Handle(part, managed(_as_one(modules)), streams)
+
+
+def decoder_handle(decoder: DiffusionDecoder) -> Handle:
+    """Puts a decoder under ComfyUI's management: what paints, and apart from it what reads prompts."""
+    paints = {"unet": decoder.unet, "vae": decoder.vae}
+    reads = {"text_encoder": decoder.text_encoder, "text_encoder_2": decoder.text_encoder_2}
+    return Handle(decoder, managed(_as_one(paints)), text_patcher=managed(_as_one(reads)))
+
+
+def _as_one(modules: dict[str, torch.nn.Module | None]) -> Weights:
     weights = Weights({name: module for name, module in modules.items() if module is not None})
-    return Handle(part, managed(weights), streams)
+    weakref.finalize(weights, _trim_after_collection).atexit = False
+    return weights
+
+
+def _trim_after_collection() -> None:
+    """Gives pages back to the system when the next full garbage collection has ended, such as that of ComfyUI's "free".
+
+    glibc keeps what it got for tensors below 32 MB though nothing uses it any more: of an SDXL model, gigabytes.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") and _trim not in gc.callbacks:
+        gc.callbacks.append(_trim)
+
+
+def _trim(phase: str, info: dict[str, int]) -> None:
+    if phase == "stop" and info["generation"] == 2:
+        gc.callbacks.remove(_trim)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def assemble(**handles: Handle | None) -> M2Chat:
-    """The M2Chat of the named parts, their weights loaded. Parts that are not given are None."""
+    """The M2Chat of the named parts, which loads the weights of each when it is about to work.
+
+    Parts that are not given are None.
+    """
     from ..m3adapter.pipeline import M2Chat
 
-    given = [each for each in handles.values() if each is not None]
-    comfy.model_management.load_models_gpu([each.patcher for each in given], force_full_load=True)
-    for each in given:
-        if not each.streams:  # --novram leaves even these behind, and they cannot work from there
-            each.patcher.model.to(each.patcher.load_device)
+    given = {name: each for name, each in handles.items() if each is not None}
+    patchers = {name: each.patcher for name, each in given.items()}
+    if "decoder" in given:
+        patchers["text_encoders"] = given["decoder"].text_patcher
     names = ("language_model", "vision_encoder", "adapter", "decoder")
-    return M2Chat(**{name: each.part if (each := handles.get(name)) else None for name in names})
+
+    def prepare(part: str) -> None:
+        _load(patchers[part], streams=part in given and given[part].streams)
+
+    return M2Chat(**{name: given[name].part if name in given else None for name in names}, prepare=prepare)
+
+
+def _load(patcher: comfy.model_patcher.ModelPatcher, *, streams: bool) -> None:
+    comfy.model_management.load_models_gpu([patcher], force_full_load=not streams)
+    # Where there is too little room (or with --novram), the manager leaves weights behind. ComfyUI's own layers fetch
+    # theirs when they need them; other layers cannot, and neither can what is no layer.
+    if not streams:
+        patcher.model.to(patcher.load_device)
+        return
+    for module in patcher.model.modules():
+        if not hasattr(module, "comfy_cast_weights"):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(patcher.load_device)

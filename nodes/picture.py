@@ -106,6 +106,11 @@ class FuseM3Adapter(io.ComfyNode):
                     options=[io.DynamicCombo.Option("learned", []), io.DynamicCombo.Option("fixed", [value])],
                     tooltip="learned: the adapter opens the gate as each picture needs. fixed: one value everywhere.",
                 ),
+                wires.Condition.Input(
+                    "anchor",
+                    optional=True,
+                    tooltip="Only for an anchored adapter: the caption as the decoder reads it, from Encode Text.",
+                ),
             ],
             outputs=[
                 wires.Condition.Output(display_name="condition", tooltip="What to paint, for Decode Picture."),
@@ -118,11 +123,18 @@ class FuseM3Adapter(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, adapter: Handle, features: SlotFeatures, gate: float, mode: dict[str, Any]) -> io.NodeOutput:
+    def execute(
+        cls,
+        adapter: Handle,
+        features: SlotFeatures,
+        gate: float,
+        mode: dict[str, Any],
+        anchor: Condition | None = None,
+    ) -> io.NodeOutput:
         """Fuse."""
         fixed = {"mode": "fixed", "value": mode["value"]} if mode["mode"] == "fixed" else {}
         chat = assemble(adapter=adapter)
-        condition = chat.fuse(features, GateSetting(strength=gate, **fixed))
+        condition = chat.fuse(features, GateSetting(strength=gate, **fixed), anchor)
         condition = condition.to(comfy.model_management.intermediate_device())
         picture = draw_gate(condition.gate[0], condition.captions[0])
         return io.NodeOutput(condition, picture[None], float(condition.gate.mean()))

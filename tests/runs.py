@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops
 
 from comfy_server import ComfyServer
+from tools import environment
 
 Event = dict[str, Any]
 
@@ -31,3 +35,11 @@ def same(one: Image.Image, other: Image.Image, tolerance: int = 0) -> bool:
 def text(entry: Event, name: str = "show") -> str:
     """The text that a node of a finished run shows."""
     return entry["outputs"][name]["text"][0]
+
+
+def inside(scenario: str, *arguments: object) -> dict[str, Any]:
+    """What a scenario of inside_comfy.py found."""
+    command = [environment.PYTHON, Path(__file__).with_name("inside_comfy.py"), scenario, *arguments]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])

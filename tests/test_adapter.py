@@ -163,7 +163,12 @@ def test_wrong_widths_are_named(adapter: M3Adapter) -> None:
 
 
 def test_a_configuration_must_make_sense() -> None:
-    for changes, words in (({"width": 30}, "30 is no multiple of its 4 heads"), ({"tokens": 0}, "tokens must be 1")):
+    cases = [
+        ({"width": 30}, "30 is no multiple of its 4 heads"),
+        ({"tokens": 0}, "tokens must be 1"),
+        ({"anchor": 1}, "anchor must be true or false, not 1"),
+    ]
+    for changes, words in cases:
         with pytest.raises(ValueError, match=words) as caught:
             toys.config(**changes)
         assert toys.one_sentence(caught.value)
@@ -259,3 +264,62 @@ def test_collating_keeps_every_slot_apart() -> None:
         expected = toys.seen(references, seed=row).levels
         assert torch.equal(features.vision[row][features.vision_mask[row]], expected)
     assert toys.slot_features((0, 0)).vision.shape[:2] == (2, 0)
+
+
+# Anchored
+
+
+@pytest.fixture
+def anchored() -> M3Adapter:
+    return toys.adapter(config=toys.config(anchor=True)).requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_untrained_an_anchored_adapter_gives_the_anchor_back(dtype: torch.dtype) -> None:
+    adapter = toys.adapter(config=toys.config(anchor=True), dtype=dtype).requires_grad_(False)
+    features, anchor = toys.slot_features().to(dtype=dtype), toys.condition(3, gate=False)
+    for gate in (GateSetting(0), GateSetting(1), GateSetting(4), GateSetting(2, "fixed", 1.0)):
+        condition = adapter(features, gate, anchor)
+        for name in ("embeds", "pooled", "negative_embeds", "negative_pooled"):
+            assert torch.equal(getattr(condition, name), getattr(anchor, name)), name
+        assert condition.captions == features.captions and condition.gate.shape == (3, toys.TOKENS)
+
+
+def test_an_anchored_adapter_adds_what_a_plain_one_says(anchored: M3Adapter) -> None:
+    features, anchor = toys.slot_features(), toys.condition(3)
+    plain = toys.adapter().requires_grad_(False)
+    plain.load_state_dict({n: v for n, v in anchored.state_dict().items() if not n.startswith("alpha")})
+    anchored.alpha.fill_(0.3)
+    anchored.alpha_pooled.fill_(-2.0)
+    condition, said = anchored(features, GateSetting(1), anchor), plain(features, GateSetting(1))
+    expected = anchor.embeds + torch.tanh(torch.tensor(0.3)) * said.embeds
+    torch.testing.assert_close(condition.embeds, expected)
+    torch.testing.assert_close(condition.pooled, anchor.pooled + torch.tanh(torch.tensor(-2.0)) * said.pooled)
+    assert torch.equal(condition.gate, said.gate)
+    assert equal(anchored(features, GateSetting(0), anchor), anchored(features.without_references(), None, anchor))
+
+
+def test_the_first_stage_trains_the_anchored_adapter_away_from_its_anchor() -> None:
+    adapter = toys.adapter(config=toys.config(anchor=True))
+    assert {"alpha", "alpha_pooled"} <= adapter.stage1_parameters().keys()
+    condition = adapter(toys.slot_features(), None, toys.condition(3))
+    (condition.embeds.square().sum() + condition.pooled.square().sum()).backward()
+    assert adapter.alpha.grad.any() and adapter.alpha_pooled.grad.any()
+
+
+def test_an_anchor_that_does_not_fit_is_refused(adapter: M3Adapter, anchored: M3Adapter) -> None:
+    features, anchor = toys.slot_features(), toys.condition(3)
+    long = torch.zeros(3, 2 * toys.TOKENS, toys.EMBED_WIDTH)
+    cases = [
+        (adapter, anchor, "is not anchored and has no use for an anchor"),
+        (anchored, None, r"is anchored: give it as anchor .* \(Encode Text\)"),
+        (anchored, toys.condition(2), "of 2 captions, not of 3"),
+        (anchored, replace(anchor, embeds=anchor.embeds[..., :8]), "of widths 96 and 32, and the anchor has 8 and 32"),
+        (anchored, replace(anchor, pooled=anchor.pooled[..., :8]), "of widths 96 and 32, and the anchor has 96 and 8"),
+        (anchored, replace(anchor, embeds=long), "has 32 queries, and the anchor 64 tokens"),
+        (anchored, replace(anchor, negative_embeds=long), "has 32 queries, and the anchor 64 tokens"),
+    ]
+    for model, given, words in cases:
+        with pytest.raises(ValueError, match=words) as caught:
+            model(features, None, given)
+        assert toys.one_sentence(caught.value)

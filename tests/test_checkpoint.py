@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import toys
-from m3adapter.checkpoint import CheckpointError, load_adapter, save_adapter
+from m3adapter.checkpoint import CheckpointError, load_adapter, recognise, save_adapter
+from m3adapter.pipeline import STARTER
 
 
 @pytest.fixture
@@ -124,12 +125,55 @@ def test_a_damaged_header(path: Path, config: str) -> None:
         config = json.dumps({**json.loads(header["config"]), "width": int(config.split()[1])})
     save_file(tensors, path, metadata={**header, "config": config})
     refused(path, "The header of the adapter adapter.safetensors is damaged")
-    save_file(tensors, path, metadata={"format": header["format"]})
-    refused(path, "is damaged")
 
 
 def test_what_a_newer_version_adds_is_ignored(path: Path) -> None:
     tensors, header = contents(path)
-    header["config"] = json.dumps({**json.loads(header["config"]), "anchor": 1})
+    header["config"] = json.dumps({**json.loads(header["config"]), "unheard_of": 1})
     save_file(tensors, path, metadata=header)
     assert load_adapter(path).config == toys.config()
+
+
+def test_an_anchored_adapter_comes_back_anchored(tmp_path: Path) -> None:
+    saved = toys.adapter(config=toys.config(anchor=True))
+    save_adapter(tmp_path / "a.safetensors", saved)
+    loaded = load_adapter(tmp_path / "a.safetensors")
+    assert loaded.config.anchor and loaded.config == saved.config
+    assert {"alpha", "alpha_pooled"} <= loaded.state_dict().keys()
+
+
+def test_whether_it_is_anchored_must_be_true_or_false(path: Path) -> None:
+    tensors, header = contents(path)
+    header["config"] = json.dumps({**json.loads(header["config"]), "anchor": 1})
+    save_file(tensors, path, metadata=header)
+    refused(path, "is damaged: The adapter's anchor must be true or false, not 1")
+
+
+@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("format", [None, "pt", "m2chat-adapter-1"])
+def test_a_file_without_its_configuration_is_recognised(tmp_path: Path, anchor: bool, format: str | None) -> None:
+    changes = {"tokens": 5, "blocks": 3, "references": 3, "image_tokens": 2, "vision_levels": 2, "anchor": anchor}
+    saved = toys.adapter(config=toys.config(width=128, heads=2, **changes))
+    path = tmp_path / "a.safetensors"
+    save_file(dict(saved.state_dict()), path, metadata={"format": format} if format else None)
+    loaded = load_adapter(path)
+    assert loaded.config == saved.config
+    assert torch.equal(loaded.queries, saved.queries)
+
+
+def test_the_number_of_heads_may_be_stored_alone(path: Path) -> None:
+    tensors, _ = contents(path)
+    save_file(tensors, path, metadata={"heads": "4"})
+    assert load_adapter(path).config == toys.config()
+    save_file(tensors, path)
+    assert load_adapter(path).config == toys.config(heads=1), "heads are 64 wide where nothing is stored"
+    assert recognise({"queries": torch.zeros(3, 4)}) is None
+
+
+def test_the_starters_adapter_is_not_anchored() -> None:
+    path = STARTER / "adapter.safetensors"
+    loaded = load_adapter(path)
+    tensors, header = contents(path)
+    assert "anchor" not in json.loads(header["config"]) and not loaded.config.anchor
+    assert loaded.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name].float()) for name, value in loaded.state_dict().items())

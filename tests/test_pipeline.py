@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import toys
 from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.events import Interrupted, PictureDone, PictureStarted, Step, TextChunk, TurnDone
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
@@ -50,9 +52,10 @@ class VisionEncoderStandIn:
 class AdapterStandIn:
     def __init__(self) -> None:
         self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
+        self.config = SimpleNamespace(anchor=False)
         self.fused: list[tuple[SlotFeatures, GateSetting]] = []
 
-    def __call__(self, features, gate):
+    def __call__(self, features, gate, anchor):
         assert not torch.is_grad_enabled()
         self.fused.append((features, gate))
         return SimpleNamespace(captions=features.captions)
@@ -291,3 +294,31 @@ def test_missing_weights_are_named(tmp_path) -> None:
         M2Chat.from_pretrained(tmp_path)
     assert "language_model, vision_encoder, adapter.safetensors missing" in str(refusal.value)
     assert str(tmp_path) in str(refusal.value) and "decoder missing" not in str(refusal.value)
+
+
+def test_every_part_is_made_ready_before_it_works() -> None:
+    model, ready = chat(), []
+    model.prepare = ready.append
+    list(model.story("A fox.", 2, steps=1, sampling=SAMPLING))
+    first = ["language_model", "language_model", "adapter", "decoder"]
+    assert ready == [*first, "language_model", "vision_encoder", "language_model", "adapter", "decoder"]
+    ready.clear()
+    model.see([torch.zeros(2, 2, 3)])
+    model.adapter.config.anchor = True
+    model.decoder.encode_text = lambda prompts: toys.condition(1)
+    model.fuse(SlotFeatures.collate([(toys.states(2, 2), None)]))
+    assert ready == ["vision_encoder", "text_encoders", "adapter"]
+
+
+def test_an_anchored_adapter_gets_its_anchor_from_the_decoder(tmp_path) -> None:
+    decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
+    adapter = toys.adapter(config=toys.config(anchor=True)).requires_grad_(False)
+    model = M2Chat(None, None, adapter, decoder)
+    features = toys.slot_features()
+    own, others = decoder.encode_text(features.captions), toys.condition(3)
+    for given, anchor in (({}, own), ({"anchor": others}, others)):
+        condition = model.fuse(features, 2.0, **given)
+        for name in ("embeds", "pooled", "negative_embeds", "negative_pooled"):
+            assert torch.equal(getattr(condition, name), getattr(anchor, name)), name
+    with pytest.raises(ValueError, match="is anchored"):
+        M2Chat(None, None, adapter, None).fuse(features)

@@ -185,3 +185,33 @@ def save_decoder(folder: Path, *, seed: int = 0) -> Path:
     )
     pipeline.save_pretrained(folder / "decoder")
     return folder / "decoder"
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    """Weights [..., into], as large as keeps what they make of normal features normal."""
+    return torch.randn(*shape, generator=generator(seed)) / shape[-1] ** 0.5
+
+
+def official_release(width: int, pooled: int, tokens: int, *, llm_width: int = LLM_WIDTH) -> dict[str, Any]:
+    """What the official release writes into epochN_queryblock.pkl, in small."""
+    layers = ("cross_attn_layers.0", "cross_attn_layers.1")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (out, into) in {
+        "Qlinear": (width, width), "Klinear": (width, llm_width), "Vlinear": (width, llm_width),
+        "ffn.ffn.0": (width, width), "ffn.ffn.2": (width, width), "pooled": (pooled, width), "linear": (width, width),
+        **{f"{layer}.{part}": (width, width) for layer in layers for part in ("linear", "multihead_attn.out_proj")},
+    }.items():  # fmt: skip
+        shapes |= {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
+    for name, size in {
+        "Qnorm": width,
+        "Knorm": width,
+        "Vnorm": width,
+        "linear_norm": width,
+        "poolnorm": pooled,
+    }.items():
+        shapes |= {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+    for layer in layers:
+        together = f"{layer}.multihead_attn.in_proj_"
+        shapes |= {f"{together}weight": (3 * width, width), f"{together}bias": (3 * width,)}
+    block = {name: draw(*shape, seed=number) for number, (name, shape) in enumerate(sorted(shapes.items()))}
+    return {"sd_query": {"weight": 8 * draw(tokens, width, seed=99)}, "query_block": block, "epoch": 2}

@@ -1,0 +1,173 @@
+"""Adapters for any language model and decoder: from a file, or fresh; and the text encoders that anchor one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management
+import comfy.ops
+import folder_paths
+from comfy_api.latest import io
+
+from ..m3adapter.importing import open_adapter
+from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
+from ..m3adapter.segments import SEED_LIMIT
+from . import inputs, wires
+from .errors import names_node
+from .memory import Handle, assemble, handle, offload_device
+
+FOLDER = "m2chat"
+SUFFIXES = (".safetensors", ".pkl", ".pth")
+
+
+def adapter_files() -> list[str]:
+    """The adapter files in ComfyUI's model folders of the name `m2chat`."""
+    folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+    return [name for name in folder_paths.get_filename_list(FOLDER) if Path(name).suffix.lower() in SUFFIXES]
+
+
+class LoadAdapter(io.ComfyNode):
+    """An adapter from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadAdapter",
+            display_name="Load M3-Adapter",
+            category="M2Chat/loaders",
+            description="Loads an M3-Adapter from models/m2chat, whatever language model and decoder it was made for.",
+            search_aliases=["m3-adapter", "adapter loader", "checkpoint"],
+            inputs=[
+                io.Combo.Input("file", options=adapter_files(), tooltip="A file in ComfyUI's folder models/m2chat."),
+            ],
+            outputs=[
+                wires.Adapter.Output(display_name="adapter", tooltip="The M3-Adapter."),
+                io.String.Output(display_name="report", tooltip="What was found in the file."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        """Changes when the file does."""
+        status = Path(folder_paths.get_full_path_or_raise(FOLDER, file)).stat()
+        return f"{status.st_size}:{status.st_mtime_ns}"
+
+    @classmethod
+    @names_node
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Load it into main memory."""
+        path = Path(folder_paths.get_full_path_or_raise(FOLDER, file))
+        adapter, report = open_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
+        return io.NodeOutput(handle(adapter, streams=True, model=adapter), report)
+
+
+class NewAdapter(io.ComfyNode):
+    """An untrained adapter."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_NewAdapter",
+            display_name="New M3-Adapter",
+            category="M2Chat/loaders",
+            description="A fresh M3-Adapter for any language model and decoder; untrained, it paints plain captions.",
+            search_aliases=["m3-adapter", "untrained adapter", "anchor", "create adapter"],
+            inputs=[
+                inputs.language_model(),
+                inputs.decoder(),
+                inputs.vision_encoder(
+                    optional=True, tooltip="What the adapter is to see with; without it, it is made for CLIP ViT-L/14."
+                ),
+                io.Int.Input(
+                    "width",
+                    default=WIDTH,
+                    min=64,
+                    max=4096,
+                    step=64,
+                    advanced=True,
+                    tooltip="Inner width, a multiple of 64: more can learn more and takes more memory.",
+                ),
+                io.Int.Input(
+                    "blocks",
+                    default=BLOCKS,
+                    min=1,
+                    max=32,
+                    advanced=True,
+                    tooltip="How many blocks, one after another.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=SEED_LIMIT - 1,
+                    tooltip="Of the random weights. As long as the adapter is untrained, it changes nothing.",
+                ),
+            ],
+            outputs=[wires.Adapter.Output(display_name="adapter", tooltip="The untrained M3-Adapter.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        language_model: Handle,
+        decoder: Handle,
+        width: int,
+        blocks: int,
+        seed: int,
+        vision_encoder: Handle | None = None,
+    ) -> io.NodeOutput:
+        """Draw it."""
+        adapter = new_adapter(
+            language_model.part,
+            decoder.part,
+            vision_encoder.part if vision_encoder else None,
+            width=width,
+            blocks=blocks,
+            seed=seed,
+            operations=comfy.ops.manual_cast,
+            device=offload_device(),
+        )
+        return io.NodeOutput(handle(adapter, streams=True, model=adapter))
+
+
+class EncodeText(io.ComfyNode):
+    """A text as the decoder reads it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_EncodeText",
+            display_name="Encode Text",
+            category="M2Chat/picture",
+            description="Encodes a text with the decoder's own text encoders: the anchor of an anchored M3-Adapter.",
+            search_aliases=["clip text encode", "prompt", "anchor", "caption"],
+            inputs=[
+                inputs.decoder(),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="What to paint: the caption of Encode Slot, or any prompt.",
+                ),
+            ],
+            outputs=[
+                wires.Condition.Output(
+                    display_name="condition", tooltip="For the anchor of Fuse M3-Adapter, or for Decode Picture."
+                )
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, decoder: Handle, text: str) -> io.NodeOutput:
+        """Encode it."""
+        condition = assemble(decoder=decoder).encode_text([text])
+        return io.NodeOutput(condition.to(comfy.model_management.intermediate_device()))
+
+
+NODES = [LoadAdapter, NewAdapter, EncodeText]

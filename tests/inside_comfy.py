@@ -1,0 +1,185 @@
+"""What tests run inside a ComfyUI process of their own, without its server, where they must reach what is inside.
+
+python inside_comfy.py SCENARIO ARGUMENT...     prints what it found as JSON on its last line
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools import environment  # noqa: E402 (the repository must be on the path first)
+
+SCENARIO, *ARGUMENTS = sys.argv[1:]
+sys.path.insert(0, str(environment.ENGINE))
+sys.argv[1:] = ["--cpu"]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_management as management  # noqa: E402
+import torch  # noqa: E402
+
+MEGABYTE = 2**20
+NAMES = ("language_model", "vision_encoder", "adapter", "decoder")
+
+
+def pack() -> None:
+    """Import the pack as ComfyUI does, under the name m2chat."""
+    spec = importlib.util.spec_from_file_location(
+        "m2chat", environment.REPO / "__init__.py", submodule_search_locations=[str(environment.REPO)]
+    )
+    sys.modules["m2chat"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def resident() -> float:
+    """The memory that this process takes, in MB."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
+
+
+def alternate(*folders: str) -> dict[str, Any]:
+    """Load two language models in turn, 20 times in all; each replies, and is dropped for the other."""
+    from m2chat.m3adapter.conversation import Conversation
+    from m2chat.m3adapter.language_model import LanguageModel, Sampling
+    from m2chat.nodes import memory
+
+    sizes, replies, managed = [], [], []
+    for index in range(20):
+        model = LanguageModel.from_pretrained(folders[index % 2])
+        handle = memory.handle(model, model=model.model, projection=model.visual_projection)
+        chat = memory.assemble(language_model=handle)
+        said = chat.write(Conversation().user("A fox on the beach."), sampling=Sampling(max_length=16), seed=3)
+        replies.append(repr(said.turns[-1]))
+        del model, handle, chat
+        gc.collect()
+        sizes.append(resident())
+        management.cleanup_models_gc()
+        managed.append(len(management.current_loaded_models))
+    return {"sizes": sizes, "replies": replies, "managed": managed}
+
+
+def budget(megabytes: str) -> dict[str, Any]:
+    """Tell a story with all the room there is, and with so many megabytes of it, on a device that is made up.
+
+    The device is the CPU by another name, which ComfyUI takes for an accelerator here.
+    """
+    from m2chat.nodes import memory
+    from m2chat.nodes.adapters import NewAdapter
+    from m2chat.nodes.loading import LoadStarter
+
+    device, room, seen = torch.device("cpu:0"), [2**40], []
+
+    def loaded() -> int:
+        return sum(each.model_loaded_memory() for each in management.current_loaded_models if each.device == device)
+
+    def free(dev: Any = None, torch_free_too: bool = False) -> Any:
+        left = room[0] - loaded()
+        return (left, left) if torch_free_too else left
+
+    load_models = management.load_models_gpu
+
+    def load(patchers: list[Any], **how: Any) -> None:
+        load_models(patchers, **how)
+        (patcher,) = patchers
+        seen.append(
+            {
+                "name": names[id(patcher)],
+                "size": patcher.model_size() / MEGABYTE,
+                "loaded": patcher.loaded_size() / MEGABYTE,
+                "all": loaded() / MEGABYTE,
+            }
+        )
+
+    management.vram_state = management.VRAMState.NORMAL_VRAM
+    management.get_torch_device = lambda: device
+    management.is_device_cpu = lambda other: other != device
+    management.minimum_inference_memory = management.extra_reserved_memory = lambda: 0
+    management.get_free_memory, management.load_models_gpu = free, load
+
+    names: dict[int, str] = {}
+
+    def tell(anchored: bool) -> list[torch.Tensor]:
+        handles = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+        if anchored:
+            fresh = {name: handles[name] for name in ("language_model", "vision_encoder", "decoder")}
+            (handles["adapter"],) = NewAdapter.execute(**fresh, width=256, blocks=3, seed=0).result
+        names.update({id(each.patcher): name for name, each in handles.items()})
+        names[id(handles["decoder"].text_patcher)] = "text_encoders"
+        events = memory.assemble(**handles).story("A fox.", 2, steps=2, seed=1, gate=2.0)
+        (*_, done) = events
+        return [done.conversation.at(slot).image for slot in done.conversation.pictures()]
+
+    with torch.inference_mode():
+        plenty = [tell(False), tell(True)]
+        everything = max(each["all"] for each in seen)
+        management.unload_all_models()
+        seen.clear()
+        room[0] = int(megabytes) * MEGABYTE
+        little = [tell(False), tell(True)]
+    same = [torch.equal(one, other) for ones, others in zip(plenty, little, strict=True)
+            for one, other in zip(ones, others, strict=True)]  # fmt: skip
+    return {"same": same, "everything": everything, "seen": seen}
+
+
+def clip_vision(toy: str) -> dict[str, Any]:
+    """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
+    import comfy.clip_vision
+    from m2chat.m3adapter.vision_encoder import VisionEncoder
+    from m2chat.nodes import memory
+    from m2chat.nodes.clip_vision import VisionFromClipVision
+
+    expected = VisionEncoder.from_pretrained(toy)
+    for parameter in expected.model.parameters():  # ComfyUI keeps the stock model in half precision
+        parameter.data = parameter.data.half().float()
+    config = {**expected.model.config.to_dict(), "image_mean": expected.mean, "image_std": expected.std}
+
+    # transformers 4 and 5 name the weights differently; the stock model has the names of 4
+    prefix = "vision_model."
+    weights = {prefix + name.removeprefix(prefix): value for name, value in expected.model.state_dict().items()}
+
+    def handle(kind: str) -> memory.Handle:
+        stock = comfy.clip_vision.ClipVisionModel({**config, "model_type": kind})
+        for parameter in stock.model.parameters():  # stock layers come uninitialised
+            parameter.data.normal_(std=0.1)
+        if kind == "clip_vision_model":
+            assert stock.load_sd(weights) == (["visual_projection.weight"], [])
+        (made,) = VisionFromClipVision.execute(clip_vision=stock).result
+        return made
+
+    pictures = [torch.rand(size, 40, 3, generator=torch.Generator().manual_seed(size)) for size in (32, 50)]
+    made = handle("clip_vision_model")
+    encoder = memory.assemble(vision_encoder=made)
+    with torch.inference_mode():
+        seen, wanted = encoder.see(pictures), expected.encode(pictures)
+        siglip = memory.assemble(vision_encoder=handle("siglip_vision_model")).see(pictures)
+    naflex = {**config, "model_type": "siglip2_vision_model", "num_patches": 16}
+    try:
+        VisionFromClipVision.execute(clip_vision=comfy.clip_vision.ClipVisionModel(naflex))
+        refusal = ""
+    except ValueError as error:
+        refusal = str(error)
+    return {
+        "levels": list(made.part.levels),
+        "sizes": [made.part.hidden_size, made.part.image_size],
+        "apart": [float((one - other).abs().max()) for one, other in
+                  ((seen.levels, wanted.levels), (seen.pooled, wanted.pooled))],
+        "scale": float(wanted.levels.std()),
+        "siglip": [list(siglip.levels.shape), list(siglip.pooled.shape)],
+        "managed": made.patcher in [each.model for each in management.current_loaded_models],
+        "refusal": refusal,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    pack()
+    print(json.dumps({"alternate": alternate, "budget": budget, "clip_vision": clip_vision}[SCENARIO](*ARGUMENTS)))
