@@ -47,7 +47,7 @@ VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 EXCHANGED = 0.6  # stage 2: part of the samples with another sample's references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
 # weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
-GATE_COST, IDLE_GATE_COST = 0.01, 0.1
+GATE_COST, IDLE_GATE_COST = 0.01, 0.25
 DENOISE_WEIGHT = 0.5
 
 
@@ -161,12 +161,14 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
             vision=vision[seen].to(device, torch.float32), vision_mask=mask, captions=(),
         )  # fmt: skip
-        low = adapter.low_level(h, features)
-        gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
-        condition = Condition(*adapter.heads(h + strength * gate * low * some[:, None, None]), None, None)  # type: ignore[arg-type]
-        with torch.no_grad():
-            meant = adapter.heads(h)
+        with autocast():
+            low = adapter.low_level(h, features)
+            gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
+            found = adapter.heads(h + strength * gate * low * some[:, None, None])
+            with torch.no_grad():
+                meant = adapter.heads(h)
+        condition = Condition(*found, None, None)  # type: ignore[arg-type]
         # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
         # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
         weight = strength * some.float()

@@ -40,10 +40,17 @@ class Target:
         return embed(self.decoder.pipeline, captions)
 
     def told(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """What only the references tell of `samples`, as a difference of embeddings, and of pooled ones."""
-        count = len(samples)
-        both = self([sample.caption for sample in samples] + [aside(sample) for sample in samples])
-        return both[0][count:] - both[0][:count], both[1][count:] - both[1][:count]
+        """What only the references tell of `samples`, as a difference of embeddings, and of pooled ones; often none."""
+        rows = [row for row, sample in enumerate(samples) if sample.known]
+        # without any, the first one is its own difference from itself
+        chosen = [samples[row] for row in rows or [0]]
+        plain, full = self([sample.caption for sample in chosen]), self([aside(sample) for sample in chosen])
+        found = []
+        for before, after in zip(plain, full, strict=True):
+            whole = before.new_zeros(len(samples), *before.shape[1:])
+            whole[rows or [0]] = after - before
+            found.append(whole)
+        return found[0], found[1]
 
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
         """Mean squared error of the whitened embeddings."""
