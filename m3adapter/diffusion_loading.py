@@ -49,15 +49,14 @@ def load_decoder(
     kind = check_decoder(path)
     if dtype is None:
         dtype = torch.float32 if torch.device(device).type == "cpu" else stored_dtype(path)
-    tokenizers = {name: tokenizer for name in ("tokenizer", "tokenizer_2")}
-    if kind == REFINER:
-        tokenizers["tokenizer"] = None  # it has the second text encoder only
     how = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
     try:
-        pipeline = (_open_folder if path.is_dir() else _open_file)(path, kind, tokenizers, configs, how)
+        pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, configs, how)
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path.name} is laid out as {kind}, but its weights do not fit: {_line(error)}.") from error
     _check_complete(path, kind, pipeline)
+    if tokenizer is not None:
+        _add_tokenizers(pipeline, Path(tokenizer))
     if scheduler not in (None, AS_THE_MODEL_SAYS):
         pipeline.scheduler = build_scheduler(scheduler, pipeline.scheduler.config)
     return DiffusionDecoder(pipeline if torch.device(device).type == "cpu" else pipeline.to(device))
@@ -81,16 +80,16 @@ def _pipeline_class(kind: str) -> Any:
     return diffusers.StableDiffusionXLImg2ImgPipeline if kind == REFINER else diffusers.StableDiffusionXLPipeline
 
 
-def _open_folder(path: Path, kind: str, tokenizers: dict[str, Any], _: Any, how: dict[str, Any]) -> Any:
-    lacking = {name: _tokenizer(name, folder) for name, folder in tokenizers.items() if not (path / name).is_dir()}
+def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
+    lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
     variant = "fp16" if any(".fp16" in file.name for file in weight_files(path)) else None
     return _pipeline_class(kind).from_pretrained(path, variant=variant, use_safetensors=True, **lacking, **how)
 
 
-def _open_file(path: Path, kind: str, tokenizers: dict[str, Any], configs: Any, how: dict[str, Any]) -> Any:
+def _open_file(path: Path, kind: str, configs: str | Path | None, how: dict[str, Any]) -> Any:
     configs = configs or CONFIGS / ("refiner" if kind == REFINER else "base")
-    given = {name: _tokenizer(name, folder) for name, folder in tokenizers.items()}
-    pipeline = _pipeline_class(kind).from_single_file(str(path), config=str(configs), **given, **how)
+    how = {**how, "tokenizer": None, "tokenizer_2": None}
+    pipeline = _pipeline_class(kind).from_single_file(str(path), config=str(configs), **how)
     marks = header(path)
     if "v_pred" in marks:  # how fine-tunes say that they predict velocity; without the mark nothing in the file tells
         pipeline.scheduler = type(pipeline.scheduler).from_config(
@@ -99,16 +98,17 @@ def _open_file(path: Path, kind: str, tokenizers: dict[str, Any], configs: Any, 
     return pipeline
 
 
-def _tokenizer(name: str, folder: str | Path | None) -> Any:
-    """CLIP's tokenizer for a prompt of 77 tokens; the second text encoder was trained with another padding."""
-    if folder is None:
-        return None
+def _add_tokenizers(pipeline: Any, folder: Path) -> None:
+    """CLIP's tokenizer for each text encoder that has none."""
     from transformers import CLIPTokenizer
 
-    if not (Path(folder) / "merges.txt").is_file():
-        raise FileNotFoundError(f"There is no CLIP tokenizer in {folder}: merges.txt is missing.")
-    padding = {"pad_token": "!"} if name == "tokenizer_2" else {}
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=77, local_files_only=True, **padding)
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise FileNotFoundError(f"There is no CLIP tokenizer in {folder}: vocab.json is missing.")
+    for number, padding in (("", {}), ("_2", {"pad_token": "!"})):  # as each of SDXL's two was trained
+        encoder = getattr(pipeline, f"text_encoder{number}")
+        if encoder is not None and getattr(pipeline, f"tokenizer{number}") is None:
+            how = {"model_max_length": encoder.config.max_position_embeddings, "local_files_only": True, **padding}
+            pipeline.register_modules(**{f"tokenizer{number}": CLIPTokenizer.from_pretrained(folder, **how)})
 
 
 def _check_complete(path: Path, kind: str, pipeline: Any) -> None:

@@ -141,13 +141,14 @@ def _json(path: Path) -> dict[str, Any]:
 def _recognise_folder(folder: Path) -> str:
     index = _index(folder)
     name = str(index.get("_class_name"))
+    if known := [noun for start, noun in _PIPELINES.items() if name.startswith(start)]:
+        return known[0]
     if not name.startswith("StableDiffusion") or "unet" not in index:
-        known = (noun for start, noun in _PIPELINES.items() if name.startswith(start))
-        return next(known, f"a model for diffusers' {name}")
+        return f"a model for diffusers' {name}"
     unet = _json(folder / "unet" / "config.json")
-    extra = unet["in_channels"] - unet["out_channels"]
+    extra = unet.get("in_channels", 4) - unet.get("out_channels", 4)
     if unet.get("addition_embed_type") != "text_time":
-        return _noun(_stable_diffusion(unet["cross_attention_dim"]), extra)
+        return _noun(_stable_diffusion(unet.get("cross_attention_dim")), extra)
     if extra:
         return _noun("SDXL", extra)
     return REFINER if index.get("requires_aesthetics_score") else BASE
@@ -177,7 +178,7 @@ def _recognise_shapes(found: Shapes) -> str:
     return BASE if any(name.startswith(f"{TEXT}1.model.") for name in found) else REFINER
 
 
-def _stable_diffusion(context: int) -> str:
+def _stable_diffusion(context: int | None) -> str:
     """Which Stable Diffusion has prompt embeddings of that width."""
     return {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2"}.get(context, "Stable Diffusion")
 
