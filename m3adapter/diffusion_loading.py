@@ -52,6 +52,8 @@ def load_decoder(
     how = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
     try:
         pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, configs, how)
+    except NotImplementedError as error:  # a weight without a value was to be cast
+        raise ValueError(f"{path.name} is not whole: it lacks weights that {kind} has.") from error
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path.name} is laid out as {kind}, but its weights do not fit: {_line(error)}.") from error
     _check_complete(path, kind, pipeline)
@@ -112,15 +114,28 @@ def _add_tokenizers(pipeline: Any, folder: Path) -> None:
 
 
 def _check_complete(path: Path, kind: str, pipeline: Any) -> None:
-    """What a file lacks is left without a value, and would only be noticed when it is moved."""
-    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    missing = [
-        f"{name}.{weight}" for name, part in parts.items() for weight, value in part.named_parameters() if value.is_meta
-    ]
+    """Raises ValueError where a folder lacks weights.
+
+    diffusers leaves those without a value, transformers makes new ones up, and both go on.
+    """
+    missing = []
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            stored = {_plain(weight) for file in (path / name).glob("*.safetensors") for weight in header(file)}
+            made_up = stored and name.startswith("text_encoder")
+            values = part.state_dict().items()
+            missing += [
+                f"{name}.{key}" for key, value in values if value.is_meta or (made_up and _plain(key) not in stored)
+            ]
     if missing:
         raise ValueError(
             f"{path.name} is not whole: it lacks {len(missing)} weights of {kind}, {missing[0]} among them."
         )
+
+
+def _plain(name: str) -> str:
+    """A text encoder's weight without the prefix that some versions of transformers write and some do not."""
+    return name.removeprefix("text_model.")
 
 
 def _line(error: Exception) -> str:
