@@ -102,6 +102,15 @@ class DiffusionDecoder:
         embeds, negative_embeds, pooled, negative_pooled = parts
         return Condition(embeds, pooled, negative_embeds, negative_pooled, captions=tuple(prompts))
 
+    def encode_captions(self, condition: Condition) -> Condition:
+        """The decoder's own condition of the captions of another one, as a refiner needs it.
+
+        Raises ValueError where there are none.
+        """
+        if len(condition.captions) != condition.batch:
+            raise ValueError("The refiner reads captions, and the condition names none: leave out the refiner.")
+        return self.encode_text(condition.captions)
+
     @torch.no_grad()
     def decode(
         self,
@@ -115,6 +124,7 @@ class DiffusionDecoder:
         image: Tensor | None = None,
         denoise: float = 0.6,
         refiner: DiffusionDecoder | None = None,
+        refiner_condition: Condition | None = None,
         switch_at: float = 0.8,
         on_step: OnStep | None = None,
     ) -> Tensor:
@@ -131,8 +141,9 @@ class DiffusionDecoder:
             image: A picture [H, W, 3] in 0..1 to start from, for all of the batch.
             denoise: How much of the schedule is denoised if there is an image, 0..1: the lower, the more of it stays,
                 and the fewer steps are taken. At 1 the start is pure noise, and the image gives its size alone.
-            refiner: A decoder that takes over for the last part, on the same latents. It encodes the condition's
-                captions itself, and follows the scheduler of this one.
+            refiner: A decoder that takes over for the last part, on the same latents; it follows the scheduler of this
+                one.
+            refiner_condition: What the refiner paints; by default its own `encode_captions` of the condition.
             switch_at: Where in the schedule, 0..1.
             on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws (for PIL) what
                 the picture is going to be as far as it is known. What it raises ends the painting.
@@ -146,10 +157,6 @@ class DiffusionDecoder:
         """
         check_denoise(denoise)
         check_switch(switch_at)
-        self._check(condition)
-        seeds = [seed] * condition.batch if isinstance(seed, int) else list(seed)
-        if len(seeds) != condition.batch:
-            raise ValueError(f"{condition.batch} pictures need as many seeds, not {len(seeds)}.")
         picture = None if image is None else normalised(image)
         height, width = self._size(picture, height, width)
         if denoise == 1:
@@ -158,40 +165,45 @@ class DiffusionDecoder:
             raise ValueError(
                 "A refiner does not begin a picture: use it as the refiner of a base model, or on an image."
             )
+        self._check(condition)
+        seeds = [seed] * condition.batch if isinstance(seed, int) else list(seed)
+        if len(seeds) != condition.batch:
+            raise ValueError(f"{condition.batch} pictures need as many seeds, not {len(seeds)}.")
 
-        how = {"steps": steps, "guidance": guidance}
         strength = None if picture is None else denoise
+        how = {"steps": steps, "guidance": guidance}
         stretches = [Stretch(self, condition, **how, strength=strength, end=switch_at if refiner else None)]
         if refiner is not None:
-            own = self._refiner_condition(refiner, condition)
-            scheduler = self.pipeline.scheduler
-            stretches.append(Stretch(refiner, own, **how, scheduler=scheduler, start=switch_at))
-        total = sum(stretch.count for stretch in stretches)
-        if not all(stretch.count for stretch in stretches):
-            raise ValueError(
-                f"{steps} steps are too few for "
-                + (f"a denoise of {denoise:g}" if refiner is None else f"a switch at {switch_at:g}")
-                + ": a model would be left without a step of its own, so raise one of the two."
+            stretches.append(
+                self._refining(refiner, refiner_condition or refiner.encode_captions(condition), switch_at, how)
             )
-
-        # Drawn one by one, so that a picture is the same in every batch.
+        if not all(stretch.count for stretch in stretches):
+            cause = f"a denoise of {denoise:g}" if refiner is None else f"a switch at {switch_at:g}"
+            raise ValueError(
+                f"{steps} steps are too few for {cause}: a model would be left without a step, so raise one of the two."
+            )
         generators = [torch.Generator().manual_seed(one) for one in seeds]
-        kept = None if picture is None else to_latents(self.vae, picture, height, width, generators)
-        factor = self.pipeline.vae_scale_factor
-        shape = (1, self.unet.config.in_channels, height // factor, width // factor)
-        latents = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-        if kept is not None:
-            latents = stretches[0].noised(kept, latents)
-        done = 0
+        latents = self._start(picture, height, width, generators, stretches[0])
+        done, total = 0, sum(stretch.count for stretch in stretches)
+
+        def report(step: int, clean: Tensor) -> None:
+            if on_step is not None:
+                on_step(done + step, total, partial(self._preview, clean))
+
         for stretch in stretches:
-
-            def report(step: int, clean: Tensor, before: int = done) -> None:
-                if on_step is not None:
-                    on_step(before + step, total, partial(self._preview, clean))
-
             latents = stretch.run(latents, generators, report)
             done += stretch.count
         return to_pictures(self.vae, latents)
+
+    def _start(
+        self, picture: Tensor | None, height: int, width: int, generators: list[torch.Generator], first: Stretch
+    ) -> Tensor:
+        """Latents of noise, or of a picture under noise. All of it is drawn one by one, the same in every batch."""
+        kept = None if picture is None else to_latents(self.vae, picture, height, width, generators)
+        factor = self.pipeline.vae_scale_factor
+        shape = (1, self.unet.config.in_channels, height // factor, width // factor)
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        return noise if kept is None else first.noised(kept, noise)
 
     def _size(self, image: Tensor | None, height: int | None, width: int | None) -> tuple[int, int]:
         """Height and width to paint at."""
@@ -204,18 +216,20 @@ class DiffusionDecoder:
             raise ValueError(f"Width and height must be multiples of {factor}, not {sizes[1]} and {sizes[0]}.")
         return sizes[0], sizes[1]
 
-    def _refiner_condition(self, refiner: DiffusionDecoder, condition: Condition) -> Condition:
-        """What the refiner's own text encoder makes of the captions."""
-        if len(condition.captions) != condition.batch:
-            raise ValueError("The refiner reads captions, and the condition names none: leave out the refiner.")
-        if getattr(self.pipeline.scheduler, "order", 1) > 1:
+    def _refining(
+        self, refiner: DiffusionDecoder, condition: Condition, switch_at: float, how: dict[str, Any]
+    ) -> Stretch:
+        """The rest of the schedule, by a refiner."""
+        scheduler = self.pipeline.scheduler
+        if getattr(scheduler, "order", 1) > 1:
             raise ValueError(
                 "A scheduler that asks the model twice a step, as heun, cannot be cut: choose another one."
             )
         channels, theirs = self.unet.config.in_channels, refiner.unet.config.in_channels
         if channels != theirs:
             raise ValueError(f"The refiner works on latents of {theirs} channels, and the decoder on {channels}.")
-        return refiner.encode_text(condition.captions)
+        refiner._check(condition)
+        return Stretch(refiner, condition, scheduler=scheduler, start=switch_at, **how)
 
     def _preview(self, latents: Tensor) -> Image:
         from PIL import Image

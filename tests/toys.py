@@ -188,11 +188,15 @@ def save_decoder(folder: Path, *, seed: int = 0) -> Path:
 
 
 def save_refiner(folder: Path, decoder: Path, *, seed: int = 1) -> Path:
-    """A refiner for the toy decoder in `decoder`, with its autoencoder and second text encoder; returns its folder."""
+    """A refiner for the decoder in a folder, with its autoencoder and second text encoder; returns its own folder."""
     from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 
     base = StableDiffusionXLPipeline.from_pretrained(decoder, add_watermarker=False)
-    widths = {"cross_attention_dim": 64, "projection_class_embeddings_input_dim": 5 * 256 + POOLED_WIDTH}
+    text = base.text_encoder_2.config
+    widths = {
+        "cross_attention_dim": text.hidden_size,
+        "projection_class_embeddings_input_dim": 5 * 256 + text.projection_dim,
+    }
     torch.manual_seed(seed)
     pipeline = StableDiffusionXLImg2ImgPipeline(
         vae=base.vae,
