@@ -1,13 +1,12 @@
 """Diffusion decoder: paints a condition with a model of SDXL's layout.
 
-The denoising loop is diffusers' own `StableDiffusionXLPipeline`, run on embeddings instead of prompts.
+`diffusion_loading.py` opens such models, `denoising.py` holds the loop.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,10 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
+from .denoising import Stretch
+from .latents import to_latents, to_pictures
+from .limits import check_denoise, check_switch
+from .pictures import normalised
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -27,29 +30,25 @@ class DiffusionDecoder:
     """An SDXL-shaped decoder: UNet, VAE, scheduler, and the text encoders of its own prompts.
 
     Args:
-        pipeline: A `StableDiffusionXLPipeline`; its models are frozen.
+        pipeline: A `StableDiffusionXLPipeline`, or a refiner's `StableDiffusionXLImg2ImgPipeline`; its models are
+            frozen. A refiner has the second text encoder only.
     """
 
     def __init__(self, pipeline: StableDiffusionXLPipeline) -> None:
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         for part in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
-            part.eval().requires_grad_(False)
+            if part is not None:
+                part.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(
         cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> DiffusionDecoder:
-        """The decoder in a local folder of diffusers' layout. Raises FileNotFoundError where there is none."""
-        from diffusers import StableDiffusionXLPipeline
+        """As `load_decoder` opens it, in float32 unless told otherwise."""
+        from .diffusion_loading import load_decoder
 
-        directory = Path(directory)
-        if not (directory / "model_index.json").is_file():
-            raise FileNotFoundError(f"There is no diffusion decoder in {directory}: model_index.json is missing.")
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
-            directory, torch_dtype=dtype or torch.float32, local_files_only=True, add_watermarker=False
-        )
-        return cls(pipeline.to(device))
+        return load_decoder(directory, dtype=dtype or torch.float32, device=device)
 
     @property
     def unet(self) -> Any:
@@ -63,7 +62,7 @@ class DiffusionDecoder:
 
     @property
     def text_encoder(self) -> Any:
-        """The first text encoder, a `CLIPTextModel`."""
+        """The first text encoder, a `CLIPTextModel`; None in a refiner."""
         return self.pipeline.text_encoder
 
     @property
@@ -79,7 +78,7 @@ class DiffusionDecoder:
     @property
     def tokens(self) -> int:
         """How many tokens its text encoders make of a prompt."""
-        return self.text_encoder.config.max_position_embeddings
+        return self.text_encoder_2.config.max_position_embeddings
 
     @property
     def embed_width(self) -> int:
@@ -90,16 +89,44 @@ class DiffusionDecoder:
     def pooled_width(self) -> int:
         """Width of the pooled embedding."""
         config = self.unet.config
-        return config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        numbers = 5 if self.is_refiner else 6  # that say size and crop, and an aesthetic score or the size again
+        return config.projection_class_embeddings_input_dim - numbers * config.addition_time_embed_dim
+
+    @property
+    def is_refiner(self) -> bool:
+        """Whether it is told an aesthetic score in place of a size, as SDXL's refiner is."""
+        return bool(self.pipeline.config.get("requires_aesthetics_score"))
+
+    def split_vae(self, *, tiling: bool = False, slicing: bool = False) -> None:
+        """Have the autoencoder take large pictures in tiles (less memory, faint seams), and batches one by one."""
+        for name, wanted in (("tiling", tiling), ("slicing", slicing)):
+            getattr(self.vae, f"{'enable' if wanted else 'disable'}_{name}")()
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Condition:
-        """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment."""
+        """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment.
+
+        Raises ValueError for a decoder without a tokenizer.
+        """
+        if self.pipeline.tokenizer_2 is None:
+            raise ValueError(
+                "The diffusion model came without a tokenizer, so it cannot read text: "
+                "load it with `tokenizer`, a folder that holds CLIP's vocab.json and merges.txt."
+            )
         parts = self.pipeline.encode_prompt(
-            list(prompts), device=self.text_encoder.device, do_classifier_free_guidance=True
+            list(prompts), device=self.text_encoder_2.device, do_classifier_free_guidance=True
         )
         embeds, negative_embeds, pooled, negative_pooled = parts
         return Condition(embeds, pooled, negative_embeds, negative_pooled, captions=tuple(prompts))
+
+    def encode_captions(self, condition: Condition) -> Condition:
+        """The decoder's own condition of the captions of another one, as a refiner needs it.
+
+        Raises ValueError where there are none.
+        """
+        if len(condition.captions) != condition.batch:
+            raise ValueError("The refiner reads captions, and the condition names none: leave out the refiner.")
+        return self.encode_text(condition.captions)
 
     @torch.no_grad()
     def decode(
@@ -111,6 +138,11 @@ class DiffusionDecoder:
         guidance: float = 3.0,
         width: int | None = None,
         height: int | None = None,
+        image: Tensor | None = None,
+        denoise: float = 0.6,
+        refiner: DiffusionDecoder | None = None,
+        refiner_condition: Condition | None = None,
+        switch_at: float = 0.8,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Paint a batch of conditions.
@@ -121,7 +153,15 @@ class DiffusionDecoder:
                 picture on every device.
             steps: Denoising steps.
             guidance: Classifier-free guidance scale; 1 or less switches it off.
-            width, height: In pixels, multiples of the VAE's factor; the native size by default.
+            width, height: In pixels, multiples of the VAE's factor; by default the image's, cut to such multiples, or
+                the native size.
+            image: A picture [H, W, 3] in 0..1 to start from, for all of the batch.
+            denoise: How much of the schedule is denoised if there is an image, 0..1: the lower, the more of it stays,
+                and the fewer steps are taken. At 1 the start is pure noise, and the image gives its size alone.
+            refiner: A decoder that takes over for the last part, on the same latents; it follows the scheduler of this
+                one.
+            refiner_condition: What the refiner paints; by default its own `encode_captions` of the condition.
+            switch_at: Where in the schedule, 0..1.
             on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws (for PIL) what
                 the picture is going to be as far as it is known. What it raises ends the painting.
 
@@ -129,95 +169,89 @@ class DiffusionDecoder:
             float32 [B, H, W, 3] in 0..1 on the CPU.
 
         Raises:
-            ValueError: The condition is of other widths than the decoder's, or the seeds do not match the batch.
+            ValueError: The condition is of other widths than the decoder's, the seeds do not match the batch, or
+                another argument is not possible; one sentence each.
         """
+        check_denoise(denoise)
+        check_switch(switch_at)
+        picture = None if image is None else normalised(image)
+        height, width = self._size(picture, height, width)
+        if denoise == 1:
+            picture = None
+        if picture is None and self.is_refiner:
+            raise ValueError(
+                "A refiner does not begin a picture: use it as the refiner of a base model, or on an image."
+            )
         self._check(condition)
-        height, width = height or self.native_size, width or self.native_size
-        factor = self.pipeline.vae_scale_factor
         seeds = [seed] * condition.batch if isinstance(seed, int) else list(seed)
         if len(seeds) != condition.batch:
             raise ValueError(f"{condition.batch} pictures need as many seeds, not {len(seeds)}.")
-        channels = self.unet.config.in_channels
-        noise = torch.cat(
-            [
-                torch.randn(
-                    1, channels, height // factor, width // factor, generator=torch.Generator().manual_seed(one)
-                )
-                for one in seeds
-            ]
-        )
-        device, dtype = self.unet.device, self.unet.dtype
-        condition = condition.to(device, dtype)
 
-        painter = self._painter()
-        clean = remember_clean(painter.scheduler)
+        strength = None if picture is None else denoise
+        how = {"steps": steps, "guidance": guidance}
+        stretches = [Stretch(self, condition, **how, strength=strength, end=switch_at if refiner else None)]
+        if refiner is not None:
+            stretches.append(
+                self._refining(refiner, refiner_condition or refiner.encode_captions(condition), switch_at, how)
+            )
+        if not all(stretch.count for stretch in stretches):
+            cause = f"a denoise of {denoise:g}" if refiner is None else f"a switch at {switch_at:g}"
+            raise ValueError(
+                f"{steps} steps are too few for {cause}: a model would be left without a step, so raise one of the two."
+            )
+        generators = [torch.Generator().manual_seed(one) for one in seeds]
+        latents = self._start(picture, height, width, generators, stretches[0])
+        done, total = 0, sum(stretch.count for stretch in stretches)
 
-        def report(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
+        def report(step: int, clean: Tensor) -> None:
             if on_step is not None:
-                on_step(step + 1, steps, partial(self._preview, clean[-1] if clean else state["latents"]))
-            return state
+                on_step(done + step, total, partial(self._preview, clean))
 
-        latents = painter(
-            prompt_embeds=condition.embeds,
-            pooled_prompt_embeds=condition.pooled,
-            negative_prompt_embeds=condition.negative_embeds,
-            negative_pooled_prompt_embeds=condition.negative_pooled,
-            latents=noise.to(device, dtype),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            height=height,
-            width=width,
-            output_type="latent",
-            callback_on_step_end=report,
-        ).images
-        return self._pixels(latents)
+        for stretch in stretches:
+            latents = stretch.run(latents, generators, report)
+            done += stretch.count
+        return to_pictures(self.vae, latents)
 
-    def _painter(self) -> StableDiffusionXLPipeline:
-        """A pipeline of UNet and VAE alone: where the text encoders are does not matter to it.
+    def _start(
+        self, picture: Tensor | None, height: int, width: int, generators: list[torch.Generator], first: Stretch
+    ) -> Tensor:
+        """Latents of noise, or of a picture under noise. All of it is drawn one by one, the same in every batch."""
+        kept = None if picture is None else to_latents(self.vae, picture, height, width, generators)
+        factor = self.pipeline.vae_scale_factor
+        shape = (1, self.unet.config.in_channels, height // factor, width // factor)
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        return noise if kept is None else first.noised(kept, noise)
 
-        Its scheduler is its own, since a scheduler counts the steps of one picture.
-        """
-        from diffusers import StableDiffusionXLPipeline
+    def _size(self, image: Tensor | None, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width to paint at."""
+        factor = self.pipeline.vae_scale_factor
+        native = (self.native_size, self.native_size) if image is None else image.shape[:2]
+        sizes = [
+            given or max(factor, side - side % factor) for given, side in zip((height, width), native, strict=True)
+        ]
+        if any(size < 1 or size % factor for size in sizes):
+            raise ValueError(f"Width and height must be multiples of {factor}, not {sizes[1]} and {sizes[0]}.")
+        return sizes[0], sizes[1]
 
-        painter = StableDiffusionXLPipeline(
-            vae=self.vae,
-            unet=self.unet,
-            scheduler=type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config),
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
-            add_watermarker=False,
-        )
-        painter.set_progress_bar_config(disable=True)
-        return painter
+    def _refining(
+        self, refiner: DiffusionDecoder, condition: Condition, switch_at: float, how: dict[str, Any]
+    ) -> Stretch:
+        """The rest of the schedule, by a refiner."""
+        scheduler = self.pipeline.scheduler
+        if getattr(scheduler, "order", 1) > 1:
+            raise ValueError(
+                "A scheduler that asks the model twice a step, as heun, cannot be cut: choose another one."
+            )
+        channels, theirs = self.unet.config.in_channels, refiner.unet.config.in_channels
+        if channels != theirs:
+            raise ValueError(f"The refiner works on latents of {theirs} channels, and the decoder on {channels}.")
+        refiner._check(condition)
+        return Stretch(refiner, condition, scheduler=scheduler, start=switch_at, **how)
 
     def _preview(self, latents: Tensor) -> Image:
         from PIL import Image
 
-        return Image.fromarray((self._pixels(latents[:1])[0] * 255).byte().numpy())
-
-    @torch.no_grad()
-    def _pixels(self, latents: Tensor) -> Tensor:
-        """Latents as pictures [B, H, W, 3] in 0..1 on the CPU, as the pipeline decodes them.
-
-        The VAE may be on another device and in another type than the UNet: ComfyUI moves each as it likes.
-        """
-        vae, config = self.vae, self.vae.config
-        overflows = vae.dtype == torch.float16 and config.force_upcast  # SDXL's own VAE does, and paints black
-        if overflows:
-            vae.to(torch.float32)
-        latents = latents.to(vae.device, vae.dtype)
-        means, deviations = (config.get(name) for name in ("latents_mean", "latents_std"))
-        if means is not None and deviations is not None:
-            means, deviations = (latents.new_tensor(values)[:, None, None] for values in (means, deviations))
-            latents = latents * deviations / config.scaling_factor + means
-        else:
-            latents = latents / config.scaling_factor
-        images = vae.decode(latents).sample
-        if overflows:
-            vae.to(torch.float16)
-        return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()
+        return Image.fromarray((to_pictures(self.vae, latents[:1])[0] * 255).byte().numpy())
 
     def _check(self, condition: Condition) -> None:
         for name, found, wanted in (
@@ -229,19 +263,3 @@ class DiffusionDecoder:
                     f"The decoder takes {name} embeddings of width {wanted}, and the condition has {found}: "
                     "use the adapter that was trained for this decoder."
                 )
-
-
-def remember_clean(scheduler: Any) -> deque[Tensor]:
-    """Where a scheduler's latest guess of the noiseless latents will be found; empty if it is of a kind without one."""
-    clean: deque[Tensor] = deque(maxlen=1)
-    original = scheduler.step
-
-    @wraps(original)  # the pipeline reads the signature
-    def step(*args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-        out = original(*args, return_dict=True, **kwargs)
-        if (guess := getattr(out, "pred_original_sample", None)) is not None:
-            clean.append(guess)
-        return out if return_dict else (out.prev_sample,)
-
-    scheduler.step = step
-    return clean

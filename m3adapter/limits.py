@@ -44,6 +44,18 @@ def check_guidance(guidance: Any) -> None:
     _number("guidance", guidance, 0, MAX_GUIDANCE)
 
 
+def check_denoise(denoise: Any) -> None:
+    """Raises ValueError unless `denoise` is a number from 0 to 1 (1 keeps nothing of a picture)."""
+    _number("denoise", denoise, 0, 1)
+
+
+def check_switch(switch_at: Any) -> None:
+    """Raises ValueError unless `switch_at` is a number between 0 and 1, which are not possible themselves."""
+    _number("switch_at", switch_at, 0, 1)
+    if switch_at in (0, 1):
+        raise ValueError(f"switch_at is {switch_at}: give a number between 0 and 1, say 0.8.")
+
+
 def _whole(name: str, value: Any, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         bound = "2**64-1" if high == SEED_LIMIT - 1 else high

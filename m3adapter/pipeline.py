@@ -161,13 +161,17 @@ class M2Chat:
         steps: int = 20,
         guidance: float = 3.0,
         on_step: Callable[[int, int, Callable[[], Any]], None] | None = None,
+        **how: Any,
     ) -> Tensor:
-        """The picture [H, W, 3] of a condition of batch 1. `on_step(step, total, preview)` may raise to interrupt."""
+        """The picture [H, W, 3] of a condition of batch 1. `on_step(step, total, preview)` may raise to interrupt.
+
+        `how` as `DiffusionDecoder.decode` takes it: a size, a picture to start from, a refiner.
+        """
         check_seed(seed)
         check_steps(steps)
         check_guidance(guidance)
         self.prepare("decoder")
-        return self._painted(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
+        return self._painted(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step, **how)
 
     def _painted(
         self,
@@ -177,11 +181,12 @@ class M2Chat:
         steps: int,
         guidance: float,
         on_step: Callable[[int, int, Callable[[], Any]], None] | None,
+        **how: Any,
     ) -> Tensor:
         import torch
 
         with torch.no_grad():
-            images = self.decoder.decode(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
+            images = self.decoder.decode(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step, **how)
         if images.shape[0] != 1:
             raise ValueError(f"paint takes a condition of one picture, not of {images.shape[0]}: split it first.")
         return images[0]

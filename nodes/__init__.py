@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters, clip_vision, conversation, export, loading, picture, reply, stock, story
+from . import adapters, clip_vision, conversation, diffusion_loading, export, loading, picture, reply, stock, story
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
+    *diffusion_loading.NODES,
     *adapters.NODES,
     *conversation.NODES,
     *reply.NODES,

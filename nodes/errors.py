@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from comfy_api.latest import io
@@ -27,12 +28,23 @@ def names_node(execute: Execute) -> Execute:
     return wrapper
 
 
+@contextmanager
+def with_packages() -> Iterator[None]:
+    """For code that imports what requirements.txt lists: says so in a sentence where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"The Python package {error.name} is missing: install this pack's requirements.txt for ComfyUI."
+        ) from error
+
+
 def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
-    """What validate_inputs() returns for one value: True, or the sentence of the check's ValueError."""
+    """What validate_inputs() returns for one value: True, or the sentence of the check's error."""
     if value is None:  # linked to another node, and not known yet
         return True
     try:
         check(value)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return str(error)
     return True

@@ -31,7 +31,9 @@ def adapter() -> io.Input:
 
 def decoder() -> io.Input:
     """The model that paints."""
-    return wires.Decoder.Input("decoder", tooltip="Paints the pictures. From Load M2Chat Starter.")
+    return wires.Decoder.Input(
+        "decoder", tooltip="Paints the pictures. From Load M2Chat Starter or Load Diffusion Model."
+    )
 
 
 def models() -> list[io.Input]:

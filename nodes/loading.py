@@ -9,13 +9,13 @@ from comfy_api.latest import io
 
 from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
-from .errors import names_node
+from .errors import names_node, with_packages
 from .memory import decoder_handle, handle, offload_device
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a file in the folder does."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """Changes when a file in the folder does, or the file itself."""
+    files = [path for path in (folder, *sorted(folder.rglob("*"))) if path.is_file()]
     return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
 
@@ -52,7 +52,7 @@ class LoadStarter(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         """Load the four parts into main memory; ComfyUI moves them to the device when they are used."""
         check_weights(STARTER)
-        try:
+        with with_packages():
             from ..m3adapter.checkpoint import load_adapter
             from ..m3adapter.diffusion import DiffusionDecoder
             from ..m3adapter.language_model import LanguageModel
@@ -62,10 +62,6 @@ class LoadStarter(io.ComfyNode):
             language_model = LanguageModel.from_pretrained(STARTER / "language_model", device=device)
             vision_encoder = VisionEncoder.from_pretrained(STARTER / "vision_encoder", device=device)
             decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder", device=device)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"The Python package {error.name} is missing: install this pack's requirements.txt for ComfyUI."
-            ) from error
         adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)
         return io.NodeOutput(
             handle(language_model, model=language_model.model, projection=language_model.visual_projection),

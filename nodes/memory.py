@@ -95,25 +95,29 @@ def assemble(**handles: Handle | None) -> M2Chat:
     from ..m3adapter.pipeline import M2Chat
 
     given = {name: each for name, each in handles.items() if each is not None}
-    patchers = {name: each.patcher for name, each in given.items()}
+    patchers = {name: [each.patcher] for name, each in given.items()}
     if "decoder" in given:
-        patchers["text_encoders"] = given["decoder"].text_patcher
+        patchers["text_encoders"] = [given["decoder"].text_patcher]
+    if "refiner" in given:  # the two paint one picture together
+        patchers["decoder"] += patchers.pop("refiner")
     names = ("language_model", "vision_encoder", "adapter", "decoder")
 
     def prepare(part: str) -> None:
-        _load(patchers[part], streams=part in given and given[part].streams)
+        load(*patchers[part], streams=part in given and given[part].streams)
 
     return M2Chat(**{name: given[name].part if name in given else None for name in names}, prepare=prepare)
 
 
-def _load(patcher: comfy.model_patcher.ModelPatcher, *, streams: bool) -> None:
-    comfy.model_management.load_models_gpu([patcher], force_full_load=not streams)
+def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> None:
+    """Load weights that work together; `streams` says that their layers can work with weights that are elsewhere."""
+    comfy.model_management.load_models_gpu(list(patchers), force_full_load=not streams)
     # Where there is too little room (or with --novram), the manager leaves weights behind. ComfyUI's own layers fetch
     # theirs when they need them; other layers cannot, and neither can what is no layer.
-    if not streams:
-        patcher.model.to(patcher.load_device)
-        return
-    for module in patcher.model.modules():
-        if not hasattr(module, "comfy_cast_weights"):
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.to(patcher.load_device)
+    for patcher in patchers:
+        if not streams:
+            patcher.model.to(patcher.load_device)
+            continue
+        for module in patcher.model.modules():
+            if not hasattr(module, "comfy_cast_weights"):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(patcher.load_device)

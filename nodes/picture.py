@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..m3adapter.condition import Condition
 from ..m3adapter.conversation import Conversation
@@ -16,7 +17,7 @@ from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node
 from .gate_map import draw_gate
-from .memory import Handle, assemble
+from .memory import Handle, assemble, load
 from .running import PaintingProgress
 
 
@@ -158,22 +159,79 @@ class Decode(io.ComfyNode):
                 inputs.seed(),
                 inputs.steps(),
                 inputs.guidance(),
+                io.Image.Input("image", optional=True, tooltip="A picture to start from, and its size; see denoise."),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much of image is painted over: little keeps it, 1 starts from pure noise.",
+                ),
+                wires.Decoder.Input(
+                    "refiner",
+                    optional=True,
+                    tooltip="An SDXL refiner from Load Diffusion Model, which paints the last steps.",
+                ),
+                io.Float.Input(
+                    "switch_at",
+                    default=0.8,
+                    min=0.05,
+                    max=0.95,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Where the refiner takes over: 0.8 leaves it the last fifth.",
+                ),
+                *(
+                    io.Int.Input(
+                        side,
+                        default=0,
+                        min=0,
+                        max=8192,
+                        step=8,
+                        optional=True,
+                        advanced=True,
+                        tooltip=f"The picture's {side} in pixels; 0 is that of image, or the decoder's own.",
+                    )
+                    for side in ("width", "height")
+                ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture.")],
         )
 
     @classmethod
     @names_node
-    def execute(cls, decoder: Handle, condition: Condition, seed: int, steps: int, guidance: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        decoder: Handle,
+        condition: Condition,
+        seed: int,
+        steps: int,
+        guidance: float,
+        image: Tensor | None = None,
+        denoise: float = 1.0,
+        refiner: Handle | None = None,
+        switch_at: float = 0.8,
+        width: int = 0,
+        height: int = 0,
+    ) -> io.NodeOutput:
         """Paint."""
+        if image is not None and len(image) != 1:
+            raise ValueError(f"image holds {len(image)} pictures, and one is painted: pick one of the batch first.")
+        how = {"image": None if image is None else image[0], "denoise": denoise, "switch_at": switch_at}
+        if refiner is not None:
+            load(refiner.text_patcher)
+            how |= {"refiner": refiner.part, "refiner_condition": refiner.part.encode_captions(condition)}
         progress = PaintingProgress(steps)
 
         def on_step(step: int, total: int, preview: Callable[[], Any]) -> None:
-            progress.update(step, preview)
+            progress.update(step * steps // total, preview)  # a part of the steps, or more than one call for each
 
-        chat = assemble(decoder=decoder)
-        image = chat.paint(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step)
-        return io.NodeOutput(image[None])
+        chat = assemble(decoder=decoder, refiner=refiner)
+        size = {"width": width or None, "height": height or None}
+        painted = chat.paint(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step, **size, **how)
+        return io.NodeOutput(painted[None])
 
 
 NODES = [EncodeSlot, FuseM3Adapter, Decode]

@@ -100,7 +100,7 @@ def follow(events: Iterator[Event], steps: int, panels: int = 1) -> Conversation
                 started = event
                 text.show()
             elif isinstance(event, Step):
-                part = (started.index * event.total + event.step) // started.count
+                part = (started.index * event.total + event.step) * steps // (started.count * event.total)
                 progress.update(panel * steps + part, event.preview)
             elif isinstance(event, TurnDone):
                 conversation = event.conversation

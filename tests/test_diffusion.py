@@ -15,7 +15,8 @@ from PIL.Image import Image
 
 import toys
 from m3adapter.condition import Condition
-from m3adapter.diffusion import DiffusionDecoder, remember_clean
+from m3adapter.denoising import remember_clean
+from m3adapter.diffusion import DiffusionDecoder
 
 STEPS = 3
 

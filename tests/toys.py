@@ -215,3 +215,43 @@ def official_release(width: int, pooled: int, tokens: int, *, llm_width: int = L
         shapes |= {f"{together}weight": (3 * width, width), f"{together}bias": (3 * width,)}
     block = {name: draw(*shape, seed=number) for number, (name, shape) in enumerate(sorted(shapes.items()))}
     return {"sd_query": {"weight": 8 * draw(tokens, width, seed=99)}, "query_block": block, "epoch": 2}
+
+
+def save_refiner(folder: Path, decoder: Path, *, seed: int = 1) -> Path:
+    """A refiner for the decoder in a folder, with its autoencoder and second text encoder; returns its own folder."""
+    from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    base = StableDiffusionXLPipeline.from_pretrained(decoder, add_watermarker=False)
+    text = base.text_encoder_2.config
+    widths = {
+        "cross_attention_dim": text.hidden_size,
+        "projection_class_embeddings_input_dim": 5 * 256 + text.projection_dim,
+    }
+    torch.manual_seed(seed)
+    pipeline = StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae,
+        text_encoder=None,
+        text_encoder_2=base.text_encoder_2,
+        tokenizer=None,
+        tokenizer_2=base.tokenizer_2,
+        unet=UNet2DConditionModel.from_config(base.unet.config, **widths),
+        scheduler=base.scheduler,
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder / "refiner")
+    return folder / "refiner"
+
+
+def save_single_file(path: Path, folder: Path, **more: Tensor) -> Path:
+    """The toy decoder or refiner of a folder as a single-file checkpoint with more weights if given; returns `path`."""
+    from safetensors.torch import save_file
+
+    from m3adapter.diffusion import DiffusionDecoder
+    from single_file import checkpoint
+
+    parts = DiffusionDecoder.from_pretrained(folder)
+    weights = checkpoint(parts.unet, parts.vae, parts.text_encoder, parts.text_encoder_2)
+    save_file({name: value.contiguous() for name, value in {**weights, **more}.items()}, path)
+    return path

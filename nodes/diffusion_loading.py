@@ -1,0 +1,140 @@
+"""Loading a diffusion model of the user's own as the decoder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sd1_clip
+import torch
+from comfy_api.latest import io
+
+from ..m3adapter.schedulers import SCHEDULERS
+from . import wires
+from .checkpoints import files_with, folders_with, locate
+from .errors import complaint, names_node, with_packages
+from .loading import fingerprint
+from .memory import decoder_handle, offload_device
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"  # CLIP's, which single files come without
+
+
+def models() -> dict[str, Path]:
+    """The diffusers folders and checkpoint files that may be diffusion models, by name."""
+    return {**files_with(".safetensors", "checkpoints"), **folders_with("model_index.json", "diffusers", "m2chat")}
+
+
+def find(name: str) -> Path:
+    """The path of a model by name, or a ValueError."""
+    cure = "put an SDXL checkpoint into models/checkpoints or a diffusers folder into models/diffusers"
+    return locate("model", name, models(), cure)
+
+
+def check_model(name: str) -> None:
+    """Raises ValueError or OSError, one sentence, unless the name is that of an SDXL model."""
+    from ..m3adapter.layouts import check_decoder
+
+    check_decoder(find(name))
+
+
+def choose_dtype(name: str, parameters: int) -> torch.dtype:
+    """The type for a UNet of so many parameters: what was chosen, or what ComfyUI would choose on this machine."""
+    if name != AUTO:
+        return TYPES[name]
+    device = comfy.model_management.get_torch_device()
+    known = [torch.float16, torch.bfloat16, torch.float32]
+    found = comfy.model_management.unet_dtype(device=device, model_params=parameters, supported_dtypes=known)
+    return found if found in known else torch.float16  # --fp8_e4m3fn-unet and its like: diffusers has no such layers
+
+
+def warn_of_size(name: str, parameters: int, dtype: torch.dtype) -> None:
+    """Say so if the device will not hold the model, whatever else is taken off it."""
+    device = comfy.model_management.get_torch_device()
+    loaded = [each for each in comfy.model_management.current_loaded_models if each.device == device]
+    room = comfy.model_management.get_free_memory(device) + sum(each.model_loaded_memory() for each in loaded)
+    need = parameters * dtype.itemsize
+    if need > room:
+        logger.warning(
+            "M2Chat: %s takes %.1f GB as %s, and %s can free %.1f GB: choose fp16 or close other programs.",
+            name, need / 1e9, str(dtype).removeprefix("torch."), device, room / 1e9,
+        )  # fmt: skip
+
+
+class LoadDecoder(io.ComfyNode):
+    """An SDXL model as the decoder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadDecoder",
+            display_name="Load Diffusion Model",
+            category="M2Chat/loaders",
+            description="Loads any SDXL model as the decoder: base, refiner or fine-tune, a file or diffusers folder.",
+            search_aliases=["sdxl", "refiner", "checkpoint loader", "diffusers loader", "decoder"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(models()),
+                    tooltip="A .safetensors file in models/checkpoints, or a diffusers folder in models/diffusers.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=[AUTO, *TYPES],
+                    default=AUTO,
+                    tooltip="The type of the weights. auto: as suits the machine. fp32 takes twice the memory of fp16.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default=SCHEDULERS[0],
+                    tooltip="How noise is taken away step by step. A refiner follows the model that it refines.",
+                ),
+                io.Boolean.Input(
+                    "vae_tiling",
+                    default=False,
+                    advanced=True,
+                    tooltip="Takes large pictures through the VAE in tiles: much less memory, and perhaps faint seams.",
+                ),
+            ],
+            outputs=[
+                wires.Decoder.Output(
+                    display_name="decoder", tooltip="For Decode Picture, as the decoder or as the refiner."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Refuse what is no SDXL model before anything runs; only the header of a file is read."""
+        return complaint(check_model, model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str | None, dtype: str, scheduler: str, vae_tiling: bool) -> str:
+        """Changes when the files of the model do."""
+        path = models().get(model or "")
+        return "" if path is None else fingerprint(path)
+
+    @classmethod
+    @names_node
+    def execute(cls, model: str, dtype: str, scheduler: str, vae_tiling: bool) -> io.NodeOutput:
+        """Load it into main memory; ComfyUI moves it to the device when it is used."""
+        path = find(model)
+        with with_packages():
+            from ..m3adapter.diffusion_loading import count_parameters, load_decoder
+
+            parameters = count_parameters(path)
+            kind = choose_dtype(dtype, parameters)
+            warn_of_size(model, parameters, kind)
+            how = {"dtype": kind, "device": offload_device(), "scheduler": scheduler, "tokenizer": TOKENIZER}
+            decoder = load_decoder(path, **how)
+        decoder.split_vae(tiling=vae_tiling)
+        return io.NodeOutput(decoder_handle(decoder))
+
+
+NODES = [LoadDecoder]
