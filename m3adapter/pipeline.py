@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,7 @@ class M2Chat:
         earlier = conversation.references(slot, limit=references)
         with torch.no_grad():
             seen = self.vision_encoder.encode(earlier) if earlier else None
-            visual = self._visual(conversation.user_pictures(before=slot))
+            visual = self._visual(conversation, before=slot)
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])
 
@@ -224,7 +224,7 @@ class M2Chat:
 
             sampling = Sampling()
         check_stop(should_stop)
-        visual = self._visual(conversation.user_pictures())
+        visual = self._visual(conversation)
         reply = self.language_model.reply(
             conversation, visual=visual, sampling=sampling, seed=seed, should_stop=should_stop
         )
@@ -238,10 +238,13 @@ class M2Chat:
         yield from _texts(settled)
         return conversation.assistant(with_captions(assemble(events), premise))
 
-    def _visual(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+    def _visual(self, conversation: Conversation, before: Slot | None = None) -> list[Tensor]:
+        """What the language model needs of the vision encoder to see the users' pictures, if it does not see itself."""
         import torch
 
-        if not pictures:
+        self.language_model.check_sees(conversation)
+        pictures = conversation.user_pictures(before=before)
+        if not pictures or self.language_model.sees == "natively":
             return []
         with torch.no_grad():
             return list(self.vision_encoder.encode(list(pictures)).pooled)
