@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class LanguageModelConfig:
         picture_token: The token that stands for a user's picture, where a projection makes the model see.
         picture_length: How many of them a picture takes.
         open_tag, close_tag: What the assistant writes around a caption.
-        instructions: Put in front of every conversation's system text; "" for a model that was trained for the markup.
+        instructions: Put in front of every conversation, see `instructing`; "" for a model that was trained for the
+            markup.
     """
 
     feature_layer: int = -2
@@ -48,3 +50,19 @@ class LanguageModelConfig:
     def write(self, folder: Path) -> None:
         """Writes the folder's m2chat.json."""
         (folder / CONFIG_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def instructing(text: str) -> list[tuple[str, list[str]]]:
+    """Instructions as messages, each a role and what is said.
+
+    The text's beginning is the system's. Lines `--- user` and `--- assistant`, in alternation, begin the turns of
+    examples: small models do as they are shown rather than as they are told.
+
+    Raises:
+        ValueError: the turns do not alternate, or the last one is not the assistant's.
+    """
+    first, *rest = re.split(r"^--- (user|assistant)$", text, flags=re.MULTILINE)
+    roles, said = rest[::2], rest[1::2]
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        raise ValueError("The examples in the instructions must be pairs: `--- user`, then `--- assistant`.")
+    return [(role, [words.strip()]) for role, words in zip(["system", *roles], [first, *said], strict=True)]

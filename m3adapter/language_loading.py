@@ -121,7 +121,8 @@ def _open_folder(folder: Path, how: dict[str, Any]) -> LanguageModel:
             processor = AutoProcessor.from_pretrained(folder, **local)
         except ImportError as error:
             raise ValueError(
-                f"To show pictures to {folder.name} a Python package is missing ({_line(error)}): install it for ComfyUI."
+                f"To show pictures to {folder.name} a Python package is missing: install it for ComfyUI "
+                f"({_line(error)})."
             ) from error
         model = AutoModelForImageTextToText.from_pretrained(folder, **local, **how)
         return VisionLanguageModel(model.eval(), processor, config)

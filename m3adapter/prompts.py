@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .chat_template import ChatTemplate, Message
 from .conversation import Conversation, Slot
-from .language_config import LanguageModelConfig
+from .language_config import LanguageModelConfig, instructing
 from .markup import escape
 from .segments import Picture, Segment, Text, Turn
 
@@ -57,6 +57,7 @@ class PromptWriter:
         self.tokenizer = tokenizer
         self.config = config
         self.template = self._template()
+        self.instructions = instructing(config.instructions) if config.instructions else []
         # Markup and turn marks in what people write must not be read as such. Most are spelled like tags.
         self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
         # A model without that token has not learned what it means.
@@ -117,10 +118,10 @@ class PromptWriter:
         messages: list[Message] = [
             (turn.role, [self._written(segment, turn.role) for segment in turn.segments]) for turn in turns
         ]
-        if self.config.instructions:
-            own = messages.pop(0)[1] if messages[0][0] == "system" else []
-            said = [self.config.instructions, *(["\n\n"] if own else []), *own]
-            messages.insert(0, ("system", ["".join(part or "" for part in said)]))
+        if self.instructions:
+            (_, told), *examples = self.instructions
+            own = ["\n\n", *messages.pop(0)[1]] if messages[0][0] == "system" else []
+            messages = [("system", [*told, *own]), *examples, *messages]
         return self.template.render(messages)
 
     def _written(self, segment: Segment, role: str) -> str | None:

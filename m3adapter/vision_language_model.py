@@ -24,7 +24,10 @@ from .prompts import Prompt, PromptWriter
 from .segments import Picture, Turn
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
+
+SLIMMEST = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
 
 
 class PicturePromptWriter(PromptWriter):
@@ -41,7 +44,7 @@ class PicturePromptWriter(PromptWriter):
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
         text = self._rendered(turns)
         shown = [
-            to_pil(segment.image)
+            _presentable(segment.image)
             for turn in turns
             if turn.role == "user"
             for segment in turn.segments
@@ -57,6 +60,16 @@ class PicturePromptWriter(PromptWriter):
         )
         inputs = dict(given)
         return inputs.pop("input_ids")[0].tolist(), inputs
+
+
+def _presentable(image: Tensor) -> Image.Image:
+    """The picture [H, W, 3] on a white ground where it is so slim that processors refuse it."""
+    from PIL import ImageOps
+
+    picture = to_pil(image)
+    least = -(-max(picture.size) // SLIMMEST)
+    size = (max(picture.width, least), max(picture.height, least))
+    return ImageOps.pad(picture, size, color="white") if size != picture.size else picture
 
 
 class VisionLanguageModel(LanguageModel):

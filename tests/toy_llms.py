@@ -22,7 +22,9 @@ CHATML = """{%- for m in messages %}<|im_start|>{{ m.role }}
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 # Gemma's kind: no system turn, and it says so.
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+)
 
 
 def tokenizer(template: str | None = CHATML, **more: Any) -> PreTrainedTokenizerFast:
@@ -150,9 +152,6 @@ def qwen3_vl(folder: Path) -> Path:
 
 
 def _qwen_words() -> PreTrainedTokenizerFast:
-    words = tokenizer(CHATML.replace("@", "<vision><pic></vision>"))
-    words.image_token, words.video_token = "<pic>", "<video>"
-    words.vision_start_token, words.vision_end_token = "<vision>", "</vision>"
     return tokenizer(
         CHATML.replace("@", "<vision><pic></vision>"),
         extra_special_tokens={
