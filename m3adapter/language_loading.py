@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +22,7 @@ Quantization = Literal["8bit", "4bit"]
 def load_language_model(
     path: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Literal["auto"] | None = None,
     quantization: Quantization | None = None,
     device: str | torch.device = "cpu",
 ) -> LanguageModel:
@@ -28,8 +31,8 @@ def load_language_model(
     Args:
         path: A folder in transformers' layout, of a causal language model or a vision-language model, with this pack's
             m2chat.json and visual_projection.safetensors or without; or a .gguf file.
-        dtype: Of the weights; None means as stored (of a GGUF file float16), but float32 on the CPU, where half
-            precision is slow.
+        dtype: Of the weights; "auto" means as stored (of a GGUF file float16), and None the same, but float32 on the
+            CPU, where half precision is slow.
         quantization: Weights of 8 or 4 bits, through bitsandbytes or else torchao. They cannot be moved afterwards.
         device: Where to put it.
 
@@ -43,11 +46,15 @@ def load_language_model(
     is_gguf = path.suffix.lower() == ".gguf"
     if not (path.is_file() if is_gguf else (path / "config.json").is_file()):
         raise FileNotFoundError(f"There is no language model {path}: a folder with config.json or a .gguf file.")
-    how: dict[str, Any] = {"dtype": dtype or (torch.float32 if on_cpu else torch.float16 if is_gguf else "auto")}
+    if dtype is None and on_cpu:
+        dtype = torch.float32
+    elif dtype in (None, "auto"):
+        dtype = torch.float16 if is_gguf else "auto"
+    how: dict[str, Any] = {"dtype": dtype}
     if quantization is not None:
         if is_gguf:
             raise ValueError(f"{path.name} is quantised as it is: choose no quantization for it.")
-        how["quantization_config"] = quantization_config(quantization, dtype)
+        how["quantization_config"] = quantization_config(quantization, None if dtype == "auto" else dtype)
         how["device_map"] = {"": device}
     model = _open_gguf(path, how) if is_gguf else _open_folder(path, how)
     if model.movable:
@@ -55,6 +62,53 @@ def load_language_model(
         if model.visual_projection is not None:
             model.visual_projection.to(device)
     return model
+
+
+def weight_bytes(
+    path: str | Path, dtype: torch.dtype | Literal["auto"] = "auto", quantization: Quantization | None = None
+) -> int:
+    """About how many bytes the weights of a model on the disk will take, by the sizes of its tensors.
+
+    Args:
+        path: As for load_language_model.
+        dtype: As it will be loaded; "auto" is as stored (of a GGUF file float16).
+        quantization: As it will be loaded.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".gguf":
+        from gguf import GGUFReader
+
+        tensors = [(int(tensor.n_elements), 2) for tensor in GGUFReader(path).tensors]
+    else:
+        tensors = list(_stored(path))
+    if quantization is not None:
+        # Embeddings and norms stay as they are, and the scales come on top.
+        return int(sum(count for count, _ in tensors) * {"8bit": 1.1, "4bit": 0.65}[quantization])
+    if dtype != "auto":
+        return sum(count for count, _ in tensors) * dtype.itemsize
+    return sum(count * size for count, size in tensors)
+
+
+def _stored(folder: Path) -> Iterator[tuple[int, int]]:
+    """Of each tensor in a folder: how many numbers it has, and how many bytes each of them takes."""
+    from safetensors import safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    else:
+        files = set(folder.glob("*.safetensors")) or set(folder.glob("*.bin"))
+    for file in files:
+        if file.suffix == ".bin":
+            yield file.stat().st_size // 2, 2
+            continue
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                part = weights.get_slice(name)
+                yield math.prod(part.get_shape()), _BITS.get(part.get_dtype(), 16) // 8
+
+
+_BITS = {"F64": 64, "F32": 32, "I64": 64, "I32": 32, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
 
 
 def quantization_config(quantization: Quantization, dtype: torch.dtype | None = None) -> Any:

@@ -190,15 +190,19 @@ class LanguageModel:
         length = min(sampling.max_length, self.context_length // 2)
         prompt = self.prompts.for_reply(conversation, self.context_length - length)
         written: list[int] = []
-        shown = 0
+        shown = caption = 0
         read = MarkupParser()
         state: Any = None
         for _ in range(length):
             if should_stop is not None and should_stop():
                 raise Interrupted("The reply was interrupted.")
             logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
-            # A caption repeats the words of the text on purpose.
-            said = () if read.in_caption else written
+            # A caption repeats the words of the text on purpose, but its own only in a model that runs in circles.
+            if not read.in_caption:
+                caption = len(written)
+                said = written
+            else:
+                said = written[caption:] if self.config.instructions else []
             token = choose(logits, sampling, generator, said=said, barred=self._barred)
             if token in self._ends:
                 break

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conversation, export, loading, picture, reply, stock, story
+from . import conversation, export, folders, language_loading, loading, picture, reply, stock, story
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
+    *language_loading.NODES,
     *conversation.NODES,
     *reply.NODES,
     *picture.NODES,
@@ -22,6 +23,7 @@ class M2ChatExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Ask for the node classes, as ComfyUI does once at its start."""
+        folders.register()
         return NODES
 
 
