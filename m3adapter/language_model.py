@@ -1,25 +1,25 @@
 """The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
 
-Any causal language model of transformers will do. A user's picture is a few tokens whose embeddings are projected
-vision features; the assistant's pictures are captions in the markup of `markup.py`. Transformers is imported only
-when a model is loaded.
+Any causal language model of transformers with a chat template will do (`language_loading.py` opens them). A user's
+picture is a few tokens whose embeddings are projected vision features; the assistant's pictures are captions in the
+markup of `markup.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .conversation import Conversation, Slot
+from .conversation import Conversation, ConversationError, Slot
 from .events import Interrupted
-from .markup import CLOSE, OPEN
-from .prompts import Prompt, PromptError, PromptWriter
+from .language_config import LanguageModelConfig
+from .markup import MarkupParser
+from .prompts import Prompt, PromptError, PromptWriter, special_tokens
 from .sampling import Sampling, choose
 
 if TYPE_CHECKING:
@@ -27,24 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModel", "LanguageModelConfig", "PromptError", "Sampling", "SlotStates", "VisualProjection"]
 
-CONFIG_NAME = "m2chat.json"
 PROJECTION_NAME = "visual_projection.safetensors"
-
-
-@dataclass(frozen=True)
-class LanguageModelConfig:
-    """What a folder's m2chat.json says beyond the model's own configuration.
-
-    Attributes:
-        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's
-            choice; the one before knows more.
-        picture_token: The token that stands for a user's picture.
-        picture_length: How many of them a picture takes.
-    """
-
-    feature_layer: int = -2
-    picture_token: str = "<|picture|>"
-    picture_length: int = 4
 
 
 @dataclass(frozen=True)
@@ -80,9 +63,13 @@ class LanguageModel:
 
     Args:
         model: A causal language model of transformers.
-        tokenizer: Its tokenizer, with a chat template. Tokens it lacks (picture and markup) must have been added.
+        tokenizer: Its tokenizer, with a chat template.
         visual_projection: Takes vision features [K, D_v] to embeddings [K, hidden]; None for a model that cannot see.
+            With one, the tokenizer must know config.picture_token.
         config: See LanguageModelConfig.
+
+    Raises:
+        ValueError: the tokenizer has no chat template.
     """
 
     def __init__(
@@ -96,49 +83,25 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.visual_projection = visual_projection
         self.config = config or LanguageModelConfig()
-        self.prompts = PromptWriter(tokenizer, self.config.picture_token, self.config.picture_length)
+        self.prompts = self._prompts()
         self._picture_id = tokenizer.convert_tokens_to_ids(self.config.picture_token)
-        self._open_id, self._close_id = tokenizer.convert_tokens_to_ids([OPEN, CLOSE])
-        self._ends = _end_ids(model, tokenizer)
+        special = special_tokens(tokenizer)
+        self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
         # A reply may hold words, markup and its end, but nobody else's turn.
-        self._barred = frozenset(tokenizer.all_special_ids) - self._ends - {self._open_id, self._close_id}
+        markup = (self.config.open_tag, self.config.close_tag)
+        self._barred = frozenset(number for number, token in special.items() if token not in markup) - self._ends
+
+    def _prompts(self) -> PromptWriter:
+        return PromptWriter(self.tokenizer, self.config)
 
     @classmethod
     def from_pretrained(
         cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
     ) -> LanguageModel:
-        """The language model in a folder: transformers' files, perhaps m2chat.json and visual_projection.safetensors.
+        """The language model in a folder; see `language_loading.load_language_model`."""
+        from .language_loading import load_language_model
 
-        Args:
-            directory: The folder.
-            dtype: Of the weights; None means as stored, but float32 on the CPU, where half precision is slow.
-            device: Where to put it.
-
-        Raises:
-            FileNotFoundError: there is no such folder.
-            OSError, ValueError: the files are not those of a causal language model.
-        """
-        from safetensors.torch import load_file
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        directory = Path(directory)
-        if not directory.is_dir():
-            raise FileNotFoundError(f"There is no language model folder {directory}.")
-        chosen: Any = dtype or (torch.float32 if torch.device(device).type == "cpu" else "auto")
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=chosen, local_files_only=True).to(device).eval()
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        config, projection = LanguageModelConfig(), None
-        if (directory / CONFIG_NAME).is_file():
-            stored = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
-            known = {item.name for item in fields(LanguageModelConfig)}
-            config = LanguageModelConfig(**{name: value for name, value in stored.items() if name in known})
-        if (directory / PROJECTION_NAME).is_file():
-            weights = load_file(directory / PROJECTION_NAME)
-            hidden, vision = weights["linear.weight"].shape
-            projection = VisualProjection(vision, hidden)
-            projection.load_state_dict(weights)
-            projection.to(device, model.dtype).eval()
-        return cls(model, tokenizer, projection, config)
+        return load_language_model(directory, dtype=dtype, device=device)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes everything from_pretrained reads; the weights in their present dtype."""
@@ -148,12 +111,30 @@ class LanguageModel:
         directory.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
-        (directory / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+        self.config.write(directory)
         if self.visual_projection is not None:
             state = {
                 name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()
             }
             save_file(state, directory / PROJECTION_NAME)
+
+    @property
+    def sees(self) -> Literal["natively", "projection", "not at all"]:
+        """How it sees the users' pictures: itself, by features of a vision encoder, or not at all."""
+        return "not at all" if self.visual_projection is None else "projection"
+
+    def check_sees(self, conversation: Conversation) -> None:
+        """Raises ConversationError where users show pictures to a model that cannot see."""
+        if self.sees == "not at all" and conversation.user_pictures():
+            raise ConversationError(
+                "The user shows pictures, and the language model cannot see: "
+                "use a vision-language model, or leave the pictures out."
+            )
+
+    @property
+    def movable(self) -> bool:
+        """Whether its weights can be moved to another device; quantised ones stay where they were loaded."""
+        return not getattr(self.model, "is_quantized", False)
 
     @property
     def hidden_size(self) -> int:
@@ -209,23 +190,27 @@ class LanguageModel:
         length = min(sampling.max_length, self.context_length // 2)
         prompt = self.prompts.for_reply(conversation, self.context_length - length)
         written: list[int] = []
-        shown = 0
-        in_caption = False
+        shown = caption = 0
+        read = MarkupParser()
         state: Any = None
         for _ in range(length):
             if should_stop is not None and should_stop():
                 raise Interrupted("The reply was interrupted.")
             logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
-            # A caption repeats the words of the text on purpose.
-            said = () if in_caption else written
+            # A caption repeats the words of the text on purpose, but its own only in a model that runs in circles.
+            if not read.in_caption:
+                caption = len(written)
+                said = written
+            else:
+                said = written[caption:] if self.config.instructions else []
             token = choose(logits, sampling, generator, said=said, barred=self._barred)
             if token in self._ends:
                 break
-            in_caption = token == self._open_id or (in_caption and token != self._close_id)
             written.append(token)
             text = self._decoded(written)
             # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
             if not text.endswith("\ufffd") and len(text) > shown:
+                read.feed(text[shown:])
                 yield text[shown:]
                 shown = len(text)
         if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
@@ -280,13 +265,20 @@ class LanguageModel:
             inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False
         )
         states = out.hidden_states[self.config.feature_layer]
-        found = []
-        for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True):
-            end = len(prompt.ids)
-            context = [*prompt.caption, *range(end, end + len(image_tokens))]
-            text = [*prompt.answer, *prompt.caption]
-            found.append(SlotStates(row[context], row[text], conversation.at(slot).caption))  # type: ignore[union-attr]
-        return found
+        return [
+            self._states(row, prompt, len(image_tokens), conversation, slot)
+            for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True)
+        ]
+
+    @staticmethod
+    def _states(
+        states: Tensor, prompt: Prompt, image_tokens: int, conversation: Conversation, slot: Slot
+    ) -> SlotStates:
+        """Of the hidden states [L, H] of a prompt and so many image tokens behind it: those that the adapter reads."""
+        end = len(prompt.ids)
+        context = [*prompt.caption, *range(end, end + image_tokens)]
+        text = [*prompt.answer, *prompt.caption]
+        return SlotStates(states[context], states[text], conversation.at(slot).caption)  # type: ignore[union-attr]
 
     def _embedded(
         self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
@@ -339,8 +331,12 @@ class LanguageModel:
         return self.visual_projection(torch.cat(chosen).to(weight))
 
 
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token that ends a reply."""
+def _end_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, special: dict[int, str], ending: str
+) -> frozenset[int]:
+    """Every token that ends a reply: the model's, the tokenizer's, and what the chat template writes there."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     several = configured if isinstance(configured, (list, tuple)) else [configured]
-    return frozenset(item for item in (*several, tokenizer.eos_token_id) if item is not None)
+    written = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
+    found = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
+    return frozenset(item for item in found if item is not None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
@@ -42,13 +43,17 @@ def normalised(image: Any) -> Tensor:
     return (colour * alpha + (1 - alpha)).contiguous()
 
 
-def png_bytes(image: Tensor) -> bytes:
-    """A picture [H, W, 3] as the bytes of an 8-bit PNG without metadata: the same bytes for the same picture."""
+def to_pil(image: Tensor) -> Image.Image:
+    """A picture [H, W, 3] as Pillow's, with 8 bits."""
     from PIL import Image
 
-    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """A picture [H, W, 3] as the bytes of an 8-bit PNG without metadata: the same bytes for the same picture."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    to_pil(image).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
 
 

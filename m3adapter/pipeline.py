@@ -125,7 +125,7 @@ class M2Chat:
         earlier = conversation.references(slot, limit=references)
         with torch.no_grad():
             seen = self.see(earlier) if earlier else None
-            visual = self._visual(conversation.user_pictures(before=slot))
+            visual = self._visual(conversation, before=slot)
             self.prepare("language_model")
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
             return SlotFeatures.collate([(states, seen)])
@@ -272,7 +272,7 @@ class M2Chat:
 
             sampling = Sampling()
         check_stop(should_stop)
-        visual = self._visual(conversation.user_pictures())
+        visual = self._visual(conversation)
         self.prepare("language_model")
         reply = self.language_model.reply(
             conversation, visual=visual, sampling=sampling, seed=seed, should_stop=should_stop
@@ -287,8 +287,11 @@ class M2Chat:
         yield from _texts(settled)
         return conversation.assistant(with_captions(assemble(events), premise))
 
-    def _visual(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        return list(self.see(pictures).pooled) if pictures else []
+    def _visual(self, conversation: Conversation, before: Slot | None = None) -> list[Tensor]:
+        """What the language model needs of the vision encoder to see the users' pictures, if it does not see itself."""
+        self.language_model.check_sees(conversation)
+        pictures = conversation.user_pictures(before=before)
+        return list(self.see(pictures).pooled) if pictures and self.language_model.sees != "natively" else []
 
     def _paint(self, slot: Slot, condition: Condition, request: Request) -> Generator[Step, None, Tensor]:
         def work(emit: Callable[[Step], None]) -> Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .chat_template import ChatTemplate, Message
 from .conversation import Conversation, Slot
-from .markup import CLOSE, OPEN, escape
+from .language_config import LanguageModelConfig, instructing
+from .markup import escape
 from .segments import Picture, Segment, Text, Turn
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 # Between the beginning and the end of a text that is too long.
@@ -32,12 +35,14 @@ class Prompt:
         pictures: For each picture of a user that is still in the prompt: its number among all of them (from 0).
         caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's
             prompt.
+        inputs: What a model that sees pictures itself is given beside the ids; it may cover only their beginning.
     """
 
     ids: list[int]
     pictures: tuple[int, ...] = ()
     caption: tuple[int, ...] = ()
     answer: tuple[int, ...] = ()
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class PromptWriter:
@@ -45,15 +50,22 @@ class PromptWriter:
 
     Args:
         tokenizer: With a chat template that takes messages with string contents.
-        picture_token: The token that stands for a user's picture.
-        picture_length: How many of them each picture takes.
+        config: The markup, the instructions, and what stands for a user's picture.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, picture_token: str, picture_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LanguageModelConfig) -> None:
         self.tokenizer = tokenizer
-        self.picture = picture_token * picture_length
-        # Markup and turn marks in what people write must not be read as such.
-        self.special = tuple(token for token in tokenizer.all_special_tokens if token not in (OPEN, CLOSE))
+        self.config = config
+        self.template = self._template()
+        self.instructions = instructing(config.instructions) if config.instructions else []
+        # Markup and turn marks in what people write must not be read as such. Most are spelled like tags.
+        self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
+        # A model without that token has not learned what it means.
+        known = self._tokens(config.picture_token)
+        self.picture = config.picture_token * config.picture_length if len(known) == 1 else ""
+
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.tokenizer)
 
     def for_reply(self, conversation: Conversation, limit: int) -> Prompt:
         """The prompt that asks for the assistant's next turn, of at most `limit` tokens.
@@ -63,7 +75,8 @@ class PromptWriter:
         """
 
         def write(kept: Conversation, first: int) -> Prompt:
-            return Prompt(self._tokens(self._rendered(kept.turns)), self._numbers(conversation, kept, first))
+            ids, inputs = self._begun(kept.turns)
+            return Prompt(ids, self._numbers(conversation, kept, first), inputs=inputs)
 
         return _fitting(conversation, 1, limit, write)
 
@@ -80,35 +93,44 @@ class PromptWriter:
         told = Conversation((*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1])))
 
         def write(kept: Conversation, first: int) -> Prompt:
-            ids = self._tokens(self._rendered(kept.turns[:-1]))
+            ids, inputs = self._begun(kept.turns[:-1])
             answer: list[int] = []
             *before, last = kept.turns[-1].segments
             for part in before:
-                tokens = self._tokens(self._written(part, "assistant"))
+                tokens = self._tokens(self._written(part, "assistant") or "")
                 if isinstance(part, Text):
                     answer += range(len(ids), len(ids) + len(tokens))
                 ids += tokens
-            ids += self._tokens(OPEN)
+            ids += self._tokens(self.config.open_tag)
             start = len(ids)
             ids += self._tokens(escape(last.caption, self.special))  # type: ignore[union-attr]
             # Without a word of caption, the opening mark itself stands for it.
             caption = range(start if start < len(ids) else start - 1, len(ids))
-            return Prompt(ids, self._numbers(conversation, kept, first), tuple(caption), tuple(answer))
+            return Prompt(ids, self._numbers(conversation, kept, first), tuple(caption), tuple(answer), inputs)
 
         return _fitting(told, 2, limit, write)
 
-    def _rendered(self, turns: Sequence[Turn]) -> str:
-        """The turns and the beginning of the assistant's next one."""
-        messages: list[dict[str, Any]] = [
-            {"role": turn.role, "content": "".join(self._written(segment, turn.role) for segment in turn.segments)}
-            for turn in turns
-        ]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
+        """The turns and the beginning of the assistant's next one: token ids, and what else the model is given."""
+        return self._tokens(self._rendered(turns)), {}
 
-    def _written(self, segment: Segment, role: str) -> str:
+    def _rendered(self, turns: Sequence[Turn]) -> str:
+        messages: list[Message] = [
+            (turn.role, [self._written(segment, turn.role) for segment in turn.segments]) for turn in turns
+        ]
+        if self.instructions:
+            (_, told), *examples = self.instructions
+            own = ["\n\n", *messages.pop(0)[1]] if messages[0][0] == "system" else []
+            messages = [("system", [*told, *own]), *examples, *messages]
+        return self.template.render(messages)
+
+    def _written(self, segment: Segment, role: str) -> str | None:
+        """A segment in a message; None is a picture that the template shows itself."""
         if isinstance(segment, Text):
             return escape(segment.text, self.special)
-        return f"{OPEN}{escape(segment.caption, self.special)}{CLOSE}" if role == "assistant" else self.picture
+        if role == "assistant":
+            return f"{self.config.open_tag}{escape(segment.caption, self.special)}{self.config.close_tag}"
+        return None if self.template.shows_pictures else self.picture
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -119,6 +141,12 @@ class PromptWriter:
         before = _count_pictures(turn for turn in whole.turns[:first] if turn.role == "user")
         left = _count_pictures(turn for turn in kept.turns if turn.role == "user")
         return tuple(range(before, before + left))
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Every token that is no part of anybody's words, by its id."""
+    added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}
 
 
 def _fitting(conversation: Conversation, last: int, limit: int, write: Callable[[Conversation, int], Prompt]) -> Prompt:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters, clip_vision, conversation, diffusion_loading, export, loading, picture, reply, stock, story
+from . import (
+    adapters,
+    clip_vision,
+    conversation,
+    diffusion_loading,
+    export,
+    folders,
+    language_loading,
+    loading,
+    picture,
+    reply,
+    stock,
+    story,
+)
 
 NODES: list[type[io.ComfyNode]] = [
     *loading.NODES,
+    *language_loading.NODES,
     *diffusion_loading.NODES,
     *adapters.NODES,
     *conversation.NODES,
@@ -25,6 +39,7 @@ class M2ChatExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Ask for the node classes, as ComfyUI does once at its start."""
+        folders.register()
         return NODES
 
 

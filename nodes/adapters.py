@@ -6,24 +6,27 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.ops
-import folder_paths
 from comfy_api.latest import io
 
 from ..m3adapter.importing import open_adapter
 from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
 from ..m3adapter.segments import SEED_LIMIT
-from . import inputs, wires
-from .errors import names_node
+from . import folders, inputs, wires
+from .errors import complaint, names_node
+from .loading import fingerprint
 from .memory import Handle, assemble, handle, offload_device
 
-FOLDER = "m2chat"
+KINDS = ("m2chat",)
 SUFFIXES = (".safetensors", ".pkl", ".pth")
 
 
-def adapter_files() -> list[str]:
-    """The adapter files in ComfyUI's model folders of the name `m2chat`."""
-    folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
-    return [name for name in folder_paths.get_filename_list(FOLDER) if Path(name).suffix.lower() in SUFFIXES]
+def _is_adapter(path: Path) -> bool:
+    """Whether it may be an adapter; the weights of a whole model lie in a folder of their own."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
+
+
+def _check(name: str) -> None:
+    folders.resolve(KINDS, name, _is_adapter)
 
 
 class LoadAdapter(io.ComfyNode):
@@ -39,7 +42,11 @@ class LoadAdapter(io.ComfyNode):
             description="Loads an M3-Adapter from models/m2chat, whatever language model and decoder it was made for.",
             search_aliases=["m3-adapter", "adapter loader", "checkpoint"],
             inputs=[
-                io.Combo.Input("file", options=adapter_files(), tooltip="A file in ComfyUI's folder models/m2chat."),
+                io.Combo.Input(
+                    "file",
+                    options=folders.names(KINDS, _is_adapter),
+                    tooltip="A .safetensors file in models/m2chat, or a .pkl or .pth of the official release.",
+                ),
             ],
             outputs=[
                 wires.Adapter.Output(display_name="adapter", tooltip="The M3-Adapter."),
@@ -48,16 +55,20 @@ class LoadAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        """Refuse what lies outside the model folders before anything runs."""
+        return complaint(_check, file)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None) -> str:
         """Changes when the file does."""
-        status = Path(folder_paths.get_full_path_or_raise(FOLDER, file)).stat()
-        return f"{status.st_size}:{status.st_mtime_ns}"
+        return fingerprint(folders.resolve(KINDS, file, _is_adapter)) if file else ""
 
     @classmethod
     @names_node
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it into main memory."""
-        path = Path(folder_paths.get_full_path_or_raise(FOLDER, file))
+        path = folders.resolve(KINDS, file, _is_adapter)
         adapter, report = open_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
         return io.NodeOutput(handle(adapter, streams=True, model=adapter), report)
 

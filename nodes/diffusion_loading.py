@@ -11,28 +11,36 @@ import torch
 from comfy_api.latest import io
 
 from ..m3adapter.schedulers import SCHEDULERS
-from . import wires
-from .checkpoints import files_with, folders_with, locate
+from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import fingerprint
 from .memory import decoder_handle, offload_device
 
 logger = logging.getLogger(__name__)
 
+FILES, FOLDERS = ("checkpoints",), ("diffusers", "m2chat")  # the kinds of folders in which models lie
 AUTO = "auto"
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"  # CLIP's, which single files come without
 
 
-def models() -> dict[str, Path]:
-    """The diffusers folders and checkpoint files that may be diffusion models, by name."""
-    return {**files_with(".safetensors", "checkpoints"), **folders_with("model_index.json", "diffusers", "m2chat")}
+def _is_checkpoint(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors" and path.is_file()
+
+
+def _is_folder(path: Path) -> bool:
+    return (path / "model_index.json").is_file()
+
+
+def models() -> list[str]:
+    """The names of the checkpoint files and diffusers folders that may be diffusion models."""
+    return folders.names(FILES, _is_checkpoint) + folders.names(FOLDERS, _is_folder)
 
 
 def find(name: str) -> Path:
-    """The path of a model by name, or a ValueError."""
-    cure = "put an SDXL checkpoint into models/checkpoints or a diffusers folder into models/diffusers"
-    return locate("model", name, models(), cure)
+    """Where a model lies. Raises ValueError."""
+    files = name.partition("/")[0] in FILES
+    return folders.resolve(FILES + FOLDERS, name, _is_checkpoint if files else _is_folder)
 
 
 def check_model(name: str) -> None:
@@ -80,7 +88,7 @@ class LoadDecoder(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=list(models()),
+                    options=models(),
                     tooltip="A .safetensors file in models/checkpoints, or a diffusers folder in models/diffusers.",
                 ),
                 io.Combo.Input(
@@ -117,8 +125,7 @@ class LoadDecoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str | None, dtype: str, scheduler: str, vae_tiling: bool) -> str:
         """Changes when the files of the model do."""
-        path = models().get(model or "")
-        return "" if path is None else fingerprint(path)
+        return fingerprint(find(model)) if model else ""
 
     @classmethod
     @names_node

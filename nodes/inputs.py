@@ -12,7 +12,7 @@ from . import wires
 def language_model() -> io.Input:
     """The model that writes."""
     return wires.LanguageModel.Input(
-        "language_model", tooltip="Writes the replies and says what each picture is about. From Load M2Chat Starter."
+        "language_model", tooltip="Writes the replies and says what each picture is about. From one of the loaders."
     )
 
 

@@ -13,10 +13,10 @@ from .errors import names_node, with_packages
 from .memory import decoder_handle, handle, offload_device
 
 
-def fingerprint(folder: Path) -> str:
-    """Changes when a file in the folder does, or the file itself."""
-    files = [path for path in (folder, *sorted(folder.rglob("*"))) if path.is_file()]
-    return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+def fingerprint(path: Path) -> str:
+    """Changes when the file does, or a file in the folder."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
 
 class LoadStarter(io.ComfyNode):

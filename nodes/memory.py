@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import sys
 import weakref
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ import torch
 if TYPE_CHECKING:
     from ..m3adapter.diffusion import DiffusionDecoder
     from ..m3adapter.pipeline import M2Chat
+
+
+logger = logging.getLogger(__name__)
+
+GIGABYTE = 1024**3
 
 
 class Weights(torch.nn.ModuleDict):
@@ -32,12 +38,13 @@ class Weights(torch.nn.ModuleDict):
 class Handle:
     """A part of an M2Chat on a wire: the part itself, and the patcher by which ComfyUI moves its weights.
 
-    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere. A decoder has a
-    second patcher for its text encoders, which few nodes need.
+    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere. Without a patcher, the
+    weights stay where they were loaded: quantised ones cannot be moved. A decoder has a second patcher for its text
+    encoders, which few nodes need.
     """
 
     part: Any
-    patcher: comfy.model_patcher.ModelPatcher
+    patcher: comfy.model_patcher.ModelPatcher | None
     streams: bool = False
     text_patcher: comfy.model_patcher.ModelPatcher | None = None
 
@@ -95,7 +102,7 @@ def assemble(**handles: Handle | None) -> M2Chat:
     from ..m3adapter.pipeline import M2Chat
 
     given = {name: each for name, each in handles.items() if each is not None}
-    patchers = {name: [each.patcher] for name, each in given.items()}
+    patchers = {name: [each.patcher] for name, each in given.items() if each.patcher is not None}
     if "decoder" in given:
         patchers["text_encoders"] = [given["decoder"].text_patcher]
     if "refiner" in given:  # the two paint one picture together
@@ -103,7 +110,10 @@ def assemble(**handles: Handle | None) -> M2Chat:
     names = ("language_model", "vision_encoder", "adapter", "decoder")
 
     def prepare(part: str) -> None:
-        load(*patchers[part], streams=part in given and given[part].streams)
+        if part in patchers:
+            load(*patchers[part], streams=part in given and given[part].streams)
+        else:  # its weights are there, and nobody else makes room for its work
+            make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
 
     return M2Chat(**{name: given[name].part if name in given else None for name in names}, prepare=prepare)
 
@@ -121,3 +131,19 @@ def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> 
             if not hasattr(module, "comfy_cast_weights"):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.to(patcher.load_device)
+
+
+def make_room(size: int, device: torch.device) -> bool:
+    """Has ComfyUI unload others until `size` bytes are free on the device; says whether they are."""
+    comfy.model_management.free_memory(size, device)
+    return comfy.model_management.get_free_memory(device) >= size
+
+
+def expect(name: str, size: int, device: torch.device) -> None:
+    """Makes room for weights of about `size` bytes, and logs it where there is not enough: it may work all the same."""
+    if not make_room(size, device):
+        free = comfy.model_management.get_free_memory(device)
+        logger.warning(
+            "M2Chat: %s needs about %.1f GB, and %s has %.1f GB free: choose a smaller dtype, quantization or model.",
+            name, size / GIGABYTE, device, free / GIGABYTE,
+        )  # fmt: skip

@@ -70,7 +70,8 @@ class Reply(io.ComfyNode):
                 inputs.language_model(),
                 inputs.conversation("A conversation whose last turn is the user's."),
                 inputs.vision_encoder(
-                    optional=True, tooltip="Needed where the user shows pictures: the model sees through it."
+                    optional=True,
+                    tooltip="Needed where the user shows pictures, unless the language model sees by itself.",
                 ),
                 *sampling_inputs(),
                 io.Boolean.Input(
@@ -103,7 +104,8 @@ class Reply(io.ComfyNode):
         """Write the reply."""
         from ..m3adapter.language_model import Sampling
 
-        if vision_encoder is None and conversation.user_pictures():
+        language_model.part.check_sees(conversation)
+        if vision_encoder is None and language_model.part.sees == "projection" and conversation.user_pictures():
             raise ConversationError("The user shows pictures, and nothing looks at them: connect vision_encoder.")
         settings = {name: value for name, value in sampling_mode.items() if name not in ("sampling_mode", "seed")}
         sampling = Sampling(do_sample=sampling_mode["sampling_mode"] == "on", max_length=max_length, **settings)

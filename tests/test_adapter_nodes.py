@@ -104,17 +104,17 @@ def test_an_adapter_from_a_file_is_the_same(comfy: ComfyServer) -> None:
     shutil.copy(STARTER / "adapter.safetensors", folder / "again.safetensors")
     (folder / "notes.txt").write_text("not an adapter", "utf-8")
     files = comfy.object_info()["M2Chat_LoadAdapter"]["input"]["required"]["file"][1]["options"]
-    assert "again.safetensors" in files and "notes.txt" not in files
+    assert "m2chat/again.safetensors" in files and "m2chat/notes.txt" not in files
     graph = graphs.story(seed=3)
     own = comfy.run(graph)
-    graph |= loaded("again.safetensors")
+    graph |= loaded("m2chat/again.safetensors")
     graph["story"]["inputs"] |= {**MODELS, "adapter": ["adapter", 0]}
     entry = comfy.run(graph)
     assert same(picture(comfy, entry, "show"), picture(comfy, own, "show"))
     report = text(entry, "report")
     assert report.startswith("M3-Adapter of ") and report.endswith(" pooled.") and "vision encoder 192 wide" in report
     with pytest.raises(PromptRejected, match="Load"):
-        comfy.run(loaded("notes.txt"))
+        comfy.run(loaded("m2chat/notes.txt"))
 
 
 def test_an_adapter_of_the_official_release_paints(comfy: ComfyServer) -> None:
@@ -123,7 +123,7 @@ def test_an_adapter_of_the_official_release_paints(comfy: ComfyServer) -> None:
     own = load_adapter(STARTER / "adapter.safetensors").config
     sizes = (own.embed_width, own.pooled_width, own.tokens)
     torch.save(toys.official_release(*sizes, llm_width=own.llm_width), folder / "epoch2_queryblock.pkl")
-    graph = {**graphs.blocks(gate=2.0), **loaded("epoch2_queryblock.pkl")}
+    graph = {**graphs.blocks(gate=2.0), **loaded("m2chat/epoch2_queryblock.pkl")}
     for name in ("encode", "fuse"):
         graph[name]["inputs"]["adapter"] = ["adapter", 0]
     entry = comfy.run(graph)
@@ -137,7 +137,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(comfy: ComfyServer) -> None:
     folder = comfy.base / "models" / "m2chat"
     folder.mkdir(exist_ok=True)
     torch.save({"args": argparse.Namespace()}, folder / "trap.pkl")
-    assert said(comfy.events(loaded("trap.pkl"))).startswith(
+    assert said(comfy.events(loaded("m2chat/trap.pkl"))).startswith(
         "Load M3-Adapter: The file trap.pkl is damaged or holds more than tensors, and nothing in it was executed"
     )
 
@@ -146,7 +146,7 @@ def test_another_language_models_adapter_is_named(comfy: ComfyServer) -> None:
     folder = comfy.base / "models" / "m2chat"
     folder.mkdir(exist_ok=True)
     save_adapter(folder / "toy.safetensors", toys.adapter())
-    graph = {**graphs.blocks(), **loaded("toy.safetensors")}
+    graph = {**graphs.blocks(), **loaded("m2chat/toy.safetensors")}
     graph["fuse"]["inputs"]["adapter"] = ["adapter", 0]
     assert said(comfy.events(graph)).startswith(
         "Fuse M3-Adapter: The M3-Adapter was trained for a language model of width 24, and this one has "

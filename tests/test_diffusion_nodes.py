@@ -31,7 +31,7 @@ def models(comfy: ComfyServer) -> Path:
     return models
 
 
-def load(model: str = "mine/decoder", **inputs: str | bool) -> dict:
+def load(model: str = "diffusers/mine/decoder", **inputs: str | bool) -> dict:
     given = {"dtype": "auto", "scheduler": AS_THE_MODEL_SAYS, "vae_tiling": False, **inputs}
     return node("M2Chat_LoadDecoder", model=model, **given)
 
@@ -57,7 +57,7 @@ def shown(graph: graphs.Graph, *names: str) -> graphs.Graph:
 
 def test_the_list_has_the_users_models(comfy: ComfyServer, models: Path) -> None:
     listed = comfy.object_info()["M2Chat_LoadDecoder"]["input"]["required"]["model"][1]["options"]
-    assert {"mine/decoder", "mine/refiner"} <= set(listed)
+    assert {"diffusers/mine/decoder", "diffusers/mine/refiner"} <= set(listed)
 
 
 def test_a_folder_paints_what_it_painted_as_the_starter(comfy: ComfyServer, models: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_changed_model_is_loaded_again(comfy: ComfyServer, models: Path) -> No
 def test_a_refiner_paints_the_last_steps(comfy: ComfyServer, models: Path) -> None:
     graph = graphs.blocks()
     del graph["map"], graph["mean"]
-    graph["refiner"] = load("mine/refiner", vae_tiling=True)
+    graph["refiner"] = load("diffusers/mine/refiner", vae_tiling=True)
     graph = graphs.changed(graph, "decode", steps=5)
     plain = picture(comfy, comfy.run(graph), "picture")
     graph = graphs.changed(graph, "decode", refiner=["refiner", 0], switch_at=0.6)
@@ -105,7 +105,7 @@ def failed(comfy: ComfyServer, graph: graphs.Graph) -> str:
 
 
 def test_what_cannot_be_painted_is_said(comfy: ComfyServer, models: Path) -> None:
-    graph = {**prompt(), "mine": load(), "refiner": load("mine/refiner")}
+    graph = {**prompt(), "mine": load(), "refiner": load("diffusers/mine/refiner")}
     graph["two"] = node("EmptyImage", width=64, height=64, batch_size=2, color=0)
     for inputs, sentence in (
         (
@@ -136,21 +136,23 @@ def test_bad_models_are_refused_before_anything_runs(comfy: ComfyServer, models:
     (gone / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'
     )
-    leaves = "which leaves ComfyUI's model folders: choose a model of the list."
+    leaves = "leads out of ComfyUI's model folders: choose a model from the list."
+    unknown = "put it below one of ComfyUI's model folders checkpoints, diffusers, m2chat, then refresh."
     sdxl = "choose an SDXL base model or refiner, which is what M2Chat paints with."
     for name, sentence in {
-        "old.safetensors": f"old.safetensors is a Stable Diffusion 1.5 model: {sdxl}",
-        "style.safetensors": f"style.safetensors is a LoRA: {sdxl}",
-        "pickle.safetensors": "pickle.safetensors is a pickle, which may run any code: get the model as safetensors.",
-        "cut.safetensors": "cut.safetensors is cut off or no safetensors file: get it again.",
-        "gone": "gone lacks unet/config.json: get it again.",
-        "nothing": "model is 'nothing', and there is no such model: put an SDXL checkpoint into models/checkpoints or "
-        "a diffusers folder into models/diffusers.",
-        "../mine/decoder": f"model is '../mine/decoder', {leaves}",
-        "mine\\..\\..\\x": f"model is {'mine' + chr(92) + '..' + chr(92) + '..' + chr(92) + 'x'!r}, {leaves}",
-        "/etc/passwd": f"model is '/etc/passwd', {leaves}",
-        "C:model": f"model is 'C:model', {leaves}",
-        "https://host/x": "model is the address 'https://host/x', and nothing is downloaded",
+        "checkpoints/old.safetensors": f"old.safetensors is a Stable Diffusion 1.5 model: {sdxl}",
+        "checkpoints/style.safetensors": f"style.safetensors is a LoRA: {sdxl}",
+        "checkpoints/pickle.safetensors": "pickle.safetensors is a pickle, which may run any code: get the model as "
+        "safetensors.",
+        "checkpoints/cut.safetensors": "cut.safetensors is cut off or no safetensors file: get it again.",
+        "diffusers/gone": "gone lacks unet/config.json: get it again.",
+        "nothing": f"There is no model nothing: {unknown}",
+        "text_encoders/nothing": f"There is no model text_encoders/nothing: {unknown}",
+        "diffusers/../mine/decoder": f"'diffusers/../mine/decoder' {leaves}",
+        "mine\\..\\x": f"{'mine' + chr(92) + '..' + chr(92) + 'x'!r} {leaves}",
+        "/etc/passwd": f"'/etc/passwd' {leaves}",
+        "C:model": f"'C:model' {leaves}",
+        "https://host/x": "https://host/x is an address, and nothing is downloaded",
     }.items():
         with pytest.raises(PromptRejected) as error:
             comfy.queue(shown({**prompt(), "mine": load(name), "b": decode("mine")}, "b"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -145,3 +146,125 @@ def test_with_captions_fills_gaps_and_adds_a_picture_only_for_a_premise() -> Non
     assert with_captions((Text("The fox ran away. So."),), "p")[1:] == (Picture("The fox ran away."),)
     assert with_captions((), "A fox in the snow.") == (Picture("A fox in the snow."),)
     assert with_captions((Picture("mine"),), "p") == (Picture("mine"),)
+
+
+# What models write that know the agreed spelling from hearsay
+
+
+A, B = Picture("a fox"), Picture("a bear")
+
+
+@pytest.mark.parametrize(
+    ("reply", "segments"),
+    [
+        # tags by other names, spaced, closed by another's tag
+        ("x <picture>a fox</picture> y", (Text("x "), A, Text(" y"))),
+        ("<Picture >a fox</image >", (A,)),
+        ("< img >a fox< / pic >.", (A, Text("."))),
+        ("<image>a fox</image></picture></image>.", (A, Text("."))),
+        ("<image>a fox<image/>.", (A, Text("."))),
+        # tags that carry the caption
+        ('x<image caption="a fox"/>y', (Text("x"), A, Text("y"))),
+        ("<img src='1.png' alt='a fox'>y", (A, Text("y"))),
+        ('<picture><img src="a b.png" alt="a fox"></picture>y', (A, Text("y"))),
+        ('<image id="1">a fox</image>', (A,)),
+        ('<image>a fox <img alt="a bear"/>y', (A, B, Text("y"))),
+        ("<image: a fox>y", (A, Text("y"))),
+        ("<image/>y", (Picture(""), Text("y"))),
+        # brackets
+        ("x [image: a fox] y", (Text("x "), A, Text(" y"))),
+        ("[Picture of a fox][IMG: a bear]", (A, B)),
+        ("[Image 2: a fox [red]].", (Picture("a fox [red]"), Text("."))),
+        ("[**Image description:** a fox]", (A,)),
+        ("(Image: a fox)\n(image: a bear)", (A, Text("\n"), B)),
+        ("so (image: a fox)", (Text("so (image: a fox)"),)),
+        ("[image: a fox\nIt ran.", (A, Text("\nIt ran."))),
+        # Markdown
+        ("x ![a fox](http://x/y.png) z", (Text("x "), A, Text(" z"))),
+        ("![a fox]\nz", (A, Text("\nz"))),
+        ("![a [red] fox](y (it)", (Picture("a [red] fox"), Text("(y (it)"))),
+        ("Wow![1] ! [2]", (Text("Wow![1] ! [2]"),)),
+        # lines
+        ("Image: a fox\nIt ran.\nCaption: a bear", (A, Text("\nIt ran.\n"), B)),
+        ("It ran.\n\n**Picture:** a fox\nIt slept.", (Text("It ran.\n\n"), A, Text("\nIt slept."))),
+        ("- *Image 1:* a fox", (A,)),
+        ("### Illustration:\n\na fox\n", (A, Text("\n"))),
+        ("Image: <image>a fox</image> y", (A, Text(" y"))),
+        ("**Image:** ![a fox](x.png)\ny", (A, Text("\ny"))),
+        ('Picture: "a fox"\n', (A, Text("\n"))),
+        ("The image: a fox\nImagine: a bear\nPictures: 2", (Text("The image: a fox\nImagine: a bear\nPictures: 2"),)),
+        # captions that nothing closes
+        ("<image>a fox\nIt ran.", (A, Text("\nIt ran."))),
+        ("<picture>\n\na fox\n\nIt ran.", (A, Text("\n\nIt ran."))),
+        ("<image>a fox\nIt ran.<image>a bear</image>", (A, Text("\nIt ran."), B)),
+        ("<image>a fox\n[image: a bear]\nIt ran.", (A, Text("\n"), B, Text("\nIt ran."))),
+        ("<image>a fox\nImage: a bear<image>c", (A, Text("\n"), B, Picture("c"))),
+        ("<image>a\nfox</image>", (A,)),
+    ],
+)
+def test_other_spellings_are_understood(reply: str, segments: tuple) -> None:
+    assert parse(reply) == segments
+    by_character = MarkupParser()
+    events = [event for character in reply for event in by_character.feed(character)]
+    assert assemble(events + by_character.close()) == segments
+
+
+SCRAPS = (
+    "<image>", "</image>", "<picture>", "</ pic >", "<img alt='b'>", "<image/>", "<image: c>", "[image: ", "]", "![",
+    "](u)", "(Image: ", ")", "\n", "**", "Image: ", "Caption", ":", " ", "fox", "a", "<", "im", "[", "!", "(", "- ",
+)  # fmt: skip
+
+
+def test_any_cut_of_any_stream_reads_the_same() -> None:
+    draw = random.Random(1)
+    for _ in range(4000):
+        reply = "".join(draw.choices(SCRAPS, k=draw.randint(1, 14)))
+        whole = parse(reply)
+        for longest in (1, 2, 7):
+            parser, events, rest = MarkupParser(), [], reply
+            while rest:
+                size = draw.randint(1, longest)
+                events += parser.feed(rest[:size])
+                rest = rest[size:]
+            assert assemble(events + parser.close()) == whole, reply
+
+
+def test_no_word_is_lost_in_any_stream() -> None:
+    draw = random.Random(2)
+    for _ in range(4000):
+        reply = ""
+        for number in range(draw.randint(1, 10)):
+            reply += draw.choice(SCRAPS) + f"w{number}w"
+        # Attributes and a picture's target are no text.
+        said = "".join(segment.text if isinstance(segment, Text) else segment.caption for segment in parse(reply))
+        assert [word for word in re.findall(r"w\dw", reply) if word not in said] == [], reply
+
+
+def test_slots_open_and_close_in_turn() -> None:
+    draw = random.Random(3)
+    for _ in range(2000):
+        parser = MarkupParser()
+        events = parser.feed("".join(draw.choices(SCRAPS, k=12))) + parser.close()
+        slots = [event for event in events if not isinstance(event, TextPiece)]
+        assert [type(event) for event in slots] == [SlotOpened, SlotClosed] * (len(slots) // 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[image: " * 7000, "![" * 25_000, "\n" * 50_000, "Image:\n" * 7000, "<image>" + " " * 50_000, "<image>a\n" * 6000,
+     "<image " * 7000, "<image " + "a" * 50_000, "[image: " + "\n[" * 25_000, "- " * 25_000, "* Image " * 6000,
+     "<image>a\n" + "[image: b " * 5000, "![a](" * 9000],
+)  # fmt: skip
+def test_every_spelling_takes_time_in_proportion(text: str) -> None:
+    started = time.perf_counter()
+    parse(text)
+    parser = MarkupParser()
+    for start in range(0, len(text), 3):
+        parser.feed(text[start : start + 3])
+    parser.close()
+    assert time.perf_counter() - started < 3
+
+
+def test_spaced_tags_are_escaped_too() -> None:
+    for tag in ("< image >", "</ picture >", '<img alt="x">', "<Pic\n/>"):
+        assert "<" not in escape(f"a{tag}b")

@@ -24,10 +24,15 @@ REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
 class LanguageModelStandIn:
     """Says the next of its replies, and notes what it was asked."""
 
+    sees = "projection"
+
     def __init__(self, replies: list[list[str]]) -> None:
         self.replies = replies
         self.asked: list[SimpleNamespace] = []
         self.encoded: list[SimpleNamespace] = []
+
+    def check_sees(self, conversation):
+        pass
 
     def reply(self, conversation, *, visual=(), sampling, seed, should_stop=None):
         self.asked.append(SimpleNamespace(conversation=conversation, visual=visual, sampling=sampling, seed=seed))

@@ -1,0 +1,68 @@
+"""What the pack has to know of a language model beyond the model's own configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+CONFIG_NAME = "m2chat.json"
+# What a model is told that nobody has trained for the markup. It is there to be edited.
+INSTRUCTIONS = Path(__file__).with_name("illustrator.txt")
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """What a folder's m2chat.json says.
+
+    Attributes:
+        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's
+            choice; the one before knows more.
+        picture_token: The token that stands for a user's picture, where a projection makes the model see.
+        picture_length: How many of them a picture takes.
+        open_tag, close_tag: What the assistant writes around a caption.
+        instructions: Put in front of every conversation, see `instructing`; "" for a model that was trained for the
+            markup.
+    """
+
+    feature_layer: int = -2
+    picture_token: str = "<|picture|>"
+    picture_length: int = 4
+    open_tag: str = "<image>"
+    close_tag: str = "</image>"
+    instructions: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> LanguageModelConfig:
+        """The configuration in a folder, or that of a model which never heard of this pack.
+
+        The latter's tags are others: `<image>` is how several models spell a picture that is shown to them.
+        """
+        path = folder / CONFIG_NAME
+        if not path.is_file():
+            instructions = INSTRUCTIONS.read_text(encoding="utf-8").strip()
+            return cls(open_tag="<picture>", close_tag="</picture>", instructions=instructions)
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in known})
+
+    def write(self, folder: Path) -> None:
+        """Writes the folder's m2chat.json."""
+        (folder / CONFIG_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def instructing(text: str) -> list[tuple[str, list[str]]]:
+    """Instructions as messages, each a role and what is said.
+
+    The text's beginning is the system's. Lines `--- user` and `--- assistant`, in alternation, begin the turns of
+    examples: small models do as they are shown rather than as they are told.
+
+    Raises:
+        ValueError: the turns do not alternate, or the last one is not the assistant's.
+    """
+    first, *rest = re.split(r"^--- (user|assistant)$", text, flags=re.MULTILINE)
+    roles, said = rest[::2], rest[1::2]
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        raise ValueError("The examples in the instructions must be pairs: `--- user`, then `--- assistant`.")
+    return [(role, [words.strip()]) for role, words in zip(["system", *roles], [first, *said], strict=True)]

@@ -1,0 +1,81 @@
+"""What a language model may write where it means a picture: the spellings, found in a text that is still growing.
+
+The agreed spelling is a pair of tags around a caption. Models that were never trained for it come close to it in many
+ways, and all of these are understood:
+
+    <image>a fox</image>   <PICTURE >a fox</image>   <img alt="a fox">   <picture caption="a fox"/>   <image: a fox>
+    [Image: a fox]   ![a fox](fox.png)   (Picture of a fox)   and, as a line,   **Image:** a fox
+
+No pattern can run on without end, so that a search takes time in proportion to the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NAMES = ("image", "picture", "img", "pic")
+_LABELS = (*_NAMES, "illustration", "photo", "caption")
+
+
+def _any(words: tuple[str, ...]) -> str:
+    return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
+
+
+def _begun(words: tuple[str, ...]) -> str:
+    return _any(tuple({word[:length] for word in words for length in range(1, len(word))}))
+
+
+_NAME, _LABEL = _any(_NAMES), _any(_LABELS)
+_ATTRIBUTES = r"(?:[\s:=][^<>]{0,600})?"
+_TAG = (
+    rf"<\s{{0,4}}(?P<slash>/?)(?P<gap>\s{{0,4}}){_NAME}"
+    r"(?P<attributes>(?:[\s:=][^<>]{0,600}?)?)(?P<void>/?)>"
+)
+_TAG_BEGUN = rf"<\s{{0,4}}/?\s{{0,4}}(?:(?:{_begun(_NAMES)})?\Z|{_NAME}{_ATTRIBUTES}/?\Z)"
+
+# "Image", "Image 2", "Image description", and what may separate it from the caption.
+_TITLE = rf"{_LABEL}(?:[ \t]{{1,3}}(?:caption|description|prompt|\d{{1,3}}))?"
+_TITLE_BEGUN = rf"(?:(?:{_begun(_LABELS)})?\Z|{_LABEL}(?:[ \t]{{1,3}}(?:[a-z]{{0,11}}|\d{{0,3}}))?"
+_COLON = r"[ \t]{0,2}[*_]{0,3}[:：]"
+_BETWEEN = rf"(?:{_COLON}|[ \t]{{1,2}}(?:of|showing|[-–—])[ \t])"
+_BETWEEN_BEGUN = r"(?:[ \t]{0,2}[*_]{0,3}|[ \t]{1,2}(?:of|showing|[-–—])?)\Z)"
+
+_LINE = r"(?<![^\n])[ \t]{0,8}"  # a line begins here
+_BULLET = r"(?:[-+>#*_]{1,6}[ \t]{0,3}){0,2}"
+
+_BRACKET = rf"\[[\s*_]{{0,3}}{_TITLE}{_BETWEEN}"
+_BRACKET_BEGUN = rf"\[[\s*_]{{0,3}}{_TITLE_BEGUN}{_BETWEEN_BEGUN}"
+_PARENTHESIS = rf"{_LINE}\([\s*_]{{0,3}}{_TITLE}{_BETWEEN}"
+_HEADING = rf"{_LINE}{_BULLET}{_TITLE}{_COLON}"
+_LINE_BEGUN = rf"{_LINE}(?:\([\s*_]{{0,3}}|{_BULLET}){_TITLE_BEGUN}{_BETWEEN_BEGUN}"
+_MARKDOWN = r"(?<!\S)!\["
+_ANYWHERE = rf"(?P<tag>{_TAG})|(?P<markdown>{_MARKDOWN})|(?P<bracket>{_BRACKET})"
+_ANYWHERE_BEGUN = rf"{_TAG_BEGUN}|(?<!\S)!\Z|{_BRACKET_BEGUN}"
+
+_HOW = re.IGNORECASE | re.ASCII
+TAG = re.compile(_TAG, _HOW)
+# Each finds the first mark, or (`begun`) what may be the beginning of one at the text's end. lastgroup says which: a
+# tag's own groups lie inside the group "tag", which therefore ends last.
+OUTSIDE = re.compile(
+    rf"{_ANYWHERE}|(?P<parenthesis>{_PARENTHESIS})|(?P<heading>{_HEADING})|(?P<begun>{_ANYWHERE_BEGUN}|{_LINE_BEGUN})",
+    _HOW,
+)
+IN_TAGS = re.compile(rf"(?P<tag>{_TAG})|(?P<begun>{_TAG_BEGUN})", _HOW)
+IN_LINE = re.compile(rf"{_ANYWHERE}|(?P<begun>{_ANYWHERE_BEGUN})|(?P<stop>[\[\]()\n])", _HOW)
+# What follows the caption of a Markdown picture.
+TARGET = re.compile(r"\([^()<\n]{0,300}(?:\)|(?P<begun>\Z))")
+
+_VALUES = re.compile(r"""\b([a-z]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|“([^”]*)”)""", _HOW)
+_SAYING = ("caption", "alt", "description", "desc", "title", "text", "prompt", "label")
+
+
+def caption_of(tag: re.Match[str]) -> str | None:
+    """The caption that an opening tag carries itself; None where it has none."""
+    attributes = tag["attributes"].strip()
+    values = {name.lower(): a or b or c for name, a, b, c in _VALUES.findall(attributes)}
+    for name in _SAYING:
+        if name in values:
+            return " ".join(values[name].split())
+    if attributes[:1] in (":", "="):
+        return " ".join(attributes[1:].strip("\"'“” \t\n").split())
+    return None

@@ -1,0 +1,185 @@
+"""Reads the assistant's markup from a stream: what is text, and what is the caption of a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import marks
+from .segments import Picture, Segment, Text
+
+_ENDS = {"tag": "", "bracket": "]", "markdown": "](", "parenthesis": ")", "heading": "\n"}
+_OPENING = {"]": "[", ")": "("}
+_EMPHASIS = ' *_`"“”'
+_WORD = re.compile(r"[^\s*_]")  # its beginning: anything but blanks and emphasis
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """Text outside captions, to be shown as it comes."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SlotOpened:
+    """A picture slot begins: what follows is its caption."""
+
+
+@dataclass(frozen=True)
+class SlotClosed:
+    """The slot ends; `caption` is whole, its whitespace normalised (it may be empty)."""
+
+    caption: str
+
+
+MarkupEvent = TextPiece | SlotOpened | SlotClosed
+
+
+class MarkupParser:
+    """Reads a reply chunk by chunk: the agreed tags, and all that `marks.py` understands in their place.
+
+    However the reply is cut into chunks, it is read alike, in time proportional to its length, and no text is ever
+    lost: an opening mark inside a caption ends that caption and begins the next one (unless nothing was written yet,
+    then it is a repeated one and ignored), a stray closing tag is dropped, and any name's tag closes any other's. A
+    caption that nothing closes ends at the first line break after its first word, and the rest is text again.
+    """
+
+    def __init__(self) -> None:
+        self._pending = ""
+        self._before = ""  # the character in front of it: some marks must begin a line
+        self._caption: list[str] | None = None  # None outside a caption
+        self._worded = False  # whether the caption has a word
+        self._end = ""  # what ends the caption: "" a tag, a bracket, or "\n" the line
+        self._depth = 0  # of brackets in a caption that ends with one
+        self._target = False  # whether a Markdown picture's target may follow
+
+    @property
+    def in_caption(self) -> bool:
+        """Whether what comes next belongs to a caption."""
+        return self._caption is not None
+
+    def feed(self, chunk: str) -> list[MarkupEvent]:
+        """The events that `chunk` settles. The beginning of a possible mark at its end is kept for the next call."""
+        events: list[MarkupEvent] = []
+        self._read(self._pending + chunk, events)
+        return events
+
+    def close(self) -> list[MarkupEvent]:
+        """The events at the end of the reply; afterwards the parser is as new."""
+        events: list[MarkupEvent] = []
+        if self._caption is None:
+            self._write(self._pending, events)
+        while self._caption is not None:  # what is pending is the cut off beginning of a tag, no part of the caption
+            self._break_off(events)
+        self.__init__()  # type: ignore[misc]
+        return events
+
+    def _read(self, text: str, events: list[MarkupEvent]) -> None:
+        buffer, position = self._before + text, len(self._before)
+        while position < len(buffer):
+            if self._target:
+                mark = marks.TARGET.match(buffer, position)
+                if mark and mark.lastgroup == "begun":
+                    break
+                position = mark.end() if mark else position
+                self._target = False
+                continue
+            finder = marks.OUTSIDE if self._caption is None else marks.IN_LINE if self._end else marks.IN_TAGS
+            mark = finder.search(buffer, position)
+            self._write(buffer[position : mark.start() if mark else None], events)
+            position = mark.start() if mark else len(buffer)
+            if mark is None or mark.lastgroup == "begun":
+                break
+            position = self._take(mark, events)
+        self._before, self._pending = buffer[max(position - 1, 0) : position], buffer[position:]
+
+    def _take(self, mark: re.Match[str], events: list[MarkupEvent]) -> int:
+        """Acts on a mark; returns where to read on."""
+        kind, written = mark.lastgroup, self._caption is not None and self._worded
+        if kind == "stop":
+            return self._stop(mark, events)
+        own = marks.caption_of(mark) if kind == "tag" else None
+        if kind == "tag" and (mark["slash"] or (mark["void"] and written and own is None)):
+            if self._caption is not None:
+                self._shut(events)
+            elif mark["gap"]:  # too far from a tag to be taken for one where none is due
+                self._write(mark.group(), events)
+            return mark.end()
+        if written and kind != "tag":  # brackets in a caption that has begun are its own
+            self._write(mark.group(), events)
+            self._depth += self._end[0] == "]"
+            return mark.end()
+        if written:
+            self._break_off(events)
+            return mark.start()  # read again: the text behind a caption that was broken off may have begun another
+        if self._caption is None:
+            events.append(SlotOpened())
+        self._caption, self._worded, self._depth = [], False, 0
+        self._end = _ENDS[kind]  # type: ignore[index]
+        if kind == "tag" and (own is not None or mark["void"]):
+            self._caption = [own or ""]
+            self._shut(events)
+        return mark.end()
+
+    def _stop(self, mark: re.Match[str], events: list[MarkupEvent]) -> int:
+        """Acts on a bracket or a line break in a caption that such a thing may end."""
+        character, bracket = mark.group(), self._end[0]
+        if character == "\n" and self._worded:
+            self._shut(events)
+            return mark.start()
+        if bracket != "\n":
+            self._depth += (character == _OPENING[bracket]) - (character == bracket)
+        if self._depth < 0:
+            self._target = self._end == _ENDS["markdown"]
+            self._shut(events)
+        else:
+            self._write(character, events)
+        return mark.end()
+
+    def _write(self, text: str, events: list[MarkupEvent]) -> None:
+        if self._caption is not None:
+            self._caption.append(text)
+            self._worded = self._worded or bool(_WORD.search(text))
+        elif text:
+            events.append(TextPiece(text))
+
+    def _shut(self, events: list[MarkupEvent]) -> None:
+        caption = " ".join("".join(self._caption or ()).split())
+        events.append(SlotClosed(caption.strip(_EMPHASIS) if self._end else caption))
+        self._caption = None
+
+    def _break_off(self, events: list[MarkupEvent]) -> None:
+        """Ends a caption that was not closed. What comes after its line is read as text, and may begin another one."""
+        caption, rest = "".join(self._caption or ()), ""
+        if not self._end and (word := _WORD.search(caption)) and (end := caption.find("\n", word.end())) >= 0:
+            caption, rest = caption[:end], caption[end:]
+        self._caption = [caption]
+        self._shut(events)
+        if rest:
+            self._before = ""
+            self._read(rest, events)
+            self._write(self._pending, events)
+
+
+def assemble(events: Iterable[MarkupEvent]) -> tuple[Segment, ...]:
+    """A reply's events as its segments in order: texts (adjacent pieces joined) and open pictures with captions."""
+    segments: list[Segment] = []
+    pieces: list[str] = []
+    for event in events:
+        if isinstance(event, TextPiece):
+            pieces.append(event.text)
+            continue
+        if pieces:
+            segments.append(Text("".join(pieces)))
+            pieces = []
+        if isinstance(event, SlotClosed):
+            segments.append(Picture(caption=event.caption))
+    return (*segments, Text("".join(pieces))) if pieces else tuple(segments)
+
+
+def parse(text: str) -> tuple[Segment, ...]:
+    """A whole reply as segments in order; one without markup is a single Text, an empty one is ()."""
+    parser = MarkupParser()
+    return assemble(parser.feed(text) + parser.close())

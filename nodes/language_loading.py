@@ -1,0 +1,105 @@
+"""Loading language models that do not come with the pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from . import folders, wires
+from .errors import complaint, names_node
+from .loading import fingerprint
+from .memory import Handle, expect, handle, offload_device
+
+KINDS = ("m2chat", "LLM", "text_encoders")
+DTYPES = {"auto": "auto", "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+QUANTIZATIONS = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
+
+
+def is_language_model(path: Path) -> bool:
+    """Whether it may be a language model: a folder in transformers' layout, or a GGUF file."""
+    return path.suffix.lower() == ".gguf" if path.is_file() else (path / "config.json").is_file()
+
+
+def _check(name: str) -> None:
+    folders.resolve(KINDS, name, is_language_model)
+
+
+class LoadLanguageModel(io.ComfyNode):
+    """Any language model or vision-language model from the disk."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadLanguageModel",
+            display_name="Load Language Model",
+            category="M2Chat/loaders",
+            description="Loads a language model or vision-language model from your model folders, or a GGUF file.",
+            search_aliases=["LLM loader", "VLM", "gguf", "qwen", "llama", "gemma", "llava", "smolvlm"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=folders.names(KINDS, is_language_model),
+                    tooltip="A folder with config.json, or a .gguf file, in models/m2chat, LLM or text_encoders.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPES),
+                    tooltip="How the weights are kept. auto is as they are stored, and fp32 without a GPU.",
+                ),
+                io.Combo.Input(
+                    "quantization",
+                    options=list(QUANTIZATIONS),
+                    optional=True,
+                    default="none",
+                    advanced=True,
+                    tooltip="Smaller weights, a little worse. Needs bitsandbytes or torchao. They stay on the device.",
+                ),
+            ],
+            outputs=[
+                wires.LanguageModel.Output(
+                    display_name="language_model", tooltip="Writes the replies, and sees if it is made for that."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Refuse what lies outside the model folders before anything runs."""
+        return complaint(_check, model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, **_other: str) -> str:
+        """Changes when the model's files do."""
+        return fingerprint(folders.resolve(KINDS, model, is_language_model))
+
+    @classmethod
+    @names_node
+    def execute(cls, model: str, dtype: str, quantization: str = "none") -> io.NodeOutput:
+        """Load the model: into main memory, or onto the device where it cannot be moved."""
+        path = folders.resolve(KINDS, model, is_language_model)
+        chosen, bits = DTYPES[dtype], QUANTIZATIONS[quantization]
+        compute = comfy.model_management.get_torch_device()
+        if chosen == "auto" and compute.type == "cpu":
+            chosen = torch.float32
+        try:
+            from ..m3adapter.language_loading import load_language_model, weight_bytes
+
+            device = compute if bits else offload_device()
+            expect(model, weight_bytes(path, chosen, bits), device)
+            language_model = load_language_model(path, dtype=chosen, quantization=bits, device=device)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"The Python package {error.name} is missing: install it for ComfyUI to open {model}."
+            ) from error
+        if not language_model.movable:
+            return io.NodeOutput(Handle(language_model, None))
+        return io.NodeOutput(
+            handle(language_model, model=language_model.model, projection=language_model.visual_projection)
+        )
+
+
+NODES = [LoadLanguageModel]

@@ -1,0 +1,96 @@
+"""Language models from the disk in a real ComfyUI: found, refused, loaded, written with and read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import graphs
+import toy_llms
+from comfy_server import ComfyServer
+from graphs import node
+from runs import text
+from test_inputs import failed, refused
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A ComfyUI that has models in several folders, one of them named by extra_model_paths.yaml."""
+    base = tmp_path_factory.mktemp("comfy")
+    toy_llms.build("Llama", base / "models" / "LLM" / "makers" / "toy-llama")
+    toy_llms.build("LLaVA", base / "models" / "text_encoders" / "toy-llava")
+    (base / "models" / "text_encoders" / "clip_l.safetensors").write_bytes(b"none")
+    (base / "models" / "m2chat").mkdir()
+    (base / "models" / "m2chat" / "broken.gguf").write_bytes(b"none" * 100)
+    os.symlink(base / "models" / "m2chat", base / "models" / "m2chat" / "circle")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    toy_llms.llama(elsewhere / "silent", template=None)
+    paths = base / "extra.yaml"
+    paths.write_text(f"more:\n  base_path: {elsewhere.as_posix()}\n  LLM: .\n", "utf-8")
+    with ComfyServer(base, "--extra-model-paths-config", str(paths)) as server:
+        server.wait_ready()
+        yield server
+
+
+def loaded(model: str, **more: str) -> graphs.Graph:
+    """A conversation of the user's with a model from the disk, and its reply."""
+    graph = graphs.conversation()
+    del graph["load"]
+    graph["load"] = node("M2Chat_LoadLanguageModel", model=model, dtype="auto", **more)
+    graph["reply"] = graphs.reply(max_length=6)
+    del graph["reply"]["inputs"]["vision_encoder"]
+    graph["show"] = node("M2Chat_ShowConversation", conversation=["reply", 0])
+    return graph
+
+
+def test_models_are_listed_by_their_folders(comfy: ComfyServer) -> None:
+    kind, options = comfy.object_info()["M2Chat_LoadLanguageModel"]["input"]["required"]["model"]
+    listed = options["options"] if kind == "COMBO" else kind
+    assert listed == ["LLM/makers/toy-llama", "LLM/silent", "m2chat/broken.gguf", "text_encoders/toy-llava"]
+
+
+def test_a_text_model_replies_and_takes_no_pictures(comfy: ComfyServer) -> None:
+    graph = loaded("LLM/makers/toy-llama")
+    first = text(comfy.run(graph))
+    assert "M2Chat: " in first and "[picture" in first
+    graph["user"]["inputs"]["pictures.picture_0"] = ["picture", 0]
+    graph["picture"] = node("EmptyImage", width=32, height=16, batch_size=1, color=0xFF0000)
+    assert failed(comfy, graph) == (
+        "Reply: The user shows pictures, and the language model cannot see: "
+        "use a vision-language model, or leave the pictures out."
+    )
+    assert text(comfy.run(graphs.changed(loaded("LLM/makers/toy-llama"), "load", dtype="fp32"))) == first
+
+
+def test_a_vision_language_model_is_shown_the_users_pictures(comfy: ComfyServer) -> None:
+    graph = loaded("text_encoders/toy-llava")
+    graph["user"]["inputs"]["pictures.picture_0"] = ["picture", 0]
+    graph["picture"] = node("EmptyImage", width=32, height=16, batch_size=1, color=0xFF0000)
+    assert "M2Chat: " in text(comfy.run(graph))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("LLM/../../secret", "leads out of ComfyUI's model folders"),
+        ("/etc", "leads out of ComfyUI's model folders"),
+        ("C:\\models\\llama", "leads out of ComfyUI's model folders"),
+        ("https://example.org/llama", "nothing is downloaded"),
+        ("LLM/gone", "There is no model LLM/gone: put it below"),
+        ("checkpoints/x", "There is no model checkpoints/x: put it below"),
+    ],
+)
+def test_names_stay_inside_the_folders(comfy: ComfyServer, name: str, reason: str) -> None:
+    assert reason in refused(comfy, loaded(name))
+
+
+def test_what_cannot_be_loaded_is_said(comfy: ComfyServer) -> None:
+    assert failed(comfy, loaded("LLM/silent")).startswith(
+        "Load Language Model: The language model has no chat template"
+    )
+    message = failed(comfy, loaded("m2chat/broken.gguf"))
+    assert message.startswith("Load Language Model: ") and "\n" not in message
+    message = failed(comfy, loaded("LLM/makers/toy-llama", quantization="4-bit"))
+    assert message.startswith("Load Language Model: Weights of 8 or 4 bits need the Python package bitsandbytes or")
