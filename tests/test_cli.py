@@ -264,8 +264,9 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
         {"starter": pipeline.STARTER, "pictures": 12, "seed": 3, "device": "cpu", "dtype": "float32", "without": None}
     ]
     run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate")
-    expected = {"starter": tmp_path, "seed": 0, "device": "cpu", "dtype": "float32", "without": "gate"}
-    assert asked[1] == expected, "its own default decides how many pictures"
+    assert asked[1] == {"starter": tmp_path, "seed": 0, **usual, "without": "gate"}, (
+        "its own default decides how many pictures"
+    )
 
 
 def test_the_command_line_imports_nothing_heavy(monkeypatch) -> None:
