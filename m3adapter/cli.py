@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
     evaluate.add_argument("--without", choices=("low-level", "gate"), help="ablation: no references, or a gate of 1")
+    evaluate.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
+    )
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
     return parser
@@ -134,8 +137,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     quiet_loading()
     how_many = {} if options.pictures is None else {"pictures": options.pictures}
     evaluation = _module("evaluation")
-    how = {"seed": options.seed, "device": options.device, "without": options.without, **how_many}
-    report = evaluation.evaluate(starter=starter, **how)
+    how = {name: getattr(options, name) for name in ("seed", "device", "dtype", "without")}
+    report = evaluation.evaluate(starter=starter, **how, **how_many)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")

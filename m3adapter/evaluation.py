@@ -44,14 +44,20 @@ ABLATIONS = {
 
 
 def evaluate(
-    *, starter: Path, seed: int = 0, device: str = "cpu", pictures: int = 500, without: str | None = None
+    *,
+    starter: Path,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    pictures: int = 500,
+    without: str | None = None,
 ) -> dict[str, Any]:
     """Measure the M²Chat in `starter`.
 
     Args:
         starter: Folder of weights.
         seed: Chooses stories, layouts and noise; every seed gives other held-out stories.
-        device: Where the models run.
+        device, dtype: Where the models run, and in which of torch's floating point types.
         pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
             their part of it.
         without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is 1 everywhere).
@@ -60,10 +66,11 @@ def evaluate(
         The report; all figures are fractions of 1, but for `vae_psnr` in dB and `seconds`.
     """
     began = time.time()
-    model = M2Chat.from_pretrained(starter, device=device)
+    model = M2Chat.from_pretrained(starter, device=device, dtype=getattr(torch, dtype))
     setting = ABLATIONS[without] if without else GateSetting()
     bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting)
     report: dict[str, Any] = {"pictures": pictures, "seed": seed, "steps": STEPS, "guidance": GUIDANCE}
+    report["dtype"] = dtype
     if without:
         report["without"] = without
     report["judge"] = judge_accuracy(bench.judge, 500, seed)

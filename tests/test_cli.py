@@ -260,10 +260,12 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
     report = tmp_path / "new" / "report.json"
     status, out, _ = run(capsys, "evaluate", "--output", report, "--pictures", 12, "--seed", 3)
     assert (status, out) == (0, f"{report}\n") and json.loads(report.read_text()) == {"fidelity": 0.5, "unit": "%"}
-    assert asked == [{"starter": pipeline.STARTER, "pictures": 12, "seed": 3, "device": "cpu", "without": None}]
+    usual = {"device": "cpu", "dtype": "float32", "without": None}
+    assert asked == [{"starter": pipeline.STARTER, "pictures": 12, "seed": 3, **usual}]
     run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate")
-    expected = {"starter": tmp_path, "seed": 0, "device": "cpu", "without": "gate"}
-    assert asked[1] == expected, "its own default decides how many pictures"
+    assert asked[1] == {"starter": tmp_path, "seed": 0, **usual, "without": "gate"}, (
+        "its own default decides how many pictures"
+    )
 
 
 def test_the_command_line_imports_nothing_heavy(monkeypatch) -> None:

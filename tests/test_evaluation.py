@@ -321,10 +321,10 @@ def test_replies_are_asked_of_unfinished_test_stories(monkeypatch) -> None:
 
 
 def test_the_report(monkeypatch, capsys) -> None:
-    folders: list[tuple[Path, str]] = []
+    folders: list[tuple[Path, str, torch.dtype]] = []
 
-    def from_pretrained(folder: Path, *, device: str) -> Chat:
-        folders.append((folder, device))
+    def from_pretrained(folder: Path, *, device: str, dtype: torch.dtype) -> Chat:
+        folders.append((folder, device, dtype))
         return Chat()
 
     monkeypatch.setattr(M2Chat, "from_pretrained", from_pretrained)
@@ -334,9 +334,9 @@ def test_the_report(monkeypatch, capsys) -> None:
     monkeypatch.setattr(Bench, "long_stories", lambda bench, count: 0.5)
     asked = {"starter": Path("weights"), "seed": 3, "device": "cpu", "pictures": 2}
     report = evaluation.evaluate(**asked)
-    assert folders == [(Path("weights"), "cpu")]
+    assert folders == [(Path("weights"), "cpu", torch.float32)]
     assert report.keys() == {
-        "pictures", "seed", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
+        "pictures", "seed", "dtype", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
         "named_change", "story6_appearance", "replies_parse", "captions_match", "seconds",
     }  # fmt: skip
     assert (report["pictures"], report["seed"]) == (2, 3)

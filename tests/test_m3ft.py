@@ -188,6 +188,21 @@ def test_what_a_sample_with_exchanged_references_should_show() -> None:
     assert 40 < telling < 100, "some references tell something, and some do not"
 
 
+def test_some_captions_say_what_only_references_can_tell() -> None:
+    plain = m3ft_data.pool(random.Random(3), 60, exchanges=(1, 2))
+    found = m3ft_data.pool(random.Random(3), 60, exchanges=(1, 2), said=True)
+    differ = 0
+    for one, other in zip(plain.samples, found.samples, strict=True):
+        assert other.conversation.at(other.slot).caption == other.caption
+        if one.caption == other.caption:
+            continue
+        differ += 1
+        free = [actor for i, actor in enumerate(one.scene.characters) if i not in one.named]
+        looks = " and ".join(f"the {actor.species} is {actor.look}" for actor in free)
+        assert other.caption == f"{one.caption}, {looks}"
+    assert 10 < differ < 40
+
+
 def test_training_draws_from_training_stories_only(monkeypatch) -> None:
     from m3adapter.storybook import dataset
 

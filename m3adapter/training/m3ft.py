@@ -97,7 +97,7 @@ def run(
 
 def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
     """Image-text alignment."""
-    data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False)
+    data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False, said=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
     alignment = Alignment(data, adapter, language, target)
 

@@ -11,12 +11,14 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..storybook.dataset import Sample, draw
+from ..conversation import Conversation
+from ..storybook.dataset import Sample, aside, draw
 from ..storybook.render import render
 from ..storybook.world import LOOKS, SPECIES, Scene
 from ..vision_encoder import VisionEncoder
 
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
+SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
@@ -80,12 +82,18 @@ class Pool:
 
 
 def pool(
-    rng: random.Random, count: int, *, exchanges: Sequence[int], users_pictures: bool = True, drifting: bool = False
+    rng: random.Random,
+    count: int,
+    *,
+    exchanges: Sequence[int],
+    users_pictures: bool = True,
+    drifting: bool = False,
+    said: bool = False,
 ) -> Pool:
     """`count` pictures of training stories of so many exchanges.
 
     Without `users_pictures`, only those before which no user has shown a picture; `drifting`, some references show a
-    character in a look that it never had.
+    character in a look that it never had; `said`, some captions say the looks of their characters.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
@@ -94,6 +102,8 @@ def pool(
             drawn.append(sample)
     if drifting:
         drawn = [_drifted(sample, rng) if rng.random() < DRIFTED else sample for sample in drawn]
+    if said:
+        drawn = [_said(sample) if rng.random() < SAID else sample for sample in drawn]
     return Pool(drawn)
 
 
@@ -128,3 +138,15 @@ def _drifted(sample: Sample, rng: random.Random) -> Sample:
     *before, latest = sample.references
     actors = tuple(replace(actor, look=rng.choice(LOOKS)) for actor in latest.characters)
     return with_references(sample, (*before, replace(latest, characters=actors)))
+
+
+def _said(sample: Sample) -> Sample:
+    """With the looks that its caption does not name said behind it: "..., the fox is blue"."""
+    free = tuple(index for index in range(len(sample.scene.characters)) if index not in sample.named)
+    caption = aside(replace(sample, known=free, references=(sample.scene,)))
+    turn, place = sample.slot
+    segments = list(sample.conversation.turns[turn].segments)
+    segments[place] = replace(segments[place], caption=caption)
+    turns = list(sample.conversation.turns)
+    turns[turn] = replace(turns[turn], segments=tuple(segments))
+    return replace(sample, conversation=Conversation(tuple(turns)), caption=caption)
