@@ -33,6 +33,8 @@ class Stretch:
         scheduler: Its settings are taken over, with the decoder's own prediction type; the decoder's own by default.
         strength: Which part of the schedule is denoised, counted from its end, if it starts from a picture.
         start, end: Where in the schedule it takes over from another one, and where it hands over; in 0..1.
+
+    Raises ValueError for more steps than the scheduler can take.
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class Stretch:
         self._condition = condition.to(self.device, self.dtype)
         self._how = {"num_inference_steps": steps, "guidance_scale": guidance, "denoising_end": end}
         scheduler = self._painter.scheduler
+        most = scheduler.config.get("original_inference_steps")
+        if most and steps > most:
+            raise ValueError(f"The scheduler lcm takes at most {most} steps, not {steps}.")
         scheduler.set_timesteps(steps, device=self.device)
         self.timesteps = scheduler.timesteps
         if not self._from_noise:

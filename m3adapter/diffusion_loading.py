@@ -6,6 +6,7 @@ diffusers does the reading and the conversion. What a single file does not say, 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def load_decoder(
         pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, configs, how)
     except NotImplementedError as error:  # a weight without a value was to be cast
         raise ValueError(f"{path.name} is not whole: it lacks weights that {kind} has.") from error
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path.name} is laid out as {kind}, but its weights do not fit: {_line(error)}.") from error
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path.name} is laid out as {kind}, but cannot be opened: {_line(error)}.") from error
     _check_complete(path, kind, pipeline)
     if tokenizer is not None:
         _add_tokenizers(pipeline, Path(tokenizer))
@@ -65,9 +66,12 @@ def load_decoder(
 
 
 def stored_dtype(path: str | Path) -> torch.dtype:
-    """The floating point type of a model's first weights; float16 for those that cannot be computed with (float8)."""
-    _, stored = next(iter(header(weight_files(Path(path))[0]).values()))
-    return _TYPES.get(stored, torch.float16)
+    """The type of most of a model's weights; float16 for those that cannot be computed with (float8)."""
+    count: Counter[str] = Counter()
+    for file in weight_files(Path(path)):
+        for shape, stored in header(file).values():
+            count[stored] += torch.Size(shape).numel()
+    return _TYPES.get(count.most_common(1)[0][0], torch.float16)
 
 
 def count_parameters(path: str | Path) -> int:

@@ -248,10 +248,11 @@ def test_what_is_not_possible_is_said_in_a_sentence(
     condition, start = toys.condition(), picture()
     nameless = replace(condition, captions=())
     own = refiner.encode_text(["a fox"])
-    heun = load_decoder(folder, scheduler="heun")
+    heun, lcm = (load_decoder(folder, scheduler=name) for name in ("heun", "lcm"))
     for painter, given, how, words in (
         (decoder, nameless, {"refiner": refiner}, "The refiner reads captions, and the condition names none"),
         (heun, condition, {"refiner": refiner}, "asks the model twice a step, as heun, cannot be cut"),
+        (lcm, condition, {"steps": 51}, "The scheduler lcm takes at most 50 steps, not 51"),
         (refiner, own, {}, "A refiner does not begin a picture"),
         (refiner, condition, {"image": start}, "takes prompt embeddings of width 64, .* condition has 96"),
         (decoder, condition, {"refiner": refiner, "switch_at": 1}, "switch_at is 1: give a number between 0 and 1"),
@@ -262,5 +263,5 @@ def test_what_is_not_possible_is_said_in_a_sentence(
         (decoder, condition, {"width": 30}, "Width and height must be multiples of 8, not 30 and 32"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
-            painter.decode(given, seed=1, steps=4, **how)
+            painter.decode(given, **{"seed": 1, "steps": 4, **how})
         assert toys.one_sentence(caught.value)

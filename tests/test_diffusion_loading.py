@@ -99,7 +99,8 @@ def test_clips_own_tokenizer_pads_as_each_encoder_was_trained(tmp_path: Path, fo
 def test_types(tmp_path: Path, folder: Path, file: Path) -> None:
     half = tmp_path / "half.safetensors"
     save_file({name: value.half() for name, value in load_file(file).items()}, half)
-    assert stored_dtype(half) == torch.float16 and stored_dtype(folder) == torch.float32
+    assert stored_dtype(half) == torch.float16
+    assert stored_dtype(file) == stored_dtype(folder) == torch.float32
     assert load_decoder(half, configs=folder).unet.dtype == torch.float32, "the CPU is slow in half precision"
     kept = load_decoder(half, configs=folder, dtype=torch.float16)
     for part in (kept.unet, kept.vae, kept.text_encoder, kept.text_encoder_2):
@@ -146,8 +147,16 @@ def test_a_folder_that_is_not_whole(tmp_path: Path, folder: Path, part: str, gon
 
 
 def test_a_file_of_other_sizes_than_sdxls(file: Path) -> None:
-    with pytest.raises(ValueError, match=r"toy\.safetensors is laid out as an SDXL base model, but its weights do not"):
+    with pytest.raises(ValueError, match=r"toy\.safetensors is laid out as an SDXL base model, but cannot be opened: "):
         load_decoder(file)
+
+
+def test_a_folder_without_a_scheduler(tmp_path: Path, folder: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "part")
+    shutil.rmtree(path / "scheduler")
+    with pytest.raises(ValueError, match="but cannot be opened: .*scheduler_config.json") as caught:
+        load_decoder(path)
+    assert toys.one_sentence(caught.value)
 
 
 def test_fine_tunes_that_predict_velocity(tmp_path: Path, folder: Path) -> None:
