@@ -276,7 +276,7 @@ def gguf_llama(path: Path, *, template: str | None = CHATML) -> Path:
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(spelled)
     writer.add_token_types([TokenType.CONTROL if word in TURN_MARKS else TokenType.NORMAL for word in spelled])
-    writer.add_token_merges([])
+    writer.add_token_scores([0.0] * len(spelled))
     writer.add_bos_token_id(words.bos_token_id)
     writer.add_eos_token_id(words.eos_token_id)
     writer.add_pad_token_id(words.pad_token_id)
