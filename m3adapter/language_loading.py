@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,7 +79,10 @@ def weight_bytes(
     if path.suffix.lower() == ".gguf":
         from gguf import GGUFReader
 
-        tensors = [(int(tensor.n_elements), 2) for tensor in GGUFReader(path).tensors]
+        try:
+            tensors = [(int(tensor.n_elements), 2) for tensor in GGUFReader(path).tensors]
+        except _GGUF_ERRORS as error:
+            raise ValueError(f"{path.name} is no GGUF file that can be read ({_line(error)}).") from error
     else:
         tensors = list(_stored(path))
     if quantization is not None:
@@ -148,9 +152,13 @@ def _open_gguf(path: Path, how: dict[str, Any]) -> LanguageModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **found)
         model = AutoModelForCausalLM.from_pretrained(path.parent, **found, **how)
-    except (KeyError, ValueError, NotImplementedError) as error:
+    except _GGUF_ERRORS as error:
         raise ValueError(f"{path.name} is no GGUF file that transformers can open ({_line(error)}).") from error
     return LanguageModel(_whole(model), tokenizer, config=LanguageModelConfig.read(path.with_suffix("")))
+
+
+# What gguf and transformers raise for files that are none, or of an architecture that they do not know.
+_GGUF_ERRORS = (KeyError, IndexError, ValueError, NotImplementedError, struct.error)
 
 
 def _whole(model: PreTrainedModel) -> PreTrainedModel:

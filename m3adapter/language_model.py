@@ -89,7 +89,9 @@ class LanguageModel:
         self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
         # A reply may hold words, markup and its end, but nobody else's turn.
         markup = (self.config.open_tag, self.config.close_tag)
-        self._barred = frozenset(number for number, token in special.items() if token not in markup) - self._ends
+        words = model.config.get_text_config().vocab_size  # some tokenizers know more than their models
+        barred = (number for number, token in special.items() if token not in markup and number < words)
+        self._barred = frozenset(barred) - self._ends
 
     def _prompts(self) -> PromptWriter:
         return PromptWriter(self.tokenizer, self.config)

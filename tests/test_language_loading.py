@@ -11,7 +11,7 @@ import torch
 import toy_llms
 from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.language_config import INSTRUCTIONS, LanguageModelConfig, instructing
-from m3adapter.language_loading import load_language_model, quantization_config
+from m3adapter.language_loading import load_language_model, quantization_config, weight_bytes
 from m3adapter.language_model import LanguageModel, Sampling
 from m3adapter.markup import parse
 from m3adapter.pipeline import M2Chat
@@ -225,6 +225,34 @@ def test_dtypes(folder: Path) -> None:
     assert load_language_model(folder).model.dtype == torch.float32
 
 
+@each(["Llama"])
+def test_the_memory_that_weights_need_is_known_before(folder: Path) -> None:
+    model = load_language_model(folder).model
+    count = sum(weight.numel() for weight in model.parameters())
+    assert weight_bytes(folder) == weight_bytes(folder, torch.float32) == count * 4
+    assert weight_bytes(folder, torch.bfloat16) == count * 2
+    assert count / 2 < weight_bytes(folder, "auto", "4bit") < weight_bytes(folder, "auto", "8bit") < count * 2
+
+
+def test_a_gguf_file_is_a_language_model(tmp_path: Path) -> None:
+    path = toy_llms.gguf_llama(tmp_path / "toy.gguf")
+    model = load_language_model(path)
+    assert model.movable and model.model.dtype == torch.float32 and model.context_length == toy_llms.CONTEXT
+    assert weight_bytes(path, torch.float32) == sum(weight.numel() for weight in model.model.parameters()) * 4
+    reply = list(model.reply(asked(), sampling=SHORT, seed=1))
+    assert reply == list(model.reply(asked(), sampling=SHORT, seed=1))
+    tokens = torch.randn(2, WIDTH)
+    with torch.no_grad():
+        states = model.encode_slot(told(), Slot(1, 1), tokens)
+    assert states.context.shape == (bytes_of("a fox on the beach") + 2, WIDTH)
+    model.save_pretrained(tmp_path / "folder")
+    again = load_language_model(tmp_path / "folder")
+    assert list(again.reply(asked(), sampling=SHORT, seed=1)) == reply
+    with torch.no_grad():
+        assert torch.equal(again.encode_slot(told(), Slot(1, 1), tokens).context, states.context)
+    assert load_language_model(path, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
 # What cannot be opened
 
 
@@ -269,3 +297,12 @@ def test_gguf_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="package gguf is missing") as refusal:
         load_language_model(tmp_path / "a.gguf")
     assert one_sentence(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"none" * 100])
+def test_what_is_no_gguf_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
+    for work in (load_language_model, weight_bytes):
+        with pytest.raises(ValueError, match="a.gguf is no GGUF file that") as refusal:
+            work(tmp_path / "a.gguf")
+        assert "\n" not in str(refusal.value)

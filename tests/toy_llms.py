@@ -248,3 +248,62 @@ def build(name: str, folder: Path) -> Path:
     """The folder of a model of this make."""
     torch.manual_seed(0)
     return {**TEXT, **VISION}[name](folder)
+
+
+def gguf_llama(path: Path, *, template: str | None = CHATML) -> Path:
+    """A Llama as a GGUF file, its tokenizer and chat template inside."""
+    from gguf import GGUFWriter, TokenType
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    words = tokenizer(template)
+    # The format cuts heads of queries and keys into halves; heads of one pair of numbers are the same either way.
+    model = LlamaForCausalLM(LlamaConfig(**_text(words, num_attention_heads=16, num_key_value_heads=16, head_dim=2)))
+    config = model.config
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("toy")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(len(words))
+    spelled = words.convert_ids_to_tokens(list(range(len(words))))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(spelled)
+    writer.add_token_types([TokenType.CONTROL if word in TURN_MARKS else TokenType.NORMAL for word in spelled])
+    writer.add_token_scores([0.0] * len(spelled))
+    writer.add_bos_token_id(words.bos_token_id)
+    writer.add_eos_token_id(words.eos_token_id)
+    writer.add_pad_token_id(words.pad_token_id)
+    if template:
+        writer.add_chat_template(template)
+    names = {
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    for name, value in model.state_dict().items():
+        if name.startswith("model.layers."):
+            _, _, layer, part = name.split(".", 3)
+            target = f"blk.{layer}.{names[part.removesuffix('.weight')]}.weight"
+        elif name in ("model.embed_tokens.weight", "model.norm.weight"):
+            target = "token_embd.weight" if "embed" in name else "output_norm.weight"
+        else:  # tied to the embeddings
+            continue
+        writer.add_tensor(target, value.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
