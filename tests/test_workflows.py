@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 import graphs
+import toy_llms
 from comfy_server import ComfyServer
+from m3adapter.pipeline import STARTER
 from tools import environment
 
 TEMPLATES = environment.REPO / "workflows"
@@ -21,6 +24,15 @@ NOTES = {"MarkdownNote", "Note"}
 def template(name: str) -> dict[str, Any]:
     """Read a template."""
     return json.loads((TEMPLATES / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(comfy: ComfyServer) -> None:
+    """Small models under the names that the templates give to a user's own."""
+    models = comfy.base / "models"
+    toy_llms.qwen3(models / "LLM" / "Qwen3-1.7B")
+    toy_llms.qwen2_5_vl(models / "LLM" / "Qwen2.5-VL-3B-Instruct")
+    shutil.copytree(STARTER / "decoder", models / "diffusers" / "stable-diffusion-xl-base-1.0")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +99,7 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]
     assert all(page.is_file() for page in pages)
-    assert len(pages) == (name in ("storybook", "dialogue"))
+    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story"))
 
 
 def test_another_gate_paints_one_column_of_the_gate_workflow_again(comfy: ComfyServer) -> None:
