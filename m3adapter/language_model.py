@@ -256,8 +256,9 @@ class LanguageModel:
             image_tokens: [K, H] embeddings.
 
         Raises:
-            ValueError: there is no such slot, or the features do not fit the conversation.
+            ValueError: there is no such slot, the features do not fit the conversation, or the image tokens the model.
         """
+        self._check_width(image_tokens)
         if not requests:
             return []
         limit = self.context_length - len(image_tokens)
@@ -271,6 +272,13 @@ class LanguageModel:
             self._states(row, prompt, len(image_tokens), conversation, slot)
             for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True)
         ]
+
+    def _check_width(self, image_tokens: Tensor) -> None:
+        if image_tokens.shape[1] != self.hidden_size:
+            raise ValueError(
+                f"The M3-Adapter is for language models of width {image_tokens.shape[1]}, and this one's is "
+                f"{self.hidden_size}: load an adapter that was trained for it."
+            )
 
     @staticmethod
     def _states(

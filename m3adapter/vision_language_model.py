@@ -115,6 +115,7 @@ class VisionLanguageModel(LanguageModel):
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
     ) -> list[SlotStates]:
         """As LanguageModel.encode_slots, one conversation at a time; no features are needed to see the pictures."""
+        self._check_width(image_tokens)
         return [self._encoded(conversation, slot, image_tokens) for conversation, slot, _ in requests]
 
     def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:

@@ -132,6 +132,13 @@ def test_users_cannot_write_marks(model: LanguageModel) -> None:
     assert "<picture>no" not in model.tokenizer.decode(attacked)
 
 
+@each(["Llama", "LLaVA"])
+def test_an_adapter_for_another_model_is_refused(model: LanguageModel) -> None:
+    with pytest.raises(ValueError, match=f"width 8, and this one's is {WIDTH}") as refusal:
+        model.encode_slot(told(), Slot(1, 1), torch.randn(2, 8))
+    assert one_sentence(refusal.value)
+
+
 # Seeing
 
 
