@@ -34,6 +34,11 @@ def paragraphs(text: str) -> Iterator[list[str]]:
             yield [line.strip() for line in paragraph.strip().split("\n")]
 
 
+def one_line(text: str) -> str:
+    """The displayed text on one line, with single spaces."""
+    return " ".join(displayed(text).split())
+
+
 def story_title(conversation: Conversation) -> str:
     """The first sentence of the first user message."""
     told = (displayed(turn.text) for turn in conversation.turns if turn.role == "user")

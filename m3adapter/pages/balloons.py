@@ -81,4 +81,6 @@ def _curve(start: Point, bend: Point, end: Point) -> Iterator[Point]:
     """A quadratic Bézier curve, its ends included."""
     for step in range(13):
         t = step / 12
-        yield tuple((1 - t) ** 2 * s + 2 * t * (1 - t) * b + t * t * e for s, b, e in zip(start, bend, end, strict=True))
+        yield tuple(
+            (1 - t) ** 2 * s + 2 * t * (1 - t) * b + t * t * e for s, b, e in zip(start, bend, end, strict=True)
+        )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..segments import Picture
-from .text import Run
+
+if TYPE_CHECKING:
+    from .text import Run
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]

@@ -1,4 +1,4 @@
-"""Where pictures and words stand: comic and storybook pages, whose type and pictures shrink until all words have room."""
+"""Where pictures and words stand on comic and storybook pages; both shrink until all words have room."""
 
 from __future__ import annotations
 
@@ -9,39 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..conversation import Conversation
-from ..displayed import displayed, story_title
+from ..displayed import one_line, story_title
 from .balloons import balloons
 from .fonts import typeface
 from .items import ACCENT, FAINT, INK, Book, Colour, Item, Photo, Shape, Words
 from .panels import Panel, panels_of, speeches, without_speeches
+from .styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH, Style
 from .text import Line, Typesetter
 
-MIN_WIDTH, MAX_WIDTH = 512, 4096
-
-
-@dataclass(frozen=True)
-class Style:
-    """The measures of a layout; all lengths are shares of the page's width."""
-
-    shares: tuple[tuple[float, ...], ...]  # the cells of a full page, row by row, as shares of the room between margins
-    margin: float
-    gutter: float
-    size: float  # of the type
-    shortest: float  # page
-    tallest: float
-    leading: float = 1.42  # in sizes of the type
-    radius: float = 0.0
-    border: float = 0.002
-    centred: bool = False
-    cover: bool = False
-
-
-LAYOUTS: dict[str, Style] = {
-    "grid": Style(((0.5, 0.5), (0.5, 0.5)), 0.055, 0.03, 0.0195, 0.5, 1.4142),
-    "strip": Style(((0.25, 0.25, 0.25, 0.25),), 0.03, 0.016, 0.0125, 0.2, 0.6, border=0.0014),
-    "large and small": Style(((0.78,), (1 / 3, 1 / 3, 1 / 3)), 0.055, 0.03, 0.0185, 0.8, 1.4142),
-    "one per page": Style(((1.0,),), 0.1, 0.045, 0.031, 1.3, 1.3, 1.5, 0.02, 0.0, centred=True, cover=True),
-}
 # Sizes of type and of pictures that are tried until every word has room: the pictures give way first.
 _TRIES = sorted(
     itertools.product((1.0, 0.94, 0.88, 0.82), (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)),
@@ -74,8 +49,8 @@ def lay_out(
         conversation: With a painted picture at least.
         layout: A name in LAYOUTS.
         width: Of a page, in pixels, from 512 to 4096.
-        words: "below" the pictures; "balloons": the same, but what stands in quotation marks in speech balloons as far as
-            they have room; "captions": what the pictures were painted from; "none".
+        words: "below" the pictures; "balloons": the same, but what stands in quotation marks in speech balloons as far
+            as they have room; "captions": what the pictures were painted from; "none".
         title: Of the first page; None takes the first message's first sentence, "" leaves it out.
         font: A name in fonts.FONTS, or a font file.
         more_fonts: Font files for characters that `font` lacks, before any that is installed.
@@ -86,10 +61,12 @@ def lay_out(
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}: choose one of {', '.join(LAYOUTS)}.")
     if type(width) is not int or not MIN_WIDTH <= width <= MAX_WIDTH:
-        raise ValueError(f"The page's width is {width!r}: give a whole number of pixels from {MIN_WIDTH} to {MAX_WIDTH}.")
+        raise ValueError(
+            f"The page's width is {width!r}: give a whole number of pixels from {MIN_WIDTH} to {MAX_WIDTH}."
+        )
     panels = panels_of(conversation, words)
     typesetter = Typesetter(typeface(font, more_fonts))
-    title = story_title(conversation) if title is None else " ".join(displayed(title).split())
+    title = story_title(conversation) if title is None else one_line(title)
     pages = _Pages(LAYOUTS[layout], width, panels, words == "balloons", title, typesetter)
     return Book(title, width, *pages.composed(), tuple(_notes(typesetter))), typesetter
 
@@ -315,7 +292,7 @@ def _notes(typesetter: Typesetter) -> Iterator[str]:
     if missing := "".join(typesetter.missing):
         shown = missing[:12] + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
         yield (
-            f"No font on this machine has the characters {shown}, and the pages leave them out: install a font that has "
+            f"No font here has the characters {shown}, and the pages leave them out: install a font that has "
             "them, for example of the Noto family, or put one into ComfyUI's folder models/fonts."
         )
     if typesetter.unjoined:

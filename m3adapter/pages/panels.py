@@ -15,7 +15,9 @@ _QUOTES = (("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("‹",
 _QUOTED = re.compile("|".join(rf"{left}([^{left}{right}\n]+){right}" for left, right in _QUOTES))
 # The end of a sentence that leads to a speech, and one that begins in lower case, or without cases, after a speech.
 _LEADS_IN = re.compile(r"[^.!?…。！？\n]*[:,：，]\s*$")
-_FOLLOWS = re.compile(r",?[ \t]*(?![A-ZÀ-ÞΑ-ΩА-Я\"“„«‹「『])\w[^.!?…。！？\"“”„«»‹›「」『』\n]*(?:[.!?…。！？]|(?=[\"“„«‹「『]))")
+_FOLLOWS = re.compile(
+    r",?[ \t]*(?![A-ZÀ-ÞΑ-ΩА-Я\"“„«‹「『])\w[^.!?…。！？\"“”„«»‹›「」『』\n]*(?:[.!?…。！？]|(?=[\"“„«‹「『]))"
+)
 _WORD = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]|[^\W\u3041-\u30ff\u3400-\u9fff]+")
 
 
@@ -28,7 +30,7 @@ class Panel:
 
 
 def panels_of(conversation: Conversation, words: str = "below") -> list[Panel]:
-    """The assistant's painted pictures in order, each with the text before it; the last of a turn with what follows too.
+    """The assistant's painted pictures in order, each with the text before it, a turn's last one with what follows too.
 
     A turn without a picture goes to the next picture, or to the last one of all. Raises ValueError, one sentence: no
     painted picture, or words that are not in WORDS.

@@ -1,4 +1,4 @@
-"""Pages as a PDF: its text is text, to be found and copied, in fonts that are embedded; its pictures have descriptions."""
+"""Pages as a PDF: text that can be found and copied, in fonts that are embedded, and pictures with descriptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..displayed import GENERATOR, displayed
-from .drawing import photo_image
 from .items import INK, PAPER, Book, Photo, Shape, Words
 
 _PACKAGES = {"fpdf": "fpdf2", "uharfbuzz": "uharfbuzz"}
@@ -20,8 +19,8 @@ def check_packages() -> None:
     missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise ValueError(
-            f"PDF needs the Python package {' and '.join(missing)}: run `pip install {' '.join(missing)}` in the Python "
-            "that runs this, or choose another format."
+            f"PDF needs the Python package {' and '.join(missing)}: install it by `pip install {' '.join(missing)}` in "
+            "the Python that runs this, or choose another format."
         )
 
 
@@ -34,6 +33,8 @@ def pdf_bytes(book: Book, *, language: str = "") -> bytes:
     from fpdf import FPDF
     from fpdf.enums import PathPaintRule, StrokeJoinStyle
     from fpdf.prefs import ViewerPreferences
+
+    from .drawing import photo_image
 
     scale = (_WIDTH if book.height >= book.width else _LANDSCAPE) / book.width
     pdf = FPDF(unit="pt", format=(book.width * scale, book.height * scale))

@@ -13,7 +13,9 @@ from .bidi import is_rtl, levels, visual
 from .fonts import Face, Typeface
 
 SHAPES = features.check("raqm")  # without it, Pillow neither joins Arabic letters nor orders text
-_IGNORABLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff") | {chr(c) for c in range(0xFE00, 0xFE10)}
+_IGNORABLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff") | {
+    chr(c) for c in range(0xFE00, 0xFE10)
+}
 _JOINED = re.compile("[\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff]")
 _IDEOGRAPH = "\u2e80-\u2fff\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 # A line may not begin with what closes, nor end with what opens (a part of JIS X 4051's rules).
@@ -178,4 +180,3 @@ def as_drawn(text: str, rtl: bool) -> tuple:
     if SHAPES:
         return text, "", "rtl" if rtl else "ltr"
     return (text[::-1] if rtl else text), "", None
-
