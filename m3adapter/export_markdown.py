@@ -31,12 +31,9 @@ def story_markdown(
     for turn in conversation.turns:
         if not says_just(title, turn):
             said = _blocks(turn, names)
-            blocks += said if turn.role == "assistant" else [_quoted(block) for block in said]
+            blocks += said if turn.role == "assistant" else [_quoted("\n\n".join(said))]
     if details:
-        lines = (
-            f"- {escaped(one_line(str(name)))}: {escaped(one_line(str(value)))}" for name, value in details.items()
-        )
-        blocks += ["---", "\n".join(lines)]
+        blocks += ["---", "\n".join(f"- {escaped(one_line(f'{name}: {value}'))}" for name, value in details.items())]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -61,4 +58,4 @@ def _blocks(turn: Turn, names: Iterator[str]) -> list[str]:
 
 
 def _quoted(block: str) -> str:
-    return "\n".join(f"> {line}" for line in block.split("\n"))
+    return "\n".join(f"> {line}".rstrip() for line in block.split("\n"))

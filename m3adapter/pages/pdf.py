@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def pdf_bytes(book: Book, *, language: str = "") -> bytes:
 
     def photo(item: Photo) -> None:
         place = {"x": item.x * scale, "y": item.y * scale, "w": item.width * scale, "h": item.height * scale}
-        pdf.image(photo_image(item), **place, alt_text=displayed(item.picture.caption) or "A picture")
+        jpeg = io.BytesIO()  # without loss, a picture would take ten times the room
+        photo_image(item).save(jpeg, format="JPEG", quality=92, subsampling=0)
+        pdf.image(jpeg, **place, alt_text=displayed(item.picture.caption) or "A picture")
 
     def shape(item: Shape) -> None:
         with pdf.new_path() as path:
