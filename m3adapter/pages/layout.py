@@ -153,8 +153,11 @@ class _Pages:
         return Photo(panel.picture, left, top, wide, high, self.style.radius * self.width, border)
 
     def _box(self, share: float) -> tuple[float, float]:
-        width = self._cell_width(share) * self.scale
-        return width, width / self.shape
+        width = self._cell_width(share)
+        # Of very tall pictures, which would leave no room for words, the height counts.
+        part = share / sum(row[0] for row in self.style.shares) if len(self.style.shares) > 1 else 1.0
+        highest = 0.78 * (self.most - 2 * self.margin) * min(1.0, part)
+        return width * self.scale, min(width / self.shape, highest) * self.scale
 
     # How high it is
 

@@ -152,9 +152,12 @@ class Typesetter:
         """The runs of a line, from left to right."""
         for start, end, rtl in visual(level):
             found: list[tuple[str, Face]] = []
+            lost = False
             for character in text[start:end]:
                 face = self._face(character, found[-1][1] if found else None, bold)
-                if face is None:
+                # What belongs to a character that is left out goes with it.
+                lost = face is None or (lost and _depends(character))
+                if lost:
                     continue
                 if found and found[-1][1] == face:
                     found[-1] = (found[-1][0] + character, face)
@@ -164,7 +167,7 @@ class Typesetter:
                 yield Run(piece, face, 0.0, rtl)
 
     def _face(self, character: str, current: Face | None, bold: bool) -> Face | None:
-        joins = character in _IGNORABLE or unicodedata.category(character)[0] in "MZ"
+        joins = _depends(character) or character.isspace()
         if joins and current is not None and current.has(character):
             return current
         face = self.typeface.face(character, bold)
@@ -173,6 +176,10 @@ class Typesetter:
         if not SHAPES and _JOINED.match(character):
             self.unjoined = True
         return face
+
+
+def _depends(character: str) -> bool:
+    return character in _IGNORABLE or unicodedata.category(character).startswith("M")
 
 
 def as_drawn(text: str, rtl: bool) -> tuple:
