@@ -52,8 +52,8 @@ figcaption { font-size: .85rem; line-height: 1.45; font-style: italic; color: va
 .unpainted { border: 1px dashed var(--line); border-radius: .6rem; padding: 1.5rem }
 .unpainted figcaption { margin: 0 }
 footer { border-top: 1px solid var(--line); padding-top: 1.2rem; color: var(--faint); font-size: .8rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 }
-dd { margin: 0 }
+dl { display: grid; grid-template-columns: fit-content(12rem) minmax(0, 1fr); gap: .15rem 1rem; margin: 0 }
+dt, dd { margin: 0; overflow-wrap: anywhere }
 @media print {
   :root { --paper: #fff; --ink: #000; --faint: #555; --line: #ccc; --accent: #555 }
   body { max-width: none; padding: 0; font-size: 12pt }

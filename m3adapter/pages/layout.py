@@ -86,6 +86,9 @@ class _Pages:
         shapes = [panel.picture.image.shape[1] / panel.picture.image.shape[0] for panel in panels]
         self.shape = min(2.0, max(0.5, statistics.median(shapes)))
         self.size, self.scale = 1, 1.0
+        self.lines: dict[
+            tuple[str, int, float], tuple[Line, ...]
+        ] = {}  # pictures of another size leave them as they are
 
     def composed(self) -> tuple[int, tuple[tuple[Item, ...], ...]]:
         """The pages' height and the pages."""
@@ -121,8 +124,11 @@ class _Pages:
         text = panel.text
         if self.speaking:
             text = without_speeches(text, len(self._balloons(panel, self._photo(panel, share, 0, 0))))
-        setting = self.typesetter.balanced if self.style.centred else self.typesetter.lines
-        return _Cell(Panel(panel.picture, text), tuple(setting(text, self.size, self._cell_width(share))))
+        key = (text, self.size, self._cell_width(share))
+        if key not in self.lines:
+            setting = self.typesetter.balanced if self.style.centred else self.typesetter.lines
+            self.lines[key] = tuple(setting(*key))
+        return _Cell(Panel(panel.picture, text), self.lines[key])
 
     def _balloons(self, panel: Panel, photo: Photo) -> list[list[Item]]:
         return balloons(speeches(panel.text), photo, self.typesetter, self.size)
