@@ -1,4 +1,4 @@
-"""A story as Markdown, PDF, EPUB and pages: all of it is there, nothing of it runs, and the bytes are the same again."""
+"""A story as Markdown, PDF, EPUB and pages: all of it is there, nothing runs, and the bytes are the same again."""
 
 from __future__ import annotations
 
@@ -209,28 +209,8 @@ def test_an_epub_shows_what_was_written_and_runs_nothing() -> None:
     archive, _ = opened(story_epub(evil(), title=EVIL, details={EVIL: EVIL}, language="he"))
     page = ElementTree.fromstring(archive.read("EPUB/story.xhtml"))
     kinds = {element.tag.removeprefix(XHTML) for element in page.iter()}
-    assert kinds <= set(
-        [
-            "html",
-            "head",
-            "title",
-            "link",
-            "body",
-            "main",
-            "h1",
-            "aside",
-            "section",
-            "p",
-            "br",
-            "figure",
-            "img",
-            "figcaption",
-            "footer",
-            "dl",
-            "dt",
-            "dd",
-        ]
-    )
+    allowed = "html head title link body main h1 aside section p br figure img figcaption footer dl dt dd"
+    assert kinds <= {*allowed.split(" ")}
     assert not any(name.startswith("on") for element in page.iter() for name in element.attrib)
     text = "".join(page.itertext())
     assert text.count("<script>window.hurt = 1</script>") >= 6 and "x" * 100_000 in text
