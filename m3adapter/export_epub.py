@@ -94,7 +94,7 @@ def story_epub(
 
     Its identifier comes from what is in it.
     """
-    title = (story_title(conversation) if title is None else one_line(title)) or "An illustrated story"
+    title = one_line(title or "") or story_title(conversation)
     images = [conversation.at(slot).image for slot in conversation.pictures()]
     names = (f"picture_{number}.png" for number, _ in enumerate(images, 1))
     page = {"language": escape(language), "title": escape(title)}

@@ -76,7 +76,7 @@ def story_html(
     again. `details` (name: value, for example the seed) stand small at the end. `language` is the page's language tag;
     the direction of text follows each paragraph's own. Equal arguments give equal pages.
     """
-    title = story_title(conversation) if title is None else one_line(title)
+    title = one_line(title or "") or story_title(conversation)
 
     def embedded(picture: Picture) -> str:
         return f"data:image/png;base64,{base64.b64encode(png_bytes(picture.image)).decode('ascii')}"

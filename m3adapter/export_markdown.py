@@ -25,9 +25,9 @@ def story_markdown(
 
     Nothing that anyone wrote is taken for Markdown or HTML. Arguments as for export_html.story_html().
     """
-    title = story_title(conversation) if title is None else one_line(title)
+    title = one_line(title or "") or story_title(conversation)
     names = (f"picture_{number}.png" for number, _ in enumerate(conversation.pictures(), 1))
-    blocks = [f"# {escaped(title)}"] if title else []
+    blocks = [f"# {escaped(title)}"]
     for turn in conversation.turns:
         if not says_just(title, turn):
             said = _blocks(turn, names)

@@ -92,13 +92,12 @@ class _Pages:
 
     def composed(self) -> tuple[int, tuple[tuple[Item, ...], ...]]:
         """The pages' height and the pages."""
-        for factor, self.scale in _TRIES:
-            self.size = max(8, round(self.style.size * self.width * factor))
-            content = [self._rows(chunk) for chunk in self.chunks]
-            if self._tallest(content) <= self.most:
-                break
-        else:
+        content = self._tried(_TRIES[-1])
+        if self._tallest(content) > self.most:
             content = [self._cut(rows, index == 0) for index, rows in enumerate(content)]
+        else:
+            tries = map(self._tried, _TRIES)
+            content = next(content for content in tries if self._tallest(content) <= self.most)
         height = round(min(self.most, max(self._tallest(content), self.style.shortest * self.width)))
         top = self.margin + max(0.0, height - self._tallest(content)) / 2
         pages = [self._cover(height)] if self.style.cover and self.title else []
@@ -113,6 +112,12 @@ class _Pages:
         return height, tuple(map(tuple, pages))
 
     # What goes where
+
+    def _tried(self, factors: tuple[float, float]) -> list[list[list[_Cell]]]:
+        """The rows of all pages with type and pictures of a size."""
+        factor, self.scale = factors
+        self.size = max(8, round(self.style.size * self.width * factor))
+        return [self._rows(chunk) for chunk in self.chunks]
 
     def _rows(self, chunk: list[Panel]) -> list[list[_Cell]]:
         rows, panels = [], iter(chunk)
