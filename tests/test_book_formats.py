@@ -84,7 +84,9 @@ def test_unknown_formats_and_missing_packages_are_said_before_anything_is_writte
         with pytest.raises(ValueError, match=says):
             export_story(story(), tmp_path / "x", formats=formats)
     monkeypatch.setattr(pdf, "_PACKAGES", {"no_such_module": "no-such-package", "fpdf": "fpdf2"})
-    with pytest.raises(ValueError, match="PDF needs the Python package no-such-package: install it by `pip install"):
+    with pytest.raises(
+        ValueError, match="For PDF, no-such-package must be installed: run `pip install no-such-package`"
+    ):
         check_formats(["pdf"])
     assert not (tmp_path / "x").exists()
 

@@ -237,7 +237,10 @@ class _Pages:
             for cell, share, width in zip(row, shares, widths, strict=True):
                 photo = self._photo(cell.panel, share, x, y)
                 items.append(photo)
-                items += self._set(cell.lines, x, below, width, self.style.centred)
+                # Words begin where their picture does, as far as they fit beside its edge.
+                widest = max((line.width for line in cell.lines), default=0.0)
+                indent = min(photo.x - x, width - widest)
+                items += self._set(cell.lines, x + indent, below, width - 2 * indent, self.style.centred)
                 x += width + self.gutter
             y = below + max(self._text_height(cell.lines) for cell in row) + self.gutter
         return [*items, *self._said(items)]

@@ -19,9 +19,10 @@ def check_packages() -> None:
     """Raises ValueError, one sentence, where a package that writes PDFs is not installed."""
     missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
+        names = " and ".join(missing)
+        command = f"pip install {' '.join(missing)}"
         raise ValueError(
-            f"PDF needs the Python package {' and '.join(missing)}: install it by `pip install {' '.join(missing)}` in "
-            "the Python that runs this, or choose another format."
+            f"For PDF, {names} must be installed: run `{command}` in the Python that runs this, or choose another format."
         )
 
 
