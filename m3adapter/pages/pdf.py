@@ -22,7 +22,8 @@ def check_packages() -> None:
         names = " and ".join(missing)
         command = f"pip install {' '.join(missing)}"
         raise ValueError(
-            f"For PDF, {names} must be installed: run `{command}` in the Python that runs this, or choose another format."
+            f"For PDF, {names} must be installed: run `{command}` in the Python that runs this, or choose another "
+            "format."
         )
 
 
