@@ -101,7 +101,7 @@ class Chat:
         directory = _path(argument, "/save DIR")
         with mendable():
             check_output(directory)
-            page = export_story(self.conversation, directory, {"seed": self.options.seed, "gate": self.gate})
+            page = export_story(self.conversation, directory, {"seed": self.options.seed, "gate": self.gate}).path
         print(page)
 
 

@@ -27,7 +27,9 @@ from .console import (
 )
 from .conversation import Conversation
 from .events import Interrupted
-from .export import export_story
+from .export import FORMATS, check_formats, export_story
+from .pages.panels import WORDS
+from .pages.styles import LAYOUTS
 from .pipeline import STARTER, check_weights
 from .storage import write_file
 
@@ -71,6 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     story.add_argument("premise", metavar="PREMISE", help="what the story is about")
     story.add_argument("--panels", type=int, default=4, metavar="N", help="how many parts (default: %(default)s)")
     story.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write it to")
+    story.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["html"],
+        metavar="F",
+        help=f"{', '.join(FORMATS)} (default: html)",
+    )
+    story.add_argument("--layout", choices=LAYOUTS, default="one per page", help="of pdf and pages: %(choices)s")
+    story.add_argument("--words", choices=WORDS, default="below", help="of pdf and pages: %(choices)s")
     story.add_argument("--overwrite", action="store_true", help="write there even among other files")
     add_painting_options(story)
     add_model_options(story)
@@ -103,6 +115,7 @@ def _story(options: argparse.Namespace) -> None:
     with mendable():
         limits.check_premise(options.premise)
         limits.check_panels(options.panels)
+        check_formats(options.format)
         check_output(options.output, overwrite=options.overwrite)
     check_painting_options(options)
     model = load_model(options)
@@ -111,7 +124,11 @@ def _story(options: argparse.Namespace) -> None:
     painting = {"gate": options.gate, "seed": options.seed, "steps": options.steps, "guidance": options.guidance}
     conversation = show(model.story(options.premise, options.panels, **painting), Conversation())
     with mendable():
-        print(export_story(conversation, options.output, painting))
+        layout = {"layout": options.layout, "words": options.words}
+        story = export_story(conversation, options.output, painting, formats=options.format, layout=layout, metadata={})
+    for note in story.notes:
+        print(note, file=sys.stderr)
+    print(story.path)
 
 
 def _chat(options: argparse.Namespace) -> None:

@@ -1,107 +1,48 @@
-"""A conversation as a page to read: one self-contained HTML file, and the folder of a finished story."""
+"""The folder of a finished story: what is to be read, in one format or several, and the conversation as data."""
 
 from __future__ import annotations
 
-import base64
+import json
 import re
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .conversation import Conversation
-from .markup import first_sentence
+from .displayed import GENERATOR, one_line
+from .export_epub import story_epub
+from .export_html import story_html
+from .export_markdown import story_markdown
+from .pages.pdf import check_packages, pdf_bytes
 from .pictures import png_bytes
-from .segments import Picture, Segment, Text, Turn
+from .segments import Picture
 from .storage import INDEX, PICTURE_NAME, files, is_conversation, write_file
 
-PAGE = "story.html"
-_PANEL_NAME = re.compile(r"panel_[0-9]+\.png", re.ASCII)
-
-# The page may load nothing and run nothing, whatever a caption or a text holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #fbf7ee; --ink: #2c2620; --faint: #776b5d; --line: #e2d8c6; --accent: #9a4f2b
+# The file that each format is opened by.
+FORMATS = {
+    "html": "story.html",
+    "markdown": "story.md",
+    "pdf": "story.pdf",
+    "epub": "story.epub",
+    "pages": "page_1.png",
 }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #1b1917; --ink: #ece4d6; --faint: #a59987; --line: #3a342d; --accent: #e0a077 }
-}
-* { box-sizing: border-box }
-html { background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100% }
-body {
-  font: 1.2rem/1.7 "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "Noto Serif", serif;
-  max-width: 38rem; margin: 0 auto; padding: clamp(1.5rem, 6vw, 5rem) 1.25rem; overflow-wrap: break-word
-}
-h1 {
-  font-size: clamp(1.7rem, 5vw, 2.5rem); font-weight: 600; line-height: 1.2; text-align: center; text-wrap: balance;
-  margin: 0 0 3.5rem
-}
-h1::after { content: ""; display: block; width: 4rem; margin: 1.8rem auto 0; border-top: 2px solid var(--accent) }
-p { margin: 0 0 1em; hanging-punctuation: first last }
-.reply { margin: 0 0 3rem }
-.prompt, .setting {
-  font-size: .9rem; line-height: 1.5; color: var(--faint); border-inline-start: 2px solid var(--line);
-  padding-inline-start: .9rem; margin: 0 0 1.6rem
-}
-.prompt p, .setting p { margin: 0 0 .4em }
-figure { margin: 2rem 0; break-inside: avoid; text-align: center }
-img {
-  display: block; width: 100%; height: auto; max-height: 90vh; object-fit: contain; margin: 0 auto;
-  border-radius: .6rem; box-shadow: 0 .1rem .3rem rgb(0 0 0 / .12), 0 .6rem 2rem rgb(0 0 0 / .14)
-}
-.prompt figure { margin: 0 0 .6rem; text-align: start }
-.prompt img { width: auto; max-width: min(12rem, 100%); max-height: 12rem; margin: 0; box-shadow: none }
-figcaption { font-size: .85rem; line-height: 1.45; font-style: italic; color: var(--faint); margin-top: .8rem }
-.unpainted { border: 1px dashed var(--line); border-radius: .6rem; padding: 1.5rem }
-.unpainted figcaption { margin: 0 }
-footer { border-top: 1px solid var(--line); padding-top: 1.2rem; color: var(--faint); font-size: .8rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 }
-dd { margin: 0 }
-@media print {
-  :root { --paper: #fff; --ink: #000; --faint: #555; --line: #ccc; --accent: #555 }
-  body { max-width: none; padding: 0; font-size: 12pt }
-  img { max-height: 16cm; box-shadow: none }
-  p { orphans: 3; widows: 3 }
-}
-"""
+_OURS = re.compile(r"(panel|page)_[0-9]+\.png", re.ASCII)
 
 
-def story_html(
-    conversation: Conversation,
-    *,
-    title: str | None = None,
-    details: Mapping[str, Any] | None = None,
-    language: str = "en",
-) -> str:
-    """The conversation as one HTML page that needs nothing else: its pictures are in it, it loads and runs nothing.
+class Exported(NamedTuple):
+    """The file to open, and in a sentence each what a reader has to know about it."""
 
-    `title` is by default the first sentence of the first user message; a message that says just the title is not shown
-    again. `details` (name: value, for example the seed) stand small at the end. `language` is the page's language tag;
-    the direction of text follows each paragraph's own. Equal arguments give equal pages.
-    """
-    title = title or next((first_sentence(turn.text, 90) for turn in conversation.turns if turn.role == "user"), "")
-    title = title or "An illustrated story"
-    body = "\n".join(_turn(turn) for turn in conversation.turns if not _says_just(title, turn))
-    return f"""<!DOCTYPE html>
-<html lang="{escape(language)}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1 dir="auto">{escape(title)}</h1>
-{body}
-</main>
-{_footer(details or {})}</body>
-</html>
-"""
+    path: Path
+    notes: tuple[str, ...]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises ValueError, one sentence: no format or one not in FORMATS, or a package it needs is not installed."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"The format is {', '.join(unknown) or 'missing'}: choose from {', '.join(FORMATS)}.")
+    if "pdf" in formats:
+        check_packages()
 
 
 def export_story(
@@ -110,79 +51,82 @@ def export_story(
     details: Mapping[str, Any] | None = None,
     *,
     title: str | None = None,
-) -> Path:
-    """Writes a story's folder and returns the path of its page, story.html.
+    formats: Sequence[str] = ("html",),
+    layout: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Exported:
+    """Writes a story's folder; returns the path of what the first format is opened by.
 
-    Beside it: conversation.json with its PNGs, which Conversation.load() opens, and panel_1.png, panel_2.png, ...: the
-    assistant's pictures in order. Each file is replaced atomically, and equal arguments give equal bytes. What an
-    earlier, longer story left in the folder is removed; other files stay. Raises OSError where it cannot be written.
+    Beside that: conversation.json with its PNGs, which Conversation.load() opens, and panel_1.png, panel_2.png, ...:
+    the assistant's pictures in order. Each file is replaced atomically, and equal arguments give equal bytes. What an
+    earlier export left in the folder is removed; other files stay.
+
+    Args:
+        conversation: With one turn at least.
+        directory: Made where it is missing.
+        details: Name and value of what stands small at the end of a text, for example the seed.
+        title: None takes the first message's first sentence.
+        formats: Names in FORMATS.
+        layout: Arguments of pages.layout.lay_out() for "pdf" and "pages".
+        metadata: Text chunks for the panels and pages, which get their caption, seed and gate too; None leaves all out.
+
+    Raises ValueError, one sentence, as check_formats() and lay_out() do; OSError where it cannot be written.
     """
+    check_formats(formats)
+    from .pages.drawing import draw
+    from .pages.layout import lay_out
+
     directory = Path(directory).expanduser()
-    directory.mkdir(parents=True, exist_ok=True)
-    earlier = is_story(directory)
     contents = dict(files(conversation.turns))
-    contents.update(_panels(conversation, contents))
-    contents[PAGE] = story_html(conversation, title=title, details=details).encode("utf-8")
+    contents.update(_panels(conversation, metadata))
+    notes: tuple[str, ...] = ()
+    written = {"html": story_html, "markdown": story_markdown, "epub": story_epub}
+    for name in formats:
+        if name in written:
+            content = written[name](conversation, title=title, details=details)
+            contents[FORMATS[name]] = content.encode("utf-8") if isinstance(content, str) else content
+            continue
+        book, typesetter = lay_out(conversation, title=title, **(layout or {}))
+        notes = book.notes
+        if name == "pdf":
+            contents[FORMATS[name]] = pdf_bytes(book)
+        else:
+            described = None if metadata is None else {"Title": book.title, "Software": GENERATOR, **metadata}
+            pages = enumerate(draw(book, typesetter), 1)
+            contents.update((f"page_{number}.png", png_bytes(page, described)) for number, page in pages)
     contents[INDEX] = contents.pop(INDEX)  # written last: it names the others
-    for name, data in contents.items():
-        write_file(directory / name, data)
-    if earlier:
-        for path in list(directory.iterdir()):
-            if path.name not in contents and (PICTURE_NAME.fullmatch(path.name) or _PANEL_NAME.fullmatch(path.name)):
-                path.unlink()
-    return directory / PAGE
+    _write(directory, contents)
+    return Exported(directory / FORMATS[formats[0]], notes)
 
 
 def is_story(directory: str | Path) -> bool:
     """Whether export_story() wrote this folder."""
     directory = Path(directory)
-    return (directory / PAGE).is_file() and is_conversation(directory)
+    return any((directory / name).is_file() for name in FORMATS.values()) and is_conversation(directory)
 
 
-def _panels(conversation: Conversation, saved: Mapping[str, bytes]) -> Iterable[tuple[str, bytes]]:
-    """The assistant's pictures under their own names; `saved` has all pictures as picture_<k>.png in the same order."""
-    numbers = (k for k, at in enumerate(conversation.pictures(), 1) if conversation.turns[at.turn].role == "assistant")
-    for panel, number in enumerate(numbers, 1):
-        yield f"panel_{panel}.png", saved[f"picture_{number}.png"]
+def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    earlier = is_story(directory)
+    for name, data in contents.items():
+        write_file(directory / name, data)
+    if earlier:
+        for path in list(directory.iterdir()):
+            ours = path.name in FORMATS.values() or _OURS.fullmatch(path.name) or PICTURE_NAME.fullmatch(path.name)
+            if ours and path.name not in contents:
+                path.unlink()
 
 
-def _says_just(title: str, turn: Turn) -> bool:
-    return turn.role == "user" and len(turn.segments) == 1 and " ".join(turn.text.split()) == title
+def _panels(conversation: Conversation, metadata: Mapping[str, str] | None) -> Iterator[tuple[str, bytes]]:
+    """The assistant's pictures under their own names."""
+    slots = [slot for slot in conversation.pictures() if conversation.turns[slot.turn].role == "assistant"]
+    for number, slot in enumerate(slots, 1):
+        picture = conversation.at(slot)
+        yield f"panel_{number}.png", png_bytes(picture.image, None if metadata is None else _about(picture, metadata))
 
 
-def _turn(turn: Turn) -> str:
-    content = "\n".join(filter(None, (_segment(segment, turn.role) for segment in turn.segments)))
-    kind = {"system": "setting", "user": "prompt", "assistant": "reply"}[turn.role]
-    tag = "section" if turn.role == "assistant" else "aside"
-    return f'<{tag} class="{kind}">\n{content}\n</{tag}>'
-
-
-def _segment(segment: Segment, role: str) -> str:
-    if isinstance(segment, Text):
-        return "\n".join(f'<p dir="auto">{paragraph}</p>' for paragraph in _paragraphs(segment.text))
-    caption = f'<figcaption dir="auto">{escape(segment.caption)}</figcaption>' if segment.caption else ""
-    if segment.is_open:
-        return f'<figure class="unpainted">{caption}</figure>'
-    return f"<figure>{_image(segment, role)}{caption}</figure>"
-
-
-def _image(picture: Picture, role: str) -> str:
-    height, width = picture.image.shape[:2]
-    data = base64.b64encode(png_bytes(picture.image)).decode("ascii")
-    described = escape(picture.caption or ("A picture from the reader" if role == "user" else "A picture"))
-    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{described}">'
-
-
-def _paragraphs(text: str) -> Iterable[str]:
-    """The text's paragraphs, which blank lines separate, as HTML; line ends inside them stay."""
-    for paragraph in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text):
-        if paragraph.strip():
-            yield "<br>\n".join(escape(line.strip()) for line in paragraph.strip().split("\n"))
-
-
-def _footer(details: Mapping[str, Any]) -> str:
-    if not details:
-        return ""
-    pairs = ((escape(str(name)), escape(str(value))) for name, value in details.items())
-    rows = (f'<dt>{name}</dt><dd dir="auto">{value}</dd>\n' for name, value in pairs)
-    return f"<footer>\n<dl>\n{''.join(rows)}</dl>\n</footer>\n"
+def _about(picture: Picture, metadata: Mapping[str, str]) -> dict[str, str]:
+    """A panel's text chunks: the PNG specification's keywords, ComfyUI's, and how it was painted."""
+    painted = {"caption": picture.caption, "seed": picture.seed, "gate": picture.gate}
+    about = {"Description": one_line(picture.caption), "Software": GENERATOR, "m2chat": json.dumps(painted)}
+    return {**about, **metadata}

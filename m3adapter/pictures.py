@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,19 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
-def png_bytes(image: Tensor) -> bytes:
-    """A picture [H, W, 3] as the bytes of an 8-bit PNG without metadata: the same bytes for the same picture."""
-    buffer = io.BytesIO()
-    to_pil(image).save(buffer, format="PNG", compress_level=6)
+def png_bytes(image: Tensor | Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """A picture ([H, W, 3], or Pillow's) as the bytes of an 8-bit PNG: the same bytes for the same arguments.
+
+    `text` (keyword: text) goes into its text chunks, where ComfyUI looks for a workflow.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks, buffer = PngInfo(), io.BytesIO()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
+    image = image if isinstance(image, Image.Image) else to_pil(image)
+    image.save(buffer, format="PNG", compress_level=6, pnginfo=chunks)
     return buffer.getvalue()
 
 

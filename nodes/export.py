@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import folder_paths
+from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
 from ..m3adapter.conversation import Conversation, Slot
-from ..m3adapter.export import export_story
+from ..m3adapter.export import check_formats, export_story
 from ..m3adapter.segments import Text
 from . import inputs, wires
-from .errors import names_node
+from .errors import complaint, names_node
+from .pages import page_arguments
 from .running import show_text
 
 SPEAKERS = {"system": "System", "user": "You", "assistant": "M2Chat"}
@@ -64,17 +68,19 @@ class ShowConversation(io.ComfyNode):
 
 
 class ExportStory(io.ComfyNode):
-    """A conversation as a page and as files."""
+    """A conversation as files to read."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        drawn = [inputs.layout("one per page"), inputs.words(), inputs.font()]
+        formats = {"html": [], "markdown": [], "pdf": drawn, "epub": [], "pages": [*drawn, inputs.page_width()]}
         return io.Schema(
             node_id="M2Chat_ExportStory",
             display_name="Export Story",
             category="M2Chat/story",
-            description="Writes a conversation as a page to read, story.html, with its pictures beside it.",
-            search_aliases=["save", "html", "storybook", "download"],
+            description="Writes a conversation as a web page, Markdown, PDF, e-book or pages, its pictures beside it.",
+            search_aliases=["save", "html", "markdown", "pdf", "epub", "ebook", "storybook", "download"],
             inputs=[
                 inputs.conversation("The conversation to write."),
                 io.String.Input(
@@ -82,27 +88,67 @@ class ExportStory(io.ComfyNode):
                     default="M2Chat/story",
                     tooltip="The folder below ComfyUI's output folder, to which a number is added.",
                 ),
+                io.DynamicCombo.Input(
+                    "format",
+                    options=[io.DynamicCombo.Option(name, fields) for name, fields in formats.items()],
+                    optional=True,
+                    tooltip="html, markdown, epub: the whole conversation. pdf, pages: its pictures with their text.",
+                ),
+                inputs.title(),
             ],
-            outputs=[io.String.Output(display_name="page", tooltip="The path of story.html: open it in a browser.")],
+            outputs=[
+                io.String.Output(display_name="page", tooltip="The path of the file to open; of pages, the first one.")
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
     @classmethod
+    def validate_inputs(cls, format: str | dict[str, Any] | None = None) -> bool | str:
+        """Refuse a format whose packages are missing before anything runs."""
+        name = format["format"] if isinstance(format, dict) else format
+        return complaint(lambda name: check_formats([name]), name)
+
+    @classmethod
     @names_node
-    def execute(cls, conversation: Conversation, filename_prefix: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        conversation: Conversation,
+        filename_prefix: str,
+        format: dict[str, Any] | None = None,
+        title: str = "",
+    ) -> io.NodeOutput:
         """Write it to a new folder."""
         if not conversation.turns:
             raise ValueError("The conversation is empty: there is nothing to write.")
-        place, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        how = dict(format or {"format": "html"})
+        name = how.pop("format")
+        place, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
         )
-        folder = f"{name}_{counter:05}"
-        page = export_story(conversation, Path(place) / folder, _details(conversation))
-        show_text(str(page))
-        count = sum(1 for slot in conversation.pictures() if conversation.turns[slot.turn].role == "assistant")
+        folder = f"{stem}_{counter:05}"
+        story = export_story(
+            conversation,
+            Path(place) / folder,
+            _details(conversation),
+            title=title.strip() or None,
+            formats=[name],
+            layout=page_arguments(**how) if how else None,
+            metadata=workflow_metadata(cls.hidden),
+        )
+        show_text("\n\n".join([str(story.path), *story.notes]))
+        written = sorted(story.path.parent.glob("page_*.png" if name == "pages" else "panel_*.png"), key=_number)
         where = str(Path(subfolder) / folder)
-        panels = [ui.SavedResult(f"panel_{k + 1}.png", where, io.FolderType.output) for k in range(count)]
-        return io.NodeOutput(str(page), ui={"text": [str(page)], "images": panels})
+        shown = [ui.SavedResult(path.name, where, io.FolderType.output) for path in written]
+        return io.NodeOutput(str(story.path), ui={"text": [str(story.path), *story.notes], "images": shown})
+
+
+def workflow_metadata(hidden: io.HiddenHolder) -> dict[str, str] | None:
+    """The text chunks of a PNG in which ComfyUI finds a workflow again; None where it was started without metadata."""
+    if args.disable_metadata:
+        return None
+    chunks = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in chunks.items() if value is not None}
 
 
 def _details(conversation: Conversation) -> dict[str, object]:
@@ -112,6 +158,10 @@ def _details(conversation: Conversation) -> dict[str, object]:
         if picture.seed is not None:
             return {"Seed": picture.seed, "Gate": picture.gate}
     return {}
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
 
 
 NODES = [ShowConversation, ExportStory]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..m3adapter.limits import MAX_GUIDANCE, MAX_STEPS
+from ..m3adapter.pages.fonts import FILES, FONTS
+from ..m3adapter.pages.panels import WORDS
+from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.segments import SEED_LIMIT
-from . import wires
+from . import folders, wires
+
+FONT_FOLDERS = ("fonts",)
 
 
 def language_model() -> io.Input:
@@ -96,3 +103,65 @@ def guidance() -> io.Input:
         step=0.1,
         tooltip="How closely a picture follows what it is to show. 1 is no guidance; too much burns the colours.",
     )
+
+
+def layout(default: str) -> io.Input:
+    """How pictures stand on a page."""
+    return io.Combo.Input(
+        "layout",
+        options=list(LAYOUTS),
+        default=default,
+        tooltip="grid: two by two. strip: four in a row. large and small: one above three. one per page: picture book.",
+    )
+
+
+def words() -> io.Input:
+    """What stands with the pictures of a page."""
+    return io.Combo.Input(
+        "words",
+        options=list(WORDS),
+        default="below",
+        tooltip="below: the text under its picture. balloons: what stands in quotation marks in speech balloons.",
+    )
+
+
+def font() -> io.Input:
+    """The font of a page."""
+    return io.Combo.Input(
+        "font",
+        options=[*FONTS, *font_names()],
+        default="serif",
+        tooltip="An installed font of that kind, or a file from models/fonts. Others help out where it lacks a script.",
+    )
+
+
+def page_width() -> io.Input:
+    """The width of a page."""
+    return io.Int.Input(
+        "page_width",
+        default=1600,
+        min=MIN_WIDTH,
+        max=MAX_WIDTH,
+        step=8,
+        tooltip="In pixels. The height follows from the layout, and is the same for all pages.",
+    )
+
+
+def title() -> io.Input:
+    """The title of a book."""
+    return io.String.Input(
+        "title",
+        default="",
+        optional=True,
+        tooltip="Stands at the beginning. Empty: the first message's first sentence.",
+    )
+
+
+def font_names() -> list[str]:
+    """The fonts in ComfyUI's folder of fonts."""
+    return folders.names(FONT_FOLDERS, is_font)
+
+
+def is_font(path: Path) -> bool:
+    """Whether a file is a font, by its name."""
+    return path.suffix.lower() in FILES and path.is_file()

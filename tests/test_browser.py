@@ -91,6 +91,32 @@ def test_a_template_in_the_page_is_its_twin(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+def test_a_picture_of_an_exported_story_brings_its_workflow_back(page: Page) -> None:
+    page.evaluate("workflow => app.loadGraphData(workflow)", json.loads((TEMPLATES / "book.json").read_text("utf-8")))
+    page.evaluate(
+        "for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])"
+        " widget.value = { panels: 1, steps: 2, page_width: 512, premise: 'A fox.' }[widget.name] ?? widget.value"
+    )
+    run(page, 3)
+    kinds = "app.graph.nodes.map(node => node.type).sort()"
+    before = page.evaluate(kinds)
+    images = page.evaluate(
+        "app.graph.nodes.map(node => app.nodeOutputs[node.id]?.images?.[0]).filter(image => image?.type === 'output')"
+    )
+    assert {image["filename"].split("_")[0] for image in images} == {"comic", "panel"}
+    for image in images:
+        page.evaluate("app.graph.clear()")
+        page.evaluate(
+            "async image => { const data = await (await fetch('/view?' + new URLSearchParams(image))).blob();"
+            " await app.handleFile(new File([data], image.filename, { type: 'image/png' })) }",
+            image,
+        )
+        page.wait_for_function("count => app.graph.nodes.length === count", arg=len(before), timeout=PATIENCE)
+        assert page.evaluate(kinds) == before
+        premise = "app.graph.nodes.find(node => node.type === 'M2Chat_Story').widgets.find(w => w.name === 'premise')"
+        assert page.evaluate(f"{premise}.value") == "A fox."
+
+
 def test_what_people_write_is_shown_and_not_run(page: Page) -> None:
     said = "<img src='nowhere' onerror='window.hurt = true'><script>window.hurt = true</script>"
     graph = graphs.conversation(said)

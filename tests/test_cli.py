@@ -81,6 +81,16 @@ def test_a_story_is_printed_and_written(model, capsys, tmp_path: Path) -> None:
     assert '<dt>seed</dt><dd dir="auto">9</dd>' in (folder / "story.html").read_text("utf-8")
 
 
+def test_a_story_is_written_in_the_formats_that_are_named(model, capsys, tmp_path: Path) -> None:
+    arguments = ("story", "A fox.", "--panels", 1, "--output", tmp_path / "s", "--format")
+    status, out, _ = run(capsys, *arguments, "epub", "pages", "--layout", "grid")
+    assert status == 0 and out.endswith(f"\n\n{tmp_path / 's' / 'story.epub'}\n")
+    assert {"story.epub", "page_1.png", "conversation.json"} <= {path.name for path in (tmp_path / "s").iterdir()}
+    assert not (tmp_path / "s" / "story.html").exists()
+    status, _, err = run(capsys, *arguments, "docx")
+    assert status == 2 and "invalid choice: 'docx'" in err
+
+
 def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: Path) -> None:
     assert run(capsys, "story", "A fox.", "--panels", 2, "--output", tmp_path / "s")[0] == 0
     assert run(capsys, "story", "A fox.", "--panels", 1, "--output", tmp_path / "s")[0] == 0

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.export import export_story, is_story, story_html
+from m3adapter.export import export_story, is_story
+from m3adapter.export_html import story_html
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 
@@ -126,7 +127,7 @@ def test_open_slots_and_user_pictures() -> None:
 
 def test_the_folder_has_everything_and_the_same_bytes_again(tmp_path: Path) -> None:
     conversation = story().user("look", [grey(0.9)]).assistant([Picture("last", grey(0.3))])
-    page = export_story(conversation, tmp_path / "a" / "deep", {"seed": 7})
+    page = export_story(conversation, tmp_path / "a" / "deep", {"seed": 7}).path
     assert page == tmp_path / "a" / "deep" / "story.html" and is_story(page.parent)
     pictures = [f"picture_{k}.png" for k in (1, 2, 3, 4)]
     assert sorted(os.listdir(page.parent)) == sorted(
@@ -135,7 +136,7 @@ def test_the_folder_has_everything_and_the_same_bytes_again(tmp_path: Path) -> N
     assert (page.parent / "panel_3.png").read_bytes() == (page.parent / "picture_4.png").read_bytes()
     loaded = Conversation.load(page.parent)
     assert loaded.messages() == conversation.messages() and loaded.pictures() == conversation.pictures()
-    again = export_story(conversation, tmp_path / "b", {"seed": 7}).parent
+    again = export_story(conversation, tmp_path / "b", {"seed": 7}).path.parent
     assert all((again / n).read_bytes() == (page.parent / n).read_bytes() for n in os.listdir(again))
 
 

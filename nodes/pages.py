@@ -1,0 +1,87 @@
+"""The pictures and words of a conversation as pages of a comic or a picture book."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from comfy_api.latest import io
+
+from ..m3adapter.conversation import Conversation
+from ..m3adapter.pages.drawing import draw
+from ..m3adapter.pages.fonts import FONTS
+from ..m3adapter.pages.items import Book
+from ..m3adapter.pages.layout import lay_out
+from . import folders, inputs
+from .errors import names_node
+from .running import PaintingProgress, show_text
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 8 * 2**30  # bytes of all pages together
+
+
+def page_arguments(layout: str, words: str, font: str, page_width: int = 1600) -> dict[str, Any]:
+    """What layout.lay_out() is to be given for the inputs of a node."""
+    files = {name: folders.resolve(inputs.FONT_FOLDERS, name, inputs.is_font) for name in inputs.font_names()}
+    chosen: str | Path = font if font in FONTS else folders.resolve(inputs.FONT_FOLDERS, font, inputs.is_font)
+    return {"layout": layout, "words": words, "font": chosen, "width": page_width, "more_fonts": tuple(files.values())}
+
+
+class LayOutPages(io.ComfyNode):
+    """Pages of a conversation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Pages",
+            display_name="Lay Out Pages",
+            category="M2Chat/story",
+            description="Sets a story's pictures and text as pages of a comic or a picture book.",
+            search_aliases=["comic", "storybook", "page", "panels", "speech balloon", "bubble", "caption", "grid"],
+            inputs=[
+                inputs.conversation("A story, or any conversation with a painted picture of the assistant's."),
+                inputs.layout("grid"),
+                inputs.words(),
+                inputs.font(),
+                inputs.page_width(),
+                inputs.title(),
+            ],
+            outputs=[io.Image.Output(display_name="pages", tooltip="The pages as one batch, all of one size.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls, conversation: Conversation, layout: str, words: str, font: str, page_width: int, title: str = ""
+    ) -> io.NodeOutput:
+        """Lay them out and draw them."""
+        how = page_arguments(layout, words, font, page_width)
+        book, typesetter = lay_out(conversation, title=title.strip() or None, **how)
+        _check_size(book)
+        for note in book.notes:
+            logger.warning("M2Chat: %s", note)
+            show_text(note)
+        progress = PaintingProgress(len(book.pages))
+        pages = torch.empty(len(book.pages), book.height, book.width, 3)
+        for index, page in enumerate(draw(book, typesetter)):
+            progress.update(index)
+            pages[index] = torch.from_numpy(numpy.array(page)).float() / 255
+        progress.update(len(book.pages))
+        return io.NodeOutput(pages)
+
+
+def _check_size(book: Book) -> None:
+    size = len(book.pages) * book.height * book.width * 3 * 4
+    if size > LARGEST:
+        raise ValueError(
+            f"{len(book.pages)} pages of {book.width} × {book.height} would take {size / 2**30:.0f} GB: choose a "
+            "smaller page_width."
+        )
+
+
+NODES = [LayOutPages]
