@@ -8,7 +8,8 @@ and the published code has neither gate nor low-level path. What stands here is 
 
     Q  <- learned queries [N, W];   Q <- block_i(Q; C)
     h  = Q + attend(Q; T)                                 semantic feature
-    l  = FFN[h ; attend(h; project(V))]                   low-level feature, exactly 0 without a reference
+    h' = block_low(h; project(V))                         the tokens look at the references and speak to each other
+    l  = FFN[h' ; attend(h'; project(V))]                 low-level feature, exactly 0 without a reference
     g  = sigmoid(W [norm h ; norm l] + b)                 the gate, per token and channel
     f  = h + s * g * l                                    s is the user's strength
     E  = FFN(f),   p = FFN(attention_pool(f))             prompt embeddings [N, D] and pooled embedding [P]
@@ -124,6 +125,7 @@ class M3Adapter(nn.Module):
         self.vision_in_norm = operations.LayerNorm(width, **kind)
         self.vision_level = learned(config.vision_levels, width)
         self.vision_reference = learned(config.references, width)
+        self.low_block = Block(width, heads, operations, **kind)
         self.low_query_norm = operations.LayerNorm(width, **kind)
         self.low_attention = Attention(width, heads, operations, **kind)
         self.low_mlp = FeedForward(2 * width, width, operations, inner=4 * width, **kind)
@@ -176,8 +178,9 @@ class M3Adapter(nn.Module):
         count, patches = memory.shape[1], memory.shape[3]
         memory = memory + self.vision_level.to(memory)[:, None] + self.vision_reference.to(memory)[:count, None, None]
         mask = features.vision_mask[:, :, None].expand(-1, -1, len(levels) * patches).flatten(1)
-        queries = self.low_query_norm(semantic)
-        found = self.low_attention(queries, memory.flatten(1, 3), mask)
+        memory = memory.flatten(1, 3)
+        queries = self.low_query_norm(self.low_block(semantic, memory, mask))
+        found = self.low_attention(queries, memory, mask)
         low = self.low_mlp(torch.cat([queries, found], dim=-1))
         return torch.where(features.vision_mask.any(1)[:, None, None], low, torch.zeros_like(low))
 
