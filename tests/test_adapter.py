@@ -186,8 +186,8 @@ def test_the_stages_share_nothing_and_leave_nothing_out(adapter: M3Adapter) -> N
     assert {id(p) for p in first.values()}.isdisjoint(id(p) for p in second.values())
     parts = {name.split(".")[0] for name in second}
     assert parts == {
-        "vision_in", "vision_in_norm", "vision_level", "vision_reference", "low_query_norm", "low_attention",
-        "low_mlp", "gate_norm_semantic", "gate_norm_low", "gate",
+        "vision_in", "vision_in_norm", "vision_level", "vision_reference", "low_block", "low_query_norm",
+        "low_attention", "low_mlp", "gate_norm_semantic", "gate_norm_low", "gate",
     }  # fmt: skip
 
 
