@@ -13,7 +13,7 @@ from .conversation import Conversation
 from .markup import first_sentence
 from .pictures import png_bytes
 from .segments import Picture, Segment, Text, Turn
-from .storage import INDEX, PICTURE_NAME, files, is_conversation, write_file
+from .storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, write_file
 
 PAGE = "story.html"
 _PANEL_NAME = re.compile(r"panel_[0-9]+\.png", re.ASCII)
@@ -120,7 +120,7 @@ def export_story(
     directory = Path(directory).expanduser()
     directory.mkdir(parents=True, exist_ok=True)
     earlier = is_story(directory)
-    contents = dict(files(conversation.turns))
+    contents = dict(files(Saved(conversation.turns, conversation.cast)))
     contents.update(_panels(conversation, contents))
     contents[PAGE] = story_html(conversation, title=title, details=details).encode("utf-8")
     contents[INDEX] = contents.pop(INDEX)  # written last: it names the others

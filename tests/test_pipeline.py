@@ -57,7 +57,7 @@ class VisionEncoderStandIn:
 class AdapterStandIn:
     def __init__(self) -> None:
         self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
-        self.config = SimpleNamespace(anchor=False)
+        self.config = SimpleNamespace(anchor=False, references=4)
         self.fused: list[tuple[SlotFeatures, GateSetting]] = []
 
     def __call__(self, features, gate, anchor):
@@ -310,7 +310,7 @@ def test_every_part_is_made_ready_before_it_works() -> None:
     ready.clear()
     model.see([torch.zeros(2, 2, 3)])
     model.adapter.config.anchor = True
-    model.decoder.encode_text = lambda prompts: toys.condition(1)
+    model.decoder.encode_text = lambda prompts, negative: toys.condition(1)
     model.fuse(SlotFeatures.collate([(toys.states(2, 2), None)]))
     assert ready == ["vision_encoder", "text_encoders", "adapter"]
 

@@ -117,8 +117,8 @@ def test_saving_takes_no_other_file_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"version": 2}, "version 2.*update the pack"),
-        ({"version": 0}, "version 0, and this pack reads only version 1"),
+        ({"version": 3}, "version 3.*update the pack"),
+        ({"version": 0}, "version 0, and this pack reads versions 1 to 2"),
         ({"version": True}, "version True"),
         ({"version": None}, "version None"),
         ({"turns": [{"role": "user"}]}, "damaged"),
