@@ -92,3 +92,19 @@ def _distinct(taken: Sequence[Picture], more: Iterable[Picture], count: int) -> 
         if len(found) < count and not any(picture.image.equal(other.image) for other in found):
             found.append(picture)
     return found
+
+
+def chosen_of(text: str) -> tuple[int, ...]:
+    """Numbers of pictures as people write them: "1, 3". Raises ConversationError for anything else."""
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConversationError(f"pictures is {text!r}: write numbers of earlier pictures, like 1, 3.")
+    return tuple(map(int, parts))
+
+
+def weights_of(text: str) -> tuple[float, ...]:
+    """Weights as people write them: "1, 0.5"; () for an empty text. Raises ConversationError for anything else."""
+    try:
+        return References(weights=tuple(map(float, text.replace(",", " ").split()))).weights
+    except ValueError as error:
+        raise ConversationError(f"weights is {text!r}: write numbers from 0 to 10, like 1, 0.5.") from error

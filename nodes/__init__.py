@@ -6,15 +6,20 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     adapters,
+    cast,
     clip_vision,
     conversation,
     diffusion_loading,
+    editing,
     export,
     folders,
     language_loading,
     loading,
     picture,
+    planning,
     reply,
+    session_routes,
+    sessions,
     stock,
     story,
 )
@@ -28,6 +33,10 @@ NODES: list[type[io.ComfyNode]] = [
     *reply.NODES,
     *picture.NODES,
     *story.NODES,
+    *planning.NODES,
+    *cast.NODES,
+    *sessions.NODES,
+    *editing.NODES,
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,
@@ -40,6 +49,7 @@ class M2ChatExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Ask for the node classes, as ComfyUI does once at its start."""
         folders.register()
+        session_routes.register()
         return NODES
 
 
