@@ -95,7 +95,7 @@ class MemoryOfPictures(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, weights: str | None = None) -> bool | str:
+    def validate_inputs(cls, rule: Any = None, weights: str | None = None) -> bool | str:
         """Refuse weights that are none before anything runs."""
         return complaint(weights_of, weights)
 

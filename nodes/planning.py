@@ -46,7 +46,7 @@ class Outline(io.ComfyNode):
                 ),
                 inputs.language_model(
                     optional=True,
-                    tooltip="Writes the outline where lines is empty. It has to follow instructions, unlike the starter.",
+                    tooltip="Writes the outline where lines is empty. The starter cannot follow such instructions.",
                 ),
             ],
             outputs=[
