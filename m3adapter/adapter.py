@@ -177,10 +177,15 @@ class M3Adapter(nn.Module):
         memory = self.vision_in_norm(torch.stack(levels, dim=2))  # [B, R, L, P, W]
         count, patches = memory.shape[1], memory.shape[3]
         memory = memory + self.vision_level.to(memory)[:, None] + self.vision_reference.to(memory)[:count, None, None]
-        mask = features.vision_mask[:, :, None].expand(-1, -1, len(levels) * patches).flatten(1)
         memory = memory.flatten(1, 3)
-        queries = self.low_query_norm(self.low_block(semantic, memory, mask))
-        found = self.low_attention(queries, memory, mask)
+
+        def per_patch(of_reference: Tensor) -> Tensor:
+            return of_reference[:, :, None].expand(-1, -1, len(levels) * patches).flatten(1)
+
+        mask = per_patch(features.vision_mask)
+        weight = None if features.vision_weight is None else per_patch(features.vision_weight)
+        queries = self.low_query_norm(self.low_block(semantic, memory, mask, weight))
+        found = self.low_attention(queries, memory, mask, weight=weight)
         low = self.low_mlp(torch.cat([queries, found], dim=-1))
         return torch.where(features.vision_mask.any(1)[:, None, None], low, torch.zeros_like(low))
 

@@ -24,9 +24,17 @@ class Attention(nn.Module):
         self.to_out = operations.Linear(width, width, **kind)
 
     def forward(
-        self, queries: Tensor, memory: Tensor, mask: Tensor | None = None, values: Tensor | None = None
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        mask: Tensor | None = None,
+        values: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
-        """[B, N, W]; zeros where a row has no memory at all. `values` [B, L, W] are the memory's own by default."""
+        """[B, N, W]; zeros where a row has no memory at all. `values` [B, L, W] are the memory's own by default.
+
+        `weight` [B, L], above 0, multiplies the attention that each part of the memory gets, before it is normalised.
+        """
         q, k, v = (
             linear(value).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear, value in (
@@ -40,6 +48,8 @@ class Attention(nn.Module):
             some = mask.any(1)
             # a row without memory would be a softmax over nothing: let it look anywhere, and zero it afterwards
             bias = (mask | ~some[:, None])[:, None, None, :]
+            if weight is not None:
+                bias = torch.where(bias, weight.log()[:, None, None, :], -torch.inf).to(q.dtype)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = self.to_out(out.transpose(1, 2).flatten(2))
         return out if mask is None else torch.where(some[:, None, None], out, torch.zeros_like(out))
@@ -70,9 +80,9 @@ class Block(nn.Module):
         self.norm_mlp = operations.LayerNorm(width, **kind)
         self.mlp = FeedForward(width, width, operations, inner=4 * width, **kind)
 
-    def forward(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """Queries [B, N, W] after one block over the context [B, L, W]."""
-        queries = queries + self.cross(self.norm_cross(queries), context, mask)
+    def forward(self, queries: Tensor, context: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Queries [B, N, W] after one block over the context [B, L, W]; mask and weight as in `Attention`."""
+        queries = queries + self.cross(self.norm_cross(queries), context, mask, weight=weight)
         normed = self.norm_self(queries)
         queries = queries + self.self_attention(normed, normed)
         return queries + self.mlp(self.norm_mlp(queries))

@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cast import Character, with_character
 from .markup import escape
+from .references import References
 from .segments import ConversationError, Picture, Role, Segment, Text, Turn
-from .storage import read_turns, save_turns
+from .storage import Saved, read_saved, write_saved
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Conversation", "ConversationError", "Picture", "Role", "Segment", "Slot", "Text", "Turn"]
+__all__ = [
+    "Character", "Conversation", "ConversationError", "Picture", "References", "Role", "Segment", "Slot", "Text",
+    "Turn",
+]  # fmt: skip
 
 
 class Slot(NamedTuple):
@@ -28,13 +33,19 @@ class Slot(NamedTuple):
 class Conversation:
     """Turns in order: at most one system turn, first; then user and assistant in alternation, beginning with the user.
 
-    Raises ConversationError (a ValueError) with one clear sentence wherever a value would break that.
+    `cast` are the characters whose looks are given by pictures, each name once. Raises ConversationError (a ValueError)
+    with one clear sentence wherever a value would break that.
     """
 
     turns: tuple[Turn, ...] = ()
+    cast: tuple[Character, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
+        object.__setattr__(self, "cast", tuple(self.cast))
+        for index, character in enumerate(self.cast):
+            if any(character.is_called(other.name) for other in self.cast[:index]):
+                raise ConversationError(f"The cast has two characters called {character.name}: give them other names.")
         expected = "user"
         for index, turn in enumerate(self.turns):
             if not isinstance(turn, Turn):
@@ -49,7 +60,12 @@ class Conversation:
 
     def append(self, turn: Turn) -> Conversation:
         """With `turn` at the end."""
-        return Conversation((*self.turns, turn))
+        return replace(self, turns=(*self.turns, turn))
+
+    def with_character(self, name: str, pictures: Iterable[Tensor | Picture] = ()) -> Conversation:
+        """With one more character of the cast, or another one in place of the one of that name."""
+        shown = (p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
+        return replace(self, cast=with_character(self.cast, Character(name, tuple(shown))))
 
     def system(self, text: str) -> Conversation:
         """With a system turn; only an empty conversation can take one."""
@@ -79,6 +95,10 @@ class Conversation:
             raise ConversationError(f"The conversation has no segment {segment} in a turn {turn}.")
         return self.turns[turn].segments[segment]
 
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots of the assistant's pictures, painted or not, in order."""
+        return tuple(slot for slot, _ in self._pictures() if self.turns[slot.turn].role == "assistant")
+
     def open_slots(self) -> tuple[Slot, ...]:
         """The slots of the assistant's pictures that are still to be painted, in order."""
         return tuple(slot for slot, picture in self._pictures() if picture.is_open)
@@ -99,29 +119,49 @@ class Conversation:
         self, slot: Slot, image: Tensor, *, seed: int | None = None, gate: float | None = None
     ) -> Conversation:
         """With the assistant's picture at `slot` painted as `image` [H, W, 3 or 4]; its caption stays."""
-        picture = self.at(slot)
-        if not isinstance(picture, Picture) or self.turns[slot[0]].role != "assistant":
-            raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
-        painted = Picture(picture.caption, image, seed, gate)
-        turn = self.turns[slot[0]]
-        turn = replace(turn, segments=(*turn.segments[: slot[1]], painted, *turn.segments[slot[1] + 1 :]))
-        return Conversation((*self.turns[: slot[0]], turn, *self.turns[slot[0] + 1 :]))
+        picture = self._painted_at(slot)
+        return self._with(slot, Picture(picture.caption, image, seed, gate))
 
-    def references(self, slot: Slot, *, limit: int = 2) -> tuple[Tensor, ...]:
-        """What a picture at `slot` should agree with: the first picture before it and the most recent `limit` - 1.
+    def without_picture(self, slot: Slot) -> Conversation:
+        """With the assistant's picture at `slot` to be painted again; its caption stays."""
+        return self._with(slot, Picture(self._painted_at(slot).caption))
 
-        Oldest first, [H, W, 3] each, no picture twice (a picture shown again counts once); () where there is none yet.
+    def with_caption(self, slot: Slot, caption: str) -> Conversation:
+        """With another caption for the assistant's picture at `slot`, which itself stays as it is."""
+        return self._with(slot, replace(self._painted_at(slot), caption=caption))
+
+    def with_text(self, turn: int, text: str, segment: int | None = None) -> Conversation:
+        """With `text` for all that is said in a turn, where its first text stood (else at its end); its pictures stay.
+
+        `segment` replaces just the text at that place of the turn. Raises ConversationError where there is none.
         """
-        if type(limit) is not int or limit < 0:
-            raise ConversationError(f"The limit of references must be a whole number from 0, not {limit!r}.")
-        before = [picture.image for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
-        if not before or not limit:
-            return ()
-        chosen = [0]
-        for index in range(len(before) - 1, 0, -1):
-            if len(chosen) < limit and not any(before[index].equal(before[taken]) for taken in chosen):
-                chosen.append(index)
-        return tuple(before[index] for index in sorted(chosen))
+        segments = self._turn(turn).segments
+        said = [index for index, each in enumerate(segments) if isinstance(each, Text)]
+        if segment is None:
+            place, gone = (said or [len(segments)])[0], said
+        elif segment in said:
+            place, gone = segment, [segment]
+        else:
+            raise ConversationError(f"At the place {segment} of the turn {turn} is no text: choose one of {said}.")
+        kept = [(index, each) for index, each in enumerate(segments) if index not in gone]
+        before = [each for index, each in kept if index < place]
+        return self._with_segments(turn, (*before, Text(text), *(each for index, each in kept if index > place)))
+
+    def rewind(self, turn: int) -> Conversation:
+        """As it was when the turn of that index had just been taken: later turns are gone."""
+        self._turn(turn)
+        return replace(self, turns=self.turns[: turn + 1])
+
+    def references(self, slot: Slot, how: References | None = None, *, limit: int = 2) -> tuple[Tensor, ...]:
+        """What a picture at `slot` should agree with, [H, W, 3] each, no picture twice; () where there is none yet.
+
+        Whom the slot's caption names of the cast comes first. Then, without another rule in `how`, the first picture
+        before the slot and the most recent ones, oldest first; `limit` in all.
+        """
+        how = References(count=limit) if how is None else how
+        before = [picture for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
+        caption = getattr(self.at(slot), "caption", "") if self.cast else ""
+        return how.choose(before, self.cast, caption)
 
     def messages(self, special_tokens: Collection[str] = ()) -> list[dict[str, Any]]:
         """The turns as transformers' chat templates take them: `{"role", "content": [{"type": "text"|"image", ...}]}`.
@@ -148,12 +188,32 @@ class Conversation:
         An earlier conversation there is replaced as a whole: whatever happens meanwhile, load() finds the old or the
         new one. Raises ConversationError where the folder holds anything else, OSError where it cannot be written.
         """
-        save_turns(directory, self.turns)
+        write_saved(directory, Saved(self.turns, self.cast))
 
     @classmethod
     def load(cls, directory: str | Path) -> Conversation:
         """The conversation saved in a folder (pictures as 8-bit PNGs hold them). Raises ConversationError."""
-        return cls(read_turns(directory))
+        saved = read_saved(directory)
+        return cls(saved.turns, saved.cast)
+
+    def _turn(self, index: int) -> Turn:
+        if type(index) is not int or not 0 <= index < len(self.turns):
+            raise ConversationError(f"There is no turn {index!r}: the conversation has {len(self.turns)}, from 0.")
+        return self.turns[index]
+
+    def _painted_at(self, slot: Slot) -> Picture:
+        picture = self.at(slot)
+        if not isinstance(picture, Picture) or self.turns[slot[0]].role != "assistant":
+            raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
+        return picture
+
+    def _with(self, slot: Slot, segment: Segment) -> Conversation:
+        segments = self.turns[slot[0]].segments
+        return self._with_segments(slot[0], (*segments[: slot[1]], segment, *segments[slot[1] + 1 :]))
+
+    def _with_segments(self, index: int, segments: Iterable[Segment]) -> Conversation:
+        turn = replace(self.turns[index], segments=tuple(segments))
+        return replace(self, turns=(*self.turns[:index], turn, *self.turns[index + 1 :]))
 
     def _pictures(self) -> list[tuple[Slot, Picture]]:
         return [

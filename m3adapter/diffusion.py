@@ -103,10 +103,11 @@ class DiffusionDecoder:
             getattr(self.vae, f"{'enable' if wanted else 'disable'}_{name}")()
 
     @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
+    def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:
         """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment.
 
-        Raises ValueError for a decoder without a tokenizer.
+        `negative` is what guidance leads away from, in place of an empty prompt. Raises ValueError for a decoder
+        without a tokenizer.
         """
         if self.pipeline.tokenizer_2 is None:
             raise ValueError(
@@ -114,7 +115,10 @@ class DiffusionDecoder:
                 "load it with `tokenizer`, a folder that holds CLIP's vocab.json and merges.txt."
             )
         parts = self.pipeline.encode_prompt(
-            list(prompts), device=self.text_encoder_2.device, do_classifier_free_guidance=True
+            list(prompts),
+            device=self.text_encoder_2.device,
+            do_classifier_free_guidance=True,
+            negative_prompt=negative.strip() or None,
         )
         embeds, negative_embeds, pooled, negative_pooled = parts
         return Condition(embeds, pooled, negative_embeds, negative_pooled, captions=tuple(prompts))

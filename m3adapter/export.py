@@ -16,7 +16,7 @@ from .export_markdown import story_markdown
 from .pages.pdf import check_packages, pdf_bytes
 from .pictures import png_bytes
 from .segments import Picture
-from .storage import INDEX, PICTURE_NAME, files, is_conversation, write_file
+from .storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, write_file
 
 # The file that each format is opened by.
 FORMATS = {
@@ -77,7 +77,7 @@ def export_story(
     from .pages.layout import lay_out
 
     directory = Path(directory).expanduser()
-    contents = dict(files(conversation.turns))
+    contents = dict(files(Saved(conversation.turns, conversation.cast)))
     contents.update(_panels(conversation, metadata))
     notes: tuple[str, ...] = ()
     written = {"html": story_html, "markdown": story_markdown, "epub": story_epub}

@@ -26,6 +26,7 @@ class SlotFeatures:
         vision: Features of the reference pictures [B, R, L, P, D]: R references, L depths, P patches (V). R may be 0.
         vision_mask: [B, R].
         captions: The caption of each slot.
+        vision_weight: How much attention each reference gets beside the others [B, R], above 0; None is 1 for all.
     """
 
     context: Tensor
@@ -35,6 +36,7 @@ class SlotFeatures:
     vision: Tensor
     vision_mask: Tensor
     captions: tuple[str, ...]
+    vision_weight: Tensor | None = None
 
     @classmethod
     def collate(cls, items: Sequence[tuple[SlotStates, VisionFeatures | None]]) -> SlotFeatures:
@@ -56,17 +58,20 @@ class SlotFeatures:
 
     def shuffled(self, permutation: Tensor) -> SlotFeatures:
         """With slot i seeing the references of slot `permutation[i]`: the baseline of a wrong reference."""
-        return replace(self, vision=self.vision[permutation], vision_mask=self.vision_mask[permutation])
+        weight = None if self.vision_weight is None else self.vision_weight[permutation]
+        vision, mask = self.vision[permutation], self.vision_mask[permutation]
+        return replace(self, vision=vision, vision_mask=mask, vision_weight=weight)
 
     def without_references(self) -> SlotFeatures:
         """With no reference pictures."""
-        return replace(self, vision=self.vision[:, :0], vision_mask=self.vision_mask[:, :0])
+        return replace(self, vision=self.vision[:, :0], vision_mask=self.vision_mask[:, :0], vision_weight=None)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SlotFeatures:
         """On another device and in another floating point type; masks stay bool."""
         moved = {name: getattr(self, name).to(device, dtype) for name in ("context", "text", "vision")}
         masks = {name: getattr(self, name).to(device) for name in ("context_mask", "text_mask", "vision_mask")}
-        return replace(self, **moved, **masks)
+        weight = None if self.vision_weight is None else self.vision_weight.to(device)
+        return replace(self, **moved, **masks, vision_weight=weight)
 
 
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

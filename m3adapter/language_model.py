@@ -7,6 +7,7 @@ markup of `markup.py`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,13 @@ class LanguageModel:
                 name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()
             }
             save_file(state, directory / PROJECTION_NAME)
+
+    def without_instructions(self) -> LanguageModel:
+        """The same model, which is not told how illustrated stories are written: for asking it something else."""
+        other = copy.copy(self)
+        other.prompts = copy.copy(self.prompts)
+        other.prompts.instructions = []
+        return other
 
     @property
     def sees(self) -> Literal["natively", "projection", "not at all"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from .gate import MAX_STRENGTH
@@ -11,6 +12,20 @@ from .segments import SEED_LIMIT
 MAX_PANELS = 32
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30.0
+
+
+def rerolls(text: str) -> dict[int, int]:
+    """Re-rolls as people write them, "3: 1, 5: 2": the picture 3 with its first re-roll, 5 with its second.
+
+    Raises ValueError for anything else.
+    """
+    found: dict[int, int] = {}
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        match = re.fullmatch(r"([0-9]{1,9})\s*[:=]\s*([0-9]{1,9})", part)
+        if not match or int(match[1]) in found or match[1].strip("0") == "":
+            raise ValueError(f"rerolls has {part!r}: write pictures and numbers like 3: 1, 5: 2, each picture once.")
+        found[int(match[1])] = int(match[2])
+    return found
 
 
 def check_premise(premise: Any) -> None:
@@ -47,6 +62,13 @@ def check_guidance(guidance: Any) -> None:
 def check_denoise(denoise: Any) -> None:
     """Raises ValueError unless `denoise` is a number from 0 to 1 (1 keeps nothing of a picture)."""
     _number("denoise", denoise, 0, 1)
+
+
+def check_rerolls(rerolls: Any) -> None:
+    """Raises ValueError unless every picture (from 1) is given a number of re-rolls from 0 to 2**32-1."""
+    for picture, number in rerolls.items():
+        _whole("The number of a picture in rerolls", picture, 1, 2**32 - 1)
+        _whole(f"The re-roll of picture {picture}", number, 0, 2**32 - 1)
 
 
 def check_switch(switch_at: Any) -> None:

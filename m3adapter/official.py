@@ -42,7 +42,7 @@ class OfficialConfig:
         tokens: Number of queries, and of prompt embeddings.
         layers: Number of cross-attention layers.
         heads: Attention heads.
-        anchor: Never.
+        anchor, references: Never.
     """
 
     llm_width: int = 4096
@@ -52,6 +52,7 @@ class OfficialConfig:
     layers: int = 2
     heads: int = 64
     anchor: ClassVar[bool] = False
+    references: ClassVar[int] = 0
 
 
 class OfficialAdapter(nn.Module):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .conversation import Conversation, ConversationError, Picture, Slot
+from .conversation import Conversation, ConversationError, Picture, References, Slot
 from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
-from .limits import check_guidance, check_panels, check_premise, check_seed, check_steps
+from .limits import check_guidance, check_seed, check_steps
 from .markup import MarkupEvent, MarkupParser, TextPiece, assemble, with_captions
-from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, turn_seed
+from .outline import CONTINUE, messages
+from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, styled, turn_seed
 from .streaming import reports
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .official import OfficialAdapter
     from .vision_encoder import VisionEncoder, VisionFeatures
 
-CONTINUE = "What happens next?"
 STARTER = Path(__file__).parent / "starter"
 __all__ = ["CONTINUE", "STARTER", "M2Chat", "check_weights", "picture_seed", "turn_seed"]
 
@@ -109,11 +109,12 @@ class M2Chat:
         with torch.no_grad():
             return self.vision_encoder.encode(list(pictures))
 
-    def encode(self, conversation: Conversation, slot: Slot, *, references: int = 2) -> SlotFeatures:
+    def encode(self, conversation: Conversation, slot: Slot, *, references: int | References = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
-        The vision encoder sees `conversation.references(slot, limit=references)`, and the language model the users'
-        pictures before the slot. Raises ConversationError where there is no picture of the assistant.
+        The vision encoder sees `conversation.references(slot, references)`, of which there are never more than the
+        adapter takes, and the language model the users' pictures before the slot. Raises ConversationError where there
+        is no picture of the assistant.
         """
         import torch
 
@@ -122,25 +123,39 @@ class M2Chat:
         slot = Slot(*slot)
         if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
             raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
-        earlier = conversation.references(slot, limit=references)
+        how = references if isinstance(references, References) else References(count=references)
+        how = replace(how, count=min(how.count, self.adapter.config.references))
+        chosen = ((image, how.weight(index)) for index, image in enumerate(conversation.references(slot, how)))
+        earlier = [(image, weight) for image, weight in chosen if weight > 0]
         with torch.no_grad():
-            seen = self.see(earlier) if earlier else None
+            seen = self.see([image for image, _ in earlier]) if earlier else None
             visual = self._visual(conversation, before=slot)
             self.prepare("language_model")
             states = self.language_model.encode_slot(conversation, slot, self.adapter.image_tokens, visual=visual)
-            return SlotFeatures.collate([(states, seen)])
+            features = SlotFeatures.collate([(states, seen)])
+        weights = [weight for _, weight in earlier]
+        if all(weight == 1 for weight in weights):
+            return features
+        return replace(features, vision_weight=torch.tensor([weights], device=features.vision.device))
 
     def fuse(
-        self, features: SlotFeatures, gate: GateSetting | float = 1.0, anchor: Condition | None = None
+        self,
+        features: SlotFeatures,
+        gate: GateSetting | float = 1.0,
+        anchor: Condition | None = None,
+        *,
+        style: str = "",
+        negative: str = "",
     ) -> Condition:
         """The adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate.
 
-        An anchored adapter gets `anchor`, or what the decoder's text encoders make of the captions.
+        An anchored adapter gets `anchor`, or what the decoder's text encoders make of the captions with `style`, and of
+        `negative`, what guidance leads away from.
         """
         import torch
 
         if anchor is None and self.decoder is not None and self.adapter.config.anchor:
-            anchor = self.encode_text(features.captions)
+            anchor = self.encode_text([styled(caption, style) for caption in features.captions], negative)
         self.prepare("adapter")
         tokens = self.adapter.image_tokens
         if anchor is not None:
@@ -148,10 +163,10 @@ class M2Chat:
         with torch.no_grad():
             return self.adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate), anchor)
 
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
-        """The decoder's own condition of plain prompts."""
+    def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:
+        """The decoder's own condition of plain prompts, and of what guidance leads away from."""
         self.prepare("text_encoders")
-        return self.decoder.encode_text(prompts)
+        return self.decoder.encode_text(prompts, negative)
 
     def paint(
         self,
@@ -201,13 +216,20 @@ class M2Chat:
         guidance: float = 3.0,
         sampling: Sampling | None = None,
         should_stop: ShouldStop | None = None,
+        references: References | None = None,
+        style: str = "",
+        negative: str = "",
     ) -> Iterator[Event]:
         """The assistant's next turn, text first and then its pictures, ending with TurnDone.
 
         The text has the seed `seed`, the picture number k has `seed` + k. Bad arguments raise ValueError at once;
-        `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes.
+        `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes. `style` (put
+        behind each caption) and `negative` are read by the decoder's text encoders, so they need an anchored adapter.
         """
-        request = Request(gate, seed, steps, guidance, sampling, should_stop)
+        request = Request(
+            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative
+        )
+        self._check_words(request)
         conversation.check_ready_for_reply()
         return self._turn(conversation, request)
 
@@ -222,27 +244,53 @@ class M2Chat:
         guidance: float = 3.0,
         sampling: Sampling | None = None,
         should_stop: ShouldStop | None = None,
+        references: References | None = None,
+        style: str = "",
+        negative: str = "",
+        outline: Sequence[str] = (),
+        start: Conversation | None = None,
+        rerolls: Mapping[int, int] | None = None,
     ) -> Iterator[Event]:
         """A story of `panels` turns (1..32): the premise, then "What happens next?" for each further one.
 
         Panel k is `turn` with turn_seed(seed, k). Every panel gets a picture: the caption of a reply without one is its
         first sentence (of the premise, should the reply be empty). Arguments and interruption as for `turn`.
-        """
-        check_premise(premise)
-        check_panels(panels)
-        request = Request(gate, seed, steps, guidance, sampling, should_stop)
-        return self._story(Conversation().user(premise), panels, request)
 
-    def _story(self, conversation: Conversation, panels: int, request: Request) -> Iterator[Event]:
-        premise = conversation.turns[0].text
-        for panel in range(panels):
-            if panel:
-                conversation = conversation.user(CONTINUE)
-            conversation = yield from self._turn(conversation, request.of_panel(panel), premise)
+        Args:
+            outline: What is said in place of "What happens next?", a line for each panel; the first one follows the
+                premise. There may be fewer lines than panels.
+            start: What the story continues: a conversation that the user may go on with.
+            rerolls: For pictures of the story, the first being 1: picture_seed(..., reroll) in place of the plain seed.
+        """
+        said = messages(premise, panels, outline)
+        request = Request(
+            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
+            rerolls or {},
+        )  # fmt: skip
+        self._check_words(request)
+        start = Conversation() if start is None else start
+        start.user(premise)  # raises where it is not the user's turn
+        return self._story(start, premise, said, request)
+
+    def _story(self, start: Conversation, premise: str, said: Sequence[str], request: Request) -> Iterator[Event]:
+        conversation = start
+        for panel, message in enumerate(said):
+            asked = conversation.user(message)
+            told = len(conversation.slots()) - len(start.slots())
+            conversation = yield from self._turn(asked, request.of_panel(panel), premise, told)
+
+    def _check_words(self, request: Request) -> None:
+        """Raises ValueError where style or negative prompt would be read by nobody."""
+        if (request.style.strip() or request.negative.strip()) and not self.adapter.config.anchor:
+            raise ValueError(
+                "This M3-Adapter is not anchored, so that style and negative are read by nobody: "
+                "leave them empty, and say in the premise how pictures are to look."
+            )
 
     def _turn(
-        self, conversation: Conversation, request: Request, premise: str | None = None
+        self, conversation: Conversation, request: Request, premise: str | None = None, told: int = 0
     ) -> Generator[Event, None, Conversation]:
+        """`told` is how many pictures the story had before this turn."""
         conversation = yield from self._write(
             conversation, request.sampling, request.seed, request.should_stop, premise
         )
@@ -250,8 +298,9 @@ class M2Chat:
         for index, slot in enumerate(slots):
             yield PictureStarted(slot, conversation.at(slot).caption, index, len(slots))
             check_stop(request.should_stop)
-            condition = self.fuse(self.encode(conversation, slot), request.gate)
-            seed = picture_seed(request.seed, index)
+            features = self.encode(conversation, slot, references=request.references)
+            condition = self.fuse(features, request.gate, style=request.style, negative=request.negative)
+            seed = picture_seed(request.seed, index, request.rerolls.get(told + index + 1, 0))
             image = yield from self._paint(slot, condition, replace(request, seed=seed))
             conversation = conversation.with_picture(slot, image, seed=seed, gate=request.gate.strength)
             yield PictureDone(slot, conversation.at(slot).image)

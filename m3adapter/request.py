@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .events import Interrupted
 from .gate import GateSetting
-from .limits import check_gate, check_guidance, check_seed, check_steps
+from .limits import check_gate, check_guidance, check_rerolls, check_seed, check_steps
+from .references import References
 from .segments import SEED_LIMIT
 
 if TYPE_CHECKING:
@@ -22,9 +23,19 @@ def turn_seed(seed: int, turn: int) -> int:
     return (seed + turn * 0x9E3779B97F4A7C15) % SEED_LIMIT
 
 
-def picture_seed(seed: int, index: int) -> int:
-    """The seed of the picture number `index` (from 0) of a turn with `seed`."""
-    return (seed + index) % SEED_LIMIT
+def picture_seed(seed: int, index: int, reroll: int = 0) -> int:
+    """The seed of the picture number `index` (from 0) of a turn with `seed`, painted for the `reroll`th time again."""
+    return reroll_seed(seed + index, reroll)
+
+
+def reroll_seed(seed: int, reroll: int) -> int:
+    """Another seed for every number of a re-roll; the number 0 is the seed itself."""
+    return (seed + reroll * 0xD1B54A32D192ED03) % SEED_LIMIT
+
+
+def styled(caption: str, style: str) -> str:
+    """A caption with a style behind it, as prompts have it."""
+    return f"{caption.rstrip(' .')}, {style.strip()}" if style.strip() else caption
 
 
 def gate_setting(gate: GateSetting | float) -> GateSetting:
@@ -43,7 +54,10 @@ def check_stop(should_stop: ShouldStop | None) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """How to write and paint a turn; checked when it is made (ValueError, one sentence)."""
+    """How to write and paint a turn; checked when it is made (ValueError, one sentence).
+
+    `rerolls` says which pictures of the story, the first being 1, get a seed of their own: that of so many re-rolls.
+    """
 
     gate: GateSetting
     seed: int
@@ -51,12 +65,17 @@ class Request:
     guidance: float
     sampling: Sampling | None
     should_stop: ShouldStop | None
+    references: References = field(default_factory=References)
+    style: str = ""
+    negative: str = ""
+    rerolls: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gate", gate_setting(self.gate))
         check_seed(self.seed)
         check_steps(self.steps)
         check_guidance(self.guidance)
+        check_rerolls(self.rerolls)
 
     def of_panel(self, panel: int) -> Request:
         """The same for the panel number `panel` (from 0) of a story."""

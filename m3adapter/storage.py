@@ -1,4 +1,4 @@
-"""Turns as a folder on disk: conversation.json (version 1) and a PNG per picture."""
+"""A conversation as a folder on disk: conversation.json (version 2; 1 is read too) and a PNG per picture."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .pictures import PictureError, png_bytes, read_picture
+from .cast import Character
+from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Segment, Text, Turn
 
-VERSION = 1
+VERSION = 2
 INDEX = "conversation.json"
 PICTURE_NAME = re.compile(r"picture_[0-9]+\.png", re.ASCII)
 
 
-def files(turns: Sequence[Turn]) -> Iterator[tuple[str, bytes]]:
+class Saved(NamedTuple):
+    """What a folder holds: the turns, the cast, and how often it was saved, where somebody counts that."""
+
+    turns: Sequence[Turn]
+    cast: Sequence[Character] = ()
+    revision: int = 0
+
+
+def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
     """The files of a saved conversation as (name, bytes): the pictures, then the index that names them."""
-    written, count = [], 0
-    for turn in turns:
+    written, cast, count = [], [], 0
+    for turn in saved.turns:
         segments: list[dict[str, Any]] = []
         for segment in turn.segments:
             if isinstance(segment, Text):
@@ -33,11 +42,18 @@ def files(turns: Sequence[Turn]) -> Iterator[tuple[str, bytes]]:
             if segment.image is not None:
                 count += 1
                 entry["file"] = f"picture_{count}.png"
-                yield entry["file"], png_bytes(segment.image)
+                yield entry["file"], segment.png
             segments.append(entry)
         written.append({"role": turn.role, "segments": segments})
-    text = json.dumps({"version": VERSION, "turns": written}, ensure_ascii=False, indent=2, allow_nan=False)
-    yield INDEX, text.encode("utf-8") + b"\n"
+    for character in saved.cast:
+        names = []
+        for picture in character.pictures:
+            count += 1
+            names.append(f"picture_{count}.png")
+            yield names[-1], picture.png
+        cast.append({"name": character.name, "pictures": names})
+    index = {"version": VERSION, "revision": saved.revision, "turns": written, "cast": cast}
+    yield INDEX, json.dumps(index, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -50,20 +66,20 @@ def write_file(path: Path, data: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def save_turns(directory: str | Path, turns: Sequence[Turn]) -> None:
+def write_saved(directory: str | Path, saved: Saved) -> None:
     """Writes a conversation's folder beside `directory`, then swaps the two.
 
-    Between the swap's two renames the old folder is only at its backup name, where read_turns() looks too. Raises
+    Between the swap's two renames the old folder is only at its backup name, where read_saved() looks too. Raises
     ConversationError where `directory` holds anything but a conversation: the swap would take it away.
     """
     target = _absolute(directory)
-    backup = _backup(target)
+    backup = backup_of(target)
     _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     draft.mkdir()
     try:
-        for name, data in files(turns):
+        for name, data in files(saved):
             _write_through(draft / name, data)
         if target.exists():
             shutil.rmtree(backup, ignore_errors=True)  # of an earlier save that was cut off after its swap
@@ -78,16 +94,32 @@ def save_turns(directory: str | Path, turns: Sequence[Turn]) -> None:
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def read_turns(directory: str | Path) -> tuple[Turn, ...]:
-    """The turns saved in `directory`. Raises ConversationError with one sentence on whatever is wrong with it."""
-    target = _absolute(directory)
-    if not target.exists() and (_backup(target) / INDEX).is_file():
-        target = _backup(target)
-    path = target / INDEX
+def read_saved(directory: str | Path) -> Saved:
+    """What is saved in `directory`. Raises ConversationError with one sentence on whatever is wrong with it."""
+    folder = _found(directory)
+    content = read_index(folder)
+    try:
+        turns = tuple(_turn(folder, entry) for entry in content["turns"])
+        cast = tuple(
+            Character(entry["name"], tuple(_picture(folder, name) for name in entry["pictures"]))
+            for entry in content["cast"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConversationError(f"{folder / INDEX} is damaged: a turn in it is incomplete.") from error
+    return Saved(turns, cast, content["revision"])
+
+
+def read_index(directory: str | Path) -> dict[str, Any]:
+    """The index of a saved conversation as version 2 has it: "turns", "cast", "revision". Opens no picture.
+
+    Raises ConversationError with one sentence where it is missing, damaged, or of a version yet unknown.
+    """
+    folder = _found(directory)
+    path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConversationError(f"There is no saved conversation in {target}: {INDEX} is missing.") from error
+        raise ConversationError(f"There is no saved conversation in {folder}: {INDEX} is missing.") from error
     except OSError as error:
         raise ConversationError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -95,12 +127,13 @@ def read_turns(directory: str | Path) -> tuple[Turn, ...]:
     version = content.get("version") if isinstance(content, dict) else None
     if type(version) is int and version > VERSION:
         raise ConversationError(f"{path} has version {version}, and this pack reads {VERSION}: update the pack.")
-    if type(version) is not int or version != VERSION:
-        raise ConversationError(f"{path} has version {version!r}, and this pack reads only version {VERSION}.")
-    try:
-        return tuple(_turn(target, entry) for entry in content["turns"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConversationError(f"{path} is damaged: a turn in it is incomplete.") from error
+    if type(version) is not int or version < 1:
+        raise ConversationError(f"{path} has version {version!r}, and this pack reads versions 1 to {VERSION}.")
+    if version == 1:  # it knew neither cast nor revision
+        content = {**content, "version": VERSION, "cast": [], "revision": 0}
+    if type(content.get("revision")) is not int or content["revision"] < 0:
+        raise ConversationError(f"{path} is damaged: its revision is {content.get('revision')!r}.")
+    return content
 
 
 def is_conversation(directory: Path) -> bool:
@@ -122,24 +155,36 @@ def _segment(directory: Path, entry: dict[str, Any]) -> Segment:
         return Text(entry["text"])
     if kind != "picture":
         raise ConversationError(f"{directory / INDEX} is damaged: {kind!r} is no kind of segment.")
-    name, image = entry["file"], None
-    if name is not None:
-        if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
-            raise ConversationError(f"{directory / INDEX} names the file {name!r}, and only picture_<k>.png may be.")
-        if (directory / name).is_symlink():
-            raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
-        try:
-            image = read_picture(directory / name, formats=("PNG",))
-        except PictureError as error:
-            raise ConversationError(str(error)) from error
-    return Picture(entry["caption"], image, entry.get("seed"), entry.get("gate"))
+    how = {"caption": entry["caption"], "seed": entry.get("seed"), "gate": entry.get("gate")}
+    return Picture(**how) if entry["file"] is None else _picture(directory, entry["file"], **how)
+
+
+def _picture(directory: Path, name: Any, **how: Any) -> Picture:
+    if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
+        raise ConversationError(f"{directory / INDEX} names the file {name!r}, and only picture_<k>.png may be.")
+    if (directory / name).is_symlink():
+        raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
+    try:
+        picture = Picture(image=read_picture(directory / name, formats=("PNG",)), **how)
+    except PictureError as error:
+        raise ConversationError(str(error)) from error
+    vars(picture)["png"] = (directory / name).read_bytes()  # what it was read from is what it is written as
+    return picture
 
 
 def _absolute(directory: str | Path) -> Path:
     return Path(directory).expanduser().resolve()
 
 
-def _backup(target: Path) -> Path:
+def _found(directory: str | Path) -> Path:
+    """The folder itself, or its backup where a save was cut off between its two renames."""
+    target = _absolute(directory)
+    backup = backup_of(target)
+    return backup if not target.exists() and (backup / INDEX).is_file() else target
+
+
+def backup_of(target: Path) -> Path:
+    """Where the folder lies while it is being replaced."""
     return target.with_name(f".{target.name}.previous")
 
 

@@ -6,9 +6,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     adapters,
+    cast,
     clip_vision,
     conversation,
     diffusion_loading,
+    editing,
     export,
     folders,
     gate_sweep,
@@ -16,7 +18,10 @@ from . import (
     loading,
     pages,
     picture,
+    planning,
     reply,
+    session_routes,
+    sessions,
     stock,
     story,
 )
@@ -32,6 +37,10 @@ NODES: list[type[io.ComfyNode]] = [
     *gate_sweep.NODES,
     *story.NODES,
     *pages.NODES,
+    *planning.NODES,
+    *cast.NODES,
+    *sessions.NODES,
+    *editing.NODES,
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,
@@ -44,6 +53,7 @@ class M2ChatExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Ask for the node classes, as ComfyUI does once at its start."""
         folders.register()
+        session_routes.register()
         return NODES
 
 

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..m3adapter.importing import open_adapter
 from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
+from ..m3adapter.request import styled
 from ..m3adapter.segments import SEED_LIMIT
 from . import folders, inputs, wires
 from .errors import complaint, names_node
@@ -165,6 +166,15 @@ class EncodeText(io.ComfyNode):
                     default="",
                     tooltip="What to paint: the caption of Encode Slot, or any prompt.",
                 ),
+                io.String.Input(
+                    "style", default="", optional=True, tooltip="How it is to look, put behind the text after a comma."
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    optional=True,
+                    tooltip="What guidance is to lead away from; empty is nothing.",
+                ),
             ],
             outputs=[
                 wires.Condition.Output(
@@ -175,9 +185,9 @@ class EncodeText(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, decoder: Handle, text: str) -> io.NodeOutput:
+    def execute(cls, decoder: Handle, text: str, style: str = "", negative: str = "") -> io.NodeOutput:
         """Encode it."""
-        condition = assemble(decoder=decoder).encode_text([text])
+        condition = assemble(decoder=decoder).encode_text([styled(text, style)], negative)
         return io.NodeOutput(condition.to(comfy.model_management.intermediate_device()))
 
 

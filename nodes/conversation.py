@@ -128,6 +128,18 @@ class PlacePicture(io.ComfyNode):
                 inputs.conversation("A conversation with a picture that is still to be painted."),
                 inputs.slot(),
                 io.Image.Input("image", tooltip="The picture: one image, of any size."),
+                io.Int.Input(
+                    "seed",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The seed it was painted with, to be noted with it.",
+                ),
+                io.Float.Input(
+                    "gate",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The gate it was painted with, to be noted with it.",
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -138,13 +150,16 @@ class PlacePicture(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, conversation: Conversation, slot: int, image: Tensor) -> io.NodeOutput:
+    def execute(
+        cls, conversation: Conversation, slot: int, image: Tensor, seed: int | None = None, gate: float | None = None
+    ) -> io.NodeOutput:
         """Place it."""
         if len(image) != 1:
             raise ConversationError(
                 f"image holds {len(image)} pictures, and a slot takes one: pick one of the batch first."
             )
-        return io.NodeOutput(conversation.with_picture(open_slot(conversation, slot), image[0]))
+        place = open_slot(conversation, slot)
+        return io.NodeOutput(conversation.with_picture(place, image[0], seed=seed, gate=gate))
 
 
 NODES = [StartConversation, UserMessage, PlacePicture]

@@ -16,11 +16,10 @@ from . import folders, wires
 FONT_FOLDERS = ("fonts",)
 
 
-def language_model() -> io.Input:
+def language_model(*, optional: bool = False, tooltip: str = "") -> io.Input:
     """The model that writes."""
-    return wires.LanguageModel.Input(
-        "language_model", tooltip="Writes the replies and says what each picture is about. From one of the loaders."
-    )
+    tooltip = tooltip or "Writes the replies and says what each picture is about. From one of the loaders."
+    return wires.LanguageModel.Input("language_model", optional=optional, tooltip=tooltip)
 
 
 def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:
@@ -61,6 +60,36 @@ def slot() -> io.Input:
         min=0,
         max=31,
         tooltip="Which of the pictures that are still to be painted: 0 is the first one of the conversation.",
+    )
+
+
+def memory(tooltip: str = "") -> io.Input:
+    """Which earlier pictures are looked at."""
+    tooltip = (
+        tooltip or "From Memory of Pictures: which earlier ones each picture looks at, else the first and the last."
+    )
+    return wires.Memory.Input("memory", optional=True, tooltip=tooltip)
+
+
+def style() -> io.Input:
+    """Words behind every caption, where somebody reads them."""
+    return io.String.Input(
+        "style",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="How pictures are to look, put behind every caption. Only an anchored M3-Adapter lets it be read.",
+    )
+
+
+def negative() -> io.Input:
+    """What guidance leads away from, where somebody reads it."""
+    return io.String.Input(
+        "negative",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="What pictures are not to show. Only an anchored M3-Adapter lets it be read.",
     )
 
 

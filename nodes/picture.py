@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.condition import Condition
-from ..m3adapter.conversation import Conversation
+from ..m3adapter.conversation import Conversation, References
 from ..m3adapter.features import SlotFeatures
 from ..m3adapter.gate import GateSetting
 from . import inputs, wires
@@ -46,6 +46,9 @@ class EncodeSlot(io.ComfyNode):
                     max=8,
                     tooltip="How many earlier pictures to look at: the first one and the latest. 0 looks at none.",
                 ),
+                inputs.memory(
+                    "From Memory of Pictures: which earlier ones to look at. It takes the place of references."
+                ),
             ],
             outputs=[
                 wires.Features.Output(
@@ -67,11 +70,12 @@ class EncodeSlot(io.ComfyNode):
         conversation: Conversation,
         slot: int,
         references: int,
+        memory: References | None = None,
     ) -> io.NodeOutput:
         """Encode the slot."""
         place = open_slot(conversation, slot)
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter)
-        features = chat.encode(conversation, place, references=references).to(
+        features = chat.encode(conversation, place, references=references if memory is None else memory).to(
             comfy.model_management.intermediate_device()
         )
         return io.NodeOutput(features, conversation.at(place).caption)

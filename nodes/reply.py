@@ -7,7 +7,7 @@ from typing import Any
 import comfy.utils
 from comfy_api.latest import io
 
-from ..m3adapter.conversation import Conversation, ConversationError, Turn
+from ..m3adapter.conversation import Conversation, ConversationError
 from ..m3adapter.markup import with_captions
 from ..m3adapter.segments import SEED_LIMIT
 from . import inputs, wires
@@ -129,7 +129,7 @@ class Reply(io.ComfyNode):
         said = replied.turns[-1]
         if always_picture:
             segments = with_captions(said.segments, conversation.turns[-1].text)
-            replied = Conversation((*conversation.turns, Turn("assistant", segments)))
+            replied = conversation.assistant(segments)
         return io.NodeOutput(replied, said.text)
 
 

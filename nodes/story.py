@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import starmap
+
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, Picture
+from ..m3adapter.conversation import Conversation, Picture, References
 from ..m3adapter.limits import MAX_PANELS, check_premise
+from ..m3adapter.limits import rerolls as parse_rerolls
+from ..m3adapter.outline import beats
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
@@ -43,6 +47,9 @@ class TakeTurn(io.ComfyNode):
                 inputs.seed("The same seed gives the same reply and pictures."),
                 inputs.steps(),
                 inputs.guidance(),
+                inputs.memory(),
+                inputs.style(),
+                inputs.negative(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -71,11 +78,15 @@ class TakeTurn(io.ComfyNode):
         seed: int,
         steps: int,
         guidance: float,
+        memory: References | None = None,
+        style: str = "",
+        negative: str = "",
     ) -> io.NodeOutput:
         """Take the turn."""
         conversation = conversation.user(text)
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        events = chat.turn(conversation, gate=gate, seed=seed, steps=steps, guidance=guidance)
+        how = {"gate": gate, "seed": seed, "steps": steps, "guidance": guidance}
+        events = chat.turn(conversation, **how, references=memory, style=style, negative=negative)
         conversation = follow(events, steps)
         images = [picture.image[None] for picture in painted(conversation, -1)]
         # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
@@ -110,6 +121,28 @@ class TellStory(io.ComfyNode):
                 inputs.seed("The same seed tells the same story."),
                 inputs.steps(),
                 inputs.guidance(),
+                wires.Conversation.Input(
+                    "conversation",
+                    optional=True,
+                    tooltip="What the story continues: a cast, a system text, or all that was told so far.",
+                ),
+                inputs.memory(),
+                io.String.Input(
+                    "outline",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="A line for each panel, from Outline or by hand: what the user says in it.",
+                ),
+                inputs.style(),
+                inputs.negative(),
+                io.String.Input(
+                    "rerolls",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try).",
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -119,13 +152,18 @@ class TellStory(io.ComfyNode):
                 io.Image.Output(display_name="batch", tooltip="The pictures as one batch."),
                 io.String.Output(display_name="texts", is_output_list=True, tooltip="The text of each panel."),
                 io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
+                io.Int.Output(display_name="seeds", is_output_list=True, tooltip="The seed of each picture."),
+                io.Float.Output(display_name="gates", is_output_list=True, tooltip="The gate of each picture."),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, premise: str | None = None) -> bool | str:
-        """Refuse an empty premise before anything runs."""
-        return complaint(check_premise, premise)
+    def validate_inputs(
+        cls, premise: str | None = None, outline: str | None = None, rerolls: str | None = None
+    ) -> bool | str:
+        """Refuse an empty premise, and what is no outline or re-roll, before anything runs."""
+        checks = ((check_premise, premise), (beats, outline), (parse_rerolls, rerolls))
+        return next((found for found in starmap(complaint, checks) if found is not True), True)
 
     @classmethod
     @names_node
@@ -141,20 +179,44 @@ class TellStory(io.ComfyNode):
         seed: int,
         steps: int,
         guidance: float,
+        conversation: Conversation | None = None,
+        memory: References | None = None,
+        outline: str = "",
+        style: str = "",
+        negative: str = "",
+        rerolls: str = "",
     ) -> io.NodeOutput:
         """Tell the story."""
+        start = Conversation() if conversation is None else conversation
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        events = chat.story(premise, panels, gate=gate, seed=seed, steps=steps, guidance=guidance)
-        conversation = follow(events, steps, panels)
-        return io.NodeOutput(conversation, *_of_story(conversation))
+        events = chat.story(
+            premise,
+            panels,
+            gate=gate,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            references=memory,
+            style=style,
+            negative=negative,
+            outline=beats(outline),
+            start=start,
+            rerolls=parse_rerolls(rerolls),
+        )
+        story = follow(events, steps, panels)
+        return io.NodeOutput(story, *_of_story(story, len(start.turns)))
 
 
-def _of_story(conversation: Conversation) -> tuple[list[Tensor], Tensor, list[str], list[str]]:
-    told = [index for index, turn in enumerate(conversation.turns) if turn.role == "assistant"]
+def _of_story(
+    conversation: Conversation, start: int
+) -> tuple[list[Tensor], Tensor, list[str], list[str], list[int], list[float]]:
+    told = [index for index, turn in enumerate(conversation.turns) if turn.role == "assistant" and index >= start]
     pictures = [picture for index in told for picture in painted(conversation, index)]
     images = [picture.image[None] for picture in pictures]
     texts = [conversation.turns[index].text for index in told]
-    return images, torch.cat(images), texts, [picture.caption for picture in pictures]
+    captions = [picture.caption for picture in pictures]
+    how = [picture.seed for picture in pictures], [picture.gate for picture in pictures]
+    return images, torch.cat(images), texts, captions, *how
 
 
 NODES = [TakeTurn, TellStory]

@@ -98,6 +98,37 @@ def blocks(gate: float = 1.0, seed: int = 1, **mode: Any) -> Graph:
     return graph
 
 
+def panels(count: int, looks_at: str, *, seed: int = 1, max_length: int = 256) -> Graph:
+    """A story in blocks, the words of all panels first: nodes `reply3`, `encode3`, `decode3`, ... and `show`.
+
+    `looks_at` is "latest", and each picture sees the first one and the one before it, or "first". `text3` and `seed3`
+    give the seeds of the third panel's words and of its picture.
+    """
+    graph = {"load": node("M2Chat_LoadStarter"), "reply0": node("M2Chat_Conversation")}
+    last = [f"reply{count}", 0]
+    for k in range(1, count + 1):
+        said = "A fox on the beach." if k == 1 else "What happens next?"
+        placed = [f"place{k - 1}", 0] if k > 1 else last
+        seen = placed if looks_at == "latest" or k < 3 else ["place1", 0]
+        given = {**SAMPLING, "max_length": max_length, "sampling_mode.seed": [f"text{k}", 0], "always_picture": True}
+        graph |= {
+            f"text{k}": node("M2Chat_TurnSeed", seed=seed, panel=k, reroll=0),
+            f"seed{k}": node("M2Chat_TurnSeed", seed=seed, panel=k, reroll=0),
+            f"user{k}": node("M2Chat_UserMessage", conversation=[f"reply{k - 1}", 0], text=said),
+            f"reply{k}": node("M2Chat_Reply", **LANGUAGE, **VISION, conversation=[f"user{k}", 0], **given),
+            f"encode{k}": node(
+                "M2Chat_EncodeSlot", **LANGUAGE, **VISION, **ADAPTER, conversation=seen,
+                slot=0 if seen is placed else k - 2, references=2,
+            ),
+            f"fuse{k}": node("M2Chat_FuseM3Adapter", **ADAPTER, features=[f"encode{k}", 0], gate=1.0, mode="learned"),
+            f"decode{k}": node("M2Chat_Decode", **DECODER, condition=[f"fuse{k}", 0], seed=[f"seed{k}", 0], **PAINT),
+            f"place{k}": node(
+                "M2Chat_PlacePicture", conversation=placed, slot=0, image=[f"decode{k}", 0], seed=[f"seed{k}", 0]
+            ),
+        }  # fmt: skip
+    return {**graph, "show": node("M2Chat_ShowConversation", conversation=[f"place{count}", 0])}
+
+
 def changed(graph: Graph, name: str, **inputs: Any) -> Graph:
     """The graph with other inputs of one node."""
     graph = copy.deepcopy(graph)

@@ -70,6 +70,13 @@ def test_equality_is_of_pixels() -> None:
         (lambda: story().with_picture(Slot(3, 0), grey(0.0)), "Only the assistant's pictures"),
         (lambda: story().with_picture(Slot(4, 1), grey(0.0)), "Only the assistant's pictures"),
         (lambda: story().references(Slot(4, 0), limit=-1), "limit of references"),
+        (lambda: story().rewind(5), "no turn 5: the conversation has 5, from 0"),
+        (lambda: story().rewind(-1), "no turn -1"),
+        (lambda: story().with_text(9, "x"), "no turn 9"),
+        (lambda: story().with_text(2, "x", 1), "At the place 1 of the turn 2 is no text: choose one of [0]"),
+        (lambda: story().with_text(1, " "), "The user message is empty"),
+        (lambda: story().with_caption(Slot(2, 0), "x"), "Only the assistant's pictures"),
+        (lambda: story().without_picture(Slot(3, 0)), "Only the assistant's pictures"),
         (lambda: Picture(seed=2**64), "seed must be"),
         (lambda: Picture(seed=True), "seed must be"),
         (lambda: Picture(gate=4.1), "gate must be"),
@@ -158,6 +165,32 @@ def test_references_skip_open_slots_and_repetitions() -> None:
     assert [i.mean().item() for i in conversation.references(Slot(1, 1))] == pytest.approx([0.1, 0.3])
     conversation = conversation.user("again", [grey(0.1)]).assistant([Picture("next")])
     assert [i.mean().item() for i in conversation.references(Slot(3, 0))] == pytest.approx([0.1, 0.3])
+
+
+def test_rewinding_keeps_what_was_before() -> None:
+    assert [len(story().rewind(turn).turns) for turn in range(5)] == [1, 2, 3, 4, 5]
+    assert story().rewind(4) == story() and story().rewind(2).user("Another way.").turns[:3] == story().turns[:3]
+
+
+def test_texts_are_replaced_and_pictures_stay() -> None:
+    conversation = Conversation().user("a", [grey(0.1)]).assistant([Text("One."), Picture("p"), Text("Two.")])
+    edited = conversation.with_text(1, "New.")
+    assert edited.turns[1].segments == (Text("New."), Picture("p"))
+    assert conversation.with_text(1, "New.", 2).turns[1].segments == (Text("One."), Picture("p"), Text("New."))
+    assert conversation.with_text(1, "").turns[1].segments == (Picture("p"),)
+    assert conversation.with_text(0, "b").turns[0].segments == (Picture(image=grey(0.1)), Text("b"))
+    silent = Conversation().user("", [grey(0.1)]).assistant([Picture("p")])
+    assert silent.with_text(0, "b").turns[0].segments[1] == silent.with_text(1, "b").turns[1].segments[1] == Text("b")
+    assert edited.turns[0] == conversation.turns[0] and conversation.turns[1].text == "One.Two."
+
+
+def test_a_caption_changes_without_its_picture_and_the_other_way_round() -> None:
+    slot = Slot(2, 1)
+    edited = story().with_caption(slot, "a wolf")
+    assert edited.at(slot) == Picture("a wolf", grey(0.2), seed=2**64 - 1, gate=1.5)
+    opened = edited.without_picture(slot)
+    assert opened.at(slot) == Picture("a wolf") and opened.open_slots() == (slot,) and len(opened.turns) == 5
+    assert story().slots() == opened.slots() == (slot, Slot(4, 0))
 
 
 def test_user_pictures_stop_before_a_slot() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import toys
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation import Conversation, ConversationError, Picture, References, Slot, Text
 from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.events import Interrupted, PictureDone, PictureStarted, Step, TextChunk, TurnDone
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
-from m3adapter.pipeline import CONTINUE, M2Chat, turn_seed
+from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
 from m3adapter.streaming import reports
 
 SAMPLING = SimpleNamespace(max_length=8)
@@ -57,7 +57,7 @@ class VisionEncoderStandIn:
 class AdapterStandIn:
     def __init__(self) -> None:
         self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
-        self.config = SimpleNamespace(anchor=False)
+        self.config = SimpleNamespace(anchor=False, references=4)
         self.fused: list[tuple[SlotFeatures, GateSetting]] = []
 
     def __call__(self, features, gate, anchor):
@@ -173,6 +173,76 @@ def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
     assert [painted.seed for painted in model.decoder.painted] == seeds
     second = list(chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING))
     assert second[-1].conversation.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
+
+
+def seeds_of(model: M2Chat, **how) -> list[int]:
+    """The seeds of the pictures of a story of three panels with two pictures each."""
+    list(model.story("A fox.", 3, seed=5, steps=1, sampling=SAMPLING, **how))
+    return [painted.seed for painted in model.decoder.painted]
+
+
+def test_a_reroll_changes_the_seed_of_its_picture_only() -> None:
+    two = ["<image>one</image><image>two</image>"]
+    before, after = seeds_of(chat(two)), seeds_of(chat(two), rerolls={3: 1, 6: 2})
+    assert [new != old for new, old in zip(after, before, strict=True)] == [False, False, True, False, False, True]
+    assert after[2] == picture_seed(turn_seed(5, 1), 0, 1) and after[5] == picture_seed(turn_seed(5, 2), 1, 2)
+    assert picture_seed(turn_seed(5, 1), 0) == turn_seed(5, 1) == before[2]
+    assert picture_seed(2**64 - 1, 1, 1) == 0xD1B54A32D192ED03
+    assert seeds_of(chat(two), rerolls={9: 1}) == before
+
+
+def test_a_story_follows_its_outline() -> None:
+    model = chat()
+    events = list(model.story("A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."]))
+    said = [turn.text for turn in events[-1].conversation.turns if turn.role == "user"]
+    assert said == ["A fox.\nIt wakes.", "It runs.", CONTINUE]
+    with pytest.raises(ValueError, match="The outline has 2 lines for 1 panels"):
+        model.story("A fox.", 1, outline=["It wakes.", "It runs."])
+
+
+def test_a_story_goes_on_where_a_conversation_ended() -> None:
+    model = chat()
+    grey = torch.full((2, 2, 3), 0.5)
+    start = Conversation().system("Be kind.").with_character("fox", [grey])
+    first = list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, start=start))[-1].conversation
+    again = list(model.story("It snows.", 1, steps=1, sampling=SAMPLING, start=first, rerolls={1: 1}))[-1].conversation
+    assert [turn.text for turn in again.turns if turn.role != "assistant"] == ["Be kind.", "A fox.", "It snows."]
+    assert again.cast == start.cast and model.decoder.painted[1].seed == picture_seed(0, 0, 1)
+    looks = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
+    assert looks == [pytest.approx([0.5]), pytest.approx([0.5, 0.1])], "the cast's picture comes first"
+    with pytest.raises(ConversationError, match="Two user messages"):
+        model.story("A fox.", 1, start=again.user("And?"))
+
+
+def test_references_follow_their_rule_up_to_what_the_adapter_takes() -> None:
+    conversation = Conversation().user("look", [torch.full((2, 2, 3), value / 10) for value in range(6)])
+    conversation, slot = conversation.assistant([Picture("p")]), Slot(1, 0)
+    model = chat()
+
+    def looks(references) -> list[float]:
+        return model.encode(conversation, slot, references=references).vision[0, :, 0, 0, 0].tolist()
+
+    assert looks(2) == pytest.approx([0.0, 0.5]) and looks(References("last", 3)) == pytest.approx([0.3, 0.4, 0.5])
+    assert len(looks(References("first", 9))) == 4 == len(looks(9))
+    assert looks(References("first", 3, weights=(1, 0))) == pytest.approx([0.0, 0.2]), "weight 0 is to be absent"
+    assert looks(References("first", 2, weights=(0, 0))) == []
+    assert model.encode(conversation, slot, references=References("last", weights=(1, 1.0))).vision_weight is None
+    weighed = model.encode(conversation, slot, references=References("first", 3, weights=(0.5, 0)))
+    assert weighed.vision_weight.tolist() == [[0.5, 1.0]]
+
+
+def test_style_and_negative_need_somebody_who_reads_them() -> None:
+    model = chat()
+    for call in (model.story, lambda text, _, **how: model.turn(Conversation().user(text), **how)):
+        for words in ({"style": "watercolour"}, {"negative": "text"}):
+            with pytest.raises(ValueError, match="not anchored, so that style and negative are read by nobody"):
+                call("A fox.", 1, **words)
+    model.adapter.config.anchor, read = True, []
+    model.decoder.encode_text = lambda prompts, negative: read.append((prompts, negative)) or toys.condition(1)
+    list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, style=" watercolour ", negative="blur"))
+    list(model.story("A fox.", 1, steps=1, sampling=SAMPLING))
+    assert read == [(["a fox, watercolour"], "blur"), (["a fox"], "")]
+    assert model.decoder.painted[0].captions == ("a fox",), "a caption stays what it was"
 
 
 def test_every_panel_of_a_story_has_a_picture() -> None:
@@ -310,7 +380,7 @@ def test_every_part_is_made_ready_before_it_works() -> None:
     ready.clear()
     model.see([torch.zeros(2, 2, 3)])
     model.adapter.config.anchor = True
-    model.decoder.encode_text = lambda prompts: toys.condition(1)
+    model.decoder.encode_text = lambda prompts, negative: toys.condition(1)
     model.fuse(SlotFeatures.collate([(toys.states(2, 2), None)]))
     assert ready == ["vision_encoder", "text_encoders", "adapter"]
 

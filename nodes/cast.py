@@ -1,0 +1,110 @@
+"""What later pictures are to agree with: the cast of a story, and which earlier pictures are looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..m3adapter.conversation import Conversation, References
+from ..m3adapter.references import RULES, chosen_of, weights_of
+from . import inputs, wires
+from .errors import complaint, names_node
+
+MOST = 8
+
+
+class AddToCast(io.ComfyNode):
+    """A character by name, with pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Cast",
+            display_name="Add to Cast",
+            category="M2Chat/story",
+            description="Gives a story a character: a picture whose caption names it looks at these pictures first.",
+            search_aliases=["character", "reference", "consistent character", "ip-adapter", "actor"],
+            inputs=[
+                inputs.conversation("The conversation in which the character appears, new or begun."),
+                io.String.Input(
+                    "name",
+                    default="fox",
+                    tooltip="The name that captions call it by, as a whole word, in whatever case.",
+                ),
+                io.Image.Input(
+                    "pictures",
+                    optional=True,
+                    tooltip="What it looks like, the best picture first. Without any, it is known by name only.",
+                ),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The conversation with the character in its cast."
+                )
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, conversation: Conversation, name: str, pictures: Tensor | None = None) -> io.NodeOutput:
+        """Add it; a character of the same name makes room."""
+        return io.NodeOutput(conversation.with_character(name, () if pictures is None else pictures))
+
+
+class MemoryOfPictures(io.ComfyNode):
+    """Which earlier pictures are looked at."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        count = io.Int.Input(
+            "count",
+            default=2,
+            min=0,
+            max=MOST,
+            tooltip="How many at most, the cast's included. An adapter takes about 4, and the rest is left out.",
+        )
+        chosen = io.String.Input(
+            "pictures",
+            default="1",
+            tooltip="Numbers of earlier pictures, yours included, like 1, 3. 1 is the first one.",
+        )
+        return io.Schema(
+            node_id="M2Chat_Memory",
+            display_name="Memory of Pictures",
+            category="M2Chat/story",
+            description="Says which earlier pictures a new one is to agree with, beside the cast in its caption.",
+            search_aliases=["references", "context", "consistency", "which pictures"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "rule",
+                    options=[io.DynamicCombo.Option(rule, [chosen if rule == "chosen" else count]) for rule in RULES],
+                    tooltip="The first and the latest, only those, who of the cast is in the caption, or by number.",
+                ),
+                io.String.Input(
+                    "weights",
+                    default="",
+                    optional=True,
+                    tooltip="How much each one counts beside the others, 0 to 10, like 1, 0.5. Empty is 1 for all.",
+                ),
+            ],
+            outputs=[wires.Memory.Output(display_name="memory", tooltip="For Encode Slot, Take Turn and Tell Story.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, rule: Any = None, weights: str | None = None) -> bool | str:
+        """Refuse weights that are none before anything runs."""
+        return complaint(weights_of, weights)
+
+    @classmethod
+    @names_node
+    def execute(cls, rule: dict[str, Any], weights: str = "") -> io.NodeOutput:
+        """Say which."""
+        how = {"chosen": chosen_of(rule["pictures"])} if rule["rule"] == "chosen" else {}
+        return io.NodeOutput(References(rule["rule"], rule.get("count", MOST), weights=weights_of(weights), **how))
+
+
+NODES = [AddToCast, MemoryOfPictures]

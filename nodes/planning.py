@@ -1,0 +1,140 @@
+"""Planning a story: its outline, and the seeds of its panels."""
+
+from __future__ import annotations
+
+import comfy.utils
+from comfy_api.latest import io
+
+from ..m3adapter.limits import MAX_PANELS, check_premise
+from ..m3adapter.outline import beats, write_outline
+from ..m3adapter.request import reroll_seed, turn_seed
+from . import inputs
+from .errors import complaint, names_node
+from .memory import Handle, assemble
+from .running import LiveText, interruptible, show_text
+
+
+class Outline(io.ComfyNode):
+    """A line for each panel of a story."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_Outline",
+            display_name="Outline",
+            category="M2Chat/story",
+            description="Plans a story, one line for each panel: asked of the language model, or typed by hand.",
+            search_aliases=["plot", "beats", "plan", "scenes", "storyboard"],
+            inputs=[
+                io.String.Input(
+                    "premise",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="A fox who finds a kite on the beach.",
+                    tooltip="What the story is about, in a sentence or two.",
+                ),
+                io.Int.Input(
+                    "panels", default=4, min=1, max=MAX_PANELS, tooltip="How many lines the language model is to write."
+                ),
+                inputs.seed("The same seed gives the same outline."),
+                io.String.Input(
+                    "lines",
+                    multiline=True,
+                    default="",
+                    tooltip="The outline by hand, a line for each panel. With it, the language model is not asked.",
+                ),
+                inputs.language_model(
+                    optional=True,
+                    tooltip="Writes the outline where lines is empty. The starter cannot follow such instructions.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="outline", tooltip="For Tell Story: one line for each panel."),
+                io.String.Output(display_name="messages", is_output_list=True, tooltip="The lines one by one."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, premise: str | None = None, lines: str | None = None) -> bool | str:
+        """Refuse an empty premise, and too many lines, before anything runs."""
+        refusal = complaint(beats, lines)
+        if refusal is not True or lines is None or lines.strip():
+            return refusal
+        return complaint(check_premise, premise)
+
+    @classmethod
+    @names_node
+    def execute(
+        cls, premise: str, panels: int, seed: int, lines: str, language_model: Handle | None = None
+    ) -> io.NodeOutput:
+        """Write it, or take what was typed."""
+        outline = beats(lines)
+        if not outline:
+            if language_model is None:
+                raise ValueError("There is nobody to write the outline: connect language_model, or type its lines.")
+            outline = cls._asked(language_model, premise, panels, seed)
+        text = "\n".join(outline)
+        show_text(text)
+        return io.NodeOutput(text, list(outline))
+
+    @classmethod
+    def _asked(cls, language_model: Handle, premise: str, panels: int, seed: int) -> tuple[str, ...]:
+        from ..m3adapter.language_model import Sampling
+
+        sampling, text = Sampling(), LiveText()
+        bar = comfy.utils.ProgressBar(sampling.max_length)
+
+        def on_text(chunk: str) -> None:
+            text.add(chunk)
+            bar.update(1)
+
+        chat = assemble(language_model=language_model)
+        with interruptible() as should_stop:
+            return write_outline(
+                chat, premise, panels, sampling=sampling, seed=seed, on_text=on_text, should_stop=should_stop
+            )
+
+
+class TurnSeed(io.ComfyNode):
+    """The seed of one panel of a story."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_TurnSeed",
+            display_name="Turn Seed",
+            category="M2Chat/story",
+            description="Gives a panel of a story in blocks its seed, as Tell Story does, and others to re-roll it.",
+            search_aliases=["re-roll", "reroll", "variation", "panel seed", "random"],
+            inputs=[
+                inputs.seed("The story's seed: the same for all its panels."),
+                io.Int.Input(
+                    "panel",
+                    default=1,
+                    min=1,
+                    max=9999,
+                    tooltip="Which panel: 1 is the first, and has the story's seed.",
+                ),
+                io.Int.Input(
+                    "reroll",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    tooltip="0 is the panel as Tell Story tells it; every other number is another try.",
+                ),
+            ],
+            outputs=[io.Int.Output(display_name="seed", tooltip="The panel's seed, for Reply or Decode Picture.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, seed: int, panel: int, reroll: int) -> io.NodeOutput:
+        """Work it out."""
+        found = reroll_seed(turn_seed(seed, panel - 1), reroll)
+        show_text(str(found))
+        return io.NodeOutput(found)
+
+
+NODES = [Outline, TurnSeed]

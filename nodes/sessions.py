@@ -1,0 +1,120 @@
+"""Conversations saved by name: loading one to go on with, and saving it. They lie in ComfyUI's folder of the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..m3adapter.conversation import Conversation
+from ..m3adapter.sessions import Sessions, check_name
+from . import inputs, wires
+from .errors import complaint, names_node
+from .running import show_text
+
+# Below the folder of a user. A node is not told whose it is: with --multi-user, nodes work for the default one.
+FOLDER = "m2chat/sessions"
+USER = "default"
+
+
+def sessions() -> Sessions:
+    """The sessions that nodes load and save."""
+    return Sessions(Path(folder_paths.get_user_directory(), USER, FOLDER))
+
+
+class LoadSession(io.ComfyNode):
+    """A saved conversation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadSession",
+            display_name="Load Session",
+            category="M2Chat/session",
+            description="Loads a conversation that Save Session saved by name, with its pictures and its cast.",
+            search_aliases=["open chat", "resume", "history", "continue story"],
+            inputs=[
+                io.String.Input(
+                    "name", default="", tooltip="The session's name. Empty, it is a new conversation, without messages."
+                )
+            ],
+            outputs=[
+                wires.Conversation.Output(display_name="conversation", tooltip="The conversation, to go on with."),
+                io.Int.Output(
+                    display_name="revision",
+                    tooltip="How often it was saved; 0 for a new one. Save Session can compare it.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse what cannot be a name before anything runs."""
+        return complaint(check_name, name or None)
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = None) -> str | float:
+        """Load again whenever the session has changed; always, where the name comes over a wire and is not known."""
+        return float("nan") if name is None else name and sessions().fingerprint(name)
+
+    @classmethod
+    @names_node
+    def execute(cls, name: str) -> io.NodeOutput:
+        """Load it."""
+        if not name:
+            return io.NodeOutput(Conversation(), 0)
+        session = sessions().load(name)
+        return io.NodeOutput(session.conversation, session.revision)
+
+
+class SaveSession(io.ComfyNode):
+    """A conversation under a name."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_SaveSession",
+            display_name="Save Session",
+            category="M2Chat/session",
+            description="Saves a conversation by name, with its pictures and its cast, for Load Session.",
+            search_aliases=["keep chat", "store", "branch"],
+            inputs=[
+                inputs.conversation("The conversation to save."),
+                io.String.Input(
+                    "name",
+                    default="my story",
+                    tooltip="The session's name. A session of that name is replaced; another name makes a branch.",
+                ),
+                io.Int.Input(
+                    "revision",
+                    optional=True,
+                    force_input=True,
+                    tooltip="From Load Session: refuse to replace what somebody else has saved since it was loaded.",
+                ),
+            ],
+            outputs=[
+                wires.Conversation.Output(display_name="conversation", tooltip="The same conversation, to go on with."),
+                io.Int.Output(display_name="revision", tooltip="How often the session has been saved now."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse what cannot be a name before anything runs."""
+        return complaint(check_name, name)
+
+    @classmethod
+    @names_node
+    def execute(cls, conversation: Conversation, name: str, revision: int | None = None) -> io.NodeOutput:
+        """Save it."""
+        saved = sessions().save(name, conversation, revision)
+        text = f"Saved as {saved.name}, revision {saved.revision}."
+        show_text(text)
+        return io.NodeOutput(conversation, saved.revision, ui={"text": [text]})
+
+
+NODES = [LoadSession, SaveSession]
