@@ -210,9 +210,7 @@ def read_config(name: str, found: Shapes) -> IPAdapterConfig:
         out, image_width = projection["proj.weight"]
         return IPAdapterConfig("base", image_width, out // embed_width, embed_width, layers)
     if "latents" in projection and "proj_in.weight" in projection:
-        return IPAdapterConfig(
-            "plus", projection["proj_in.weight"][1], projection["latents"][1], embed_width, layers
-        )
+        return IPAdapterConfig("plus", projection["proj_in.weight"][1], projection["latents"][1], embed_width, layers)
     raise ValueError(f"{name} is an IP-Adapter of a kind that is not known here: {CURE}.")
 
 

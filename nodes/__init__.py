@@ -6,11 +6,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     adapters,
+    adaptive_gate,
     clip_vision,
     conversation,
     diffusion_loading,
     export,
     folders,
+    ip_adapter,
     language_loading,
     loading,
     picture,
@@ -31,6 +33,8 @@ NODES: list[type[io.ComfyNode]] = [
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,
+    *ip_adapter.NODES,
+    *adaptive_gate.NODES,
 ]
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_base
+import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..m3adapter.image_prompt import ImagePrompt, Reference, place_of, shares
+from ..m3adapter.image_prompt import ImagePrompt, Reference, shares
 
 Block = tuple[str, int, int]  # as ComfyUI names a transformer block: way, number, index
 
@@ -151,17 +152,20 @@ def apply(model: ModelPatcher, prompt: ImagePrompt) -> ModelPatcher:
         sigmas = (sampling.percent_to_sigma(prompt.gate.start), sampling.percent_to_sigma(prompt.gate.end))
     for layer, (block, place, _) in enumerate(blocks):
         if strengths[place]:
-            look = _look(references, layer, strengths[place], sigmas)
+            look = _look(references, layer, strengths[place], sigmas).to(model.offload_device)
             patched.set_model_attn2_replace(_stacked(patched, block, look), *block)
     return patched
 
 
-def _look(
-    references: tuple[Reference, ...], layer: int, strength: float, sigmas: tuple[float, float] | None
-) -> Look:
+def _look(references: tuple[Reference, ...], layer: int, strength: float, sigmas: tuple[float, float] | None) -> Look:
+    device = comfy.model_management.get_torch_device()
     with torch.no_grad():
         made = [
-            (*one.adapter.keys_and_values(one.tokens, layer), *one.adapter.keys_and_values(one.negative, layer))
+            [
+                each
+                for tokens in (one.tokens, one.negative)
+                for each in one.adapter.keys_and_values(tokens.to(device), layer)
+            ]
             for one in references
         ]
     return Look(*zip(*made, strict=True), references, strength, sigmas)

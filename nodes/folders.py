@@ -10,7 +10,7 @@ from pathlib import Path
 import folder_paths
 
 # Kinds of folders that ComfyUI does not have itself, below its folder of models; extra_model_paths.yaml can add more.
-OWN = ("m2chat", "LLM")
+OWN = ("m2chat", "LLM", "ipadapter")
 
 
 def register() -> None:

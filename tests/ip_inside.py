@@ -140,8 +140,10 @@ def order(sdxl: str) -> dict[str, Any]:
     for (name, width), ((way, number, inner), place, stock_width) in zip(published(unet).items(), ours, strict=True):
         key = names[f"{name}.to_k.weight"]
         wanted = f"{way}_block{'' if way == 'middle' else 's'}.{1 if way == 'middle' else number}."
-        if (place, stock_width) != (place_of(name), width) or not key.startswith(wanted) or (
-            f".transformer_blocks.{inner}." not in key
+        if (
+            (place, stock_width) != (place_of(name), width)
+            or not key.startswith(wanted)
+            or (f".transformer_blocks.{inner}." not in key)
         ):
             wrong.append([name, key, way, number, inner, place])
     return {"wrong": wrong, "count": len(ours), "widths": [width for *_, width in ours],

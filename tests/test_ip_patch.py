@@ -1,4 +1,4 @@
-"""IP-Adapter on a stock MODEL: it predicts what diffusers' own IP-Adapter predicts, and stays out of the way when shut."""
+"""IP-Adapter on a stock MODEL: it predicts what diffusers' own predicts, and stays out of the way when shut."""
 
 from __future__ import annotations
 

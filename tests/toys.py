@@ -258,7 +258,7 @@ def save_single_file(path: Path, folder: Path, **more: Tensor) -> Path:
 
 
 def ip_adapter_weights(unet: Any, kind: str = "base", *, image_width: int = VISION_WIDTH, seed: int = 0) -> dict:
-    """Random IP-Adapter weights for a diffusers UNet by the names of the release, as its safetensors files have them."""
+    """Random IP-Adapter weights for a diffusers UNet, by the names in the release's safetensors files."""
     from m3adapter.ip_adapter import cross_attentions
 
     width = unet.config.cross_attention_dim
