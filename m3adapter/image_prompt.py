@@ -106,7 +106,9 @@ class ImageGate:
             table = _table(self.blocks)
         for name in table:
             if not any(_within(place, name) for place in known):
-                raise ValueError(f"blocks names {name}, and the diffusion model has only {', '.join(known)}.")
+                raise ValueError(
+                    f"The table of blocks names {name}, and the diffusion model has only {', '.join(known)}."
+                )
         return {place: self.strength * _weight(place, table) for place in known}
 
     def open_at(self, percent: float) -> bool:
@@ -256,13 +258,11 @@ def _table(text: str) -> dict[str, float]:
             continue
         found = re.fullmatch(r"\s*(mid|(?:down|up)(?:\.\d+){0,2})\s*[=:]\s*(\d*\.?\d+)\s*", entry)
         if not found:
-            raise ValueError(
-                f"blocks has the entry {entry.strip()!r}: write a block and a number, such as down.2.1 = 1 or up = 0.5."
-            )
+            raise ValueError(f"The table of blocks has the entry {entry.strip()!r}: write it as down.2.1 = 1.")
         table[found[1]] = float(found[2])
         _number(f"The number of {found[1]}", table[found[1]], MAX_STRENGTH)
     if not table:
-        raise ValueError(f"blocks is empty: choose {', '.join(PRESETS)}, or name blocks such as down.2.1 = 1.")
+        raise ValueError("The table of blocks is empty: name blocks and a number for each, such as down.2.1 = 1.")
     return table
 
 

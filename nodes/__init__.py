@@ -19,6 +19,7 @@ from . import (
     reply,
     stock,
     story,
+    story_writing,
 )
 
 NODES: list[type[io.ComfyNode]] = [
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     *reply.NODES,
     *picture.NODES,
     *story.NODES,
+    *story_writing.NODES,
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,

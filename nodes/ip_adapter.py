@@ -209,7 +209,7 @@ def _gate_inputs() -> list[io.Input]:
             tooltip="Up to which part of the sampling it acts. Earlier leaves the details to the words.",
         ),
         io.DynamicCombo.Input(
-            "blocks",
+            "weight_type",
             options=[*(io.DynamicCombo.Option(name, []) for name in PRESETS), io.DynamicCombo.Option(CUSTOM, [table])],
             tooltip="What is taken over: all of it, only the composition, only the style, or a table of your own.",
         ),
@@ -217,9 +217,9 @@ def _gate_inputs() -> list[io.Input]:
 
 
 def _prompt(
-    references: References, gate: float, start_percent: float, end_percent: float, blocks: dict[str, Any]
+    references: References, gate: float, start_percent: float, end_percent: float, weight_type: dict[str, Any]
 ) -> ImagePrompt:
-    chosen = blocks["table"] if blocks["blocks"] == CUSTOM else blocks["blocks"]
+    chosen = weight_type["table"] if weight_type["weight_type"] == CUSTOM else weight_type["weight_type"]
     return ImagePrompt(references.items, ImageGate(gate, start_percent, end_percent, chosen))
 
 
