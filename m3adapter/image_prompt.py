@@ -30,7 +30,8 @@ class Reference:
 
     Attributes:
         adapter: Whose tokens they are.
-        tokens: The picture's [T, D].
+        tokens: The picture's [T, D]; or [B, T, D], where each picture of a batch that is painted has a reference of
+            its own.
         negative: Those of no picture [T, D], for guidance.
         weight: Its part among several references, and a factor of the gate; 0..4.
         mask: Where it acts [H, W] in 0..1, over the whole painted picture whatever its size; None is everywhere.
@@ -177,8 +178,7 @@ def looking(
         slot.adapter.check_layers(list(names.values()), unet.config.cross_attention_dim)
     places = {name: place_of(name) for name in names}
     strengths = [slot.gate.weights(list(places.values())) for slot in slots]
-    before = dict(unet.attn_processors)
-    processors = {name: _processor(slots, number, unet) for number, name in enumerate(names)}
+    processors = processors_of([slot.adapter for slot in slots], unet)
 
     def at(timestep: float) -> None:
         percent = 1 - float(timestep) / 999
@@ -188,16 +188,38 @@ def looking(
                 for slot, strength in zip(slots, strengths, strict=True)
             ]
 
+    embeds = [slot.embeds(batch, guided).to(unet.device, unet.dtype) for slot in slots]
+    masks = [None if slot.masks is None else slot.masks.to(unet.device, unet.dtype) for slot in slots]
+    how = {"cross_attention_kwargs": {"ip_adapter_masks": masks}} if any(each is not None for each in masks) else {}
+    with attached(unet, processors):
+        yield {"ip_adapter_image_embeds": embeds, **how}, at
+
+
+@contextmanager
+def attached(unet: Any, processors: Mapping[str, Any]) -> Iterator[None]:
+    """A diffusers UNet with other processors of its cross-attentions; as `image_embeds` it takes lists of tokens."""
+    before = dict(unet.attn_processors)
     unet.set_attn_processor({**before, **{f"{name}.processor": each for name, each in processors.items()}})
     unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = _Projected(), "ip_image_proj"
     try:
-        embeds = [slot.embeds(batch, guided).to(unet.device, unet.dtype) for slot in slots]
-        masks = [None if slot.masks is None else slot.masks.to(unet.device, unet.dtype) for slot in slots]
-        how = {"cross_attention_kwargs": {"ip_adapter_masks": masks}} if any(each is not None for each in masks) else {}
-        yield {"ip_adapter_image_embeds": embeds, **how}, at
+        yield
     finally:
         unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = None, None
         unet.set_attn_processor(before)
+
+
+def processors_of(adapters: Sequence[IPAdapter], unet: Any) -> dict[str, Any]:
+    """diffusers' processor for each cross-attention of a UNet, on the layers of IP-Adapters, at strength 1."""
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+    found = {}
+    for number, (name, width) in enumerate(cross_attentions(unet).items()):
+        tokens = [adapter.config.tokens for adapter in adapters]
+        with torch.device("meta"):  # its own layers are not needed
+            found[name] = IPAdapterAttnProcessor2_0(width, unet.config.cross_attention_dim, num_tokens=tokens)
+        found[name].to_k_ip = nn.ModuleList(adapter.to_k[number] for adapter in adapters)
+        found[name].to_v_ip = nn.ModuleList(adapter.to_v[number] for adapter in adapters)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +236,7 @@ class _Slot:
         """Tokens [B, R, T, D], those of no picture before them if there is guidance."""
         parts = [[one.negative for one in self.references]] if guided else []
         parts.append([one.tokens for one in self.references])
-        return torch.cat([torch.stack(part)[None].repeat(batch, 1, 1, 1) for part in parts])
+        return torch.cat([torch.stack([each.expand(batch, -1, -1) for each in part], 1) for part in parts])
 
 
 def _slots(prompt: ImagePrompt, size: tuple[int, int]) -> list[_Slot]:
@@ -228,19 +250,6 @@ def _slots(prompt: ImagePrompt, size: tuple[int, int]) -> list[_Slot]:
         some = tuple(acting[row] for row in rows)
         found.append(_Slot(adapter, some, prompt.gate, 1.0, parts[rows][None]))
     return found
-
-
-def _processor(slots: Sequence[_Slot], number: int, unet: Any) -> Any:
-    """diffusers' processor for one cross-attention, on the layers of the IP-Adapters."""
-    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
-
-    width = slots[0].adapter.config.layers[number]
-    tokens = [slot.adapter.config.tokens for slot in slots]
-    with torch.device("meta"):  # its own layers are not needed
-        processor = IPAdapterAttnProcessor2_0(width, unet.config.cross_attention_dim, num_tokens=tokens, scale=0.0)
-    processor.to_k_ip = nn.ModuleList(slot.adapter.to_k[number] for slot in slots)
-    processor.to_v_ip = nn.ModuleList(slot.adapter.to_v[number] for slot in slots)
-    return processor
 
 
 class _Projected(nn.Module):

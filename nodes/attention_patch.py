@@ -27,7 +27,7 @@ class Look:
     """What one image prompt adds to one cross-attention.
 
     Attributes:
-        keys, values: Of each reference [T, width].
+        keys, values: Of each reference [T, width], or [B, T, width].
         negative_keys, negative_values: Of no picture, for guidance.
         references: For their weights and masks.
         strength: Of the gate in this block.
@@ -72,7 +72,7 @@ class Look:
     def _chunks(self, positive: Tensor, negative: Tensor, unconditional: Sequence[int], query: Tensor) -> Tensor:
         """Keys or values [B, T, width] for a batch of conditions, each for as many pictures."""
         each = len(query) // len(unconditional)
-        rows = [(negative if one else positive)[None].expand(each, -1, -1) for one in unconditional]
+        rows = [(negative if one else positive).expand(each, -1, -1) for one in unconditional]
         return torch.cat(rows).to(query)
 
     def _shares(self, query: Tensor, extra: dict[str, Any]) -> Sequence[float | Tensor]:
