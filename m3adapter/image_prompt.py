@@ -191,16 +191,21 @@ def looking(
     embeds = [slot.embeds(batch, guided).to(unet.device, unet.dtype) for slot in slots]
     masks = [None if slot.masks is None else slot.masks.to(unet.device, unet.dtype) for slot in slots]
     how = {"cross_attention_kwargs": {"ip_adapter_masks": masks}} if any(each is not None for each in masks) else {}
-    with attached(unet, processors):
-        yield {"ip_adapter_image_embeds": embeds, **how}, at
+    asked = [torch.zeros(2 if guided else 1, 1, 1)]  # the pipeline repeats one picture's embeds for all of a batch
+    with attached(unet, processors, embeds):
+        yield {"ip_adapter_image_embeds": asked, **how}, at
 
 
 @contextmanager
-def attached(unet: Any, processors: Mapping[str, Any]) -> Iterator[None]:
-    """A diffusers UNet with other processors of its cross-attentions; as `image_embeds` it takes lists of tokens."""
+def attached(unet: Any, processors: Mapping[str, Any], tokens: list[Tensor] | None = None) -> Iterator[None]:
+    """A diffusers UNet with other processors of its cross-attentions.
+
+    `tokens` [B, R, T, D], for each IP-Adapter, take the place of whatever it is given as `image_embeds`; without them,
+    it must be given such a list.
+    """
     before = dict(unet.attn_processors)
     unet.set_attn_processor({**before, **{f"{name}.processor": each for name, each in processors.items()}})
-    unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = _Projected(), "ip_image_proj"
+    unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = _Projected(tokens), "ip_image_proj"
     try:
         yield
     finally:
@@ -255,8 +260,12 @@ def _slots(prompt: ImagePrompt, size: tuple[int, int]) -> list[_Slot]:
 class _Projected(nn.Module):
     """Where diffusers projects image embeddings to tokens: the references already are tokens."""
 
+    def __init__(self, tokens: list[Tensor] | None) -> None:
+        super().__init__()
+        self.tokens = tokens
+
     def forward(self, image_embeds: list[Tensor]) -> list[Tensor]:
-        return image_embeds
+        return image_embeds if self.tokens is None else self.tokens
 
 
 def _table(text: str) -> dict[str, float]:
