@@ -177,10 +177,36 @@ def together(folder: str) -> dict[str, Any]:
                                    bench.stock(bench.patched(one, blocks="style"))),
         **masks(bench, base, one, alone, plain),
         **sampled(bench, first),
+        "refusals": refusals(bench, one),
         "unchanged": torch.equal(bench.stock(bench.model), plain),
         "no patch on the original": "patches_replace" not in bench.model.model_options["transformer_options"],
     }  # fmt: skip
     return found
+
+
+def refusals(bench: Bench, reference: Any) -> list[str]:
+    """What is said to models that are no SDXL base model, and to one of another size."""
+    import comfy.model_base
+    from m2chat.m3adapter.image_prompt import Reference
+    from m2chat.m3adapter.ip_adapter import new_base
+    from m2chat.nodes.memory import managed
+
+    config = bench.model.model.model_config
+    inpainting = comfy.model_base.SDXL(config)
+    inpainting.set_inpaint()
+    other = new_base(toys.VISION_WIDTH, bench.context.shape[-1], [32])
+    said = []
+    for model, one in (
+        (managed(comfy.model_base.SDXLRefiner(config)), reference),
+        (managed(inpainting), reference),
+        (managed(comfy.model_base.BaseModel(config)), reference),
+        (bench.model, Reference(other, reference.tokens, reference.negative)),
+    ):
+        try:
+            bench.patched(one, model=model)
+        except ValueError as error:
+            said.append(str(error))
+    return said
 
 
 def masks(bench: Bench, adapter: Any, whole: Any, alone: Tensor, plain: Tensor) -> dict[str, Any]:

@@ -82,3 +82,13 @@ def test_batches_and_unequal_conditions(found: dict[str, Any]) -> None:
 
 def test_the_model_is_unchanged_after_two_queues(found: dict[str, Any]) -> None:
     assert found["again"] and found["unchanged"] and found["no patch on the original"]
+
+
+def test_other_models_are_refused(found: dict[str, Any]) -> None:
+    assert found["refusals"] == [
+        "The model is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.",
+        "The model is an SDXL inpainting model: apply the IP-Adapter to a model that paints freely.",
+        "The model is of the kind BaseModel: these IP-Adapters are for SDXL models.",
+        "The IP-Adapter was made for 1 cross-attentions on embeddings 96 wide, and the diffusion model has 7 on 96: "
+        "use it with the kind of model that it was trained for.",
+    ]
