@@ -292,4 +292,46 @@ def _with_lora(model: Any, other: Any) -> Any:
     return model
 
 
-SCENARIOS = {"ip_parity": parity, "ip_order": order, "ip_together": together}
+@torch.inference_mode()
+def streamed(folder: str) -> dict[str, Any]:
+    """Look and sample with all the room there is, and with a fraction of it, on a device that is made up."""
+    import comfy.model_management as management
+    import comfy.sample
+    from m2chat.nodes import memory
+
+    device, room = torch.device("cpu:0"), [2**40]
+
+    def loaded() -> int:
+        return sum(each.model_loaded_memory() for each in management.current_loaded_models if each.device == device)
+
+    def free(dev: Any = None, torch_free_too: bool = False) -> Any:
+        left = room[0] - loaded()
+        return (left, left) if torch_free_too else left
+
+    management.vram_state = management.VRAMState.NORMAL_VRAM
+    management.get_torch_device = lambda: device
+    management.is_device_cpu = lambda other: other != device
+    management.minimum_inference_memory = management.extra_reserved_memory = lambda: 0
+    management.get_free_memory = free
+    bench = Bench(folder)
+    adapter = bench.adapter("base")[0]
+    handle = memory.handle(adapter, streams=True, model=adapter)
+
+    def paint() -> tuple[Tensor, dict[str, list[int]]]:
+        memory.load(handle.patcher, streams=True)
+        sizes = {"adapter": [handle.patcher.loaded_size(), handle.patcher.model_size()]}
+        patched = bench.patched(bench.reference(adapter))
+        condition = [[bench.context[:1], {"pooled_output": bench.pooled[:1]}]]
+        noise = torch.randn(1, 4, 8, 8, generator=toys.generator(2))
+        how = (3, 4.0, "euler", "normal", condition, condition, torch.zeros(1, 4, 8, 8))
+        image = comfy.sample.sample(patched, noise, *how, seed=1)
+        return image, {**sizes, "model": [patched.loaded_size(), patched.model_size()]}
+
+    plenty, whole = paint()
+    management.unload_all_models()
+    room[0] = handle.patcher.model_size() // 2
+    little, part = paint()
+    return {"apart": apart(plenty, little) / float(plenty.abs().max()), "whole": whole, "part": part}
+
+
+SCENARIOS = {"ip_parity": parity, "ip_order": order, "ip_together": together, "ip_streamed": streamed}

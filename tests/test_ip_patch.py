@@ -92,3 +92,11 @@ def test_other_models_are_refused(found: dict[str, Any]) -> None:
         "The IP-Adapter was made for 1 cross-attentions on embeddings 96 wide, and the diffusion model has 7 on 96: "
         "use it with the kind of model that it was trained for.",
     ]
+
+
+def test_it_streams_where_there_is_little_room(folder: Path) -> None:
+    found = inside("ip_streamed", folder)
+    for name in ("adapter", "model"):
+        (whole, size), (part, _) = found["whole"][name], found["part"][name]
+        assert part < whole == size, name
+    assert found["apart"] < 1e-5

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 import toys
 from m3adapter import cli, ip_evaluation
 from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.image_prompt import ImageGate, ImagePrompt, Reference
+from m3adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
 from m3adapter.ip_adapter import load_ip_adapter
 from m3adapter.pipeline import STARTER
 from m3adapter.storybook.dataset import draw
-from m3adapter.storybook.world import Character, Scene
+from m3adapter.storybook.world import Character, Scene, caption
 from m3adapter.training import ip
+from m3adapter.training.decoder import embed, schedule_terms, v_loss
 from m3adapter.vision_encoder import VisionEncoder
 
 
@@ -68,6 +69,30 @@ def test_a_fresh_one_adds_nothing(parts: Path) -> None:
     looking = decoder.looking_at(ImagePrompt((Reference(adapter, tokens, tokens),), ImageGate()))
     painted = [each.decode(toys.condition(), seed=1, steps=2) for each in (decoder, looking)]
     torch.testing.assert_close(*painted, atol=1e-5, rtol=0)
+
+
+def test_it_learns_what_only_the_reference_tells(tmp_path: Path) -> None:
+    """With the starter's decoder, and two pictures that it sees again and again."""
+    data = ["--pictures", "2", "--windows", "1"]
+    ip.main(["--output", str(tmp_path), *data, "--batch", "4", "--steps", "40", "--lr", "1e-2"])
+    decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder")
+    learned = ip.pairs(decoder, VisionEncoder.from_pretrained(STARTER / "vision_encoder"), 2, seed=0)
+    adapter = load_ip_adapter(tmp_path / ip.FILE, dtype=torch.float32)
+    text = embed(decoder.pipeline, [caption(scene) for scene in learned.scenes])
+
+    @torch.no_grad()
+    def loss(rows: list[int]) -> float:
+        tokens = adapter.tokens(learned.seen[rows])[:, None]
+
+        def unet(noisy: torch.Tensor, times: torch.Tensor, said: torch.Tensor, added_cond_kwargs: dict) -> object:
+            return decoder.unet(noisy, times, said, added_cond_kwargs={**added_cond_kwargs, "image_embeds": [tokens]})
+
+        torch.manual_seed(0)
+        with attached(decoder.unet, processors_of([adapter], decoder.unet)):
+            found = [v_loss(unet, learned.latents.float(), *text, *schedule_terms()).mean() for _ in range(8)]
+        return float(sum(found))
+
+    assert loss([0, 1]) < loss([1, 0])
 
 
 def test_references_show_the_same_characters_elsewhere() -> None:

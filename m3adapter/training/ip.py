@@ -86,7 +86,7 @@ def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: i
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train ip`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train ip", description=__doc__)
-    add_options(parser, steps=1500, batch=24, lr=2e-3)
+    add_options(parser, steps=1500, batch=24, lr=6e-3)
     parser.add_argument("--decoder", type=Path, default=STARTER / "decoder", help="folder of the decoder")
     parser.add_argument("--vision", type=Path, default=STARTER / "vision_encoder", help="folder of the vision encoder")
     parser.add_argument("--pictures", type=int, default=4000, help="how many different ones (default: %(default)s)")
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         return v_loss(unet, latents, embeds * said[..., None], pooled * said, *terms, corner, weight).mean(), {}
 
     with attached(decoder.unet, processors_of([adapter], decoder.unet)):
-        if not train(args, "ip", adapter, optimizer, average, step_loss, save_every=100):
+        if not train(args, "ip", adapter, optimizer, average, step_loss, warmup=30, save_every=100):
             return
     average.write()
     save(adapter, args.output / FILE)
