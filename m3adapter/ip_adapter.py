@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from .importing import read_foreign
 from .layouts import Shapes, recognise, shapes
 
-BASE_TOKENS = 4  # what a base file says its linear layer makes, by the width of what it gives
-HEAD = 64  # width of the resampler's heads
+BASE_TOKENS = 4  # of a new one; what a file makes, its shapes say
 ENCODERS = {1024: "CLIP ViT-H", 1280: "CLIP ViT-bigG"}  # that give image embeddings of this width
 DEEP = {1280: "CLIP ViT-H", 1664: "CLIP ViT-bigG"}  # that have hidden states of this width
 CURE = "choose an IP-Adapter for SDXL, of the kinds base, plus or plus-face"
