@@ -33,7 +33,7 @@ from .pages.styles import LAYOUTS
 from .pipeline import STARTER, check_weights
 from .storage import write_file
 
-COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "starter")
+COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "starter")
 USER_ERROR, INTERRUPTED = 2, 130
 
 
@@ -106,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
     )
+    evaluate.add_argument(
+        "--ip-adapter", type=Path, metavar="FILE", help="compare this IP-Adapter with the M3-Adapter over the gate"
+    )
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
     return parser
@@ -145,6 +148,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         limits.check_seed(options.seed)
         if options.pictures is not None and options.pictures < 1:
             raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
+        if options.ip_adapter and options.without:
+            raise UserError("Give --without or --ip-adapter: the comparison is with the whole M3-Adapter.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +157,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_weights(starter)
     check_device(options.device)
     quiet_loading()
-    how_many = {} if options.pictures is None else {"pictures": options.pictures}
-    evaluation = _module("evaluation")
-    how = {name: getattr(options, name) for name in ("seed", "device", "dtype", "without")}
-    report = evaluation.evaluate(starter=starter, **how, **how_many)
+    how = {} if options.pictures is None else {"pictures": options.pictures}
+    how |= {name: getattr(options, name) for name in ("seed", "device", "dtype")}
+    if options.ip_adapter:
+        with mendable():
+            report = _module("ip_evaluation").compare(starter=starter, ip_adapter=options.ip_adapter, **how)
+    else:
+        report = _module("evaluation").evaluate(starter=starter, without=options.without, **how)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")

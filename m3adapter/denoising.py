@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
+from .image_prompt import looking
 
 if TYPE_CHECKING:
     from .diffusion import DiffusionDecoder
@@ -53,6 +54,7 @@ class Stretch:
         self._from_noise = strength is None and start is None
         self._painter = _painter(decoder, scheduler or decoder.pipeline.scheduler, from_noise=self._from_noise)
         self._condition = condition.to(self.device, self.dtype)
+        self._prompts = decoder.image_prompts
         self._how = {"num_inference_steps": steps, "guidance_scale": guidance, "denoising_end": end}
         scheduler = self._painter.scheduler
         most = scheduler.config.get("original_inference_steps")
@@ -84,27 +86,35 @@ class Stretch:
         """
         clean = remember_clean(self._painter.scheduler)
 
-        def after(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
-            report(step + 1, clean[-1] if clean else state["latents"])
-            return state
-
         factor = self._painter.vae_scale_factor
         if self._from_noise:
             place = {"height": latents.shape[-2] * factor, "width": latents.shape[-1] * factor}
         else:
             place = {"image": torch.zeros(1, 4, 1, 1)}  # it has to be there, and is not looked at beside latents
-        return self._painter(
-            prompt_embeds=self._condition.embeds,
-            pooled_prompt_embeds=self._condition.pooled,
-            negative_prompt_embeds=self._condition.negative_embeds,
-            negative_pooled_prompt_embeds=self._condition.negative_pooled,
-            latents=latents.to(self.device, self.dtype),
-            generator=generators,
-            output_type="latent",
-            callback_on_step_end=after,
-            **place,
-            **self._how,
-        ).images
+        unet = self._painter.unet
+        guided = self._how["guidance_scale"] > 1 and unet.config.time_cond_proj_dim is None
+        shape = {"batch": self._condition.batch, "guided": guided, "size": latents.shape[-2:]}
+        with looking(unet, self._prompts, **shape) as (seen, at):
+
+            def after(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
+                report(step + 1, clean[-1] if clean else state["latents"])
+                at(self.timesteps[min(step + 1, self.count - 1)])
+                return state
+
+            at(self.timesteps[0])
+            return self._painter(
+                prompt_embeds=self._condition.embeds,
+                pooled_prompt_embeds=self._condition.pooled,
+                negative_prompt_embeds=self._condition.negative_embeds,
+                negative_pooled_prompt_embeds=self._condition.negative_pooled,
+                latents=latents.to(self.device, self.dtype),
+                generator=generators,
+                output_type="latent",
+                callback_on_step_end=after,
+                **seen,
+                **place,
+                **self._how,
+            ).images
 
 
 def _painter(decoder: DiffusionDecoder, scheduler: Any, *, from_noise: bool) -> Any:

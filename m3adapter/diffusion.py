@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .condition import Condition
 from .denoising import Stretch
+from .image_prompt import ImagePrompt, place_of
+from .ip_adapter import cross_attentions
 from .latents import to_latents, to_pictures
 from .limits import check_denoise, check_switch
 from .pictures import normalised
@@ -32,10 +34,12 @@ class DiffusionDecoder:
     Args:
         pipeline: A `StableDiffusionXLPipeline`, or a refiner's `StableDiffusionXLImg2ImgPipeline`; its models are
             frozen. A refiner has the second text encoder only.
+        image_prompts: References that every picture looks at through an IP-Adapter.
     """
 
-    def __init__(self, pipeline: StableDiffusionXLPipeline) -> None:
+    def __init__(self, pipeline: StableDiffusionXLPipeline, image_prompts: Sequence[ImagePrompt] = ()) -> None:
         self.pipeline = pipeline
+        self.image_prompts = tuple(image_prompts)
         self.pipeline.set_progress_bar_config(disable=True)
         for part in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
             if part is not None:
@@ -96,6 +100,19 @@ class DiffusionDecoder:
     def is_refiner(self) -> bool:
         """Whether it is told an aesthetic score in place of a size, as SDXL's refiner is."""
         return bool(self.pipeline.config.get("requires_aesthetics_score"))
+
+    def looking_at(self, prompt: ImagePrompt) -> DiffusionDecoder:
+        """The same decoder with one more image prompt.
+
+        Raises ValueError, one sentence: it is a refiner, or the IP-Adapter was not made for it.
+        """
+        if self.is_refiner:
+            raise ValueError("The decoder is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.")
+        names = cross_attentions(self.unet)
+        for one in prompt.references:
+            one.adapter.check_layers(list(names.values()), self.embed_width)
+        prompt.gate.weights([place_of(name) for name in names])
+        return DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt))
 
     def split_vae(self, *, tiling: bool = False, slicing: bool = False) -> None:
         """Have the autoencoder take large pictures in tiles (less memory, faint seams), and batches one by one."""

@@ -138,9 +138,9 @@ class Bench:
         """Features of slots whose references are renders."""
         parts = []
         for sample in chosen:
-            pictures = [self._render(scene) for scene in sample.references]
+            pictures = [self.picture(scene) for scene in sample.references]
             seen = self.model.vision_encoder.encode(pictures) if pictures else None
-            shown = [self._render(scene) for scene in sample.user_scenes]
+            shown = [self.picture(scene) for scene in sample.user_scenes]
             visual = list(self.model.vision_encoder.encode(shown).pooled) if shown else []
             states = self.model.language_model.encode_slot(
                 sample.conversation, sample.slot, self.model.adapter.image_tokens, visual=visual
@@ -168,10 +168,10 @@ class Bench:
         features = self.features(chosen)
         curve = []
         for gate in GATES:
-            curve.append({"gate": gate, **self._scores(chosen, self.verdict(features, gate))})
+            curve.append({"gate": gate, **self.scores(chosen, self.verdict(features, gate))})
             print(curve[-1], flush=True)
         wrong = self.verdict(features.shuffled(torch.arange(count).roll(1)), 1.0)
-        scores = self._scores(chosen, wrong)
+        scores = self.scores(chosen, wrong)
         return {"gate_curve": curve, "baselines": {"shuffled_reference": scores}}
 
     def gate_auc(self, count: int) -> float:
@@ -233,7 +233,7 @@ class Bench:
         for _ in range(count):
             told = story(self.rng, "test", exchanges=self.rng.choice((1, 2)))
             asked = told.exchanges[-1]
-            conversation = to_conversation(told, len(told.exchanges) - 1, paint=self._render)
+            conversation = to_conversation(told, len(told.exchanges) - 1, paint=self.picture)
             reply = self.model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32)).turns[-1]
             captions = [segment.caption for segment in reply.segments if isinstance(segment, Picture)]
             texts = [segment.text for segment in reply.segments if isinstance(segment, Text) and segment.text.strip()]
@@ -264,7 +264,8 @@ class Bench:
         both = [name for name in SPECIES if name in _named(first.caption) and name in _named(last.caption)]
         return (first.image, last.image, both[0]) if both else None
 
-    def _scores(self, chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
+    def scores(self, chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
+        """How much of what the pictures should show the judge has found, and how many known looks were kept."""
         species, scene, prop, kept = [], [], [], []
         for row, sample in enumerate(chosen):
             names = {actor.species for actor in sample.scene.characters}
@@ -279,7 +280,8 @@ class Bench:
                 kept.append(verdict.look(row, actor.species) == actor.look)
         return {"species": mean(species), "scene": mean(scene), "prop": mean(prop), "appearance_kept": mean(kept)}
 
-    def _render(self, scene: Scene) -> Tensor:
+    def picture(self, scene: Scene) -> Tensor:
+        """A render of a scene [H, W, 3] in 0..1."""
         return torch.from_numpy(render(scene, self.rng.randrange(2**31))).float() / 255
 
 

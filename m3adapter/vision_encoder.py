@@ -94,16 +94,25 @@ class VisionEncoder:
 
         Each is cropped to its middle square and resized (averaging areas) to `image_size`. Raises ValueError for none.
         """
-        if not images:
-            raise ValueError("The vision encoder needs at least one picture.")
-        batch = torch.cat([self._prepared(image) for image in images])
-        batch = batch.to(self.model.device, self.model.dtype)
-        states = self.model(pixel_values=batch, output_hidden_states=True).hidden_states
+        states = self.model(pixel_values=self._batch(images), output_hidden_states=True).hidden_states
         side = self.image_size // self.model.config.patch_size
         # The patches come last: CLIP has a class token before them, SigLIP has none.
         levels = torch.stack([states[index][:, -side * side :] for index in self.levels], dim=1)
         grid = levels[:, -1].transpose(1, 2).unflatten(-1, (side, side))
         return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
+
+    def embed(self, images: Sequence[Tensor]) -> Tensor:
+        """The pooled state [B, D] of pictures as `encode` takes them: what an IP-Adapter of the kind base is shown.
+
+        It plays CLIP's image embedding for a vision encoder without a projection, as stock CLIP_VISION has it.
+        """
+        return self.model(pixel_values=self._batch(images)).pooler_output
+
+    def _batch(self, images: Sequence[Tensor]) -> Tensor:
+        if not images:
+            raise ValueError("The vision encoder needs at least one picture.")
+        batch = torch.cat([self._prepared(image) for image in images])
+        return batch.to(self.model.device, self.model.dtype)
 
     def _prepared(self, image: Tensor) -> Tensor:
         height, width = image.shape[:2]

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     adapters,
+    adaptive_gate,
     cast,
     clip_vision,
     conversation,
@@ -14,6 +15,7 @@ from . import (
     export,
     folders,
     gate_sweep,
+    ip_adapter,
     language_loading,
     loading,
     pages,
@@ -24,6 +26,7 @@ from . import (
     sessions,
     stock,
     story,
+    story_writing,
 )
 
 NODES: list[type[io.ComfyNode]] = [
@@ -41,9 +44,12 @@ NODES: list[type[io.ComfyNode]] = [
     *cast.NODES,
     *sessions.NODES,
     *editing.NODES,
+    *story_writing.NODES,
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,
+    *ip_adapter.NODES,
+    *adaptive_gate.NODES,
 ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import folder_paths
 
 # Kinds of folders that ComfyUI does not have itself, below its folder of models; extra_model_paths.yaml can add more.
-OWN = ("m2chat", "LLM", "fonts")
+OWN = ("m2chat", "LLM", "fonts", "ipadapter")
 
 
 def register() -> None:

@@ -40,13 +40,14 @@ class Handle:
 
     `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere. Without a patcher, the
     weights stay where they were loaded: quantised ones cannot be moved. A decoder has a second patcher for its text
-    encoders, which few nodes need.
+    encoders, which few nodes need, and helpers that work whenever it does: the IP-Adapters of its image prompts.
     """
 
     part: Any
     patcher: comfy.model_patcher.ModelPatcher | None
     streams: bool = False
     text_patcher: comfy.model_patcher.ModelPatcher | None = None
+    helpers: tuple[comfy.model_patcher.ModelPatcher, ...] = ()
 
 
 def offload_device() -> torch.device:
@@ -102,7 +103,7 @@ def assemble(**handles: Handle | None) -> M2Chat:
     from ..m3adapter.pipeline import M2Chat
 
     given = {name: each for name, each in handles.items() if each is not None}
-    patchers = {name: [each.patcher] for name, each in given.items() if each.patcher is not None}
+    patchers = {name: [each.patcher, *each.helpers] for name, each in given.items() if each.patcher is not None}
     if "decoder" in given:
         patchers["text_encoders"] = [given["decoder"].text_patcher]
     if "refiner" in given:  # the two paint one picture together

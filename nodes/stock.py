@@ -16,7 +16,7 @@ Conditioning = list[list[Any]]
 
 
 class LoadStarterStock(io.ComfyNode):
-    """The starter's decoder in ComfyUI's own types."""
+    """The starter's decoder and vision encoder in ComfyUI's own types."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,23 +32,26 @@ class LoadStarterStock(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="For KSampler. It paints pictures of 128 x 128 pixels."),
                 io.Clip.Output(display_name="clip", tooltip="For CLIP Text Encode: a plain prompt, without M2Chat."),
                 io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
+                io.ClipVision.Output(
+                    display_name="clip_vision", tooltip="The starter's vision encoder, for IP-Adapters made for it."
+                ),
             ],
         )
 
     @classmethod
     def fingerprint_inputs(cls) -> str:
-        """Changes when the files of the decoder do."""
-        return fingerprint(STARTER / "decoder")
+        """Changes when the files do."""
+        return f"{fingerprint(STARTER / 'decoder')} {fingerprint(STARTER / 'vision_encoder')}"
 
     @classmethod
     @names_node
     def execute(cls) -> io.NodeOutput:
-        """Load the three parts."""
-        from .stock_models import clip, model, vae
+        """Load the parts."""
+        from .stock_models import clip, clip_vision, model, vae
 
         check_weights(STARTER)
         folder = STARTER / "decoder"
-        return io.NodeOutput(model(folder), clip(folder), vae(folder))
+        return io.NodeOutput(model(folder), clip(folder), vae(folder), clip_vision(STARTER / "vision_encoder"))
 
 
 class ToConditioning(io.ComfyNode):

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import comfy.clip_vision
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -112,6 +113,17 @@ def clip(folder: Path) -> comfy.sd.CLIP:
 
     size = sum(value.numel() for part in weights for value in part.values())
     return comfy.sd.CLIP(Target, parameters=size, state_dict=weights)
+
+
+def clip_vision(folder: Path) -> comfy.clip_vision.ClipVisionModel:
+    """The vision encoder in `folder` as a CLIP_VISION; without a projection, its image embeds are the pooled state."""
+    settings = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
+    config = _config(folder)
+    width = config["hidden_size"]
+    normalisation = {name: settings[name] for name in ("image_mean", "image_std")}
+    built = comfy.clip_vision.ClipVisionModel({**config, "projection_dim": width, **normalisation})
+    built.load_sd({**_weights(folder), "visual_projection.weight": torch.eye(width)})
+    return built
 
 
 class _Layout(comfy.supported_models.SDXL):

@@ -182,4 +182,7 @@ def clip_vision(toy: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     pack()
-    print(json.dumps({"alternate": alternate, "budget": budget, "clip_vision": clip_vision}[SCENARIO](*ARGUMENTS)))
+    import ip_inside
+
+    scenarios = {"alternate": alternate, "budget": budget, "clip_vision": clip_vision, **ip_inside.SCENARIOS}
+    print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))

@@ -107,22 +107,22 @@ def test_a_picture_is_scored_by_what_it_should_show() -> None:
     scene = Scene((FOX, OWL), "kite", "forest")
     chosen = [sample(scene, [scene], known=(0, 1)), sample(Scene((FOX,), None, "camp"), [scene], known=(0,))]
     right = [one.scene for one in chosen]
-    assert bench()._scores(chosen, verdict(right)) == {
+    assert bench().scores(chosen, verdict(right)) == {
         "species": 1.0, "scene": 1.0, "prop": 1.0, "appearance_kept": 1.0,
     }  # fmt: skip
     wrong = [replace(scene, characters=(FOX, Character("cat", "red")), prop=None), replace(right[1], place="city")]
-    scores = bench()._scores(chosen, verdict(wrong))
+    scores = bench().scores(chosen, verdict(wrong))
     assert scores["species"] == scores["scene"] == 0.5
     assert scores["prop"] == 0.0, "a picture that has none is not asked for it"
     recoloured = [replace(scene, characters=(Character("fox", "pink"), OWL)), right[1]]
-    assert bench()._scores(chosen, verdict(recoloured))["appearance_kept"] == 0.6667
+    assert bench().scores(chosen, verdict(recoloured))["appearance_kept"] == 0.6667
 
 
 def test_the_reference_decides_what_an_appearance_is() -> None:
     shown = Scene((Character("fox", "pink"),), None, "beach")
     chosen = [sample(Scene((FOX,), None, "camp"), [shown], known=(0,))]
-    assert bench()._scores(chosen, verdict([Scene((FOX,), None, "camp")]))["appearance_kept"] == 0
-    assert bench()._scores(chosen, verdict([replace(shown, place="camp")]))["appearance_kept"] == 1
+    assert bench().scores(chosen, verdict([Scene((FOX,), None, "camp")]))["appearance_kept"] == 0
+    assert bench().scores(chosen, verdict([replace(shown, place="camp")]))["appearance_kept"] == 1
 
 
 # Slots

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diffusers import UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import save_file
 
 import graphs
 import toy_llms
+import toys
 from comfy_server import ComfyServer
 from m3adapter.pipeline import STARTER
 from tools import environment
@@ -33,6 +36,10 @@ def models(comfy: ComfyServer) -> None:
     toy_llms.qwen3(models / "LLM" / "Qwen3-1.7B")
     toy_llms.qwen2_5_vl(models / "LLM" / "Qwen2.5-VL-3B-Instruct")
     shutil.copytree(STARTER / "decoder", models / "diffusers" / "stable-diffusion-xl-base-1.0")
+    unet = UNet2DConditionModel.from_pretrained(STARTER / "decoder" / "unet")
+    weights = toys.ip_adapter_weights(unet, "plus", image_width=192)
+    (models / "ipadapter").mkdir()
+    save_file(weights, models / "ipadapter" / "ip-adapter-plus_sdxl_vit-h.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]
     assert all(page.is_file() for page in pages)
-    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story"))
+    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story"))
 
 
 def test_another_gate_paints_one_column_of_the_gate_workflow_again(comfy: ComfyServer) -> None:

@@ -255,3 +255,35 @@ def save_single_file(path: Path, folder: Path, **more: Tensor) -> Path:
     weights = checkpoint(parts.unet, parts.vae, parts.text_encoder, parts.text_encoder_2)
     save_file({name: value.contiguous() for name, value in {**weights, **more}.items()}, path)
     return path
+
+
+def ip_adapter_weights(unet: Any, kind: str = "base", *, image_width: int = VISION_WIDTH, seed: int = 0) -> dict:
+    """Random IP-Adapter weights for a diffusers UNet, by the names in the release's safetensors files."""
+    from m3adapter.ip_adapter import cross_attentions
+
+    width = unet.config.cross_attention_dim
+    shapes: dict[str, tuple[int, ...]] = {}
+    if kind == "base":
+        shapes |= {"image_proj.proj.weight": (4 * width, image_width), "image_proj.proj.bias": (4 * width,)}
+        shapes |= {"image_proj.norm.weight": (width,), "image_proj.norm.bias": (width,)}
+    else:
+        deep = 64  # one head of the resampler
+        shapes |= {"latents": (1, 16, deep), "proj_in.weight": (deep, image_width), "proj_in.bias": (deep,)}
+        shapes |= {"proj_out.weight": (width, deep), "proj_out.bias": (width,)}
+        shapes |= {f"norm_out.{end}": (width,) for end in ("weight", "bias")}
+        for layer in range(4):
+            shapes |= {
+                f"layers.{layer}.{part}.{end}": (deep,)
+                for part in ("0.norm1", "0.norm2", "1.0")
+                for end in ("weight", "bias")
+            }
+            shapes |= {f"layers.{layer}.0.{part}.weight": (deep, deep) for part in ("to_q", "to_out")}
+            shapes |= {f"layers.{layer}.0.to_kv.weight": (2 * deep, deep)}
+            shapes |= {f"layers.{layer}.1.1.weight": (4 * deep, deep), f"layers.{layer}.1.3.weight": (deep, 4 * deep)}
+        shapes = {f"image_proj.{name}": shape for name, shape in shapes.items()}
+    for number, size in enumerate(cross_attentions(unet).values()):
+        shapes |= {f"ip_adapter.{2 * number + 1}.to_{which}_ip.weight": (size, width) for which in "kv"}
+    return {
+        name: draw(*shape, seed=1000 * seed + number) * (shape[-1] ** 0.5 if len(shape) != 2 else 1)
+        for number, (name, shape) in enumerate(shapes.items())
+    }

@@ -1,0 +1,144 @@
+"""Trains an IP-Adapter of the kind base for the starter's decoder, in the layout of the published files.
+
+Decoder, text encoders and vision encoder are frozen; trained are the projection of the image embedding, and the keys
+and values of its tokens. A picture to be painted has a reference: mostly the same characters elsewhere, in the look
+that the caption keeps to itself. Both conditions are dropped now and then, as in the release, so that guidance works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion import DiffusionDecoder
+from ..image_prompt import attached, processors_of
+from ..ip_adapter import IPAdapter, cross_attentions, new_base
+from ..pipeline import STARTER
+from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
+from ..vision_encoder import VisionEncoder
+from .decoder import FIGURE_WEIGHT, WINDOW, embed, encode_scenes, figure_shares, schedule_terms, v_loss, window
+from .fast_norm import use_fast_norm
+from .loop import Average, accelerator, add_options, begin, native_bfloat16, train
+from .m3ft_data import picture
+from .muon import Muon
+
+FILE = "ip_adapter.safetensors"
+OTHERS = 0.1  # part of the references that show somebody else
+DROPPED = 0.1  # part of the samples without a caption, and of those without a reference
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is learned from.
+
+    Attributes:
+        scenes: What the pictures show.
+        latents, figures: Of the pictures, as `decoder.Pictures` has them.
+        seen: Image embedding of each one's reference [count, D].
+    """
+
+    scenes: list[Scene]
+    latents: Tensor
+    figures: Tensor
+    seen: Tensor
+
+
+def fresh(decoder: DiffusionDecoder, width: int) -> IPAdapter:
+    """An IP-Adapter that as yet adds nothing: its values are zero."""
+    adapter = new_base(width, decoder.embed_width, list(cross_attentions(decoder.unet).values()))
+    for layer in adapter.to_v:
+        torch.nn.init.zeros_(layer.weight)
+    return adapter
+
+
+def reference_of(scene: Scene, rng: random.Random) -> Scene:
+    """Another picture of a scene's characters, or sometimes of others."""
+    other = random_scene(rng)
+    if rng.random() < OTHERS:
+        return other
+    actors = rng.sample(scene.characters, rng.randint(1, len(scene.characters)))
+    return replace(other, characters=tuple(actors))
+
+
+@torch.no_grad()
+def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: int) -> Pairs:
+    """`count` pictures with their references."""
+    began, rng = time.time(), random.Random(f"ip pairs {seed}")
+    scenes = [random_scene(rng) for _ in range(count)]
+    seeds = [rng.randrange(2**31) for _ in range(count)]
+    seen = []
+    for start in range(0, count, 64):
+        shown = [picture(reference_of(scene, rng), rng) for scene in scenes[start : start + 64]]
+        seen.append(encoder.embed(shown).float().cpu())
+    latents = encode_scenes(decoder.pipeline, scenes, seeds)
+    made = Pairs(scenes, latents, figure_shares(scenes, seeds), torch.cat(seen))
+    print(f"encoded {count} pairs in {time.time() - began:.0f} s", flush=True)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m m3adapter train ip`: see `--help`."""
+    parser = argparse.ArgumentParser(prog="m3adapter train ip", description=__doc__)
+    add_options(parser, steps=1500, batch=24, lr=6e-3)
+    parser.add_argument("--decoder", type=Path, default=STARTER / "decoder", help="folder of the decoder")
+    parser.add_argument("--vision", type=Path, default=STARTER / "vision_encoder", help="folder of the vision encoder")
+    parser.add_argument("--pictures", type=int, default=4000, help="how many different ones (default: %(default)s)")
+    parser.add_argument(
+        "--windows", type=float, default=0.7, help="part of the steps on windows (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+    begin(args)
+    device = accelerator().device
+    decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
+    encoder = VisionEncoder.from_pretrained(args.vision, device=device)
+    if native_bfloat16():
+        decoder.pipeline.unet = use_fast_norm(decoder.unet.to(memory_format=torch.channels_last))
+    data = pairs(decoder, encoder, args.pictures, args.seed)
+    adapter = fresh(decoder, data.seen.shape[1]).to(device).train()
+    optimizer = Muon(adapter.named_parameters(), lr=args.lr, weight_decay=0.01)
+    average = Average(adapter, 0.998)
+    terms = schedule_terms()
+    print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.2f} M parameters", flush=True)
+
+    def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
+        chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
+        texts = [caption(data.scenes[index], style=rng.randrange(len(CAPTION_STYLES))) for index in chosen]
+        embeds, pooled = embed(decoder.pipeline, texts)
+        said, shown = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
+        latents, figures, seen = (part[chosen].float().to(device) for part in (data.latents, data.figures, data.seen))
+        tokens = adapter.tokens(seen * shown)
+        corner = (0, 0)
+        if rng.random() < args.windows:
+            corner = window(rng)
+            rows, columns = (slice(start, start + WINDOW) for start in corner)
+            latents, figures = latents[:, :, rows, columns], figures[:, :, rows, columns]
+
+        def unet(noisy: Tensor, times: Tensor, text: Tensor, added_cond_kwargs: dict[str, Any]) -> Any:
+            added = {**added_cond_kwargs, "image_embeds": [tokens[:, None]]}
+            return decoder.unet(noisy, times, text, added_cond_kwargs=added)
+
+        weight = 1 + FIGURE_WEIGHT * figures
+        return v_loss(unet, latents, embeds * said[..., None], pooled * said, *terms, corner, weight).mean(), {}
+
+    with attached(decoder.unet, processors_of([adapter], decoder.unet)):
+        if not train(args, "ip", adapter, optimizer, average, step_loss, warmup=30, save_every=100):
+            return
+    average.write()
+    save(adapter, args.output / FILE)
+
+
+def save(adapter: IPAdapter, path: Path) -> None:
+    """Write an IP-Adapter in float16, by the names of the release; a file there is replaced only by a complete one."""
+    from safetensors.torch import save_file
+
+    part = path.with_suffix(".part")
+    weights = {name: value.to("cpu", torch.float16).contiguous() for name, value in adapter.published().items()}
+    save_file(weights, part, metadata={"format": "pt"})
+    part.replace(path)

@@ -1,0 +1,90 @@
+"""A gate that closes where a new caption is about somebody else than the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.sd
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..m3adapter.adaptive_gate import OTHER, SAME, adapted_gate
+from . import inputs, wires
+from .errors import names_node
+from .memory import Handle, assemble
+
+
+class AdaptiveGate(io.ComfyNode):
+    """Captions to the strength of the gate."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        bounds = {"min": -1.0, "max": 1.0, "step": 0.01, "advanced": True}
+        adaptive = [
+            io.Float.Input(
+                "lowest", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The gate for a picture of somebody else."
+            ),
+            io.Float.Input(
+                "same", default=SAME, **bounds, tooltip="The likeness from which on a subject counts as the same."
+            ),
+            io.Float.Input(
+                "other", default=OTHER, **bounds, tooltip="The likeness up to which a subject counts as another one."
+            ),
+        ]
+        return io.Schema(
+            node_id="M2Chat_AdaptiveGate",
+            display_name="Adaptive Gate",
+            category="M2Chat/references",
+            description="Lowers the gate where a new caption names another subject than that of the reference.",
+            search_aliases=["gate", "consistency", "creativity", "caption similarity", "ip-adapter weight"],
+            inputs=[
+                io.String.Input("reference_caption", multiline=True, tooltip="What the reference picture shows."),
+                io.String.Input("caption", multiline=True, tooltip="What the new picture is to show."),
+                inputs.gate(),
+                io.DynamicCombo.Input(
+                    "rule",
+                    options=[io.DynamicCombo.Option("adaptive", adaptive), io.DynamicCombo.Option("off", [])],
+                    tooltip="adaptive: by how alike the two subjects are. off: the gate as it is set above.",
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="The text encoders of a stock model, which compare."),
+                wires.Decoder.Input("decoder", optional=True, tooltip="Or a decoder, whose text encoders compare."),
+            ],
+            outputs=[
+                io.Float.Output(display_name="gate", tooltip="For the gate of Apply IP-Adapter or Fuse M3-Adapter."),
+                io.Float.Output(display_name="likeness", tooltip="How alike the subjects are: 1 is the same."),
+                io.String.Output(display_name="report", tooltip="What was compared, in words."),
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        reference_caption: str,
+        caption: str,
+        gate: float,
+        rule: dict[str, Any],
+        clip: comfy.sd.CLIP | None = None,
+        decoder: Handle | None = None,
+    ) -> io.NodeOutput:
+        """Compare the captions."""
+        if (clip is None) == (decoder is None):
+            raise ValueError("Either clip or decoder compares the captions: connect one of the two.")
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            if decoder is not None:
+                return assemble(decoder=decoder).encode_text(texts).pooled
+            pooled = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
+            return torch.cat(pooled)
+
+        how = {name: value for name, value in rule.items() if name != "rule"}
+        verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **how)
+        used = gate if rule["rule"] == "off" else verdict.gate
+        report = f"gate {used:.2f}: {verdict}"
+        return io.NodeOutput(used, verdict.likeness, report, ui=ui.PreviewText(report))
+
+
+NODES = [AdaptiveGate]

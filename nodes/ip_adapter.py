@@ -1,0 +1,278 @@
+"""IP-Adapter as the low-level path: its weights, the pictures to look at, and the gate for a MODEL or a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.ops
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..m3adapter.image_prompt import MAX_STRENGTH, PRESETS, ImageGate, ImagePrompt, Reference
+from ..m3adapter.ip_adapter import check_file, load_ip_adapter
+from ..m3adapter.pictures import normalised
+from . import attention_patch, folders, inputs, wires
+from .errors import complaint, names_node, with_packages
+from .loading import fingerprint
+from .memory import Handle, handle, load, offload_device
+
+KINDS = ("ipadapter",)
+SUFFIXES = (".safetensors", ".bin")
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class References:
+    """What travels on the wire: pictures to look at, and the IP-Adapters whose tokens they are."""
+
+    items: tuple[Reference, ...]
+    adapters: tuple[Handle, ...]
+
+    def load(self) -> None:
+        """Have the IP-Adapters' weights where they can be worked with."""
+        load(*(each.patcher for each in self.adapters), streams=True)
+
+
+def _is_ip_adapter(path: Path) -> bool:
+    """Whether it may be one; a vision encoder beside them lies in a folder of its own, with a configuration."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
+
+
+def _check(name: str) -> None:
+    check_file(folders.resolve(KINDS, name, _is_ip_adapter))
+
+
+class LoadIPAdapter(io.ComfyNode):
+    """IP-Adapter weights from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LoadIPAdapter",
+            display_name="Load IP-Adapter",
+            category="M2Chat/loaders",
+            description="Loads IP-Adapter weights for SDXL (base, plus, plus-face) from models/ipadapter.",
+            search_aliases=["ip-adapter", "ipadapter loader", "image prompt", "consistent character"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=folders.names(KINDS, _is_ip_adapter),
+                    tooltip="A .safetensors or .bin file in models/ipadapter. What it is, is told by what is in it.",
+                )
+            ],
+            outputs=[
+                wires.IPAdapter.Output(display_name="ip_adapter", tooltip="For IP-Adapter Reference."),
+                io.String.Output(
+                    display_name="report", tooltip="What was found in the file, and which vision encoder it wants."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        """Refuse what is no IP-Adapter for SDXL before anything runs; only the header of a file is read."""
+        return complaint(_check, file)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None) -> str:
+        """Changes when the file does."""
+        return fingerprint(folders.resolve(KINDS, file, _is_ip_adapter)) if file else ""
+
+    @classmethod
+    @names_node
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Load it into main memory; ComfyUI moves it to the device when it is used."""
+        path = folders.resolve(KINDS, file, _is_ip_adapter)
+        with with_packages():
+            adapter = load_ip_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
+        return io.NodeOutput(handle(adapter, streams=True, model=adapter), adapter.config.describe())
+
+
+class IPAdapterReference(io.ComfyNode):
+    """Pictures to look at."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_IPReference",
+            display_name="IP-Adapter Reference",
+            category="M2Chat/references",
+            description="Says which pictures to look at, where, and with what weight. References can be chained.",
+            search_aliases=["ip-adapter encode", "reference image", "character reference", "image prompt", "mask"],
+            inputs=[
+                wires.IPAdapter.Input("ip_adapter", tooltip="From Load IP-Adapter."),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    tooltip="From Load CLIP Vision: the vision encoder that the IP-Adapter was trained with.",
+                ),
+                io.Image.Input(
+                    "image",
+                    tooltip="The picture, whose middle square is seen. Each picture of a batch is a reference.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    tooltip="How much it counts beside other references; also a factor of the gate.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where in the new picture it acts: white. Laid over all of the picture, whatever its size.",
+                ),
+                wires.References.Input(
+                    "references", optional=True, tooltip="Other references, of any size and IP-Adapter, to add to."
+                ),
+            ],
+            outputs=[
+                wires.References.Output(
+                    display_name="references", tooltip="For Apply IP-Adapter, for its twin for decoders, or for more."
+                )
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        ip_adapter: Handle,
+        clip_vision: comfy.clip_vision.ClipVisionModel,
+        image: Tensor,
+        weight: float,
+        mask: Tensor | None = None,
+        references: References | None = None,
+    ) -> io.NodeOutput:
+        """Look at the pictures."""
+        if mask is not None and len(mask) not in (1, len(image)):
+            raise ValueError(
+                f"mask holds {len(mask)} masks and image {len(image)} pictures: give one mask, or one for each."
+            )
+        pictures = torch.stack([normalised(picture) for picture in image])
+        seen, unseen = _features(clip_vision, pictures, ip_adapter.part.config.kind)
+        ip_adapter.part.config.check_image_width(seen.shape[-1])
+        load(ip_adapter.patcher, streams=True)
+        rest = comfy.model_management.intermediate_device()
+        tokens, negative = (ip_adapter.part.tokens(each).to(rest) for each in (seen, unseen))
+        masks = [None] * len(tokens) if mask is None else mask.expand(len(tokens), -1, -1)
+        items = tuple(
+            Reference(ip_adapter.part, one, negative[0], weight, where)
+            for one, where in zip(tokens, masks, strict=True)
+        )
+        before = references or References((), ())
+        adapters = before.adapters if ip_adapter in before.adapters else (*before.adapters, ip_adapter)
+        return io.NodeOutput(References((*before.items, *items), adapters))
+
+
+def _features(stock: comfy.clip_vision.ClipVisionModel, pictures: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """What a stock vision model says of pictures [B, H, W, 3] and of none, for IP-Adapters of a kind."""
+    found = stock.encode_image(pictures)
+    if kind == "base":
+        return found["image_embeds"], torch.zeros_like(found["image_embeds"][:1])
+    # The release shows its encoder zeros in place of a normalised picture, which no picture of 8 bits is quite.
+    nothing = torch.zeros(1, 3, stock.image_size, stock.image_size, device=stock.load_device)
+    unseen = stock.model(pixel_values=nothing, intermediate_output=-2)[1]
+    return found["penultimate_hidden_states"], unseen
+
+
+def _gate_inputs() -> list[io.Input]:
+    """The gate, as both kinds of models have it."""
+    table = io.String.Input(
+        "table",
+        multiline=True,
+        default="down.2.1 = 1, up.0.1 = 1",
+        tooltip="A strength for blocks of the UNet: down.1.0 to up.1.2 and mid in SDXL; up is all on the way up.",
+    )
+    part = {"min": 0.0, "max": 1.0, "step": 0.001}
+    return [
+        wires.References.Input("references", tooltip="From IP-Adapter Reference."),
+        inputs.gate(),
+        io.Float.Input(
+            "start_percent",
+            default=0.0,
+            **part,
+            tooltip="From which part of the sampling on it acts. Later leaves the composition to the words.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=1.0,
+            **part,
+            tooltip="Up to which part of the sampling it acts. Earlier leaves the details to the words.",
+        ),
+        io.DynamicCombo.Input(
+            "weight_type",
+            options=[*(io.DynamicCombo.Option(name, []) for name in PRESETS), io.DynamicCombo.Option(CUSTOM, [table])],
+            tooltip="What is taken over: all of it, only the composition, only the style, or a table of your own.",
+        ),
+    ]
+
+
+def _prompt(
+    references: References, gate: float, start_percent: float, end_percent: float, weight_type: dict[str, Any]
+) -> ImagePrompt:
+    chosen = weight_type["table"] if weight_type["weight_type"] == CUSTOM else weight_type["weight_type"]
+    return ImagePrompt(references.items, ImageGate(gate, start_percent, end_percent, chosen))
+
+
+class ApplyIPAdapter(io.ComfyNode):
+    """References on a stock MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_ApplyIPAdapter",
+            display_name="Apply IP-Adapter",
+            category="M2Chat/references",
+            description="Lets a stock SDXL model look at references while it samples. The gate says how much.",
+            search_aliases=["ip-adapter", "ipadapter apply", "consistent character", "style transfer", "gate"],
+            inputs=[io.Model.Input("model", tooltip="A stock SDXL base model or fine-tune."), *_gate_inputs()],
+            outputs=[io.Model.Output(display_name="model", tooltip="For KSampler, LoRA loaders, or once more.")],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, model: ModelPatcher, references: References, gate: float, **how: Any) -> io.NodeOutput:
+        """Patch it; the model that came in stays as it is."""
+        prompt = _prompt(references, gate, **how)
+        references.load()
+        return io.NodeOutput(attention_patch.apply(model, prompt))
+
+
+class DecoderIPAdapter(io.ComfyNode):
+    """References on a decoder of M²Chat."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_DecoderIPAdapter",
+            display_name="Apply IP-Adapter to Decoder",
+            category="M2Chat/references",
+            description="Lets the decoder look at references in all that it paints, beside what the M3-Adapter says.",
+            search_aliases=["ip-adapter", "consistent character", "story character", "gate"],
+            inputs=[inputs.decoder(), *_gate_inputs()],
+            outputs=[
+                wires.Decoder.Output(display_name="decoder", tooltip="For Decode Picture, Take Turn or Tell Story.")
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, decoder: Handle, references: References, gate: float, **how: Any) -> io.NodeOutput:
+        """Add them; the decoder that came in stays as it is."""
+        part = decoder.part.looking_at(_prompt(references, gate, **how))
+        patchers = tuple(each.patcher for each in references.adapters if each.patcher not in decoder.helpers)
+        return io.NodeOutput(replace(decoder, part=part, helpers=(*decoder.helpers, *patchers)))
+
+
+NODES = [LoadIPAdapter, IPAdapterReference, ApplyIPAdapter, DecoderIPAdapter]

@@ -1,0 +1,142 @@
+"""A story for stock models: written first, painted by whatever paints, and put together at last."""
+
+from __future__ import annotations
+
+import comfy.utils
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..m3adapter.conversation import Conversation, ConversationError, Turn
+from ..m3adapter.limits import MAX_PANELS, check_panels, check_premise
+from ..m3adapter.markup import with_captions
+from ..m3adapter.pipeline import CONTINUE
+from ..m3adapter.request import picture_seed, turn_seed
+from . import inputs, wires
+from .errors import complaint, names_node
+from .memory import Handle, assemble
+from .running import LiveText, interruptible
+
+
+class WriteStory(io.ComfyNode):
+    """The words of a story, and the captions of its pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_WriteStory",
+            display_name="Write Story",
+            category="M2Chat/story",
+            description="Writes a story without painting it. Its captions are a list: what follows runs once for each.",
+            search_aliases=["storybook", "captions", "prompts", "ksampler story", "panels"],
+            inputs=[
+                inputs.language_model(),
+                io.String.Input(
+                    "premise",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="A fox who finds a kite on the beach.",
+                    tooltip="What the story is about, in a sentence or two.",
+                ),
+                io.Int.Input(
+                    "panels", default=6, min=1, max=MAX_PANELS, tooltip="How many parts, each with a picture."
+                ),
+                inputs.seed("The same seed writes the same story."),
+                io.Int.Input(
+                    "max_length",
+                    default=256,
+                    min=1,
+                    max=32768,
+                    tooltip="Most tokens of each part; it may end earlier by itself.",
+                ),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The story, its pictures still open: for Place Pictures."
+                ),
+                io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
+                io.Int.Output(
+                    display_name="seeds", is_output_list=True, tooltip="A seed for each picture, as Tell Story's."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, premise: str | None = None) -> bool | str:
+        """Refuse an empty premise before anything runs."""
+        return complaint(check_premise, premise)
+
+    @classmethod
+    @names_node
+    def execute(cls, language_model: Handle, premise: str, panels: int, seed: int, max_length: int) -> io.NodeOutput:
+        """Write the story."""
+        from ..m3adapter.language_model import Sampling
+
+        check_premise(premise)
+        check_panels(panels)
+        chat, sampling = assemble(language_model=language_model), Sampling(max_length=max_length)
+        text, bar = LiveText(), comfy.utils.ProgressBar(panels * max_length)
+        conversation = Conversation()
+        captions: list[str] = []
+        seeds: list[int] = []
+        for panel in range(panels):
+
+            def on_text(chunk: str) -> None:
+                text.add(chunk)
+                bar.update(1)
+
+            conversation = conversation.user(CONTINUE if panel else premise)
+            with interruptible() as should_stop:
+                how = {"seed": turn_seed(seed, panel), "on_text": on_text, "should_stop": should_stop}
+                replied = chat.write(conversation, sampling=sampling, **how)
+            segments = with_captions(replied.turns[-1].segments, premise)
+            conversation = Conversation((*conversation.turns, Turn("assistant", segments)))
+            slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
+            captions += [conversation.at(slot).caption for slot in slots]
+            seeds += [picture_seed(turn_seed(seed, panel), index) for index in range(len(slots))]
+            bar.update_absolute((panel + 1) * max_length)
+            text.add("\n\n")
+        text.show()
+        return io.NodeOutput(conversation, captions, seeds)
+
+
+class PlacePictures(io.ComfyNode):
+    """Painted pictures into all slots."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_PlacePictures",
+            display_name="Place Pictures",
+            category="M2Chat/story",
+            description="Puts a list of painted pictures into the open slots of a story, in their order.",
+            search_aliases=["fill slots", "storybook", "collect images"],
+            is_input_list=True,
+            inputs=[
+                inputs.conversation("A story from Write Story, or any conversation with open pictures."),
+                io.Image.Input("images", tooltip="The pictures, of any sizes: a list, say of VAE Decode, or a batch."),
+            ],
+            outputs=[
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The story with its pictures: for Export Story."
+                )
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, conversation: list[Conversation], images: list[Tensor]) -> io.NodeOutput:
+        """Place them."""
+        story, pictures = conversation[0], [picture for batch in images for picture in batch]
+        slots = story.open_slots()
+        if len(slots) != len(pictures):
+            raise ConversationError(
+                f"images holds {len(pictures)} pictures, and the conversation waits for {len(slots)}: give as many."
+            )
+        for slot, picture in zip(slots, pictures, strict=True):
+            story = story.with_picture(slot, picture)
+        return io.NodeOutput(story)
+
+
+NODES = [WriteStory, PlacePictures]
