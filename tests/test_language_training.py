@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from m3adapter import markup
 from m3adapter.conversation import Conversation
 from m3adapter.language_model import LanguageModel, Sampling
 from m3adapter.storybook.stories import story
@@ -73,3 +74,24 @@ def test_the_language_model_is_trained_and_resumed(tmp_path: Path, capsys) -> No
     language.main([*arguments[2:], "--output", str(again), "--init", str(tmp_path / "language_model"), "--steps", "0"])
     copied = LanguageModel.from_pretrained(again / "language_model")
     assert all(torch.equal(a, b) for a, b in zip(told.model.parameters(), copied.model.parameters(), strict=True))
+
+
+def test_what_the_adapter_reads_can_be_kept_while_the_rest_learns(tmp_path: Path) -> None:
+    arguments = ["--batch", "2", "--length", "64", "--check-every", "5", "--checks", "1", "--layers", "2"]
+    small = ["--tokenizer-stories", "30", "--vocabulary", "400", "--width", "32", "--heads", "2"]
+    language.main([*arguments, *small, "--output", str(tmp_path), "--steps", "1"])
+    first = LanguageModel.from_pretrained(tmp_path / "language_model", dtype=torch.float32)
+    told = ["--init", str(tmp_path / "language_model"), "--keep-features"]
+    language.main([*arguments, *told, "--output", str(tmp_path / "again"), "--steps", "2"])
+    again = LanguageModel.from_pretrained(tmp_path / "again" / "language_model", dtype=torch.float32)
+    slot = Conversation().user("A fox.").assistant(markup.parse("It walks.<image>a fox</image>"))
+    tokens = torch.randn(2, 32)
+    states = [model.encode_slot(slot, slot.open_slots()[0], tokens) for model in (first, again)]
+    assert torch.equal(states[0].context, states[1].context) and torch.equal(states[0].text, states[1].text)
+    assert not torch.equal(
+        first.model.model.layers[1].mlp.up_proj.weight, again.model.model.layers[1].mlp.up_proj.weight
+    )
+    pairs = zip(first.visual_projection.parameters(), again.visual_projection.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(SystemExit):
+        language.main([*arguments, *small, "--output", str(tmp_path / "none"), "--keep-features"])

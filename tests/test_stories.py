@@ -141,18 +141,8 @@ def test_number_of_pictures_is_the_one_asked_for(train: list[Story]) -> None:
     for told in train:
         for exchange in told.exchanges:
             count = len(exchange.panels)
-            asked = words(exchange.message) & {
-                "pictures",
-                "panels",
-                "images",
-                "parts",
-                "scenes",
-                "illustrations",
-                "drawings",
-            }
             if count > 1:
                 several += 1
-                assert asked
                 assert any(re.search(rf"\b{word}\b", exchange.message.lower()) for word in requests.COUNTS[count]), (
                     exchange
                 )

@@ -121,6 +121,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="m3adapter train language", description=__doc__)
     add_options(parser, steps=1800, batch=8, lr=5e-3)
     parser.add_argument("--init", type=Path, help="folder of a language model to start from")
+    parser.add_argument(
+        "--keep-features",
+        action="store_true",
+        help="train only what lies behind the layer that the adapter reads, so that adapter and projection stay valid",
+    )
     parser.add_argument("--length", type=int, default=512, help="tokens of each of a step's --batch rows")
     parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
     parser.add_argument("--vocabulary", type=int, default=2048)
@@ -131,19 +136,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--check-every", type=int, default=300, help="steps between two checks of generated replies")
     parser.add_argument("--checks", type=int, default=40, help="replies per check; three times as many at the end")
     args = parser.parse_args(argv)
+    if args.keep_features and not args.init:
+        parser.error("--keep-features needs the language model whose features are to be kept: name it with --init")
     begin(args)
     tokens = args.init or args.output / "tokenizer"
     with accelerator().main_process_first():
         if not tokens.is_dir():
             train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
     tokenizer = AutoTokenizer.from_pretrained(tokens)
+    projection = None
     if args.init:
-        model = LanguageModel.from_pretrained(args.init, dtype=torch.float32).model.requires_grad_(True)
+        started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)
+        model, projection = started.model.requires_grad_(True), started.visual_projection
     else:
         model = new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads)
     device = accelerator().device
     words = [tokenizer(" " + species)["input_ids"][0] for species in SPECIES]
     learner = Learner(model, words).to(device).train()
+    if projection is not None:
+        learner.norm.load_state_dict(projection.norm.state_dict())
+    if args.keep_features:
+        keep_features(learner, started.config.feature_layer)
     optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
     stories = Stories(tokenizer, args.batch, args.length)
@@ -159,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     pace = {"warmup": 60, "every": args.check_every, "save_every": 100}
     if train(args, "language", learner, optimizer, average, step_loss, **pace, measure=check):
         average.write()
-        save(learner, tokenizer, args)
+        save(learner, tokenizer, args, projection if args.keep_features else None)
         print(report(learner, tokenizer, average, 3 * args.checks, show=8))
 
 
@@ -177,16 +190,30 @@ def report(
     return {name: getattr(found, name) for name in ("parsed", "told", "complete", "followed")}
 
 
-def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
-    """Writes the language model (bfloat16, projection untrained) and the stand-in to --output."""
+def keep_features(learner: Learner, feature_layer: int) -> None:
+    """Freeze all that the hidden states at `feature_layer`, counted from the end, are computed with."""
+    decoder = learner.model.base_model
+    learner.requires_grad_(False)
+    for module in (*decoder.layers[feature_layer + 1 :], decoder.norm):
+        module.requires_grad_(True)
+
+
+def save(
+    learner: Learner,
+    tokenizer: PreTrainedTokenizerFast,
+    args: argparse.Namespace,
+    projection: VisualProjection | None = None,
+) -> None:
+    """Writes the language model (bfloat16) and the stand-in to --output; the projection is untrained unless given."""
     from safetensors.torch import save_file
 
     save_file(
         {name: value.contiguous() for name, value in learner.stand_in().state_dict().items()},
         args.output / "picture_stand_in.safetensors",
     )
-    projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
-    # What the real projection gives is as large as what the model has learned to read.
-    projection.norm.load_state_dict(learner.norm.state_dict())
+    if projection is None:
+        projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
+        # What the real projection gives is as large as what the model has learned to read.
+        projection.norm.load_state_dict(learner.norm.state_dict())
     half = copy.deepcopy(learner.model).to(torch.bfloat16)
     LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output / "language_model")

@@ -19,6 +19,7 @@ from ..vision_encoder import VisionEncoder
 
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
 SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's
+LEFT_OUT = 0.85  # part of the drawn samples with a single character in every picture, the easy ones, that is left out
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
@@ -98,7 +99,8 @@ def pool(
     drawn: list[Sample] = []
     while len(drawn) < count:
         sample = draw(rng, "train", exchanges=rng.choice(exchanges))
-        if users_pictures or not sample.user_scenes:
+        easy = all(len(scene.characters) == 1 for scene in (sample.scene, *sample.references))
+        if (users_pictures or not sample.user_scenes) and not (easy and rng.random() < LEFT_OUT):
             drawn.append(sample)
     if drifting:
         drawn = [_drifted(sample, rng) if rng.random() < DRIFTED else sample for sample in drawn]

@@ -10,6 +10,8 @@ from . import openings, people, requests
 from .choose import Split, fill, pick, pick_fitting
 from .noise import gibberish
 
+INVENTED = 0.3  # part of the training's wishes for a number of pictures that call pictures by an invented word
+
 
 @dataclass(frozen=True)
 class Premise:
@@ -140,8 +142,15 @@ def request(
 
 
 def in_pictures(rng: random.Random, split: Split, count: int) -> str:
-    """ "in three pictures", with the number in words or digits."""
-    return pick(rng, requests.IN_PICTURES, split).format(n=rng.choice(requests.COUNTS[count]))
+    """ "in three pictures", with the number in words or digits.
+
+    In training it is often something nobody has heard of, "in three talorus": it is the number that counts.
+    """
+    number = rng.choice(requests.COUNTS[count])
+    if split == "train" and rng.random() < INVENTED:
+        invented = "".join(rng.choice(people.NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).lower()
+        return f"{rng.choice(('in', 'with'))} {number} {invented}s"
+    return pick(rng, requests.IN_PICTURES, split).format(n=number)
 
 
 def asking_pictures(rng: random.Random, split: Split, text: str, count: int) -> str:

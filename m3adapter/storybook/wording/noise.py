@@ -7,7 +7,10 @@ import random
 from ..world import LOOKS, PLACES, PROPS, SPECIES
 from .requests import COUNTS
 
-_COUNTED = ("pictures", "panels", "images", "parts", "scenes", "illustrations", "drawings")
+_COUNTED = (
+    "pictures", "panels", "images", "parts", "scenes", "frames", "steps", "sketches", "paintings", "pages", "chapters",
+    "photos", "illustrations", "drawings",
+)  # fmt: skip
 _KEEP = frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, *_COUNTED, *(word for pair in COUNTS.values() for word in pair)))
 _TAILS = (" please", " :)", "!!!", " ...", " thx", " 😊", "  ", " pls", " ❤️", "!", " ok?", " (for kids)")
 _HEADS = ("hey, ", "please: ", "ok ", "so, ", "hi! ", " ", "well, ", "> ", "- ", '"')

@@ -1,0 +1,113 @@
+"""The gate lab: one picture at several gates and seeds, on a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..m3adapter.condition import Condition
+from ..m3adapter.features import SlotFeatures
+from ..m3adapter.gate_sweep import MOST, Cell, draw_sheet, parse_gates, similarity
+from ..m3adapter.segments import SEED_LIMIT
+from . import inputs, wires
+from .errors import complaint, names_node
+from .memory import Handle, assemble
+from .running import PaintingProgress
+
+
+class GateSweep(io.ComfyNode):
+    """Features to a sheet of pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_GateSweep",
+            display_name="Gate Sweep",
+            category="M2Chat/picture",
+            description="Paints one picture at several gates and seeds, with how alike each is to its reference.",
+            search_aliases=["gate lab", "xy plot", "grid", "compare", "similarity"],
+            inputs=[
+                inputs.adapter(),
+                inputs.decoder(),
+                wires.Features.Input("features", tooltip="From Encode Slot."),
+                io.String.Input(
+                    "gates",
+                    default="0, 0.25, 0.5, 0.75, 1",
+                    tooltip=f"The gates to paint with, a column each: up to {MOST} numbers from 0 to 4.",
+                ),
+                io.Int.Input("seeds", default=2, min=1, max=MOST, tooltip="How many seeds to paint with, a row each."),
+                inputs.seed("The first row's seed; each further row has the next one."),
+                inputs.steps(),
+                inputs.guidance(),
+                inputs.vision_encoder(
+                    optional=True, tooltip="Says how alike pictures and references are. Without it, nothing is said."
+                ),
+                wires.Condition.Input(
+                    "anchor",
+                    optional=True,
+                    tooltip="Only for an anchored adapter: the caption as the decoder reads it, from Encode Text.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="All pictures, labelled: gates across, seeds down."),
+                io.Image.Output(display_name="images", tooltip="The pictures as a batch, row by row."),
+                io.Float.Output(
+                    display_name="similarities",
+                    is_output_list=True,
+                    tooltip="How alike each picture is to its reference, 1 at most; 0 where there is none.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, gates: str | None = None) -> bool | str:
+        """Refuse what is no list of gates before anything runs."""
+        return complaint(parse_gates, gates)
+
+    @classmethod
+    @names_node
+    def execute(
+        cls,
+        adapter: Handle,
+        decoder: Handle,
+        features: SlotFeatures,
+        gates: str,
+        seeds: int,
+        seed: int,
+        steps: int,
+        guidance: float,
+        vision_encoder: Handle | None = None,
+        anchor: Condition | None = None,
+    ) -> io.NodeOutput:
+        """Paint all of them."""
+        strengths = parse_gates(gates)
+        rows = [(seed + row) % SEED_LIMIT for row in range(seeds)]
+        chat = assemble(adapter=adapter, decoder=decoder, vision_encoder=vision_encoder)
+        conditions = [chat.fuse(features, strength, anchor) for strength in strengths]
+        progress = PaintingProgress(steps * len(strengths) * len(rows))
+        painted: list[list[torch.Tensor]] = []
+        for row, own in enumerate(rows):
+            painted.append([])
+            for column, condition in enumerate(conditions):
+                before = (row * len(conditions) + column) * steps
+
+                def on_step(step: int, total: int, preview: Callable[[], Any], before: int = before) -> None:
+                    progress.update(before + step * steps // total, preview)
+
+                painted[row].append(chat.paint(condition, seed=own, steps=steps, guidance=guidance, on_step=on_step))
+        images = [image for images in painted for image in images]
+        compared = vision_encoder is not None and bool(features.vision_mask.any())
+        alike: list[float | None] = [None] * len(images)
+        if compared:
+            references = features.vision[0][features.vision_mask[0]]
+            alike = [similarity(levels, references) for levels in chat.see(images).levels]
+        cells = iter(Cell(image, value) for image, value in zip(images, alike, strict=True))
+        sheet = draw_sheet([[next(cells) for _ in strengths] for _ in rows], strengths, rows)
+        return io.NodeOutput(sheet[None], torch.stack(images), [value or 0.0 for value in alike])
+
+
+NODES = [GateSweep]

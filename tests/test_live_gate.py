@@ -1,0 +1,102 @@
+"""The live gate in ComfyUI's page: turning the gate paints a preview, then the picture, and runs nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import Page
+
+import graphs
+from comfy_server import ComfyServer
+from test_browser import PATIENCE, TEMPLATES, page, run
+
+__all__ = ["page"]
+
+RECORD = """() => {
+  if (window.ran) return window.ran.length = 0;
+  window.ran = [];
+  for (const name of ['execution_start', 'executing', 'execution_success', 'execution_interrupted'])
+    app.api.addEventListener(name, ({ detail }) => window.ran.push([name, detail?.node ?? detail]));
+}"""
+SWITCH = "window.turned.widgets.find(w => w.name === 'live').value = true"
+TURN = """value => {
+  const node = app.graph.nodes.find(n => n.type === 'M2Chat_FuseM3Adapter' && n.widgets[0].value === 0.5);
+  window.turned ??= node;
+  const widget = window.turned.widgets.find(w => w.name === 'gate');
+  widget.value = value;
+  widget.callback(value);
+}"""
+
+
+@pytest.fixture
+def turned(page: Page) -> Page:
+    """The page with the gate workflow, run once, and a record of what runs after that."""
+    workflow = json.loads((TEMPLATES / "gate.json").read_text("utf-8"))
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    run(page, 6)
+    page.evaluate("delete window.turned")
+    page.evaluate(RECORD)
+    return page
+
+
+def test_turning_the_gate_paints_twice_what_lies_behind_it(comfy: ComfyServer, turned: Page) -> None:
+    page = turned
+    page.evaluate(TURN, 0.5)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.ran") == [], "not switched on yet"
+    page.evaluate(SWITCH)
+    for value in (0.55, 0.6, 0.65):
+        page.evaluate(TURN, value)
+    page.wait_for_function("window.ran.filter(([name]) => name === 'execution_success').length === 2", timeout=PATIENCE)
+    ids = page.evaluate(
+        "[...new Set(window.ran.filter(([name, id]) => name === 'executing' && id).map(([, id]) => String(id)))]"
+    )
+    types = [page.evaluate("id => app.graph.getNodeById(Number(id)).type", name) for name in ids]
+    assert sorted(types) == ["M2Chat_Decode", "M2Chat_FuseM3Adapter", "PreviewImage"]
+    history = sorted(comfy.get("/history").values(), key=lambda entry: entry["prompt"][0])[-2:]
+    painted = [
+        {node["class_type"]: node["inputs"] for name, node in entry["prompt"][2].items() if name in ids}
+        for entry in history
+    ]
+    assert [inputs["M2Chat_Decode"]["steps"] for inputs in painted] == [4, 20]
+    assert [inputs["M2Chat_FuseM3Adapter"]["gate"] for inputs in painted] == [0.65, 0.65]
+
+
+def test_a_turn_takes_back_what_the_last_one_queued(turned: Page) -> None:
+    page = turned
+    page.evaluate(TURN, 0.5)
+    page.evaluate(SWITCH)
+    page.evaluate(TURN, 0.2)
+    page.wait_for_function("window.ran.some(([name]) => name === 'executing')", timeout=PATIENCE)
+    page.evaluate(TURN, 0.3)
+    page.wait_for_function("window.ran.filter(([name]) => name === 'execution_success').length >= 2", timeout=PATIENCE)
+    page.wait_for_function("app.ui.lastQueueSize === 0", timeout=PATIENCE)
+    endings = page.evaluate(
+        "window.ran.map(([name]) => name).filter(n => n.startsWith('execution_') && n !== 'execution_start')"
+    )
+    assert endings[-2:] == ["execution_success"] * 2 and len(endings) <= 3
+
+
+def test_the_switch_is_not_part_of_the_workflow(page: Page) -> None:
+    workflow = json.loads((TEMPLATES / "gate.json").read_text("utf-8"))
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    before = page.evaluate("app.graph.serialize().nodes.map(node => node.widgets_values)")
+    page.evaluate(
+        "app.graph.nodes.filter(n => n.type === 'M2Chat_FuseM3Adapter')"
+        ".forEach(n => n.widgets.find(w => w.name === 'live').value = true)"
+    )
+    assert page.evaluate("app.graph.serialize().nodes.map(node => node.widgets_values)") == before
+    given = page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert not any("live" in node["inputs"] for node in given.values())
+
+
+@pytest.mark.parametrize("mode", ["fixed", "learned"])
+def test_other_widgets_keep_their_values(page: Page, mode: str) -> None:
+    graph = graphs.blocks(**({"mode": "fixed", "mode__value": 0.25} if mode == "fixed" else {}))
+    page.evaluate("graph => app.loadApiJson(graph, 'test')", graph)
+    saved = page.evaluate("app.graph.serialize()")
+    page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    given = page.evaluate("async () => (await app.graphToPrompt()).output")
+    inputs = next(node["inputs"] for node in given.values() if node["class_type"] == "M2Chat_FuseM3Adapter")
+    assert inputs["gate"] == 1.0 and inputs["mode"] == mode and inputs.get("mode.value", 0.25) == 0.25

@@ -1,0 +1,87 @@
+// Live gate: with "live" switched on at a Fuse M3-Adapter, turning its gate paints again what lies behind it. A few
+// steps while the hand still moves, all of them when it rests. It queues the workflow as it stands, so that ComfyUI's
+// cache leaves alone everything before the gate; without this script, one presses Run instead.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const NODE = "M2Chat_FuseM3Adapter";
+const DECODER = "M2Chat_Decode";
+const PREVIEW_STEPS = 4;
+const PREVIEW_AFTER = 120; // milliseconds without a change
+const FULL_AFTER = 800;
+
+const queued = new Set(); // the ids of our runs that have not ended
+for (const ending of ["execution_success", "execution_error", "execution_interrupted"]) {
+  api.addEventListener(ending, ({ detail }) => queued.delete(detail?.prompt_id));
+}
+
+/** The ids of all nodes of a prompt that need node `start`, itself among them. */
+function behind(prompt, start) {
+  const found = new Set([start]);
+  for (let before = 0; before !== found.size; ) {
+    before = found.size;
+    for (const [id, node] of Object.entries(prompt)) {
+      if (Object.values(node.inputs).some((value) => Array.isArray(value) && found.has(String(value[0])))) found.add(id);
+    }
+  }
+  return found;
+}
+
+/** The id of a node of the page in a prompt, where those of subgraphs have their parents' ids in front. */
+function idIn(prompt, node) {
+  const own = String(node.id);
+  const fits = (id) => prompt[id].class_type === NODE && (id === own || id.endsWith(`:${own}`));
+  return Object.keys(prompt).find(fits);
+}
+
+/** Take back what was queued for a gate that has been turned on since. */
+async function withdraw() {
+  for (const id of [...queued]) {
+    queued.delete(id);
+    await api.deleteItem("queue", id);
+    await api.interrupt(id);
+  }
+}
+
+/** Queue what shows the result of `node`; with `steps`, its pictures are painted in no more than so many. */
+async function paint(node, steps) {
+  const { output, workflow } = await app.graphToPrompt();
+  const start = idIn(output, node);
+  if (start === undefined) return; // muted, or gone
+  const needed = behind(output, start);
+  const shows = (id) => LiteGraph.registered_node_types[output[id].class_type]?.nodeData?.output_node;
+  const targets = [...needed].filter(shows);
+  if (!targets.length) return;
+  for (const id of steps ? needed : []) {
+    const { class_type, inputs } = output[id];
+    if (class_type === DECODER && typeof inputs.steps === "number") inputs.steps = Math.min(inputs.steps, steps);
+  }
+  const answer = await api.queuePrompt(0, { output, workflow }, { partialExecutionTargets: targets });
+  queued.add(answer.prompt_id);
+}
+
+app.registerExtension({
+  name: "M2Chat.LiveGate",
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return;
+    const gate = node.widgets?.find((widget) => widget.name === "gate");
+    if (!gate) return;
+    const live = node.addWidget("toggle", "live", false, () => {}, {
+      serialize: false,
+      tooltip: "Paint again while the gate is turned.",
+    });
+    live.serialize = false; // it is the page's, not the workflow's
+    let timers = [];
+    const before = gate.callback;
+    gate.callback = function (...given) {
+      const result = before?.apply(this, given);
+      timers.forEach(clearTimeout);
+      if (live.value) {
+        withdraw();
+        timers = [setTimeout(paint, PREVIEW_AFTER, node, PREVIEW_STEPS), setTimeout(paint, FULL_AFTER, node)];
+      }
+      return result;
+    };
+  },
+});
