@@ -141,8 +141,7 @@ class TellStory(io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try). "
-                    "All others come out as before.",
+                    tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try).",
                 ),
             ],
             outputs=[

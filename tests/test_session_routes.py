@@ -1,0 +1,200 @@
+"""The sessions over HTTP, as a page asks for them: what they answer, and what nobody gets out of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from comfy_server import ComfyServer
+from m3adapter.sessions import Sessions
+from test_sessions import story
+from toys import one_sentence
+
+ROOT = "/m2chat/sessions"
+
+
+def ask(comfy: ComfyServer, method: str, path: str, body: Any = None, *, raw: bytes | None = None) -> tuple[int, Any]:
+    """The status of an answer, and its JSON."""
+    data = raw if raw is not None or body is None else json.dumps(body).encode()
+    request = urllib.request.Request(comfy.url + path, data, {"Content-Type": "application/json"}, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def path(name: str, *more: str) -> str:
+    return "/".join([ROOT, urllib.parse.quote(name, safe=""), *more])
+
+
+@pytest.fixture
+def sessions(comfy: ComfyServer) -> Sessions:
+    """The sessions of the server's default user, none of them left from another test."""
+    found = Sessions(comfy.base / "user" / "default" / "m2chat" / "sessions")
+    for each in found.list():
+        found.delete(each.name)
+    return found
+
+
+def test_a_session_is_listed_loaded_and_deleted(comfy: ComfyServer, sessions: Sessions) -> None:
+    assert ask(comfy, "GET", ROOT) == (200, {"sessions": []})
+    sessions.save("Fox & 🦊", story(2))
+    status, listed = ask(comfy, "GET", ROOT)
+    (summary,) = listed["sessions"]
+    assert status == 200 and summary.pop("modified") > 0
+    assert summary == {"name": "Fox & 🦊", "revision": 1, "turns": 4, "pictures": 2, "error": ""}
+    status, loaded = ask(comfy, "GET", path("Fox & 🦊"))
+    assert status == 200 and (loaded["name"], loaded["revision"]) == ("Fox & 🦊", 1)
+    assert [turn["role"] for turn in loaded["turns"]] == ["user", "assistant"] * 2
+    said, picture = loaded["turns"][3]["segments"]
+    assert said == {"type": "text", "text": "Part 1."}
+    url = picture.pop("url")
+    assert picture == {
+        "type": "picture", "caption": "a fox", "seed": str(2**64 - 2), "gate": 0.5, "file": "picture_2.png",
+    }  # fmt: skip
+    for place, grey in ((url, 0.1), (loaded["cast"][0]["pictures"][0]["url"], 0.9)):
+        with Image.open(io.BytesIO(comfy.request(place))) as image:
+            assert image.size == (6, 4) and image.getpixel((0, 0)) == (round(grey * 255),) * 3
+    assert ask(comfy, "DELETE", path("fox & 🦊")) == (200, {}) and sessions.list() == []
+    assert ask(comfy, "DELETE", path("fox & 🦊"))[0] == 404
+
+
+def test_what_was_loaded_can_be_saved(comfy: ComfyServer, sessions: Sessions) -> None:
+    sessions.save("fox", story(2))
+    before = sessions.load("fox").conversation
+    _, loaded = ask(comfy, "GET", path("fox"))
+    assert ask(comfy, "PUT", path("fox"), loaded)[1]["revision"] == 2
+    assert sessions.load("fox").conversation == before
+    loaded |= {
+        "revision": 2,
+        "turns": [*loaded["turns"], {"role": "user", "segments": [{"type": "text", "text": "And?"}]}],
+    }
+    status, after = ask(comfy, "PUT", path("fox"), loaded)
+    assert status == 200 and after["turns"][-1]["segments"] == [{"type": "text", "text": "And?"}]
+    new = {"revision": 0, "turns": loaded["turns"][-1:]}
+    status, made = ask(comfy, "PUT", path("new"), new)
+    assert (status, made["revision"], made["cast"]) == (200, 1, []) and sessions.exists("new")
+
+
+def test_a_session_is_edited(comfy: ComfyServer, sessions: Sessions) -> None:
+    sessions.save("fox", story(2))
+
+    def edit(what: str, **given: Any) -> Any:
+        status, answer = ask(comfy, "POST", path("fox", what), given)
+        assert status == 200, answer
+        return answer["turns"]
+
+    assert edit("edit", revision=1, turn=1, text="New.")[1]["segments"][0]["text"] == "New."
+    assert edit("edit", revision=2, turn=1, segment=0, text="Newer.")[1]["segments"][0]["text"] == "Newer."
+    painted = edit("edit", revision=3, turn=1, segment=1, caption="a wolf")[1]["segments"][1]
+    assert painted["caption"] == "a wolf" and painted["file"] == "picture_1.png"
+    opened = edit("edit", revision=4, turn=1, segment=1, caption="a bear", repaint=True)[1]["segments"][1]
+    assert (opened["caption"], opened["file"], opened["url"]) == ("a bear", None, None)
+    assert len(edit("rewind", revision=5, turn=2)) == 3
+    status, branch = ask(comfy, "POST", path("fox", "branch"), {"to": "owl", "turn": 0})
+    assert (status, branch["name"], branch["revision"], len(branch["turns"])) == (200, "owl", 1, 1)
+    assert len(sessions.load("fox").conversation.turns) == 3 and branch["cast"][0]["name"] == "fox"
+
+
+def test_two_tabs_lose_nobodys_turn(comfy: ComfyServer, sessions: Sessions) -> None:
+    sessions.save("fox", story(2))
+    _, tab = ask(comfy, "GET", path("fox"))
+    assert ask(comfy, "POST", path("fox", "edit"), {"revision": 1, "turn": 0, "text": "Mine."})[0] == 200
+    for method, what, given in (
+        ("PUT", "", tab),
+        ("PUT", "", {**tab, "revision": 0}),
+        ("POST", "/edit", {"revision": 1, "turn": 0, "text": "Theirs."}),
+        ("POST", "/rewind", {"revision": 1, "turn": 0}),
+        ("POST", "/branch", {"to": "FOX"}),
+    ):
+        status, answer = ask(comfy, method, path("fox") + what, given)
+        assert status == 409 and one_sentence(answer["error"]), answer
+    assert sessions.load("fox").conversation.turns[0].text == "Mine." and sessions.revision("fox") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../../default", "a/b", "..\\x", "C:\\x", "con", "x" * 300, "a\0b", ".hidden", "a\nb"]
+)
+def test_no_name_leads_elsewhere(comfy: ComfyServer, sessions: Sessions, name: str) -> None:
+    sessions.save("fox", story(1))
+    for method, what, given in (
+        ("GET", "", None),
+        ("GET", "/picture_1.png", None),
+        ("PUT", "", {"revision": 0, "turns": []}),
+        ("DELETE", "", None),
+        ("POST", "/rewind", {"revision": 1, "turn": 0}),
+        ("POST", "/edit", {"revision": 1, "turn": 0, "text": "x"}),
+        ("POST", "/branch", {"to": "y"}),
+    ):
+        target = path(name) + what
+        if name in ("..", "."):  # a client would go up before it asks
+            target = target.replace(f"/{name}", "/" + name.replace(".", "%2e"))
+        try:
+            status, answer = ask(comfy, method, target, given)
+        except ValueError:  # the server's own page about a path that it has not
+            continue
+        assert status in (400, 404, 405), (method, what, answer)
+    status, answer = ask(comfy, "POST", path("fox", "branch"), {"to": name})
+    assert status == 400 and answer["error"].startswith("The session's name ")
+    assert [each.name for each in sessions.list()] == ["fox"]
+    assert sorted(p.name for p in sessions.root.iterdir()) == ["fox"]
+
+
+@pytest.mark.parametrize(
+    "file", ["conversation.json", "picture_9.png", "%2e%2e%2fx%2fpicture_1.png", "picture_1.png%00"]
+)
+def test_only_a_sessions_own_pictures_are_given(comfy: ComfyServer, sessions: Sessions, file: str) -> None:
+    sessions.save("fox", story(1))
+    status, answer = ask(comfy, "GET", path("fox") + f"/{file}")
+    assert status == 404 and answer["error"].startswith("The session fox has no picture ")
+
+
+TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("method", "what", "given", "says"),
+    [
+        ("PUT", "", {"turns": []}, "revision is None: give a whole number"),
+        ("PUT", "", {"revision": 1, "turns": [7]}, "is incomplete"),
+        ("PUT", "", {"revision": 1}, "is incomplete"),
+        ("PUT", "", {"revision": 1, "turns": [TURN, TURN]}, "Two user messages"),
+        ("PUT", "", {"revision": 1, "turns": [{"role": "user", "segments": [{"type": "?"}]}]}, "'?' is no kind"),
+        (
+            "PUT", "",
+            {"revision": 1, "turns": [{"role": "user", "segments": [{"type": "picture", "file": "../x.png"}]}]},
+            "has no picture '../x.png'",
+        ),
+        ("POST", "/rewind", {"revision": 1, "turn": 99}, "no turn 99"),
+        ("POST", "/rewind", {"revision": 1, "turn": "0"}, "turn is '0'"),
+        ("POST", "/edit", {"revision": 1, "turn": 0, "text": ""}, "The user message is empty"),
+        ("POST", "/edit", {"revision": 1, "turn": 0, "text": 7}, "must be a string"),
+        ("POST", "/edit", {"revision": 1, "turn": 0, "segment": 0, "caption": "x"}, "Only the assistant's pictures"),
+        ("POST", "/edit", {"revision": 1, "turn": 1}, "nothing to edit"),
+        ("POST", "/branch", {}, "has no name"),
+        ("POST", "/edit", [], "no JSON object"),
+    ],
+)  # fmt: skip
+def test_a_bad_request_is_told_in_a_sentence(
+    comfy: ComfyServer, sessions: Sessions, method: str, what: str, given: Any, says: str
+) -> None:
+    sessions.save("fox", story(1))
+    status, answer = ask(comfy, method, path("fox") + what, given)
+    assert status == 400 and says in answer["error"] and one_sentence(answer["error"])
+    assert sessions.revision("fox") == 1
+
+
+def test_what_is_no_json_is_told_in_a_sentence(comfy: ComfyServer, sessions: Sessions) -> None:
+    sessions.save("fox", story(1))
+    for raw in (b"{", b"\xff", b"[" * 100_000):
+        status, answer = ask(comfy, "PUT", path("fox"), raw=raw)
+        assert status == 400 and answer == {"error": "The request's body is not valid JSON: send an object."}
