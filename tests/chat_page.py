@@ -49,6 +49,12 @@ class ChatPage:
         self.panel.wait_for()
         self.page.wait_for_timeout(500)
 
+    def reopen(self) -> None:
+        """Close the tab and open it again, which shows what is saved now."""
+        self.page.get_by_role("button", name="Chat with M²Chat").click()
+        self.panel.wait_for(state="detached")
+        self.open()
+
     @property
     def panel(self) -> Locator:
         return self.page.locator(".m2chat-panel")

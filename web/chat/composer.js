@@ -118,7 +118,7 @@ export class Composer {
   }
 
   #gate() {
-    const value = h("output", {}, this.#settings.gate.toFixed(2));
+    const value = h("span", { "aria-hidden": "true" }, this.#settings.gate.toFixed(2));
     const slider = h("input", { type: "range", min: 0, max: 2, step: 0.05, value: this.#settings.gate });
     slider.oninput = () => {
       value.textContent = Number(slider.value).toFixed(2);

@@ -109,20 +109,20 @@ export class Panel {
 
   async #rewind(turn) {
     const message = "Everything after this reply is dropped. This cannot be undone.";
-    if (!(await app.extensionManager.dialog.confirm({ title: "Rewind to here", message }))) return false;
-    return this.#ask(async () => (this.#session = await sessions.rewind(this.#session, turn)));
+    if (!(await app.extensionManager.dialog.confirm({ title: "Rewind to here", message }))) return;
+    await this.#ask(async () => (this.#session = await sessions.rewind(this.#session, turn)));
   }
 
-  /** @param {() => Promise<*>} change @returns {Promise<boolean>} Whether it worked; else it is said what did not. */
+  /** @param {() => Promise<*>} change Where it does not work, it is said why. */
   async #ask(change) {
     try {
       await change();
       this.#list = await sessions.list();
       this.#fail(null);
-      return true;
+      this.transcript.settle(true);
     } catch (error) {
       this.#fail(error.message, error.conflict);
-      return false;
+      this.transcript.settle(false);
     } finally {
       this.#keep();
       this.#show();
@@ -198,6 +198,7 @@ export class Panel {
     }
     this.#busy = false;
     this.#run = null;
+    this.transcript.settle(ending.how === "done");
     if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
     else await this.#reload();
     this.status.textContent = { done: "Saved.", stopped: "Stopped. Nothing was saved.", failed: "" }[ending.how];

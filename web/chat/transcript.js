@@ -15,12 +15,12 @@ const EXAMPLES = [
  *   `blob` that is yet to be uploaded.
  * @typedef {{role: string, segments: (import("./sessions.js").Text | Picture)[], node?: string}} Turn `node` writes it.
  * @typedef {{
- *   retell: (turn: number, text?: string) => Promise<boolean>,
- *   rewind: (turn: number) => Promise<boolean>,
- *   rewrite: (turn: number, segment: number, text: string) => Promise<boolean>,
- *   repaint: (turn: number, segment: number, caption?: string) => Promise<boolean>,
+ *   retell: (turn: number, text?: string) => void,
+ *   rewind: (turn: number) => void,
+ *   rewrite: (turn: number, segment: number, text: string) => void,
+ *   repaint: (turn: number, segment: number, caption?: string) => void,
  *   suggest: (premise: string) => void,
- * }} Actions Turns and segments are counted from 0. They say whether it was done.
+ * }} Actions Turns and segments are counted from 0.
  */
 
 /** Shows a conversation, and writes into it what a run reports. */
@@ -29,6 +29,7 @@ export class Transcript {
   #live = new Map(); // by the id of a node: where its text, picture and progress go
   #drafts = new Map(); // what is being typed in place of a text, by where that stands
   #reopen = []; // the forms of those
+  #sent = ""; // where the one stands that was sent
   #addresses = []; // of blobs, to be revoked
   #atEnd = true; // there one reads on, whatever comes
 
@@ -59,6 +60,12 @@ export class Transcript {
     this.element.setAttribute("aria-busy", String(busy));
     this.element.scrollTop = follows ? this.element.scrollHeight : scrollTop;
     this.#reopen.splice(0).forEach((open) => open());
+  }
+
+  /** What was sent in place of a text has been done, or else is shown again. @param {boolean} done */
+  settle(done) {
+    if (done) this.#drafts.delete(this.#sent);
+    this.#sent = "";
   }
 
   /** Drop what is being typed in place of a text. */
@@ -192,14 +199,14 @@ export class Transcript {
   }
 
   /**
-   * What opens a form in place of `shown`, until it is sent or left. What was typed stays until it is `done`.
+   * What opens a form in place of `shown`, until it is sent or left. What was typed stays until it has been done.
    *
    * @param {number[]} place
    * @param {HTMLElement} shown
    * @param {string} label
    * @param {string} text
    * @param {string} send
-   * @param {(text: string) => Promise<boolean>} done
+   * @param {(text: string) => void} done
    */
   #editor(place, shown, label, text, send, done) {
     const key = String(place);
@@ -215,9 +222,11 @@ export class Transcript {
       const tools = h("div", { className: "m2chat-tools" }, submit, button("Cancel", leave));
       const form = h("form", { className: "m2chat-edit" }, area, tools);
       area.oninput = () => this.#drafts.set(key, area.value);
-      form.onsubmit = async (event) => {
+      form.onsubmit = (event) => {
         event.preventDefault();
-        if (await done(area.value)) this.#drafts.delete(key);
+        this.#drafts.set(key, area.value);
+        this.#sent = key;
+        done(area.value);
       };
       form.onkeydown = (event) => {
         if (event.key === "Escape") leave();
