@@ -20,6 +20,9 @@ const said = (turn) => turn.segments.map((segment) => segment.text ?? "").join("
 /** The pictures of a turn. @param {sessions.Turn} turn @returns {sessions.Picture[]} */
 const shown = (turn) => turn.segments.filter((segment) => segment.type === "picture");
 
+/** A turn as it is read aloud. @param {sessions.Turn} turn */
+const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? `Picture: ${caption}.`).join("\n");
+
 /** A turn that is yet to come from the reply number `number`. */
 const coming = (number) => ({ role: "assistant", segments: [], node: replyId(number) });
 
@@ -60,23 +63,31 @@ export class Panel {
       keep: () => this.#keep(),
     });
     this.status = h("div", { className: "m2chat-status", role: "status" });
+    this.spoken = h("div", { className: "m2chat-spoken", "aria-live": "polite" });
     this.error = h("div", { className: "m2chat-error", role: "alert", hidden: true });
     const { header, transcript, composer } = this;
-    const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, composer.element);
+    const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, this.spoken, composer.element);
     this.element = h("div", { className: "m2chat-panel" }, header.element, transcript.element, foot);
     // A workflow on the canvas may save the session, too, or a run that a page that was closed since had queued.
     api.addEventListener("execution_success", () => this.#busy || this.refresh());
+    this.#show();
   }
 
-  /** Show what is saved now. */
+  /** Show what is saved now, if that is something else. */
   async refresh() {
-    const { name, revision } = this.#session;
-    await this.#ask(async () => {
-      this.#list = await sessions.list();
-      const found = this.#list.find((each) => each.name === name);
-      if (!found) this.#session = NEW;
-      else if (found.revision !== revision) this.#session = await sessions.load(name);
-    });
+    const shown = this.#session;
+    try {
+      const list = await sessions.list();
+      const found = list.find(({ name, error }) => name === shown.name && !error);
+      const now = found ? (found.revision === shown.revision ? shown : await sessions.load(found.name)) : NEW;
+      if (this.#busy || this.#session !== shown) return; // somebody was quicker
+      this.#list = list;
+      this.#session = now;
+      if (now !== shown) this.#show();
+      else this.#showHeader();
+    } catch (error) {
+      this.#fail(error.message);
+    }
   }
 
   // What is asked of the server alone
@@ -203,6 +214,7 @@ export class Panel {
     else await this.#reload();
     this.status.textContent = { done: "Saved.", stopped: "Stopped. Nothing was saved.", failed: "" }[ending.how];
     this.#show();
+    if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
     if (document.activeElement === document.body) this.composer.text.focus();
     return ending.how === "done";
   }
@@ -250,10 +262,13 @@ export class Panel {
   }
 
   #show(turns = this.#session.turns) {
-    const busy = this.#busy;
-    this.header.show(this.#list, this.#session.name, { busy, opens: this.#last !== null });
-    this.transcript.show(turns, busy);
-    this.composer.busy = busy;
+    this.#showHeader();
+    this.transcript.show(turns, this.#busy);
+    this.composer.busy = this.#busy;
+  }
+
+  #showHeader() {
+    this.header.show(this.#list, this.#session.name, { busy: this.#busy, opens: this.#last !== null });
   }
 
   /** @param {?string} reason @param {boolean} [conflict] Whether loading the session again is the cure. */
@@ -261,8 +276,8 @@ export class Panel {
     this.error.hidden = !reason;
     if (!reason) return this.error.replaceChildren();
     const close = iconButton("pi-times", "Dismiss", () => this.#fail(null));
-    const again = conflict && button("Load again", () => this.#choose(this.#session.name));
-    this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), again, close].filter(Boolean));
+    const again = conflict && button("Load again", () => this.#reload());
+    this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), close, again].filter(Boolean));
   }
 
   #keep() {

@@ -36,7 +36,9 @@ export class Transcript {
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
-    this.element = h("div", { className: "m2chat-log", role: "log", "aria-label": "Conversation", tabIndex: 0 });
+    // Not live: it is made anew for every change. The panel reads aloud what has come.
+    const about = { role: "log", "aria-label": "Conversation", "aria-live": "off" };
+    this.element = h("div", { className: "m2chat-log", tabIndex: 0, ...about });
     this.element.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.element;
       this.#atEnd = scrollHeight - scrollTop - clientHeight < 80;
@@ -210,13 +212,13 @@ export class Transcript {
    */
   #editor(place, shown, label, text, send, done) {
     const key = String(place);
-    const open = () => {
+    const open = (asked) => {
       const value = this.#drafts.get(key) ?? text;
       const area = h("textarea", { className: "m2chat-input", value, rows: 3, dir: "auto", "aria-label": label });
       const leave = () => {
         this.#drafts.delete(key);
         form.replaceWith(shown);
-        before?.focus();
+        (before === document.body ? this.element : before).focus();
       };
       const submit = h("button", { type: "submit", className: "m2chat-button m2chat-primary" }, send);
       const tools = h("div", { className: "m2chat-tools" }, submit, button("Cancel", leave));
@@ -237,10 +239,11 @@ export class Transcript {
       };
       const before = document.activeElement;
       shown.replaceWith(form);
+      if (!asked && before !== document.body) return; // one is typing elsewhere
       area.focus();
       form.scrollIntoView({ block: "nearest" });
     };
-    if (this.#drafts.has(key)) this.#reopen.push(open);
+    if (this.#drafts.has(key)) this.#reopen.push(() => open(false));
     return open;
   }
 }
