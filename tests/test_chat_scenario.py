@@ -107,8 +107,8 @@ def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> No
     assert name == "A fox finds a kite on the beach"
     for text in SAID[1:]:
         chat.say(text)
-    assert chat.said()[::2] == list(SAID) and len(chat.captions()) == 3 and not chat.has_error
     told = house.saved(name)
+    assert chat.said()[::2] == list(SAID) and len(chat.captions()) == len(told.slots()) > 0 and not chat.has_error
     assert chat.said() == [turn.text.strip() for turn in told.turns]
     picture_of("3_told")
 
