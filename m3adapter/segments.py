@@ -6,10 +6,11 @@ import math
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from .gate import MAX_STRENGTH
-from .pictures import PictureError, normalised
+from .pictures import PictureError, normalised, png_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +73,11 @@ class Picture:
             if not (number and math.isfinite(self.gate) and 0 <= self.gate <= MAX_STRENGTH):
                 raise ConversationError(f"A picture's gate must be a number from 0 to 4, not {self.gate!r}.")
             object.__setattr__(self, "gate", float(self.gate))
+
+    @cached_property
+    def png(self) -> bytes:
+        """The image as the bytes of an 8-bit PNG. Encoding takes long, so it happens once."""
+        return png_bytes(self.image)
 
     @property
     def is_open(self) -> bool:

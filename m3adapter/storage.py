@@ -9,14 +9,11 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .cast import Character
-from .pictures import PictureError, png_bytes, read_picture
+from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Segment, Text, Turn
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VERSION = 2
 INDEX = "conversation.json"
@@ -45,7 +42,7 @@ def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
             if segment.image is not None:
                 count += 1
                 entry["file"] = f"picture_{count}.png"
-                yield entry["file"], png_bytes(segment.image)
+                yield entry["file"], segment.png
             segments.append(entry)
         written.append({"role": turn.role, "segments": segments})
     for character in saved.cast:
@@ -53,7 +50,7 @@ def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
         for picture in character.pictures:
             count += 1
             names.append(f"picture_{count}.png")
-            yield names[-1], png_bytes(picture.image)
+            yield names[-1], picture.png
         cast.append({"name": character.name, "pictures": names})
     index = {"version": VERSION, "revision": saved.revision, "turns": written, "cast": cast}
     yield INDEX, json.dumps(index, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
@@ -104,7 +101,7 @@ def read_saved(directory: str | Path) -> Saved:
     try:
         turns = tuple(_turn(folder, entry) for entry in content["turns"])
         cast = tuple(
-            Character(entry["name"], tuple(Picture(image=_image(folder, name)) for name in entry["pictures"]))
+            Character(entry["name"], tuple(_picture(folder, name) for name in entry["pictures"]))
             for entry in content["cast"]
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -158,19 +155,21 @@ def _segment(directory: Path, entry: dict[str, Any]) -> Segment:
         return Text(entry["text"])
     if kind != "picture":
         raise ConversationError(f"{directory / INDEX} is damaged: {kind!r} is no kind of segment.")
-    image = None if entry["file"] is None else _image(directory, entry["file"])
-    return Picture(entry["caption"], image, entry.get("seed"), entry.get("gate"))
+    how = {"caption": entry["caption"], "seed": entry.get("seed"), "gate": entry.get("gate")}
+    return Picture(**how) if entry["file"] is None else _picture(directory, entry["file"], **how)
 
 
-def _image(directory: Path, name: Any) -> Tensor:
+def _picture(directory: Path, name: Any, **how: Any) -> Picture:
     if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
         raise ConversationError(f"{directory / INDEX} names the file {name!r}, and only picture_<k>.png may be.")
     if (directory / name).is_symlink():
         raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
     try:
-        return read_picture(directory / name, formats=("PNG",))
+        picture = Picture(image=read_picture(directory / name, formats=("PNG",)), **how)
     except PictureError as error:
         raise ConversationError(str(error)) from error
+    vars(picture)["png"] = (directory / name).read_bytes()  # what it was read from is what it is written as
+    return picture
 
 
 def _absolute(directory: str | Path) -> Path:

@@ -59,11 +59,9 @@ class Outline(io.ComfyNode):
     def validate_inputs(cls, premise: str | None = None, lines: str | None = None) -> bool | str:
         """Refuse an empty premise, and too many lines, before anything runs."""
         refusal = complaint(beats, lines)
-        return (
-            complaint(check_premise, premise)
-            if refusal is True and lines is not None and not lines.strip()
-            else refusal
-        )
+        if refusal is not True or lines is None or lines.strip():
+            return refusal
+        return complaint(check_premise, premise)
 
     @classmethod
     @names_node

@@ -182,6 +182,17 @@ def test_the_text_encoders_condition(decoder: DiffusionDecoder) -> None:
     torch.testing.assert_close(picture, expected.permute(0, 2, 3, 1))
 
 
+def test_a_negative_prompt_takes_the_place_of_nothing(decoder: DiffusionDecoder) -> None:
+    plain, negative = decoder.encode_text(["a fox"]), decoder.encode_text(["a fox"], "an owl")
+    owl = decoder.encode_text(["an owl"])
+    assert negative.embeds.equal(plain.embeds) and negative.pooled.equal(plain.pooled)
+    assert torch.allclose(negative.negative_embeds, owl.embeds, atol=1e-6)
+    assert torch.allclose(negative.negative_pooled, owl.pooled, atol=1e-6)
+    assert negative.captions == ("a fox",) and decoder.encode_text(["a fox"], " ").negative_embeds.equal(
+        plain.negative_embeds
+    )
+
+
 def test_painting_needs_no_text_encoder(folder: Path) -> None:
     decoder = DiffusionDecoder.from_pretrained(folder)
     expected = painted(decoder, toys.condition())

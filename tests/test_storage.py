@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from m3adapter import storage
+from m3adapter import segments, storage
 from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.pictures import png_bytes
 
 
 def grey(value: float, size: tuple[int, int] = (4, 6)) -> torch.Tensor:
@@ -49,6 +50,17 @@ def test_equal_conversations_are_equal_bytes(tmp_path: Path) -> None:
     names = sorted(os.listdir(tmp_path / "a"))
     assert names == ["conversation.json", "picture_1.png", "picture_2.png", "picture_3.png"]
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
+
+
+def test_what_was_read_is_written_without_encoding_it_again(tmp_path: Path, monkeypatch) -> None:
+    story().save(tmp_path / "a")
+    loaded = Conversation.load(tmp_path / "a")
+    encoded = []
+    monkeypatch.setattr(segments, "png_bytes", lambda image: encoded.append(image) or png_bytes(image))
+    loaded.with_character("fox", [grey(0.3)]).user("Go on.").save(tmp_path / "b")
+    assert len(encoded) == 1, "the new one"
+    assert all((tmp_path / "a" / f"picture_{k}.png").read_bytes() == (tmp_path / "b" / f"picture_{k}.png").read_bytes()
+               for k in (1, 2, 3))  # fmt: skip
 
 
 def test_saving_again_replaces_everything(tmp_path: Path) -> None:
@@ -123,6 +135,9 @@ def test_saving_takes_no_other_file_away(tmp_path: Path) -> None:
         ({"version": None}, "version None"),
         ({"turns": [{"role": "user"}]}, "damaged"),
         ({"turns": 7}, "damaged"),
+        ({"version": 2}, "its revision is None"),
+        ({"version": 2, "revision": 1}, "damaged"),
+        ({"version": 2, "revision": 1, "cast": [{"name": "", "pictures": []}]}, "needs a name"),
         ({"turns": [{"role": "user", "segments": [{"type": "sound"}]}]}, "'sound' is no kind"),
         ({"turns": [{"role": "assistant", "segments": []}]}, "must begin with a user message"),
     ],
