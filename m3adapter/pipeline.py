@@ -222,6 +222,7 @@ class M2Chat:
     ) -> Iterator[Event]:
         """The assistant's next turn, text first and then its pictures, ending with TurnDone.
 
+        Where that turn has been taken and pictures are still open, whichever turn they are of, these are painted.
         The text has the seed `seed`, the picture number k has `seed` + k. Bad arguments raise ValueError at once;
         `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes. `style` (put
         behind each caption) and `negative` are read by the decoder's text encoders, so they need an anchored adapter.
@@ -230,6 +231,9 @@ class M2Chat:
             gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative
         )
         self._check_words(request)
+        slots = conversation.open_slots()
+        if slots and conversation.turns[-1].role == "assistant":
+            return self._illustrate(conversation, slots, request)
         conversation.check_ready_for_reply()
         return self._turn(conversation, request)
 
@@ -295,6 +299,11 @@ class M2Chat:
             conversation, request.sampling, request.seed, request.should_stop, premise
         )
         slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
+        return (yield from self._illustrate(conversation, slots, request, told))
+
+    def _illustrate(
+        self, conversation: Conversation, slots: Sequence[Slot], request: Request, told: int = 0
+    ) -> Generator[Event, None, Conversation]:
         for index, slot in enumerate(slots):
             yield PictureStarted(slot, conversation.at(slot).caption, index, len(slots))
             check_stop(request.should_stop)

@@ -35,13 +35,19 @@ class TakeTurn(io.ComfyNode):
             node_id="M2Chat_Turn",
             display_name="Take Turn",
             category="M2Chat/story",
-            description="Says something and lets the model reply with text and pictures: one round of a dialogue.",
+            description="Says something and lets the model reply with text and pictures: one round of a dialogue. "
+            "Saying nothing, it does what is left to do: a reply, or pictures.",
             search_aliases=["chat", "interleaved", "dialogue", "all in one"],
             inputs=[
                 *inputs.models(),
                 inputs.conversation("A new conversation, or one whose last turn is the assistant's."),
                 io.String.Input(
-                    "text", multiline=True, dynamic_prompts=True, default="", tooltip="What the user says."
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="What the user says. Empty, the conversation's own last message is replied to, or the "
+                    "pictures are painted that are still open.",
                 ),
                 inputs.gate(),
                 inputs.seed("The same seed gives the same reply and pictures."),
@@ -83,7 +89,7 @@ class TakeTurn(io.ComfyNode):
         negative: str = "",
     ) -> io.NodeOutput:
         """Take the turn."""
-        conversation = conversation.user(text)
+        conversation = conversation.user(text) if text.strip() else conversation
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
         how = {"gate": gate, "seed": seed, "steps": steps, "guidance": guidance}
         events = chat.turn(conversation, **how, references=memory, style=style, negative=negative)

@@ -127,6 +127,19 @@ def test_open_slots_of_earlier_turns_stay_open() -> None:
     assert done.open_slots() == (Slot(1, 0),) and done.pictures() == (Slot(3, 1),)
 
 
+def test_where_the_turn_is_taken_it_paints_what_is_open() -> None:
+    model = chat()
+    told = list(model.turn(Conversation().user("hi"), seed=5, steps=1, sampling=SAMPLING))[-1].conversation
+    slots = told.slots()
+    asked = len(model.language_model.asked)
+    events = list(model.turn(told.without_picture(slots[-1]), seed=9, steps=1, sampling=SAMPLING))
+    again = events[-1].conversation
+    assert [event.slot for event in events if isinstance(event, PictureStarted)] == [slots[-1]]
+    assert again.at(slots[-1]).seed == 9 and not again.open_slots()
+    assert [again.at(slot) == told.at(slot) for slot in slots[:-1]] == [True] * (len(slots) - 1)
+    assert len(model.language_model.asked) == asked, "no word was written"
+
+
 def test_previews_belong_to_their_step_and_no_step_runs_ahead() -> None:
     model = chat()
     seen = []

@@ -1,0 +1,118 @@
+"""The chat panel as the tests use it: what a person sees of it and does with it."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, Locator
+
+PATIENCE = 300_000
+# How bright a text stands against what lies behind it, as WCAG counts it: 4.5 is enough for small ones.
+CONTRAST = """element => {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const layers = [];
+  for (let each = element; each; each = each.parentElement) layers.unshift(getComputedStyle(each).backgroundColor);
+  const luminance = colors => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+    const part = value => value <= 10.31 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+    const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
+    return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
+  };
+  const [one, other] = [luminance(layers), luminance([...layers, getComputedStyle(element).color])];
+  return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+}"""
+
+
+class ChatPage:
+    """ComfyUI's page with the panel open.
+
+    Args:
+        steps: denoising steps of each picture, few being quick.
+    """
+
+    def __init__(self, browser: Browser, url: str, *, steps: int = 2, width: int = 1280) -> None:
+        self.page = page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(url)
+        page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
+        page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Escape")  # what greets a first-time user would lie over everything
+        self.set_steps(steps)
+        self.open()
+
+    def set_steps(self, steps: int) -> None:
+        """Before the panel is opened for the first time."""
+        self.page.evaluate("steps => localStorage['M2Chat.Chat'] = JSON.stringify({ steps })", steps)
+
+    def open(self) -> None:
+        """Open the tab of the sidebar."""
+        self.page.get_by_role("button", name="Chat with M²Chat").click()
+        self.panel.wait_for()
+        self.page.wait_for_timeout(500)
+
+    def reopen(self) -> None:
+        """Close the tab and open it again, which shows what is saved now."""
+        self.page.get_by_role("button", name="Chat with M²Chat").click()
+        self.panel.wait_for(state="detached")
+        self.open()
+
+    @property
+    def panel(self) -> Locator:
+        return self.page.locator(".m2chat-panel")
+
+    @property
+    def box(self) -> Locator:
+        """Where the next message is typed."""
+        return self.panel.get_by_role("textbox", name="Your message. Enter")
+
+    @property
+    def turns(self) -> Locator:
+        return self.panel.get_by_role("article")
+
+    @property
+    def error(self) -> str:
+        return self.panel.get_by_role("alert").inner_text().strip() if self.has_error else ""
+
+    @property
+    def has_error(self) -> bool:
+        return self.panel.locator(".m2chat-error").is_visible()
+
+    @property
+    def session(self) -> str:
+        """The name of the session that is shown; empty for a new one."""
+        return self.panel.get_by_label("Session", exact=True).input_value()
+
+    def choose(self, name: str) -> None:
+        """Show another session."""
+        self.panel.get_by_label("Session", exact=True).select_option(name)
+        self.page.wait_for_timeout(500)
+
+    def say(self, text: str) -> None:
+        """Send a message and wait for the reply."""
+        self.box.fill(text)
+        self.box.press("Enter")
+        self.idle()
+
+    def press(self, name: str, which: int = -1) -> None:
+        """Press a button of that name, the last one if there are several."""
+        self.panel.get_by_role("button", name=name, exact=True).nth(which).click()
+
+    def idle(self) -> None:
+        """Wait until nothing runs, and all pictures are there."""
+        self.page.wait_for_function(
+            "document.querySelector('.m2chat-log').getAttribute('aria-busy') === 'false'"
+            " && [...document.querySelectorAll('.m2chat-log img')].every(image => image.complete)",
+            timeout=PATIENCE,
+        )
+
+    def said(self) -> list[str]:
+        """The words of each turn, without captions and buttons."""
+        return [
+            "".join(turn.locator(".m2chat-words").all_inner_texts()) for turn in self.turns.all()
+        ]  # fmt: skip
+
+    def captions(self) -> list[str]:
+        return self.panel.locator("figcaption .m2chat-caption").all_inner_texts()
+
+    def seeds(self) -> list[str]:
+        """What stands below each picture: its seed and gate."""
+        return self.panel.locator(".m2chat-made").all_inner_texts()

@@ -1,0 +1,159 @@
+"""A conversation of three turns, one re-rolled, one edited, saved, ComfyUI started again, loaded and continued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+import graphs
+from chat_page import ChatPage
+from comfy_server import ComfyServer
+from graphs import MODELS, PAINT, node
+from m3adapter.conversation import Conversation
+from m3adapter.sessions import Sessions
+from test_browser import SCREENSHOTS
+
+SAID = ("A fox finds a kite on the beach.", "What happens next?", "How does it end?")
+
+
+class House:
+    """A ComfyUI that can be started again on the same base directory."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.sessions = Sessions(base / "user" / "default" / "m2chat" / "sessions")
+        self.start()
+
+    def start(self) -> None:
+        self.comfy = ComfyServer(self.base)
+        self.comfy.wait_ready()
+
+    def restart(self) -> None:
+        self.comfy.stop()
+        self.start()
+
+    def saved(self, name: str) -> Conversation:
+        return self.sessions.load(name).conversation
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    made = House(tmp_path_factory.mktemp("house"))
+    yield made
+    made.comfy.stop()
+
+
+def task(name: str, *actions: dict[str, object], new: bool = False) -> graphs.Graph:
+    """What the chat queues: a session loaded, changed by actions, and saved where nobody else has meanwhile."""
+    graph = {"load": node("M2Chat_LoadStarter"), "session": node("M2Chat_LoadSession", name="" if new else name)}
+    last = "session"
+    for number, action in enumerate(actions):
+        how = {"conversation": [last, 0], **action}
+        if "edit" in action:
+            graph[last := f"edit{number}"] = node("M2Chat_EditConversation", **how)
+        else:
+            graph[last := f"turn{number}"] = node("M2Chat_Turn", **MODELS, gate=1.0, **PAINT, **{"text": "", **how})
+    return {**graph, "save": node("M2Chat_SaveSession", conversation=[last, 0], name=name, revision=["session", 1])}
+
+
+def test_by_graphs(house: House) -> None:
+    def run(*actions: dict[str, object], new: bool = False) -> Conversation:
+        house.comfy.run(task("graphs", *actions, new=new))
+        return house.saved("graphs")
+
+    for number, text in enumerate(SAID):
+        told = run({"text": text, "seed": number}, new=number == 0)
+    assert [turn.role for turn in told.turns] == ["user", "assistant"] * 3 and not told.open_slots()
+    # One reply once more, and its picture again: all before it stays to the bit.
+    rerolled = run({"edit": "rewind", "edit__turn": 5}, {"seed": 77})
+    assert rerolled.turns[:5] == told.turns[:5] and rerolled.turns[5] != told.turns[5]
+    repainted = run({"edit": "repaint", "edit__picture": 2}, {"seed": 78})
+    two = repainted.slots()[1]
+    assert repainted.at(two).seed == 78 and repainted.at(two).caption == rerolled.at(two).caption
+    assert [a == b for a, b in zip(repainted.turns, rerolled.turns, strict=True)] == [True] * 3 + [False] + [True] * 2
+    # One message edited, and what follows told again.
+    changed = "The fox meets an owl in the forest."
+    edits = {"edit": "rewind", "edit__turn": 3}, {"edit": "text", "edit__turn": 3, "edit__text": changed}
+    edited = run(*edits, {"seed": 1}, {"text": SAID[2], "seed": 2})
+    assert [turn.text for turn in edited.turns[::2]] == [SAID[0], changed, SAID[2]]
+    assert edited.turns[:2] == told.turns[:2]
+    house.restart()
+    assert house.saved("graphs") == edited
+    continued = run({"text": "Tell me more.", "seed": 3})
+    assert continued.turns[:6] == edited.turns and len(continued.turns) == 8 and not continued.open_slots()
+    assert house.sessions.load("graphs").revision == 7
+
+
+def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> None:
+    folder = Path(os.environ.get(SCREENSHOTS, tmp_path))
+    chat = ChatPage(browser, house.comfy.url, steps=2 if folder == tmp_path else 20)
+
+    def picture_of(step: str) -> None:
+        chat.page.screenshot(path=folder / f"chat_{step}.png")
+
+    picture_of("1_empty")
+    chat.press(SAID[0])
+    assert chat.box.input_value() == SAID[0]
+    chat.box.press("Enter")
+    chat.page.wait_for_selector(".m2chat-painting img[src^=blob]", timeout=60_000)
+    assert chat.said()[1], "the words have streamed"
+    picture_of("2_painting")
+    chat.idle()
+    name = chat.session
+    assert name == "A fox finds a kite on the beach"
+    for text in SAID[1:]:
+        chat.say(text)
+    told = house.saved(name)
+    assert chat.said()[::2] == list(SAID) and len(chat.captions()) == len(told.slots()) > 0 and not chat.has_error
+    assert chat.said() == [turn.text.strip() for turn in told.turns]
+    picture_of("3_told")
+
+    chat.press("Re-roll reply")
+    chat.idle()
+    rerolled = house.saved(name)
+    assert rerolled.turns[:5] == told.turns[:5] and rerolled.turns[5] != told.turns[5]
+    chat.press("Re-roll this picture", 0)
+    chat.idle()
+    repainted = house.saved(name)
+    one = repainted.slots()[0]
+    assert repainted.at(one) != rerolled.at(one) and repainted.at(one).caption == rerolled.at(one).caption
+    assert repainted.turns[2:] == rerolled.turns[2:]
+    picture_of("4_rerolled")
+
+    chat.press("Edit this message", 1)
+    area = chat.panel.get_by_role("textbox", name="Your message", exact=True)
+    assert area.input_value() == SAID[1]
+    changed = "The fox meets an owl in the forest."
+    area.fill(changed)
+    picture_of("5_editing")
+    area.press("Enter")
+    chat.idle()
+    edited = house.saved(name)
+    assert edited.turns[:2] == repainted.turns[:2] and edited.turns[3] != repainted.turns[3]
+    assert chat.said()[::2] == [SAID[0], changed, SAID[2]]
+    seen = chat.said(), chat.captions(), chat.seeds()
+    chat.page.close()
+
+    house.restart()
+    chat = ChatPage(browser, house.comfy.url, steps=2 if folder == tmp_path else 20)
+    chat.choose(name)
+    chat.idle()
+    assert (chat.said(), chat.captions(), chat.seeds()) == seen and house.saved(name) == edited
+    picture_of("6_loaded")
+    chat.say("Tell me more.")
+    continued = house.saved(name)
+    assert continued.turns[:6] == edited.turns and len(continued.turns) == 8 and chat.turns.count() == 8
+    picture_of("7_continued")
+    chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+    chat.page.wait_for_timeout(1000)
+    picture_of("8_light")
+    chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    chat.press("Open the last message as nodes")
+    chat.page.wait_for_function("app.graph.nodes.some(node => node.type === 'M2Chat_SaveSession')")
+    chat.page.wait_for_timeout(1500)
+    picture_of("9_nodes")
+    chat.page.close()

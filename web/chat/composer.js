@@ -1,0 +1,163 @@
+// Where one types the next message: text, pictures, the gate, and the settings behind it.
+
+import { button, h, iconButton, isSend } from "./elements.js";
+
+const MOST = 8; // pictures that User Message takes
+
+/**
+ * @typedef {{text: string, pictures: Blob[]}} Draft
+ * @typedef {{gate: number, steps: number, guidance: number, models: "starter" | "canvas"}} Settings
+ */
+
+/** The foot of the panel. */
+export class Composer {
+  #pictures = [];
+  #settings;
+  #keep;
+  #send;
+  #tray = h("ul", { className: "m2chat-tray", "aria-label": "Pictures of the message" });
+
+  /**
+   * @param {Settings} settings
+   * @param {{send: () => void, stop: () => void, keep: (settings: Settings) => void}} on
+   */
+  constructor(settings, { send, stop, keep }) {
+    this.#settings = settings;
+    this.#keep = keep;
+    this.#send = send;
+    this.text = h("textarea", {
+      className: "m2chat-input",
+      rows: 3,
+      dir: "auto",
+      placeholder: "What happens next?",
+      "aria-label": "Your message. Enter sends it, Shift and Enter break the line.",
+    });
+    const file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabIndex: -1 });
+    file.onchange = () => {
+      this.#attach([...file.files]);
+      file.value = "";
+    };
+    this.sendButton = button("Send", send, { className: "m2chat-button m2chat-primary" });
+    this.stopButton = button("Stop", stop, { className: "m2chat-button m2chat-stop", hidden: true });
+    const attach = iconButton("pi-image", "Attach pictures, or paste them", () => file.click());
+    const row = h(
+      "div",
+      { className: "m2chat-row" },
+      file,
+      attach,
+      this.#gate(),
+      this.stopButton,
+      this.sendButton,
+    );
+    this.element = h("footer", { className: "m2chat-composer" }, this.#tray, this.text, row, this.#more());
+    this.element.addEventListener("keydown", (event) => this.#key(event));
+    this.element.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
+    this.element.addEventListener("dragover", (event) => event.preventDefault());
+    this.element.addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+  }
+
+  /** @returns {Draft} What was typed, which is taken out. */
+  take() {
+    const draft = { text: this.text.value, pictures: this.#pictures };
+    this.text.value = "";
+    this.#show([]);
+    return draft;
+  }
+
+  /** Puts something back in front of what has been typed since. @param {Draft} draft */
+  giveBack({ text, pictures }) {
+    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
+    this.#show([...pictures, ...this.#pictures].slice(0, MOST));
+  }
+
+  get isEmpty() {
+    return !this.text.value.trim() && !this.#pictures.length;
+  }
+
+  /** @param {boolean} busy Whether a run goes on; one can type all the same. */
+  set busy(busy) {
+    this.sendButton.disabled = busy;
+    this.stopButton.hidden = !busy;
+    this.sendButton.hidden = busy;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.target !== this.text || !isSend(event)) return;
+    event.preventDefault();
+    event.stopPropagation(); // with Ctrl it would run the workflow on the canvas
+    if (!this.sendButton.disabled) this.#send();
+  }
+
+  /** Pictures that are pasted or dropped are the message's; on the rest of the page they would become nodes. */
+  #take(event, data) {
+    const pictures = [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    if (!pictures.length) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#attach(pictures);
+  }
+
+  #attach(pictures) {
+    this.#show([...this.#pictures, ...pictures].slice(0, MOST));
+    this.text.focus();
+  }
+
+  #show(pictures) {
+    this.#pictures = pictures;
+    this.#tray.querySelectorAll("img").forEach((image) => URL.revokeObjectURL(image.src));
+    const items = pictures.map((picture) => {
+      const remove = () => {
+        this.#show(this.#pictures.filter((other) => other !== picture));
+        this.text.focus();
+      };
+      const image = h("img", { src: URL.createObjectURL(picture), alt: picture.name ?? "Picture" });
+      return h("li", {}, image, iconButton("pi-times", "Remove this picture", remove));
+    });
+    this.#tray.replaceChildren(...items);
+  }
+
+  #gate() {
+    const value = h("span", { "aria-hidden": "true" }, this.#settings.gate.toFixed(2));
+    const slider = h("input", { type: "range", min: 0, max: 2, step: 0.05, value: this.#settings.gate });
+    slider.oninput = () => {
+      value.textContent = Number(slider.value).toFixed(2);
+      this.#set({ gate: Number(slider.value) });
+    };
+    const title = "Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.";
+    return h("label", { className: "m2chat-gate", title }, "Gate", slider, value);
+  }
+
+  #more() {
+    const source = h(
+      "select",
+      { className: "m2chat-input" },
+      h("option", { value: "starter" }, "The starter"),
+      h("option", { value: "canvas" }, "Those of the workflow on the canvas"),
+    );
+    source.value = this.#settings.models;
+    source.onchange = () => this.#set({ models: source.value });
+    return h(
+      "details",
+      { className: "m2chat-more" },
+      h("summary", {}, "Models and painting"),
+      h("label", {}, "Models", source),
+      this.#number("Steps", "steps", { min: 1, max: 1000, step: 1 }),
+      this.#number("Guidance", "guidance", { min: 0, max: 30, step: 0.1 }),
+    );
+  }
+
+  #number(label, name, bounds) {
+    const field = h("input", { className: "m2chat-input", type: "number", value: this.#settings[name], ...bounds });
+    field.onchange = () => {
+      if (field.value && field.checkValidity()) this.#set({ [name]: Number(field.value) });
+      else field.value = this.#settings[name];
+    };
+    return h("label", {}, label, field);
+  }
+
+  #set(changed) {
+    Object.assign(this.#settings, changed);
+    this.#keep(this.#settings);
+  }
+}

@@ -1,0 +1,83 @@
+// What is asked of a session as an ordinary workflow: load it, change it, let the assistant reply, save it.
+
+/**
+ * @typedef {[string, number]} Link
+ * @typedef {{class_type: string, inputs: Object<string, *>}} ApiNode
+ * @typedef {Object<string, ApiNode>} Graph
+ * @typedef {{say: string, pictures: string[]}} Say A message; its pictures as Load Image calls them.
+ * @typedef {{edit: "rewind" | "text" | "caption" | "repaint", turn?: number, picture?: number, text?: string,
+ *   caption?: string}} Edit What Edit Conversation takes: turns, and pictures of the assistant, are counted from 1.
+ * @typedef {{seed: number}} Reply A reply, or the pictures that are still open.
+ * @typedef {Say | Edit | Reply} Action
+ * @typedef {{gate: number, steps: number, guidance: number}} How
+ * @typedef {{models: import("./models.js").Models, name: string, revision: number, actions: Action[], how: How}} Task
+ */
+
+/** The id of the node that gives a task's reply number `number`, from 1. Ours are words: a canvas numbers its nodes. */
+export const replyId = (number) => `m2chat_reply_${number}`;
+
+/** @returns {number} A seed that JavaScript can count. */
+export const newSeed = () => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+
+/**
+ * The workflow of a task, in ComfyUI's API format.
+ *
+ * @param {Task} task
+ * @returns {Graph}
+ */
+export function graphOf({ models, name, revision, actions, how }) {
+  /** @type {Graph} */
+  const graph = {
+    ...models.nodes,
+    m2chat_session: { class_type: "M2Chat_LoadSession", inputs: { name: revision ? name : "" } },
+  };
+  /** @type {Link} */
+  let conversation = ["m2chat_session", 0];
+  let replies = 0;
+  const add = (id, class_type, inputs) => {
+    graph[id] = { class_type, inputs: { ...inputs, conversation } };
+    conversation = [id, 0];
+  };
+  actions.forEach((action, index) => {
+    if ("say" in action) {
+      const shown = {};
+      action.pictures.forEach((image, number) => {
+        const id = `m2chat_picture_${index}_${number}`;
+        graph[id] = { class_type: "LoadImage", inputs: { image } };
+        shown[`pictures.picture_${number}`] = [id, 0];
+      });
+      add(`m2chat_message_${index}`, "M2Chat_UserMessage", { text: action.say, ...shown });
+    } else if ("edit" in action) {
+      const { edit, ...of } = action;
+      const inputs = Object.fromEntries(Object.entries(of).map(([key, value]) => [`edit.${key}`, value]));
+      add(`m2chat_edit_${index}`, "M2Chat_EditConversation", { edit, ...inputs });
+    } else {
+      add(replyId(++replies), "M2Chat_Turn", { ...models.links, text: "", ...how, seed: action.seed });
+    }
+  });
+  add("m2chat_save", "M2Chat_SaveSession", { name, revision });
+  return graph;
+}
+
+/**
+ * The same for the canvas: nodes with numbers, which can run again and again, and show what came of it.
+ *
+ * @param {Graph} graph What `graphOf` made.
+ * @returns {Graph}
+ */
+export function forCanvas(graph) {
+  const { m2chat_save: save, ...others } = graph;
+  const whole = {
+    ...others,
+    m2chat_save: { ...save, inputs: { ...save.inputs, revision: ["m2chat_session", 1] } },
+    m2chat_show: { class_type: "M2Chat_ShowConversation", inputs: { conversation: ["m2chat_save", 0] } },
+  };
+  const numbers = Object.fromEntries(Object.keys(whole).map((id, index) => [id, String(index + 1)]));
+  const renamed = (value) => (Array.isArray(value) && value[0] in numbers ? [numbers[value[0]], value[1]] : value);
+  return Object.fromEntries(
+    Object.entries(whole).map(([id, { inputs, ...node }]) => [
+      numbers[id],
+      { ...node, inputs: Object.fromEntries(Object.entries(inputs).map(([key, value]) => [key, renamed(value)])) },
+    ]),
+  );
+}

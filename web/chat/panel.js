@@ -1,0 +1,286 @@
+// The chat panel: one session, what is asked of it, and the run that answers.
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { Composer } from "./composer.js";
+import { button, h, iconButton } from "./elements.js";
+import { forCanvas, graphOf, newSeed, replyId } from "./graph.js";
+import { Header } from "./header.js";
+import { modelsOf } from "./models.js";
+import { Run } from "./run.js";
+import * as sessions from "./sessions.js";
+import { Transcript } from "./transcript.js";
+
+const KEPT = "M2Chat.Chat"; // in the browser: the settings, and which session was shown
+const NEW = { name: "", revision: 0, turns: [] };
+
+/** The text of a turn. @param {sessions.Turn} turn */
+const said = (turn) => turn.segments.map((segment) => segment.text ?? "").join("");
+
+/** The pictures of a turn. @param {sessions.Turn} turn @returns {sessions.Picture[]} */
+const shown = (turn) => turn.segments.filter((segment) => segment.type === "picture");
+
+/** A turn as it is read aloud. @param {sessions.Turn} turn */
+const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? `Picture: ${caption}.`).join("\n");
+
+/** A turn that is yet to come from the reply number `number`. */
+const coming = (number) => ({ role: "assistant", segments: [], node: replyId(number) });
+
+/** The panel's content, and what it knows. */
+export class Panel {
+  /** @type {sessions.Session} */
+  #session = NEW;
+  /** @type {sessions.Summary[]} */
+  #list = [];
+  /** @type {?Run} */
+  #run = null;
+  #busy = false;
+  #last = null; // the workflow of the last message
+
+  constructor() {
+    this.settings = { gate: 1, steps: 20, guidance: 3, models: "starter", ...JSON.parse(localStorage[KEPT] ?? "{}") };
+    this.#session = { ...NEW, name: this.settings.session ?? "" };
+    this.header = new Header({
+      choose: (name) => this.#choose(name),
+      rename: () => this.#rename(),
+      remove: () => this.#remove(),
+      open: () => app.loadApiJson(forCanvas(this.#last), this.#session.name),
+    });
+    this.transcript = new Transcript({
+      retell: (turn, text) => this.#retell(turn, text),
+      rewind: (turn) => this.#rewind(turn),
+      rewrite: (turn, segment, text) =>
+        this.#ask(async () => (this.#session = await sessions.edit(this.#session, { turn, segment, text }))),
+      repaint: (turn, segment, caption) => this.#repaint(turn, segment, caption),
+      suggest: (premise) => {
+        this.composer.text.value = premise;
+        this.composer.text.focus();
+      },
+    });
+    this.composer = new Composer(this.settings, {
+      send: () => this.#send(),
+      stop: () => this.#stop(),
+      keep: () => this.#keep(),
+    });
+    this.status = h("div", { className: "m2chat-status", role: "status" });
+    this.spoken = h("div", { className: "m2chat-spoken", "aria-live": "polite" });
+    this.error = h("div", { className: "m2chat-error", role: "alert", hidden: true });
+    const { header, transcript, composer } = this;
+    const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, this.spoken, composer.element);
+    this.element = h("div", { className: "m2chat-panel" }, header.element, transcript.element, foot);
+    // A workflow on the canvas may save the session, too, or a run that a page that was closed since had queued.
+    api.addEventListener("execution_success", () => this.#busy || this.refresh());
+    this.#show();
+  }
+
+  /** Show what is saved now, if that is something else. */
+  async refresh() {
+    const shown = this.#session;
+    try {
+      const list = await sessions.list();
+      const found = list.find(({ name, error }) => name === shown.name && !error);
+      const now = found ? (found.revision === shown.revision ? shown : await sessions.load(found.name)) : NEW;
+      if (this.#busy || this.#session !== shown) return; // somebody was quicker
+      this.#list = list;
+      this.#session = now;
+      if (now !== shown) this.#show();
+      else this.#showHeader();
+    } catch (error) {
+      this.#fail(error.message);
+    }
+  }
+
+  // What is asked of the server alone
+
+  /** @param {string} name */
+  async #choose(name) {
+    this.transcript.forget();
+    this.#last = null;
+    await this.#ask(async () => (this.#session = name ? await sessions.load(name) : NEW));
+    this.transcript.toEnd();
+    if (!name) this.composer.text.focus();
+  }
+
+  async #rename() {
+    const { name } = this.#session;
+    const message = "What is this session to be called?";
+    const to = await app.extensionManager.dialog.prompt({ title: "Rename the session", message, defaultValue: name });
+    if (to && to !== name) await this.#ask(async () => (this.#session = await sessions.rename(name, to)));
+  }
+
+  async #remove() {
+    const { name } = this.#session;
+    const message = `Delete the session ${name} with its pictures? This cannot be undone.`;
+    if (!(await app.extensionManager.dialog.confirm({ title: "Delete the session", message, type: "delete" }))) return;
+    await this.#ask(async () => {
+      await sessions.remove(name);
+      this.#session = NEW;
+    });
+  }
+
+  async #rewind(turn) {
+    const message = "Everything after this reply is dropped. This cannot be undone.";
+    if (!(await app.extensionManager.dialog.confirm({ title: "Rewind to here", message }))) return;
+    await this.#ask(async () => (this.#session = await sessions.rewind(this.#session, turn)));
+  }
+
+  /** @param {() => Promise<*>} change Where it does not work, it is said why. */
+  async #ask(change) {
+    try {
+      await change();
+      this.#list = await sessions.list();
+      this.#fail(null);
+      this.transcript.settle(true);
+    } catch (error) {
+      this.#fail(error.message, error.conflict);
+      this.transcript.settle(false);
+    } finally {
+      this.#keep();
+      this.#show();
+    }
+  }
+
+  // What a workflow does
+
+  async #send() {
+    if (this.composer.isEmpty) return;
+    const draft = this.composer.take();
+    const pictures = draft.pictures.map((blob) => ({ type: "picture", caption: "", seed: null, gate: null, blob }));
+    const message = { role: "user", segments: [...pictures, { type: "text", text: draft.text }] };
+    const worked = await this.#perform([...this.#session.turns, message, coming(1)], async () => [
+      await this.#say(message),
+      { seed: newSeed() },
+    ]);
+    if (!worked) this.composer.giveBack(draft);
+  }
+
+  /** What a message is for a workflow. @returns {Promise<import("./graph.js").Say>} */
+  async #say(turn) {
+    const pictures = await Promise.all(shown(turn).map(async (each) => each.blob ?? (await sessions.bytes(each))));
+    return { say: said(turn), pictures: await Promise.all(pictures.map(sessions.upload)) };
+  }
+
+  /** Have the reply to a message told again, and those to all later messages; `text` is said instead. */
+  async #retell(index, text) {
+    const { turns } = this.#session;
+    const message = turns[index];
+    const kept = text === undefined ? message.segments : [...shown(message), { type: "text", text }];
+    const later = turns.slice(index + 1).filter((turn) => turn.role === "user");
+    const expected = [...turns.slice(0, index), { ...message, segments: kept }, coming(1)];
+    later.forEach((turn, number) => expected.push(turn, coming(number + 2)));
+    return this.#perform(expected, async () => {
+      const actions = [{ edit: "rewind", turn: index + 1 }];
+      if (text !== undefined) actions.push({ edit: "text", turn: index + 1, text });
+      actions.push({ seed: newSeed() });
+      for (const turn of later) actions.push(await this.#say(turn), { seed: newSeed() });
+      return actions;
+    });
+  }
+
+  /** Have a picture painted with another seed, and to another caption if one is given. */
+  #repaint(index, place, caption) {
+    const { turns } = this.#session;
+    const before = turns.slice(0, index).filter((turn) => turn.role === "assistant");
+    const picture = before.flatMap(shown).length + shown({ segments: turns[index].segments.slice(0, place + 1) }).length;
+    const expected = structuredClone(turns);
+    Object.assign(expected[index].segments[place], { node: replyId(1) }, caption !== undefined && { caption });
+    const edits = caption === undefined ? [] : [{ edit: "caption", picture, caption }];
+    return this.#perform(expected, async () => [...edits, { edit: "repaint", picture }, { seed: newSeed() }]);
+  }
+
+  /**
+   * Queue a workflow, and show what comes of it.
+   *
+   * @param {import("./transcript.js").Turn[]} expected The turns as they are to become.
+   * @param {() => Promise<import("./graph.js").Action[]>} actions
+   * @returns {Promise<boolean>} Whether it was done and saved; else nothing has changed, and it is said why.
+   */
+  async #perform(expected, actions) {
+    this.#busy = true;
+    this.#fail(null);
+    this.status.textContent = "Waiting for its turn…";
+    this.#show(expected);
+    this.transcript.toEnd();
+    let ending;
+    try {
+      ending = await this.#queue(await actions(), expected);
+    } catch (error) {
+      ending = { how: "failed", reason: error.message };
+    }
+    this.#busy = false;
+    this.#run = null;
+    this.transcript.settle(ending.how === "done");
+    if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
+    else await this.#reload();
+    this.status.textContent = { done: "Saved.", stopped: "Stopped. Nothing was saved.", failed: "" }[ending.how];
+    this.#show();
+    if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
+    if (document.activeElement === document.body) this.composer.text.focus();
+    return ending.how === "done";
+  }
+
+  /** @returns {Promise<import("./run.js").Ending>} */
+  async #queue(actions, expected) {
+    const { gate, steps, guidance, models, ...others } = this.settings;
+    const { revision } = this.#session;
+    let { name } = this.#session;
+    if (!name) {
+      this.#list = await sessions.list();
+      name = sessions.nameFrom(said(expected[0]), this.#list);
+    }
+    const task = { models: await modelsOf(models), name, revision, actions, how: { gate, steps, guidance } };
+    const graph = graphOf(task);
+    this.#run = new Run(graph, {
+      text: (node, text) => {
+        this.status.textContent = "Writing…";
+        this.transcript.text(node, text);
+      },
+      preview: (node, picture) => this.transcript.preview(node, picture),
+      progress: (node, done, total) => {
+        this.status.textContent = "Painting…";
+        this.transcript.progress(node, done, total);
+      },
+    });
+    const ending = await this.#run.follow();
+    if (ending.how === "done") {
+      this.#session = { ...this.#session, name };
+      this.#last = graph;
+    }
+    return ending;
+  }
+
+  async #stop() {
+    this.status.textContent = "Stopping…";
+    await this.#run?.stop();
+  }
+
+  // What is shown
+
+  async #reload() {
+    const { name } = this.#session;
+    if (name) await this.#ask(async () => (this.#session = await sessions.load(name)));
+  }
+
+  #show(turns = this.#session.turns) {
+    this.#showHeader();
+    this.transcript.show(turns, this.#busy);
+    this.composer.busy = this.#busy;
+  }
+
+  #showHeader() {
+    this.header.show(this.#list, this.#session.name, { busy: this.#busy, opens: this.#last !== null });
+  }
+
+  /** @param {?string} reason @param {boolean} [conflict] Whether loading the session again is the cure. */
+  #fail(reason, conflict = false) {
+    this.error.hidden = !reason;
+    if (!reason) return this.error.replaceChildren();
+    const close = iconButton("pi-times", "Dismiss", () => this.#fail(null));
+    const again = conflict && button("Load again", () => this.#reload());
+    this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), close, again].filter(Boolean));
+  }
+
+  #keep() {
+    localStorage[KEPT] = JSON.stringify({ ...this.settings, session: this.#session.name });
+  }
+}

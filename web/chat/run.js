@@ -1,0 +1,97 @@
+// A workflow on its way: queued, watched while it runs, and stopped.
+
+import { api } from "../../../scripts/api.js";
+
+/**
+ * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
+ *   progress: (node: string, done: number, total: number) => void}} Watcher
+ * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
+ */
+
+/** What ComfyUI said to a workflow that it did not queue, as one sentence. @param {*} error */
+function refusal(error) {
+  const { error: whole, node_errors: byNode } = error.response ?? {};
+  const first = Object.values(byNode ?? {})[0]?.errors?.[0] ?? whole;
+  if (!first) return "ComfyUI does not answer: start it again, then repeat this.";
+  if (typeof first === "string") return first;
+  const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence, behind the input's name
+  if (first.type === "custom_validation_failed" && own >= 0) return first.details.slice(own + 3);
+  return [first.message, first.details].filter(Boolean).join(": ");
+}
+
+/** One run of a workflow. */
+export class Run {
+  #graph;
+  #watcher;
+  #id = null;
+  #unwanted = false;
+  #ended = new Map(); // by the prompt's id: it may have ended before we are told its id
+  #settle;
+  #ending = new Promise((resolve) => (this.#settle = resolve));
+
+  /** @param {import("./graph.js").Graph} graph @param {Watcher} watcher */
+  constructor(graph, watcher) {
+    this.#graph = graph;
+    this.#watcher = watcher;
+  }
+
+  /** Queue it and wait for its end. @returns {Promise<Ending>} */
+  async follow() {
+    const listeners = this.#listeners();
+    for (const [name, listener] of listeners) api.addEventListener(name, listener);
+    try {
+      // No workflow goes with it: what is on the canvas is another one.
+      this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow: null })).prompt_id;
+      this.#end();
+      if (this.#unwanted) await this.stop();
+      return await this.#ending;
+    } catch (error) {
+      return { how: "failed", reason: refusal(error) };
+    } finally {
+      for (const [name, listener] of listeners) api.removeEventListener(name, listener);
+    }
+  }
+
+  /** Take it back, or have it stop within a step. */
+  async stop() {
+    this.#unwanted = true;
+    if (!this.#id) return; // it is just being queued
+    await api.deleteItem("queue", this.#id);
+    await api.interrupt(this.#id);
+    await this.#look({ how: "stopped" });
+  }
+
+  #listeners() {
+    const ours = (listener) => (event) => {
+      const node = event.detail?.nodeId ?? event.detail?.node;
+      if (node in this.#graph) listener(node, event.detail);
+    };
+    const ending = (how) => (event) => {
+      const { prompt_id: id, exception_message: reason, node_type: type } = event.detail;
+      this.#ended.set(id, { how, reason: reason?.trim(), conflict: type === "M2Chat_SaveSession" });
+      this.#end();
+    };
+    return [
+      ["progress_text", ours((node, { text }) => this.#watcher.text(node, text))],
+      ["b_preview_with_metadata", ours((node, { blob }) => this.#watcher.preview(node, blob))],
+      ["progress", ours((node, { value, max }) => this.#watcher.progress(node, value, max))],
+      ["execution_success", ending("done")],
+      ["execution_interrupted", ending("stopped")],
+      ["execution_error", ending("failed")],
+      ["reconnected", () => this.#look({ how: "failed", reason: "ComfyUI was started again meanwhile: repeat this." })],
+    ];
+  }
+
+  #end() {
+    if (this.#id && this.#ended.has(this.#id)) this.#settle(this.#ended.get(this.#id));
+  }
+
+  /** Where it neither waits nor runs any more and did not succeed, it has ended as `otherwise` says. */
+  async #look(/** @type {Ending} */ otherwise) {
+    const ask = async (path) => (await api.fetchApi(path, { cache: "no-store" })).json();
+    const { queue_running: running, queue_pending: pending } = await ask("/queue");
+    if ([...running, ...pending].some((item) => item[1] === this.#id)) return;
+    const entry = (await ask(`/history/${this.#id}`))[this.#id];
+    this.#settle(entry?.status?.status_str === "success" ? { how: "done" } : otherwise);
+  }
+}
