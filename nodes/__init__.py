@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     adapters,
+    clip_language,
     clip_vision,
     conversation,
     diffusion_loading,
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     *export.NODES,
     *stock.NODES,
     *clip_vision.NODES,
+    *clip_language.NODES,
 ]
 
 

@@ -180,6 +180,29 @@ def clip_vision(toy: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def clip_language(*makes: str) -> dict[str, Any]:
+    """Write and read with stock text encoders of these makes; and try one that cannot write."""
+    from m2chat.nodes.adapters import NewAdapter
+    from m2chat.nodes.clip_language import LanguageModelFromClip
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.stock import LoadStarterStock
+
+    import stock_llms
+
+    found: dict[str, Any] = {make: stock_llms.compared(make, LanguageModelFromClip) for make in makes}
+    (handle,) = LanguageModelFromClip.execute(clip=stock_llms.clip("Qwen3")).result
+    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True)) | {"language_model": handle}
+    fresh = {name: starter[name] for name in ("language_model", "vision_encoder", "decoder")}
+    (starter["adapter"],) = NewAdapter.execute(**fresh, width=64, blocks=1, seed=0).result
+    found["same"] = stock_llms.painted(starter)
+    try:
+        LanguageModelFromClip.execute(clip=LoadStarterStock.execute().result[1])
+    except ValueError as error:
+        found["refusal"] = str(error)
+    return found
+
+
 if __name__ == "__main__":
     pack()
-    print(json.dumps({"alternate": alternate, "budget": budget, "clip_vision": clip_vision}[SCENARIO](*ARGUMENTS)))
+    scenarios = {each.__name__: each for each in (alternate, budget, clip_vision, clip_language)}
+    print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))

@@ -43,7 +43,7 @@ def inputs_of(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_every_node_is_explained(nodes: dict[str, Any]) -> None:
-    assert len(nodes) == 21
+    assert len(nodes) == 22
     for name, info in nodes.items():
         assert info["category"].startswith("M2Chat/") and info["description"] and info["search_aliases"], name
         assert not info["display_name"].startswith("M2Chat_"), name
