@@ -131,6 +131,48 @@ def budget(megabytes: str) -> dict[str, Any]:
     return {"same": same, "everything": everything, "seen": seen}
 
 
+def announced(folder: str) -> dict[str, Any]:
+    """Load a toy language model and the starter's decoder with room for them, and with a kilobyte of it.
+
+    Says what was logged for each, with "loaded" where the weights have been read.
+    """
+    import folder_paths
+    from m2chat.m3adapter import diffusion_loading, language_loading
+    from m2chat.m3adapter.pipeline import STARTER
+    from m2chat.nodes import memory
+    from m2chat.nodes.diffusion_loading import LoadDecoder
+    from m2chat.nodes.language_loading import LoadLanguageModel
+
+    folder_paths.add_model_folder_path("LLM", folder)
+    folder_paths.add_model_folder_path("diffusers", str(STARTER))
+    lines: list[str] = []
+    memory.logger.addFilter(lambda record: bool(lines.append(record.getMessage())))
+
+    def noted(load: Any) -> Any:
+        def wrapper(*given: Any, **how: Any) -> Any:
+            made = load(*given, **how)
+            lines.append("loaded")
+            return made
+
+        return wrapper
+
+    language_loading.load_language_model = noted(language_loading.load_language_model)
+    diffusion_loading.load_decoder = noted(diffusion_loading.load_decoder)
+    found: dict[str, list[list[str]]] = {}
+    for name in ("plenty", "little"):
+        if name == "little":
+            management.get_free_memory = lambda *_: 1024
+        found[name] = []
+        for load in (
+            lambda: LoadLanguageModel.execute("LLM/toy", "auto"),
+            lambda: LoadDecoder.execute("diffusers/decoder", "fp32", "dpmpp_2m", False),
+        ):
+            lines.clear()
+            load()
+            found[name].append([*lines])
+    return found
+
+
 def clip_vision(toy: str) -> dict[str, Any]:
     """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
     import comfy.clip_vision
@@ -204,5 +246,5 @@ def clip_language(*makes: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     pack()
-    scenarios = {each.__name__: each for each in (alternate, budget, clip_vision, clip_language)}
+    scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
     print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))
