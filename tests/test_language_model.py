@@ -72,8 +72,8 @@ def test_training_sees_the_very_tokens_of_the_prompt(model: LanguageModel) -> No
         tokens: list[int] = []
         for piece in pieces(tale, system="Be kind."):
             tokens += model.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
-        messages = conversation.messages()
-        assert model.tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"] == tokens
+        written = model.tokenizer.apply_chat_template(conversation.messages(), tokenize=True, return_dict=True)
+        assert written["input_ids"] == tokens
 
 
 def test_users_cannot_write_special_tokens(model: LanguageModel) -> None:
