@@ -74,12 +74,12 @@ def _save(folder: Path, model: Any, *parts: Any) -> Path:
     return folder
 
 
-def llama(folder: Path, *, template: str | None = CHATML) -> Path:
-    """A Llama."""
+def llama(folder: Path, *, template: str | None = CHATML, **sizes: Any) -> Path:
+    """A Llama, with other numbers in its configuration if given."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = tokenizer(template)
-    return _save(folder, LlamaForCausalLM(LlamaConfig(**_text(words))), words)
+    return _save(folder, LlamaForCausalLM(LlamaConfig(**_text(words, **sizes))), words)
 
 
 def qwen3(folder: Path) -> Path:
