@@ -53,7 +53,7 @@ class LoadLanguageModel(io.ComfyNode):
                     optional=True,
                     default="none",
                     advanced=True,
-                    tooltip="Smaller weights, a little worse. They need bitsandbytes (8-bit: or torchao), and stay on the device.",
+                    tooltip="Smaller weights, which stay on the device. Needs bitsandbytes, or for 8-bit torchao.",
                 ),
             ],
             outputs=[
