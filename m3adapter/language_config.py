@@ -35,17 +35,22 @@ class LanguageModelConfig:
 
     @classmethod
     def read(cls, folder: Path) -> LanguageModelConfig:
-        """The configuration in a folder, or that of a model which never heard of this pack.
-
-        The latter's tags are others: `<image>` is how several models spell a picture that is shown to them.
-        """
+        """The configuration in a folder, or that of a model which never heard of this pack."""
         path = folder / CONFIG_NAME
         if not path.is_file():
-            instructions = INSTRUCTIONS.read_text(encoding="utf-8").strip()
-            return cls(open_tag="<picture>", close_tag="</picture>", instructions=instructions)
+            return cls.untrained()
         stored = json.loads(path.read_text(encoding="utf-8"))
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
+
+    @classmethod
+    def untrained(cls) -> LanguageModelConfig:
+        """That of a model which never heard of this pack.
+
+        Its tags are others: `<image>` is how several models spell a picture that is shown to them.
+        """
+        instructions = INSTRUCTIONS.read_text(encoding="utf-8").strip()
+        return cls(open_tag="<picture>", close_tag="</picture>", instructions=instructions)
 
     def write(self, folder: Path) -> None:
         """Writes the folder's m2chat.json."""

@@ -34,7 +34,8 @@ def load_language_model(
             m2chat.json and visual_projection.safetensors or without; or a .gguf file.
         dtype: Of the weights; "auto" means as stored (of a GGUF file float16), and None the same, but float32 on the
             CPU, where half precision is slow.
-        quantization: Weights of 8 or 4 bits, through bitsandbytes or else torchao. They cannot be moved afterwards.
+        quantization: Weights of 8 or 4 bits, through bitsandbytes; of 8 bits also through torchao. They cannot be moved
+            afterwards.
         device: Where to put it.
 
     Raises:
@@ -116,10 +117,10 @@ _BITS = {"F64": 64, "F32": 32, "I64": 64, "I32": 32, "F8_E4M3": 8, "F8_E5M2": 8,
 
 
 def quantization_config(quantization: Quantization, dtype: torch.dtype | None = None) -> Any:
-    """Transformers' configuration for weights of 8 or 4 bits, by whichever package is installed.
+    """Transformers' configuration for weights of 8 or 4 bits, by whichever package is installed that makes them.
 
     Raises:
-        ValueError: neither is, or `quantization` is something else.
+        ValueError: none is, or `quantization` is something else.
     """
     from transformers import BitsAndBytesConfig, TorchAoConfig
     from transformers.utils import is_bitsandbytes_available, is_torchao_available
@@ -132,12 +133,16 @@ def quantization_config(quantization: Quantization, dtype: torch.dtype | None = 
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype or torch.bfloat16
         )
+    if quantization == "4bit":  # torchao's weights of 4 bits need more packages, and others on each device
+        raise ValueError(
+            "Weights of 4 bits need the Python package bitsandbytes: install it for ComfyUI, or choose 8 bits or none."
+        )
     if is_torchao_available():
-        from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+        from torchao.quantization import Int8WeightOnlyConfig
 
-        return TorchAoConfig(Int8WeightOnlyConfig() if quantization == "8bit" else Int4WeightOnlyConfig())
+        return TorchAoConfig(Int8WeightOnlyConfig())
     raise ValueError(
-        "Weights of 8 or 4 bits need the Python package bitsandbytes or torchao: install one of them for ComfyUI, "
+        "Weights of 8 bits need the Python package bitsandbytes or torchao: install one of them for ComfyUI, "
         "or choose no quantization."
     )
 

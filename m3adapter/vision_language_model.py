@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 SLIMMEST = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
+SMALLEST = 4  # of a side: three pixels or one can be taken for the colours
 
 
 class PicturePromptWriter(PromptWriter):
@@ -63,11 +65,11 @@ class PicturePromptWriter(PromptWriter):
 
 
 def _presentable(image: Tensor) -> Image.Image:
-    """The picture [H, W, 3] on a white ground where it is so slim that processors refuse it."""
+    """The picture [H, W, 3] on a white ground where it is so slim or small that processors refuse it."""
     from PIL import ImageOps
 
     picture = to_pil(image)
-    least = -(-max(picture.size) // SLIMMEST)
+    least = max(-(-max(picture.size) // SLIMMEST), SMALLEST)
     size = (max(picture.width, least), max(picture.height, least))
     return ImageOps.pad(picture, size, color="white") if size != picture.size else picture
 
@@ -109,6 +111,15 @@ class VisionLanguageModel(LanguageModel):
         if hasattr(self.model.base_model, "rope_deltas"):
             self.model.base_model.rope_deltas = None
         out = self.model(**self._inputs(prompt), use_cache=True, logits_to_keep=1)
+        return out.logits[0, -1], out.past_key_values
+
+    @torch.no_grad()
+    def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
+        place = torch.tensor([state.get_seq_length()], device=self.model.device)
+        # Without it, Qwen's models in transformers 4 begin anew at position 0; transformers 5 sees it for itself.
+        told = {"cache_position": place} if "cache_position" in signature(self.model.forward).parameters else {}
+        ids = torch.tensor([[token]], device=self.model.device)
+        out = self.model(input_ids=ids, past_key_values=state, use_cache=True, **told)
         return out.logits[0, -1], out.past_key_values
 
     def encode_slots(

@@ -8,6 +8,7 @@ from . import (
     adapters,
     adaptive_gate,
     cast,
+    clip_language,
     clip_vision,
     conversation,
     diffusion_loading,
@@ -50,6 +51,7 @@ NODES: list[type[io.ComfyNode]] = [
     *clip_vision.NODES,
     *ip_adapter.NODES,
     *adaptive_gate.NODES,
+    *clip_language.NODES,
 ]
 
 

@@ -14,10 +14,8 @@ from ..m3adapter.request import styled
 from ..m3adapter.segments import SEED_LIMIT
 from . import folders, inputs, wires
 from .errors import complaint, names_node
-from .loading import fingerprint
 from .memory import Handle, assemble, handle, offload_device
 
-KINDS = ("m2chat",)
 SUFFIXES = (".safetensors", ".pkl", ".pth")
 
 
@@ -26,8 +24,7 @@ def _is_adapter(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
 
 
-def _check(name: str) -> None:
-    folders.resolve(KINDS, name, _is_adapter)
+ADAPTERS = folders.Shelf({"m2chat": _is_adapter})
 
 
 class LoadAdapter(io.ComfyNode):
@@ -45,7 +42,7 @@ class LoadAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=folders.names(KINDS, _is_adapter),
+                    options=ADAPTERS.names(),
                     tooltip="A .safetensors file in models/m2chat, or a .pkl or .pth of the official release.",
                 ),
             ],
@@ -58,18 +55,18 @@ class LoadAdapter(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         """Refuse what lies outside the model folders before anything runs."""
-        return complaint(_check, file)
+        return complaint(ADAPTERS.find, file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str:
         """Changes when the file does."""
-        return fingerprint(folders.resolve(KINDS, file, _is_adapter)) if file else ""
+        return ADAPTERS.fingerprint(file)
 
     @classmethod
     @names_node
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it into main memory."""
-        path = folders.resolve(KINDS, file, _is_adapter)
+        path = ADAPTERS.find(file)
         adapter, report = open_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
         return io.NodeOutput(handle(adapter, streams=True, model=adapter), report)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import comfy.model_management
@@ -13,14 +12,9 @@ from comfy_api.latest import io
 from ..m3adapter.schedulers import SCHEDULERS
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
-from .loading import fingerprint
-from .memory import decoder_handle, offload_device
+from .loading import AUTO, TYPES
+from .memory import decoder_handle, expect, offload_device
 
-logger = logging.getLogger(__name__)
-
-FILES, FOLDERS = ("checkpoints",), ("diffusers", "m2chat")  # the kinds of folders in which models lie
-AUTO = "auto"
-TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"  # CLIP's, which single files come without
 
 
@@ -32,22 +26,14 @@ def _is_folder(path: Path) -> bool:
     return (path / "model_index.json").is_file()
 
 
-def models() -> list[str]:
-    """The names of the checkpoint files and diffusers folders that may be diffusion models."""
-    return folders.names(FILES, _is_checkpoint) + folders.names(FOLDERS, _is_folder)
-
-
-def find(name: str) -> Path:
-    """Where a model lies. Raises ValueError."""
-    files = name.partition("/")[0] in FILES
-    return folders.resolve(FILES + FOLDERS, name, _is_checkpoint if files else _is_folder)
+MODELS = folders.Shelf({"checkpoints": _is_checkpoint, "diffusers": _is_folder, "m2chat": _is_folder})
 
 
 def check_model(name: str) -> None:
     """Raises ValueError or OSError, one sentence, unless the name is that of an SDXL model."""
     from ..m3adapter.layouts import check_decoder
 
-    check_decoder(find(name))
+    check_decoder(MODELS.find(name))
 
 
 def choose_dtype(name: str, parameters: int) -> torch.dtype:
@@ -58,19 +44,6 @@ def choose_dtype(name: str, parameters: int) -> torch.dtype:
     known = [torch.float16, torch.bfloat16, torch.float32]
     found = comfy.model_management.unet_dtype(device=device, model_params=parameters, supported_dtypes=known)
     return found if found in known else torch.float16  # --fp8_e4m3fn-unet and its like: diffusers has no such layers
-
-
-def warn_of_size(name: str, parameters: int, dtype: torch.dtype) -> None:
-    """Say so if the device will not hold the model, whatever else is taken off it."""
-    device = comfy.model_management.get_torch_device()
-    loaded = [each for each in comfy.model_management.current_loaded_models if each.device == device]
-    room = comfy.model_management.get_free_memory(device) + sum(each.model_loaded_memory() for each in loaded)
-    need = parameters * dtype.itemsize
-    if need > room:
-        logger.warning(
-            "M2Chat: %s takes %.1f GB as %s, and %s can free %.1f GB: choose fp16 or close other programs.",
-            name, need / 1e9, str(dtype).removeprefix("torch."), device, room / 1e9,
-        )  # fmt: skip
 
 
 class LoadDecoder(io.ComfyNode):
@@ -88,7 +61,7 @@ class LoadDecoder(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=models(),
+                    options=MODELS.names(),
                     tooltip="A .safetensors file in models/checkpoints, or a diffusers folder in models/diffusers.",
                 ),
                 io.Combo.Input(
@@ -125,20 +98,20 @@ class LoadDecoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str | None, dtype: str, scheduler: str, vae_tiling: bool) -> str:
         """Changes when the files of the model do."""
-        return fingerprint(find(model)) if model else ""
+        return MODELS.fingerprint(model)
 
     @classmethod
     @names_node
     def execute(cls, model: str, dtype: str, scheduler: str, vae_tiling: bool) -> io.NodeOutput:
         """Load it into main memory; ComfyUI moves it to the device when it is used."""
-        path = find(model)
+        path = MODELS.find(model)
         with with_packages():
             from ..m3adapter.diffusion_loading import count_parameters, load_decoder
 
-            parameters = count_parameters(path)
+            parameters, device = count_parameters(path), offload_device()
             kind = choose_dtype(dtype, parameters)
-            warn_of_size(model, parameters, kind)
-            how = {"dtype": kind, "device": offload_device(), "scheduler": scheduler, "tokenizer": TOKENIZER}
+            expect(model, parameters * kind.itemsize, device, comfy.model_management.get_torch_device())
+            how = {"dtype": kind, "device": device, "scheduler": scheduler, "tokenizer": TOKENIZER}
             decoder = load_decoder(path, **how)
         decoder.split_vae(tiling=vae_tiling)
         return io.NodeOutput(decoder_handle(decoder))

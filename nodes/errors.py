@@ -29,17 +29,15 @@ def names_node(execute: Execute) -> Execute:
 
 
 @contextmanager
-def with_packages() -> Iterator[None]:
-    """For code that imports what requirements.txt lists: says so in a sentence where it is not installed."""
+def with_packages(cure: str = "install this pack's requirements.txt for ComfyUI") -> Iterator[None]:
+    """For code that imports packages of others: says so in a sentence, with the cure, where one is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"The Python package {error.name} is missing: install this pack's requirements.txt for ComfyUI."
-        ) from error
+        raise ValueError(f"The Python package {error.name} is missing: {cure}.") from error
 
 
-def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
+def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
     """What validate_inputs() returns for one value: True, or the sentence of the check's error."""
     if value is None:  # linked to another node, and not known yet
         return True

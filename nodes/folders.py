@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
@@ -19,33 +20,54 @@ def register() -> None:
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
 
 
-def names(kinds: tuple[str, ...], wanted: Callable[[Path], bool]) -> list[str]:
-    """What is wanted in the folders of these kinds, as "kind/name" with forward slashes, in alphabetical order.
+@dataclass(frozen=True)
+class Shelf:
+    """The models of one sort.
 
-    A folder that is wanted is not searched for more. Links are followed, and none in circles.
+    Attributes:
+        wanted: For each kind of folder in which they may lie: whether a file or folder is one.
     """
-    found = {
-        f"{kind}/{path.relative_to(root).as_posix()}"
-        for kind in kinds
-        for root in _roots(kind)
-        for path in _search(root, wanted)
-    }
-    return sorted(found, key=str.lower)
+
+    wanted: Mapping[str, Callable[[Path], bool]]
+
+    def names(self) -> list[str]:
+        """What there is, as "kind/name" with forward slashes, in alphabetical order.
+
+        A folder that is wanted is not searched for more. Links are followed, and none in circles.
+        """
+        found = {
+            f"{kind}/{path.relative_to(root).as_posix()}"
+            for kind, wanted in self.wanted.items()
+            for root in _roots(kind)
+            for path in _search(root, wanted)
+        }
+        return sorted(found, key=str.lower)
+
+    def find(self, name: str) -> Path:
+        """Where the model of a name from `names` lies.
+
+        Raises ValueError, one sentence: a name that leads out of the folders, or to nothing that is wanted.
+        """
+        check_name(name)
+        kind, _, inside = name.partition("/")
+        if kind in self.wanted and inside:
+            for root in _roots(kind):
+                if self.wanted[kind](path := root / inside):
+                    return path
+        listed = ", ".join(self.wanted)
+        raise ValueError(
+            f"There is no model {name}: put it below one of ComfyUI's model folders {listed}, then refresh."
+        )
+
+    def fingerprint(self, name: str | None) -> str:
+        """Changes when the model's files do; "" where the name comes from another node and is not known yet."""
+        return fingerprint(self.find(name)) if name else ""
 
 
-def resolve(kinds: tuple[str, ...], name: str, wanted: Callable[[Path], bool]) -> Path:
-    """Where the model of a name from `names` lies.
-
-    Raises ValueError, one sentence: a name that leads out of the folders, or to nothing that is wanted.
-    """
-    check_name(name)
-    kind, _, inside = name.partition("/")
-    if kind in kinds and inside:
-        for root in _roots(kind):
-            if wanted(path := root / inside):
-                return path
-    listed = ", ".join(kinds)
-    raise ValueError(f"There is no model {name}: put it below one of ComfyUI's model folders {listed}, then refresh.")
+def fingerprint(path: Path) -> str:
+    """Changes when the file does, or a file in the folder."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
 
 def check_name(name: str) -> None:

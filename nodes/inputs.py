@@ -13,7 +13,13 @@ from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.segments import SEED_LIMIT
 from . import folders, wires
 
-FONT_FOLDERS = ("fonts",)
+
+def _is_font(path: Path) -> bool:
+    """Whether a file is a font, by its name."""
+    return path.suffix.lower() in FILES and path.is_file()
+
+
+FONT_FILES = folders.Shelf({"fonts": _is_font})
 
 
 def language_model(*, optional: bool = False, tooltip: str = "") -> io.Input:
@@ -158,7 +164,7 @@ def font() -> io.Input:
     """The font of a page."""
     return io.Combo.Input(
         "font",
-        options=[*FONTS, *font_names()],
+        options=[*FONTS, *FONT_FILES.names()],
         default="serif",
         tooltip="An installed font of that kind, or a file from models/fonts. Others help out where it lacks a script.",
     )
@@ -184,13 +190,3 @@ def title() -> io.Input:
         optional=True,
         tooltip="Stands at the beginning. Empty: the first message's first sentence.",
     )
-
-
-def font_names() -> list[str]:
-    """The fonts in ComfyUI's folder of fonts."""
-    return folders.names(FONT_FOLDERS, is_font)
-
-
-def is_font(path: Path) -> bool:
-    """Whether a file is a font, by its name."""
-    return path.suffix.lower() in FILES and path.is_file()

@@ -19,10 +19,8 @@ from ..m3adapter.ip_adapter import check_file, load_ip_adapter
 from ..m3adapter.pictures import normalised
 from . import attention_patch, folders, inputs, wires
 from .errors import complaint, names_node, with_packages
-from .loading import fingerprint
 from .memory import Handle, handle, load, offload_device
 
-KINDS = ("ipadapter",)
 SUFFIXES = (".safetensors", ".bin")
 CUSTOM = "custom"
 
@@ -44,8 +42,11 @@ def _is_ip_adapter(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
 
 
+IP_ADAPTERS = folders.Shelf({"ipadapter": _is_ip_adapter})
+
+
 def _check(name: str) -> None:
-    check_file(folders.resolve(KINDS, name, _is_ip_adapter))
+    check_file(IP_ADAPTERS.find(name))
 
 
 class LoadIPAdapter(io.ComfyNode):
@@ -63,7 +64,7 @@ class LoadIPAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=folders.names(KINDS, _is_ip_adapter),
+                    options=IP_ADAPTERS.names(),
                     tooltip="A .safetensors or .bin file in models/ipadapter. What it is, is told by what is in it.",
                 )
             ],
@@ -83,13 +84,13 @@ class LoadIPAdapter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str:
         """Changes when the file does."""
-        return fingerprint(folders.resolve(KINDS, file, _is_ip_adapter)) if file else ""
+        return IP_ADAPTERS.fingerprint(file)
 
     @classmethod
     @names_node
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it into main memory; ComfyUI moves it to the device when it is used."""
-        path = folders.resolve(KINDS, file, _is_ip_adapter)
+        path = IP_ADAPTERS.find(file)
         with with_packages():
             adapter = load_ip_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
         return io.NodeOutput(handle(adapter, streams=True, model=adapter), adapter.config.describe())

@@ -9,12 +9,10 @@ import torch
 from comfy_api.latest import io
 
 from . import folders, wires
-from .errors import complaint, names_node
-from .loading import fingerprint
-from .memory import Handle, expect, handle, offload_device
+from .errors import complaint, names_node, with_packages
+from .loading import AUTO, TYPES
+from .memory import Handle, expect, handle, make_room, offload_device
 
-KINDS = ("m2chat", "LLM", "text_encoders")
-DTYPES = {"auto": "auto", "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 QUANTIZATIONS = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
 
 
@@ -23,8 +21,7 @@ def is_language_model(path: Path) -> bool:
     return path.suffix.lower() == ".gguf" if path.is_file() else (path / "config.json").is_file()
 
 
-def _check(name: str) -> None:
-    folders.resolve(KINDS, name, is_language_model)
+MODELS = folders.Shelf(dict.fromkeys(("m2chat", "LLM", "text_encoders"), is_language_model))
 
 
 class LoadLanguageModel(io.ComfyNode):
@@ -42,12 +39,12 @@ class LoadLanguageModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=folders.names(KINDS, is_language_model),
+                    options=MODELS.names(),
                     tooltip="A folder with config.json, or a .gguf file, in models/m2chat, LLM or text_encoders.",
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=list(DTYPES),
+                    options=[AUTO, *TYPES],
                     tooltip="How the weights are kept. auto is as they are stored, and fp32 without a GPU.",
                 ),
                 io.Combo.Input(
@@ -56,7 +53,7 @@ class LoadLanguageModel(io.ComfyNode):
                     optional=True,
                     default="none",
                     advanced=True,
-                    tooltip="Smaller weights, a little worse. Needs bitsandbytes or torchao. They stay on the device.",
+                    tooltip="Smaller weights, which stay on the device. Needs bitsandbytes, or for 8-bit torchao.",
                 ),
             ],
             outputs=[
@@ -69,32 +66,28 @@ class LoadLanguageModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
         """Refuse what lies outside the model folders before anything runs."""
-        return complaint(_check, model)
+        return complaint(MODELS.find, model)
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, **_other: str) -> str:
+    def fingerprint_inputs(cls, model: str | None, **_other: str) -> str:
         """Changes when the model's files do."""
-        return fingerprint(folders.resolve(KINDS, model, is_language_model))
+        return MODELS.fingerprint(model)
 
     @classmethod
     @names_node
     def execute(cls, model: str, dtype: str, quantization: str = "none") -> io.NodeOutput:
         """Load the model: into main memory, or onto the device where it cannot be moved."""
-        path = folders.resolve(KINDS, model, is_language_model)
-        chosen, bits = DTYPES[dtype], QUANTIZATIONS[quantization]
-        compute = comfy.model_management.get_torch_device()
-        if chosen == "auto" and compute.type == "cpu":
-            chosen = torch.float32
-        try:
+        path = MODELS.find(model)
+        bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
+        chosen = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)
+        with with_packages(f"install it for ComfyUI to open {model}"):
             from ..m3adapter.language_loading import load_language_model, weight_bytes
 
-            device = compute if bits else offload_device()
-            expect(model, weight_bytes(path, chosen, bits), device)
+            device, size = compute if bits else offload_device(), weight_bytes(path, chosen, bits)
+            if bits:  # they do not wait for their turn in main memory
+                make_room(size, device)
+            expect(model, size, device, compute)
             language_model = load_language_model(path, dtype=chosen, quantization=bits, device=device)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"The Python package {error.name} is missing: install it for ComfyUI to open {model}."
-            ) from error
         if not language_model.movable:
             return io.NodeOutput(Handle(language_model, None))
         return io.NodeOutput(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import comfy.ops
+import torch
 from comfy_api.latest import io
 
 from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
 from .errors import names_node, with_packages
+from .folders import fingerprint
 from .memory import decoder_handle, handle, offload_device
 
-
-def fingerprint(path: Path) -> str:
-    """Changes when the file does, or a file in the folder."""
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
-    return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+AUTO = "auto"
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of weights that users load
 
 
 class LoadStarter(io.ComfyNode):

@@ -134,17 +134,29 @@ def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> 
                     parameter.data = parameter.data.to(patcher.load_device)
 
 
-def make_room(size: int, device: torch.device) -> bool:
-    """Has ComfyUI unload others until `size` bytes are free on the device; says whether they are."""
+def make_room(size: int, device: torch.device) -> None:
+    """Has ComfyUI unload others until `size` bytes are free on the device, or there is nothing left to unload."""
     comfy.model_management.free_memory(size, device)
-    return comfy.model_management.get_free_memory(device) >= size
 
 
-def expect(name: str, size: int, device: torch.device) -> None:
-    """Makes room for weights of about `size` bytes, and logs it where there is not enough: it may work all the same."""
-    if not make_room(size, device):
-        free = comfy.model_management.get_free_memory(device)
+def expect(name: str, size: int, *devices: torch.device) -> None:
+    """Logs it in one line if weights of about `size` bytes will not fit on one of these devices.
+
+    Room is what is free, and on an accelerator also what ComfyUI can unload. It may work all the same, with swapping.
+    """
+    rooms = {device: _room(device) for device in devices}
+    tightest = min(rooms, key=lambda device: rooms[device])
+    if size > rooms[tightest]:
         logger.warning(
-            "M2Chat: %s needs about %.1f GB, and %s has %.1f GB free: choose a smaller dtype, quantization or model.",
-            name, size / GIGABYTE, device, free / GIGABYTE,
+            "M2Chat: %s needs about %.1f GB, and %s has room for %.1f GB: "
+            "choose a smaller dtype or model, or close other programs.",
+            name, size / GIGABYTE, tightest, rooms[tightest] / GIGABYTE,
         )  # fmt: skip
+
+
+def _room(device: torch.device) -> int:
+    free = comfy.model_management.get_free_memory(device)
+    if comfy.model_management.is_device_cpu(device):  # what is unloaded from there stays there
+        return free
+    loaded = [each for each in comfy.model_management.current_loaded_models if each.device == device]
+    return free + sum(each.model_loaded_memory() for each in loaded)

@@ -15,7 +15,7 @@ from ..m3adapter.pages.drawing import draw
 from ..m3adapter.pages.fonts import FONTS
 from ..m3adapter.pages.items import Book
 from ..m3adapter.pages.layout import lay_out
-from . import folders, inputs
+from . import inputs
 from .errors import names_node
 from .running import PaintingProgress, show_text
 
@@ -26,9 +26,9 @@ LARGEST = 8 * 2**30  # bytes of all pages together
 
 def page_arguments(layout: str, words: str, font: str, page_width: int = 1600) -> dict[str, Any]:
     """What layout.lay_out() is to be given for the inputs of a node."""
-    files = {name: folders.resolve(inputs.FONT_FOLDERS, name, inputs.is_font) for name in inputs.font_names()}
-    chosen: str | Path = font if font in FONTS else folders.resolve(inputs.FONT_FOLDERS, font, inputs.is_font)
-    return {"layout": layout, "words": words, "font": chosen, "width": page_width, "more_fonts": tuple(files.values())}
+    files = [inputs.FONT_FILES.find(name) for name in inputs.FONT_FILES.names()]
+    chosen: str | Path = font if font in FONTS else inputs.FONT_FILES.find(font)
+    return {"layout": layout, "words": words, "font": chosen, "width": page_width, "more_fonts": tuple(files)}
 
 
 class LayOutPages(io.ComfyNode):

@@ -10,7 +10,7 @@ from ..m3adapter.condition import Condition
 from ..m3adapter.pipeline import STARTER, check_weights
 from . import wires
 from .errors import names_node
-from .loading import fingerprint
+from .folders import fingerprint
 
 Conditioning = list[list[Any]]
 

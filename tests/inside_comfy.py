@@ -131,6 +131,48 @@ def budget(megabytes: str) -> dict[str, Any]:
     return {"same": same, "everything": everything, "seen": seen}
 
 
+def announced(folder: str) -> dict[str, Any]:
+    """Load a toy language model and the starter's decoder with room for them, and with a kilobyte of it.
+
+    Says what was logged for each, with "loaded" where the weights have been read.
+    """
+    import folder_paths
+    from m2chat.m3adapter import diffusion_loading, language_loading
+    from m2chat.m3adapter.pipeline import STARTER
+    from m2chat.nodes import memory
+    from m2chat.nodes.diffusion_loading import LoadDecoder
+    from m2chat.nodes.language_loading import LoadLanguageModel
+
+    folder_paths.add_model_folder_path("LLM", folder)
+    folder_paths.add_model_folder_path("diffusers", str(STARTER))
+    lines: list[str] = []
+    memory.logger.addFilter(lambda record: bool(lines.append(record.getMessage())))
+
+    def noted(load: Any) -> Any:
+        def wrapper(*given: Any, **how: Any) -> Any:
+            made = load(*given, **how)
+            lines.append("loaded")
+            return made
+
+        return wrapper
+
+    language_loading.load_language_model = noted(language_loading.load_language_model)
+    diffusion_loading.load_decoder = noted(diffusion_loading.load_decoder)
+    found: dict[str, list[list[str]]] = {}
+    for name in ("plenty", "little"):
+        if name == "little":
+            management.get_free_memory = lambda *_: 1024
+        found[name] = []
+        for load in (
+            lambda: LoadLanguageModel.execute("LLM/toy", "auto"),
+            lambda: LoadDecoder.execute("diffusers/decoder", "fp32", "dpmpp_2m", False),
+        ):
+            lines.clear()
+            load()
+            found[name].append([*lines])
+    return found
+
+
 def clip_vision(toy: str) -> dict[str, Any]:
     """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
     import comfy.clip_vision
@@ -180,9 +222,32 @@ def clip_vision(toy: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def clip_language(*makes: str) -> dict[str, Any]:
+    """Write and read with stock text encoders of these makes; and try one that cannot write."""
+    from m2chat.nodes.adapters import NewAdapter
+    from m2chat.nodes.clip_language import LanguageModelFromClip
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.stock import LoadStarterStock
+
+    import stock_llms
+
+    found: dict[str, Any] = {make: stock_llms.compared(make, LanguageModelFromClip) for make in makes}
+    (handle,) = LanguageModelFromClip.execute(clip=stock_llms.clip("Qwen3")).result
+    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True)) | {"language_model": handle}
+    fresh = {name: starter[name] for name in ("language_model", "vision_encoder", "decoder")}
+    (starter["adapter"],) = NewAdapter.execute(**fresh, width=64, blocks=1, seed=0).result
+    found["same"] = stock_llms.painted(starter)
+    try:
+        LanguageModelFromClip.execute(clip=LoadStarterStock.execute().result[1])
+    except ValueError as error:
+        found["refusal"] = str(error)
+    return found
+
+
 if __name__ == "__main__":
     pack()
     import ip_inside
 
-    scenarios = {"alternate": alternate, "budget": budget, "clip_vision": clip_vision, **ip_inside.SCENARIOS}
+    scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
+    scenarios |= ip_inside.SCENARIOS
     print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))

@@ -1,4 +1,4 @@
-"""The benchmark runs, at toy size, and says what it measured."""
+"""The benchmarks run, in small, and say what they measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from tools import benchmark_sdxl
+from tools import benchmark_sdxl, benchmark_starter
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
@@ -38,3 +38,25 @@ def test_the_real_sizes_are_those_of_the_real_models() -> None:
         llama = LlamaForCausalLM(LlamaConfig(**benchmark_sdxl.LLAMA, tie_word_embeddings=False))
     billions = [sum(weight.numel() for weight in model.parameters()) / 1e9 for model in (unet, llama)]
     assert billions == pytest.approx([2.567, 8.030], abs=0.001)
+
+
+def test_the_starter_beside_diffusers_and_part_by_part(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark_starter.main(["--steps", "1", "--repeats", "1"])
+    printed = capsys.readouterr().out
+    assert "1 steps, medians of 1" in printed
+    ours, theirs = (float(ms) for ms in re.findall(r"^\| (?:M²Chat|diffusers)'.+ \| (\d+) \|$", printed, re.MULTILINE))
+    said = re.search(r"decoder takes ([\d.]+) of the time", printed)[1]
+    assert float(said) == pytest.approx(ours / theirs, rel=0.05)
+    rows = re.findall(r"^\| (.+?): .+ \| ([\d.]+) \| ([\d.]+) % \|$", printed, re.MULTILINE)
+    assert [row[0] for row in rows] == ["vision encoder", "language model", "M³-Adapter", "decoder"]
+    assert sum(float(row[2]) for row in rows) == pytest.approx(100, abs=0.3)
+    assert all(float(row[1]) > 0 for row in rows)
+
+
+def test_rounds_go_there_and_back_and_the_first_does_not_count() -> None:
+    called: list[str] = []
+    found = benchmark_starter.rounds({name: lambda name=name: called.append(name) for name in "abc"}, 2)
+    assert "".join(called) == "abccbaabc" and {name: len(times) for name, times in found.items()} == dict.fromkeys(
+        "abc", 2
+    )
+    assert benchmark_starter.ratio([1.0, 6.0, 90.0], [1.0, 2.0, 10.0]) == 3.0

@@ -287,9 +287,10 @@ def test_quantization_needs_a_package(folder: Path, monkeypatch: pytest.MonkeyPa
 
     for name in ("is_bitsandbytes_available", "is_torchao_available"):
         monkeypatch.setattr(transformers.utils, name, lambda: False)
-    with pytest.raises(ValueError, match="bitsandbytes or torchao") as refusal:
-        load_language_model(folder, quantization="8bit")
-    assert one_sentence(refusal.value)
+    for quantization, package in (("8bit", "bitsandbytes or torchao"), ("4bit", "bitsandbytes: install it")):
+        with pytest.raises(ValueError, match=package) as refusal:
+            load_language_model(folder, quantization=quantization)
+        assert one_sentence(refusal.value)
     with pytest.raises(ValueError, match="8bit, 4bit"):
         quantization_config("2bit")  # type: ignore[arg-type]
 

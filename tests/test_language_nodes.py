@@ -92,5 +92,8 @@ def test_what_cannot_be_loaded_is_said(comfy: ComfyServer) -> None:
     )
     message = failed(comfy, loaded("m2chat/broken.gguf"))
     assert message.startswith("Load Language Model: ") and "\n" not in message
-    message = failed(comfy, loaded("LLM/makers/toy-llama", quantization="4-bit"))
-    assert message.startswith("Load Language Model: Weights of 8 or 4 bits need the Python package bitsandbytes or")
+
+
+def test_a_quantised_model_replies_where_it_was_loaded(comfy: ComfyServer) -> None:
+    pytest.importorskip("bitsandbytes")
+    assert "M2Chat: " in text(comfy.run(loaded("LLM/makers/toy-llama", quantization="8-bit")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import graphs
+import toy_llms
 from comfy_server import ComfyServer
 from graphs import node
 from m3adapter.pipeline import STARTER
@@ -69,6 +71,19 @@ def test_two_language_models_alternate_without_growth(tmp_path: Path) -> None:
     assert max(found["managed"]) <= 1
     settled, end = max(found["sizes"][2:6]), max(found["sizes"][16:])
     assert end < 1.05 * settled, found["sizes"]
+
+
+def test_a_model_that_will_not_fit_is_announced_in_one_line_before_it_is_loaded(tmp_path: Path) -> None:
+    toy_llms.build("Llama", tmp_path / "toy")
+    found = inside("announced", tmp_path)
+    assert found["plenty"] == [["loaded"], ["loaded"]]
+    for (line, *rest), name in zip(found["little"], ("LLM/toy", "diffusers/decoder"), strict=True):
+        assert re.fullmatch(
+            rf"M2Chat: {name} needs about 0\.\d GB, and cpu has room for 0\.0 GB: "
+            r"choose a smaller dtype or model, or close other programs\.",
+            line,
+        )
+        assert rest == ["loaded"]
 
 
 def test_too_little_room_offloads_models_and_changes_no_picture() -> None:

@@ -27,20 +27,23 @@ NO_SYSTEM = (
 )
 
 
-def tokenizer(template: str | None = CHATML, **more: Any) -> PreTrainedTokenizerFast:
+def tokenizer(
+    template: str | None = CHATML, *, make: type[PreTrainedTokenizerFast] = PreTrainedTokenizerFast, **more: Any
+) -> PreTrainedTokenizerFast:
     """A tokenizer of bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     built = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
     built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     built.decoder = decoders.ByteLevel()
     built.add_special_tokens(list(TURN_MARKS))
-    return PreTrainedTokenizerFast(
+    return make(
         tokenizer_object=built,
         chat_template=template,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="<|im_end|>",
         model_max_length=CONTEXT,
+        model_input_names=["input_ids", "attention_mask"],
         **more,
     )
 
@@ -71,12 +74,12 @@ def _save(folder: Path, model: Any, *parts: Any) -> Path:
     return folder
 
 
-def llama(folder: Path, *, template: str | None = CHATML) -> Path:
-    """A Llama."""
+def llama(folder: Path, *, template: str | None = CHATML, **sizes: Any) -> Path:
+    """A Llama, with other numbers in its configuration if given."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = tokenizer(template)
-    return _save(folder, LlamaForCausalLM(LlamaConfig(**_text(words))), words)
+    return _save(folder, LlamaForCausalLM(LlamaConfig(**_text(words, **sizes))), words)
 
 
 def qwen3(folder: Path) -> Path:
@@ -152,8 +155,11 @@ def qwen3_vl(folder: Path) -> Path:
 
 
 def _qwen_words() -> PreTrainedTokenizerFast:
+    from transformers import Qwen2TokenizerFast
+
     return tokenizer(
         CHATML.replace("@", "<vision><pic></vision>"),
+        make=Qwen2TokenizerFast,
         extra_special_tokens={
             "image_token": "<pic>",
             "video_token": "<video>",

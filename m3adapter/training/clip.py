@@ -63,14 +63,13 @@ def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536) -
     )
     bpe.train_from_iterator(texts, trainer)
     directory.mkdir(parents=True, exist_ok=True)
-    vocab_path, merges_path = (Path(path) for path in bpe.model.save(str(directory)))
+    vocab_path, _ = (Path(path) for path in bpe.model.save(str(directory)))
     vocab = json.loads(vocab_path.read_text("utf-8"))
     for byte in sorted(alphabet):  # any byte may end a word, also one that never did in the training texts
         vocab.setdefault(byte + "</w>", len(vocab))
     vocab_path.write_text(json.dumps(vocab, ensure_ascii=False), "utf-8")
-    tokenizer = CLIPTokenizer(
-        vocab=str(vocab_path),
-        merges=str(merges_path),
+    tokenizer = CLIPTokenizer.from_pretrained(
+        directory,
         pad_token=special[1],
         unk_token=special[1],
         bos_token=special[0],

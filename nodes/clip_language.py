@@ -1,0 +1,146 @@
+"""ComfyUI's own text encoders as language models, where they are language models that can write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import comfy.sd1_clip
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..m3adapter.conversation import Conversation, Slot
+from ..m3adapter.language_config import LanguageModelConfig
+from ..m3adapter.language_model import LanguageModel, SlotStates
+from ..m3adapter.prompts import Prompt
+from . import wires
+from .clip_tokenizer import StockTokenizer
+from .errors import names_node
+from .memory import Handle
+
+ROOM = 512  # tokens beyond the prompt for which the cache has room at once; with more it grows
+
+
+class ClipLanguageModel(LanguageModel):
+    """The language model inside a stock CLIP. It is run token by token, as the engine's own `generate` does it.
+
+    Args:
+        clip: A stock CLIP.
+
+    Raises:
+        ValueError: none of its text encoders can write, or nobody knows how it marks turns.
+    """
+
+    def __init__(self, clip: comfy.sd.CLIP) -> None:
+        name, encoder = _writer(clip)
+        self.transformer = encoder.transformer
+        self.device = clip.patcher.load_device
+        config = self.transformer.model.config
+        face = SimpleNamespace(  # of a model of transformers, as far as LanguageModel looks at it
+            config=SimpleNamespace(get_text_config=lambda: config),
+            generation_config=SimpleNamespace(eos_token_id=list(getattr(config, "stop_tokens", ()))),
+            get_input_embeddings=self.transformer.get_input_embeddings,
+        )
+        # Since the third version, Qwen's models think aloud.
+        words = StockTokenizer(getattr(clip.tokenizer, name, clip.tokenizer), thinks=name.startswith("qwen3"))
+        super().__init__(face, words, config=LanguageModelConfig.untrained())
+
+    @torch.no_grad()
+    def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
+        cache = self.transformer.init_kv_cache(1, len(prompt.ids) + ROOM, self.device, self._dtype())
+        return self._next(prompt.ids, cache)
+
+    @torch.no_grad()
+    def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
+        return self._next([token], state)
+
+    def _next(self, read: list[int], state: Any) -> tuple[Tensor, Any]:
+        """What follows these ids: logits [V], and the new state."""
+        ids = torch.tensor([read], device=self.device)
+        embeds = self._embeds(ids).to(self._dtype())
+        out, _, state = self.transformer.model(None, embeds=embeds, past_key_values=state, **self._beside(ids))
+        return self.transformer.logits(out)[0, -1], state
+
+    def encode_slots(
+        self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
+    ) -> list[SlotStates]:
+        """As LanguageModel.encode_slots, one conversation at a time."""
+        self._check_width(image_tokens)
+        return [self._encoded(conversation, slot, image_tokens) for conversation, slot, _ in requests]
+
+    def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:
+        count = len(image_tokens)
+        prompt = self.prompts.for_slot(conversation, slot, self.context_length - count)
+        ids = torch.tensor([prompt.ids], device=self.device)
+        embeds = self._embeds(ids)
+        embeds = torch.cat([embeds, image_tokens.to(embeds)[None]], 1)
+        # What is no word has the id 0 in the engine.
+        ids = torch.nn.functional.pad(ids, (0, count))
+        states = self.transformer.model(
+            None,
+            embeds=embeds,
+            intermediate_output=self.config.feature_layer,  # counted from the end, both count alike
+            final_layer_norm_intermediate=False,
+            **self._beside(ids),
+        )[1]
+        return self._states(states[0], prompt, count, conversation, slot)
+
+    def _embeds(self, ids: Tensor) -> Tensor:
+        return self.transformer.get_input_embeddings()(ids, out_dtype=torch.float32)
+
+    def _beside(self, ids: Tensor) -> dict[str, Tensor]:
+        """What some models take beside embeddings: small Gemmas embed the ids in every layer."""
+        return {"input_ids": ids} if getattr(self.transformer.model.config, "hidden_size_per_layer_input", 0) else {}
+
+    def _dtype(self) -> torch.dtype:
+        """Of the arithmetic while it writes; features are always float32. Both are the engine's own choice."""
+        return torch.bfloat16 if comfy.model_management.should_use_bf16(self.device) else torch.float32
+
+
+def _writer(clip: comfy.sd.CLIP) -> tuple[str, comfy.sd1_clip.SDClipModel]:
+    """The text encoder of a CLIP that can write, and the name that it has in model and tokenizer alike."""
+    for name, module in clip.cond_stage_model.named_modules():
+        if isinstance(module, comfy.sd1_clip.SDClipModel) and hasattr(module.transformer, "init_kv_cache"):
+            return name, module
+    raise ValueError(
+        "This CLIP reads prompts and cannot write: load one whose text encoder is a language model, "
+        "such as the Qwen of Z-Image or the Gemma of LTX."
+    )
+
+
+class LanguageModelFromClip(io.ComfyNode):
+    """A CLIP as language model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="M2Chat_LanguageModelFromClip",
+            display_name="Language Model from CLIP",
+            category="M2Chat/stock",
+            description="Makes a stock text encoder that is a language model (Qwen, Gemma) the one of M2Chat.",
+            search_aliases=["text encoder", "clip loader", "qwen", "gemma", "LLM", "generate text"],
+            inputs=[
+                io.Clip.Input(
+                    "clip", tooltip="From Load CLIP: a text encoder that can also write, as Generate Text needs."
+                )
+            ],
+            outputs=[
+                wires.LanguageModel.Output(
+                    display_name="language_model", tooltip="Writes the replies. It does not see pictures."
+                )
+            ],
+        )
+
+    @classmethod
+    @names_node
+    def execute(cls, clip: comfy.sd.CLIP) -> io.NodeOutput:
+        """Wrap it; its weights stay in the care of its own patcher."""
+        return io.NodeOutput(Handle(ClipLanguageModel(clip), clip.patcher, streams=True))
+
+
+NODES = [LanguageModelFromClip]

@@ -1,0 +1,161 @@
+"""The tokenizers of ComfyUI's text encoders with what a dialogue needs: the marks of its turns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.sd1_clip
+import tokenizers
+from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one family write a dialogue; `{}` is where something is said.
+
+    Attributes:
+        marks: The tokens around turns. The first one tells the family.
+        user, assistant, system: A turn. Without a form for system turns, models are told by the user.
+        opening: The beginning of the assistant's next turn.
+        start: The token in front of everything.
+    """
+
+    marks: tuple[str, ...]
+    user: str
+    assistant: str
+    opening: str
+    system: str | None = None
+    start: str = ""
+
+
+FAMILIES = (
+    Family(
+        ("<|im_start|>", "<|im_end|>"),
+        user="<|im_start|>user\n{}<|im_end|>\n",
+        assistant="<|im_start|>assistant\n{}<|im_end|>\n",
+        opening="<|im_start|>assistant\n",
+        system="<|im_start|>system\n{}<|im_end|>\n",
+    ),
+    Family(
+        ("<|turn>", "<turn|>"),
+        user="<|turn>user\n{}<turn|>\n",
+        assistant="<|turn>model\n{}<turn|>\n",
+        opening="<|turn>model\n<|channel>thought\n<channel|>",  # it has thought enough
+        system="<|turn>system\n{}<turn|>\n",
+        start="<bos>",
+    ),
+    Family(
+        ("<start_of_turn>", "<end_of_turn>"),
+        user="<start_of_turn>user\n{}<end_of_turn>\n",
+        assistant="<start_of_turn>model\n{}<end_of_turn>\n",
+        opening="<start_of_turn>model\n",
+        start="<bos>",
+    ),
+    Family(
+        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "</s>"),
+        user="[INST]{}[/INST]",
+        assistant="{}</s>",
+        opening="",
+        system="[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
+        start="<s>",
+    ),
+)
+THOUGHT = "<think>\n\n</think>\n\n"  # how models that think aloud are told that they have done so
+
+
+class StockTokenizer:
+    """A stock tokenizer with the face of one of transformers, as far as LanguageModel and ChatTemplate look at it.
+
+    Args:
+        stock: The tokenizer of one text encoder.
+        thinks: Whether the model thinks aloud unless it is kept from it.
+
+    Raises:
+        ValueError: it does not know the marks of turns of any family.
+    """
+
+    all_special_ids: tuple[int, ...] = ()  # added_tokens_decoder has them all
+    all_special_tokens: tuple[str, ...] = ()
+    eos_token_id = None  # the model itself knows
+
+    def __init__(self, stock: comfy.sd1_clip.SDTokenizer, *, thinks: bool = False) -> None:
+        inner = stock.tokenizer
+        words = _Pieces(inner) if isinstance(inner, SPieceTokenizer) else _Words(inner)
+        special = words.special()
+        known = {token: number for number, token in special.items()}
+        family = next((family for family in FAMILIES if family.marks[0] in known), None)
+        if family is None:
+            raise ValueError("The text encoder knows no marks of turns, so it was not made for conversations.")
+        self.chat_template = family
+        self.opening = family.opening + (THOUGHT if thinks else "")
+        self.added_tokens_decoder = {
+            number: SimpleNamespace(content=token, special=True) for number, token in special.items()
+        }
+        self._words, self._known = words, known
+        self._marks = re.compile(f"({'|'.join(re.escape(token) for token in known)})")
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool = False
+    ) -> str:
+        """The messages as the family writes them; `tokenize` is False, always."""
+        forms = [(getattr(self.chat_template, each["role"]), each["content"]) for each in messages]
+        said = "".join(form.replace("{}", content) for form, content in forms if form)
+        return self.chat_template.start + said + (self.opening if add_generation_prompt else "")
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+        """The ids of a text, those of its marks among them; `add_special_tokens` is False, always."""
+        ids: list[int] = []
+        for part in self._marks.split(text):
+            ids += [self._known[part]] if part in self._known else self._words.encode(part)
+        return {"input_ids": ids}
+
+    def decode(self, ids: list[int], **_how: bool) -> str:
+        """The text of ids, marks included."""
+        return self._words.decode(ids)
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        """The id of a mark."""
+        return self._known.get(token)
+
+
+class _Words:
+    """A tokenizer of transformers or of the package tokenizers."""
+
+    def __init__(self, inner: Any) -> None:
+        self.fast: tokenizers.Tokenizer = getattr(inner, "backend_tokenizer", None) or inner.tokenizer
+
+    def special(self) -> dict[int, str]:
+        found = self.fast.get_added_tokens_decoder()
+        return {number: token.content for number, token in found.items() if token.special}
+
+    def encode(self, text: str) -> list[int]:
+        return self.fast.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.fast.decode(ids, skip_special_tokens=False)
+
+
+class _Pieces:
+    """A tokenizer of sentencepiece. For its engine wrapper the marks are a separate table, and it adds tokens."""
+
+    def __init__(self, inner: SPieceTokenizer) -> None:
+        self.pieces = inner.tokenizer
+        self.more = inner.special_tokens or {}
+
+    def special(self) -> dict[int, str]:
+        control = {number: self.pieces.id_to_piece(number) for number in range(self.pieces.get_piece_size())
+                   if self.pieces.is_control(number)}  # fmt: skip
+        marks = (mark for family in FAMILIES for mark in family.marks)
+        ids = {self.pieces.piece_to_id(mark): mark for mark in marks}
+        ids.pop(self.pieces.unk_id(), None)
+        return {**control, **ids, **{number: token for token, number in self.more.items()}}
+
+    def encode(self, text: str) -> list[int]:
+        return self.pieces.encode(text, add_bos=False, add_eos=False)
+
+    def decode(self, ids: list[int]) -> str:
+        # Models have a few numbers more than there are pieces, for pictures and to be of an even size.
+        return self.pieces.decode([number for number in ids if number < self.pieces.get_piece_size()])

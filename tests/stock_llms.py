@@ -1,0 +1,236 @@
+"""ComfyUI's own language models at toy size with random weights, and what they do by themselves and in the pack.
+
+To be imported inside a ComfyUI process only, see inside_comfy.py.
+"""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import comfy.model_management as management
+import comfy.sd
+import comfy.text_encoders.gemma4 as gemma4
+import comfy.text_encoders.llama as llama
+import comfy.text_encoders.lumina2 as lumina2
+import comfy.text_encoders.qwen35 as qwen35
+import comfy.text_encoders.z_image as z_image
+import torch
+from comfy.sd1_clip import SD1ClipModel, SDClipModel
+
+import toy_llms
+from toys import generator
+
+WIDTH, LAYERS, LENGTH, IMAGE_TOKENS = 32, 4, 12, 3
+SMALL = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "max_length": LENGTH}
+
+
+class Make(NamedTuple):
+    """The engine's classes for one make of models, and a small configuration."""
+
+    config: Any
+    inner: type
+    outer: type
+    name: str
+    tokenizer: type
+    data: dict[str, Any]
+
+
+def _qwen3() -> Make:
+    config = llama.Qwen3_4BConfig(**SMALL)
+    return Make(config, llama.Llama2_, llama.Qwen3_4B, "qwen3_4b", z_image.ZImageTokenizer, {})
+
+
+def _qwen35() -> Make:
+    config = qwen35.Qwen35Config(
+        **SMALL,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        partial_rotary_factor=0.5,
+        mrope_section=[2, 1, 1],
+        layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    )
+    return Make(config, qwen35.Qwen35Transformer, qwen35.Qwen35, "qwen35_2b", qwen35.tokenizer(), {})
+
+
+def _gemma3() -> Make:
+    import sentencepiece
+
+    model = io.BytesIO()
+    unused = [f"<unused{number}>" for number in range(101)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a fox on the beach and a bear in the wood"] * 9),
+        model_writer=model,
+        vocab_size=420,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        bos_piece="<bos>",
+        eos_piece="<eos>",
+        user_defined_symbols=[*unused, "<start_of_turn>", "<end_of_turn>"],  # 105 and 106, as they really are
+        minloglevel=2,
+    )
+    config = llama.Gemma3_4B_Config(**SMALL, vocab_size=450)  # more than there are pieces
+    config.sliding_attention = [64, False]
+    data = {"spiece_model": model.getvalue()}
+    return Make(config, llama.Llama2_, llama.Gemma3_4B, "gemma3_4b", lumina2.NTokenizer, data)
+
+
+def _gemma4() -> Make:
+    words = toy_llms.tokenizer().backend_tokenizer.to_str()
+    for mark, own in {"<|im_start|>": "<|turn>", "<|im_end|>": "<turn|>", "<s>": "<bos>"}.items():
+        words = words.replace(mark, own)
+    # Layers that slide and others, the last two with the keys and values of those before; ids embedded in every layer.
+    config = gemma4.Gemma4_E2B_Config(**SMALL, vocab_size=300, num_kv_shared_layers=2, hidden_size_per_layer_input=16)
+    config.sliding_attention, config.global_head_dim, config.stop_tokens = [64, False], 32, []
+    data = {"tokenizer_json": words.encode()}
+    return Make(config, gemma4.Gemma4Transformer, gemma4.Gemma4_E2B, "gemma4", gemma4.Gemma4Tokenizer, data)
+
+
+MAKES = {"Qwen3": _qwen3, "Qwen3.5": _qwen35, "Gemma3": _gemma3, "Gemma4": _gemma4}
+
+
+def clip(name: str) -> comfy.sd.CLIP:
+    """A stock CLIP around the engine's text model of a make, built small and without the parts that see and hear."""
+    make = MAKES[name]()
+    make.config.head_dim = 16
+
+    class Model(make.outer):  # type: ignore[misc,name-defined]
+        def __init__(self, _config: Any, dtype: Any, device: Any, operations: Any) -> None:
+            torch.nn.Module.__init__(self)
+            self.num_layers, self.dtype = LAYERS, dtype
+            self.model = make.inner(make.config, device=device, dtype=dtype, ops=operations)
+
+    class Encoder(SDClipModel):
+        def __init__(self, **how: Any) -> None:
+            own = {"textmodel_json_config": {}, "special_tokens": {"pad": 0}, "layer_norm_hidden_state": False}
+            super().__init__(model_class=Model, **own, **how)
+
+    if name == "Gemma4":
+        Encoder.generate = gemma4.Gemma4Model.generate
+
+    class Whole(SD1ClipModel):
+        def __init__(self, **how: Any) -> None:
+            super().__init__(name=make.name, clip_model=Encoder, **how)
+
+    target = SimpleNamespace(params={}, clip=Whole, tokenizer=make.tokenizer)
+    made = comfy.sd.CLIP(target, tokenizer_data=make.data, model_options={"dtype": torch.float32})
+    source = generator()
+    for key, value in made.cond_stage_model.state_dict().items():  # stock layers come uninitialised
+        if value.dim() > 1:
+            value.normal_(std=0.3, generator=source)
+        else:
+            value.fill_("norm" in key or "scalar" in key)
+    return made
+
+
+def compared(name: str, node: Any) -> dict[str, Any]:
+    """What a make writes and reads in the pack, and what the engine makes of the same tokens."""
+    from m2chat.m3adapter.conversation import Conversation, Picture, Slot, Text, Turn
+    from m2chat.m3adapter.events import Interrupted
+    from m2chat.m3adapter.language_model import LanguageModel, Sampling
+    from m2chat.nodes.memory import assemble
+
+    stock = clip(name)
+    (handle,) = node.execute(clip=stock).result
+    model = handle.part
+    encoder = getattr(stock.cond_stage_model, stock.cond_stage_model.clip)
+    asked = Conversation().user("A fox & a <|im_end|><end_of_turn><turn|> bear.")
+    told = Conversation((*asked.turns, Turn("assistant", (Text("Once."), Picture(caption="a fox")))))
+    tokens = torch.randn(IMAGE_TOKENS, WIDTH, generator=generator())
+    slot = Slot(1, 1)
+
+    with torch.inference_mode():
+        assemble(language_model=handle).prepare("language_model")
+        chunks = list(model.reply(asked, sampling=Sampling(**GREEDY)))
+        prompt = model.prompts.for_reply(asked, 2000)
+        logits, state = model._start(prompt, [])
+        written = [int(logits.argmax())]
+        while len(written) < LENGTH:
+            logits, state = model._step(written[-1], state)
+            written.append(int(logits.argmax()))
+        key = stock.cond_stage_model.clip_name
+        expected = stock.generate({key: [[(number, 1.0) for number in prompt.ids]]}, **GREEDY)
+
+        seeded = ["".join(model.reply(asked, sampling=Sampling(max_length=8), seed=seed)) for seed in (1, 1, 2)]
+        answers = iter([False, False, True])
+        try:
+            list(model.reply(asked, sampling=Sampling(**GREEDY), should_stop=lambda: next(answers)))
+            stopped = False
+        except Interrupted:
+            stopped = True
+
+        read = model.prompts.for_slot(told, slot, 2000)
+        states = model.encode_slot(told, slot, tokens)
+        others = model.encode_slot(told, slot, tokens.flip(0))
+        found = {"moved": float((states.context - others.context).abs().max())}
+        if name == "Gemma4":  # the engine itself can only generate with these
+            assert states.context.isfinite().all()
+        else:
+            encoder.set_clip_options({"layer": -2, "execution_device": management.get_torch_device()})
+            whole = encoder.encode([[*read.ids, *tokens]])[0][0]
+            end = len(read.ids)
+            found["apart"] = _apart(states, whole[[*read.caption, *range(end, end + IMAGE_TOKENS)]],
+                                    whole[[*read.answer, *read.caption]])  # fmt: skip
+        if name == "Qwen3":
+            from transformers import Qwen3Config, Qwen3ForCausalLM
+
+            sizes = {**SMALL, "vocab_size": encoder.transformer.model.config.vocab_size, "head_dim": 16}
+            other = Qwen3ForCausalLM(Qwen3Config(**sizes, rope_theta=1e6, tie_word_embeddings=True)).eval()
+            other.load_state_dict(encoder.transformer.state_dict(), strict=False)
+            words = getattr(stock.tokenizer, stock.tokenizer.clip).tokenizer
+            quiet = "assistant\n<think>\n\n</think>\n\n{% endif %}"
+            words.chat_template = toy_llms.CHATML.replace("assistant\n{% endif %}", quiet)
+            ours = LanguageModel(other, words, config=model.config)
+            found["transformers"] = {
+                "ids": ours.prompts.for_reply(asked, 2000).ids == prompt.ids,
+                "said": "".join(ours.reply(asked, sampling=Sampling(max_length=8), seed=1)) == seeded[0],
+                "apart": _apart(states, *vars(ours.encode_slot(told, slot, tokens)).values()),
+            }
+    return found | {
+        "prompt": model.tokenizer.decode(prompt.ids),
+        "special": [model.tokenizer.added_tokens_decoder[n].content for n in prompt.ids
+                    if n in model.tokenizer.added_tokens_decoder],
+        "chunks": len(chunks),
+        "written": written,
+        "expected": expected,
+        "seeded": seeded,
+        "stopped": stopped,
+        "caption": model.tokenizer.decode([read.ids[place] for place in read.caption]),
+        "scale": float(states.context.std()),
+        "width": model.hidden_size,
+        "managed": stock.patcher in [each.model for each in management.current_loaded_models],
+    }  # fmt: skip
+
+
+def _apart(states: Any, context: torch.Tensor, text: torch.Tensor, *_: Any) -> float:
+    return max(float((states.context - context).abs().max()), float((states.text - text).abs().max()))
+
+
+def painted(handles: dict[str, Any]) -> bool:
+    """Whether the first picture of a story is that of its caption alone."""
+    from m2chat.nodes.memory import assemble
+
+    chat = assemble(**handles)
+    with torch.inference_mode():
+        (*_, done) = chat.story("A fox.", 1, steps=2, seed=1)
+        (slot,) = done.conversation.pictures()
+        picture = done.conversation.at(slot)
+        plain = chat.paint(chat.encode_text([picture.caption]), seed=1, steps=2)
+    return torch.equal(picture.image, plain)
