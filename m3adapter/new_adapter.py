@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .language_model import LanguageModel
     from .vision_encoder import VisionEncoder
 
-# At SDXL's size, and for a language model 4096 wide, these make 77 million parameters; the official release's
-# adapter has 78 million.
+# At SDXL's size, and for a language model 4096 wide, these make 86 million parameters; the official release's
+# adapter, which has no low-level path, has 78 million.
 WIDTH, BLOCKS = 768, 4
 # What the low-level path is made for where no vision encoder is given: CLIP ViT-L/14 at three depths.
 VISION_WIDTH, VISION_LEVELS = 1024, 3

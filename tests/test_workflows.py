@@ -38,7 +38,7 @@ def models(comfy: ComfyServer) -> None:
     shutil.copytree(STARTER / "decoder", models / "diffusers" / "stable-diffusion-xl-base-1.0")
     unet = UNet2DConditionModel.from_pretrained(STARTER / "decoder" / "unet")
     weights = toys.ip_adapter_weights(unet, "plus", image_width=192)
-    (models / "ipadapter").mkdir()
+    (models / "ipadapter").mkdir(exist_ok=True)
     save_file(weights, models / "ipadapter" / "ip-adapter-plus_sdxl_vit-h.safetensors")
 
 
