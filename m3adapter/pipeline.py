@@ -84,15 +84,17 @@ class M2Chat:
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
         should_stop: ShouldStop | None = None,
+        premise: str | None = None,
     ) -> Conversation:
         """With the assistant's next turn, its pictures still open slots. `on_text` gets its text, without markup.
 
-        A caption that the model left empty becomes the reply's first sentence. Raises ConversationError where the last
-        turn is not the user's, ValueError for a bad seed, Interrupted.
+        A caption that the model left empty becomes the reply's first sentence; so does, where the `premise` of a story
+        is given, that of a reply without any picture (or the premise's, should the reply be empty). Raises
+        ConversationError where the last turn is not the user's, ValueError for a bad seed, Interrupted.
         """
         check_seed(seed)
         conversation.check_ready_for_reply()
-        writing = self._write(conversation, sampling, seed, should_stop)
+        writing = self._write(conversation, sampling, seed, should_stop, premise)
         while True:
             try:
                 chunk = next(writing)

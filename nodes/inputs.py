@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_STEPS
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_STEPS
 from ..m3adapter.pages.fonts import FILES, FONTS
 from ..m3adapter.pages.panels import WORDS
 from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
@@ -56,6 +56,22 @@ def models() -> list[io.Input]:
 def conversation(tooltip: str) -> io.Input:
     """A conversation."""
     return wires.Conversation.Input("conversation", tooltip=tooltip)
+
+
+def premise() -> io.Input:
+    """What a story is about."""
+    return io.String.Input(
+        "premise",
+        multiline=True,
+        dynamic_prompts=True,
+        default="A fox who finds a kite on the beach.",
+        tooltip="What the story is about, in a sentence or two.",
+    )
+
+
+def panels(default: int = 4, tooltip: str = "How many parts, each with a picture.") -> io.Input:
+    """How long a story is."""
+    return io.Int.Input("panels", default=default, min=1, max=MAX_PANELS, tooltip=tooltip)
 
 
 def slot() -> io.Input:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.utils
 from comfy_api.latest import io
 
-from ..m3adapter.limits import MAX_PANELS, check_premise
+from ..m3adapter.limits import check_premise
 from ..m3adapter.outline import beats, write_outline
 from ..m3adapter.request import reroll_seed, turn_seed
 from . import inputs
@@ -27,16 +27,8 @@ class Outline(io.ComfyNode):
             description="Plans a story, one line for each panel: asked of the language model, or typed by hand.",
             search_aliases=["plot", "beats", "plan", "scenes", "storyboard"],
             inputs=[
-                io.String.Input(
-                    "premise",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default="A fox who finds a kite on the beach.",
-                    tooltip="What the story is about, in a sentence or two.",
-                ),
-                io.Int.Input(
-                    "panels", default=4, min=1, max=MAX_PANELS, tooltip="How many lines the language model is to write."
-                ),
+                inputs.premise(),
+                inputs.panels(tooltip="How many lines the language model is to write."),
                 inputs.seed("The same seed gives the same outline."),
                 io.String.Input(
                     "lines",

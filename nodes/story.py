@@ -10,7 +10,7 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..m3adapter.conversation import Conversation, Picture, References
-from ..m3adapter.limits import MAX_PANELS, check_premise
+from ..m3adapter.limits import check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
 from ..m3adapter.outline import beats
 from . import inputs, wires
@@ -113,16 +113,8 @@ class TellStory(io.ComfyNode):
             search_aliases=["storybook", "comic", "illustrated story", "interleaved", "panels"],
             inputs=[
                 *inputs.models(),
-                io.String.Input(
-                    "premise",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default="A fox who finds a kite on the beach.",
-                    tooltip="What the story is about, in a sentence or two.",
-                ),
-                io.Int.Input(
-                    "panels", default=4, min=1, max=MAX_PANELS, tooltip="How many parts, each with a picture."
-                ),
+                inputs.premise(),
+                inputs.panels(),
                 inputs.gate(),
                 inputs.seed("The same seed tells the same story."),
                 inputs.steps(),

@@ -6,11 +6,9 @@ import comfy.utils
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, ConversationError, Turn
-from ..m3adapter.limits import MAX_PANELS, check_panels, check_premise
-from ..m3adapter.markup import with_captions
-from ..m3adapter.pipeline import CONTINUE
-from ..m3adapter.request import picture_seed, turn_seed
+from ..m3adapter.conversation import Conversation, ConversationError
+from ..m3adapter.limits import check_premise
+from ..m3adapter.story_writing import write_story
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
@@ -31,16 +29,8 @@ class WriteStory(io.ComfyNode):
             search_aliases=["storybook", "captions", "prompts", "ksampler story", "panels"],
             inputs=[
                 inputs.language_model(),
-                io.String.Input(
-                    "premise",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default="A fox who finds a kite on the beach.",
-                    tooltip="What the story is about, in a sentence or two.",
-                ),
-                io.Int.Input(
-                    "panels", default=6, min=1, max=MAX_PANELS, tooltip="How many parts, each with a picture."
-                ),
+                inputs.premise(),
+                inputs.panels(default=6),
                 inputs.seed("The same seed writes the same story."),
                 io.Int.Input(
                     "max_length",
@@ -72,31 +62,23 @@ class WriteStory(io.ComfyNode):
         """Write the story."""
         from ..m3adapter.language_model import Sampling
 
-        check_premise(premise)
-        check_panels(panels)
         chat, sampling = assemble(language_model=language_model), Sampling(max_length=max_length)
         text, bar = LiveText(), comfy.utils.ProgressBar(panels * max_length)
-        conversation = Conversation()
-        captions: list[str] = []
+
+        def on_text(chunk: str) -> None:
+            text.add(chunk)
+            bar.update(1)
+
         seeds: list[int] = []
-        for panel in range(panels):
-
-            def on_text(chunk: str) -> None:
-                text.add(chunk)
-                bar.update(1)
-
-            conversation = conversation.user(CONTINUE if panel else premise)
-            with interruptible() as should_stop:
-                how = {"seed": turn_seed(seed, panel), "on_text": on_text, "should_stop": should_stop}
-                replied = chat.write(conversation, sampling=sampling, **how)
-            segments = with_captions(replied.turns[-1].segments, premise)
-            conversation = Conversation((*conversation.turns, Turn("assistant", segments)))
-            slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
-            captions += [conversation.at(slot).caption for slot in slots]
-            seeds += [picture_seed(turn_seed(seed, panel), index) for index in range(len(slots))]
-            bar.update_absolute((panel + 1) * max_length)
-            text.add("\n\n")
+        with interruptible() as should_stop:
+            how = {"seed": seed, "sampling": sampling, "on_text": on_text, "should_stop": should_stop}
+            for panel, written in enumerate(write_story(chat, premise, panels, **how), 1):
+                conversation, own = written
+                seeds += own
+                bar.update_absolute(panel * max_length)
+                text.add("\n\n")
         text.show()
+        captions = [conversation.at(slot).caption for slot in conversation.open_slots()]
         return io.NodeOutput(conversation, captions, seeds)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,90 +10,16 @@ import torch
 import toys
 from m3adapter.conversation import Conversation, ConversationError, Picture, References, Slot, Text
 from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.events import Interrupted, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.events import Interrupted, PictureStarted, Step
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
-from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
+from m3adapter.pipeline import M2Chat
 from m3adapter.streaming import reports
-
-SAMPLING = SimpleNamespace(max_length=8)
-REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
-
-
-class LanguageModelStandIn:
-    """Says the next of its replies, and notes what it was asked."""
-
-    sees = "projection"
-
-    def __init__(self, replies: list[list[str]]) -> None:
-        self.replies = replies
-        self.asked: list[SimpleNamespace] = []
-        self.encoded: list[SimpleNamespace] = []
-
-    def check_sees(self, conversation):
-        pass
-
-    def reply(self, conversation, *, visual=(), sampling, seed, should_stop=None):
-        self.asked.append(SimpleNamespace(conversation=conversation, visual=visual, sampling=sampling, seed=seed))
-        yield from self.replies[(len(self.asked) - 1) % len(self.replies)]
-
-    def encode_slot(self, conversation, slot, image_tokens, *, visual=()):
-        self.encoded.append(SimpleNamespace(slot=slot, tokens=image_tokens, visual=visual))
-        caption = conversation.at(slot).caption
-        return SimpleNamespace(context=torch.zeros(3, 8), text=torch.ones(2, 8), caption=caption)
-
-
-class VisionEncoderStandIn:
-    """Features that say which picture they are of: its mean."""
-
-    def encode(self, images):
-        means = torch.stack([image.mean() for image in images])
-        return SimpleNamespace(
-            levels=means.view(-1, 1, 1, 1).expand(-1, 2, 3, 5), pooled=means.view(-1, 1, 1).expand(-1, 4, 5)
-        )
-
-
-class AdapterStandIn:
-    def __init__(self) -> None:
-        self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
-        self.config = SimpleNamespace(anchor=False, references=4)
-        self.fused: list[tuple[SlotFeatures, GateSetting]] = []
-
-    def __call__(self, features, gate, anchor):
-        assert not torch.is_grad_enabled()
-        self.fused.append((features, gate))
-        return SimpleNamespace(captions=features.captions)
-
-
-class DecoderStandIn:
-    """Paints pictures that are as grey as their number, and notes how."""
-
-    def __init__(self, batch: int = 1) -> None:
-        self.batch = batch
-        self.painted: list[SimpleNamespace] = []
-        self.steps_begun = 0
-
-    def decode(self, condition, *, seed, steps, guidance, on_step=None):
-        assert not torch.is_grad_enabled(), "gradients are per thread: they must be off where it is painted"
-        for step in range(1, steps + 1):
-            self.steps_begun += 1
-            state = f"{condition.captions[0]} at {step}"
-            if on_step:
-                on_step(step, steps, lambda state=state: state)
-        self.painted.append(SimpleNamespace(captions=condition.captions, seed=seed, guidance=guidance))
-        return torch.full((self.batch, 4, 4, 3), len(self.painted) / 10)
-
-
-def chat(*replies: list[str]) -> M2Chat:
-    return M2Chat(
-        LanguageModelStandIn(list(replies) or [REPLY]), VisionEncoderStandIn(), AdapterStandIn(), DecoderStandIn()
-    )
-
-
-def shape(events: list) -> str:
-    """The kinds of a run's events, runs of text and of steps shortened."""
-    letters = {TextChunk: "t", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
-    return "".join(letters[type(event)] for event in events)
+from standins import (
+    SAMPLING,
+    chat,
+    shape,
+)
 
 
 def test_a_turn_is_text_then_pictures_then_done() -> None:
@@ -173,60 +98,6 @@ def test_no_reference_is_a_valid_case() -> None:
     assert list(model.language_model.asked[0].visual) == []
 
 
-def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
-    model = chat()
-    events = list(model.story("A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING))
-    assert shape(events) == "tpsd." * 3
-    conversation = events[-1].conversation
-    assert [t.text for t in conversation.turns if t.role == "user"] == ["A fox.", CONTINUE, CONTINUE]
-    assert len(conversation.pictures()) == 3
-    seeds = [turn_seed(2**64 - 1, panel) for panel in range(3)]
-    assert seeds == [2**64 - 1, 0x9E3779B97F4A7C14, 0x3C6EF372FE94F829]
-    assert [asked.seed for asked in model.language_model.asked] == seeds
-    assert [painted.seed for painted in model.decoder.painted] == seeds
-    second = list(chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING))
-    assert second[-1].conversation.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
-
-
-def seeds_of(model: M2Chat, **how) -> list[int]:
-    """The seeds of the pictures of a story of three panels with two pictures each."""
-    list(model.story("A fox.", 3, seed=5, steps=1, sampling=SAMPLING, **how))
-    return [painted.seed for painted in model.decoder.painted]
-
-
-def test_a_reroll_changes_the_seed_of_its_picture_only() -> None:
-    two = ["<image>one</image><image>two</image>"]
-    before, after = seeds_of(chat(two)), seeds_of(chat(two), rerolls={3: 1, 6: 2})
-    assert [new != old for new, old in zip(after, before, strict=True)] == [False, False, True, False, False, True]
-    assert after[2] == picture_seed(turn_seed(5, 1), 0, 1) and after[5] == picture_seed(turn_seed(5, 2), 1, 2)
-    assert picture_seed(turn_seed(5, 1), 0) == turn_seed(5, 1) == before[2]
-    assert picture_seed(2**64 - 1, 1, 1) == 0xD1B54A32D192ED03
-    assert seeds_of(chat(two), rerolls={9: 1}) == before
-
-
-def test_a_story_follows_its_outline() -> None:
-    model = chat()
-    events = list(model.story("A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."]))
-    said = [turn.text for turn in events[-1].conversation.turns if turn.role == "user"]
-    assert said == ["A fox.\nIt wakes.", "It runs.", CONTINUE]
-    with pytest.raises(ValueError, match="The outline has 2 lines for 1 panels"):
-        model.story("A fox.", 1, outline=["It wakes.", "It runs."])
-
-
-def test_a_story_goes_on_where_a_conversation_ended() -> None:
-    model = chat()
-    grey = torch.full((2, 2, 3), 0.5)
-    start = Conversation().system("Be kind.").with_character("fox", [grey])
-    first = list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, start=start))[-1].conversation
-    again = list(model.story("It snows.", 1, steps=1, sampling=SAMPLING, start=first, rerolls={1: 1}))[-1].conversation
-    assert [turn.text for turn in again.turns if turn.role != "assistant"] == ["Be kind.", "A fox.", "It snows."]
-    assert again.cast == start.cast and model.decoder.painted[1].seed == picture_seed(0, 0, 1)
-    looks = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
-    assert looks == [pytest.approx([0.5]), pytest.approx([0.5, 0.1])], "the cast's picture comes first"
-    with pytest.raises(ConversationError, match="Two user messages"):
-        model.story("A fox.", 1, start=again.user("And?"))
-
-
 def test_references_follow_their_rule_up_to_what_the_adapter_takes() -> None:
     conversation = Conversation().user("look", [torch.full((2, 2, 3), value / 10) for value in range(6)])
     conversation, slot = conversation.assistant([Picture("p")]), Slot(1, 0)
@@ -256,14 +127,6 @@ def test_style_and_negative_need_somebody_who_reads_them() -> None:
     list(model.story("A fox.", 1, steps=1, sampling=SAMPLING))
     assert read == [(["a fox, watercolour"], "blur"), (["a fox"], "")]
     assert model.decoder.painted[0].captions == ("a fox",), "a caption stays what it was"
-
-
-def test_every_panel_of_a_story_has_a_picture() -> None:
-    model = chat(["A red fox ran away. ", "Then night fell."], [], ["It rained all day.<image>", " "])
-    events = list(model.story("A fox in the snow. It is cold.", 3, steps=1, sampling=SAMPLING))
-    captions = [event.caption for event in events if isinstance(event, PictureStarted)]
-    assert captions == ["A red fox ran away.", "A fox in the snow.", "It rained all day."]
-    assert len(events[-1].conversation.pictures()) == 3
 
 
 def test_write_leaves_slots_open_and_streams_text_without_markup() -> None:

@@ -1,0 +1,91 @@
+"""Stand-ins for the four models, for tests of what the pipeline itself does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from m3adapter.events import PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.features import SlotFeatures
+from m3adapter.gate import GateSetting
+from m3adapter.pipeline import M2Chat
+
+SAMPLING = SimpleNamespace(max_length=8)
+REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
+
+
+class LanguageModelStandIn:
+    """Says the next of its replies, and notes what it was asked."""
+
+    sees = "projection"
+
+    def __init__(self, replies: list[list[str]]) -> None:
+        self.replies = replies
+        self.asked: list[SimpleNamespace] = []
+        self.encoded: list[SimpleNamespace] = []
+
+    def check_sees(self, conversation):
+        pass
+
+    def reply(self, conversation, *, visual=(), sampling, seed, should_stop=None):
+        self.asked.append(SimpleNamespace(conversation=conversation, visual=visual, sampling=sampling, seed=seed))
+        yield from self.replies[(len(self.asked) - 1) % len(self.replies)]
+
+    def encode_slot(self, conversation, slot, image_tokens, *, visual=()):
+        self.encoded.append(SimpleNamespace(slot=slot, tokens=image_tokens, visual=visual))
+        caption = conversation.at(slot).caption
+        return SimpleNamespace(context=torch.zeros(3, 8), text=torch.ones(2, 8), caption=caption)
+
+
+class VisionEncoderStandIn:
+    """Features that say which picture they are of: its mean."""
+
+    def encode(self, images):
+        means = torch.stack([image.mean() for image in images])
+        return SimpleNamespace(
+            levels=means.view(-1, 1, 1, 1).expand(-1, 2, 3, 5), pooled=means.view(-1, 1, 1).expand(-1, 4, 5)
+        )
+
+
+class AdapterStandIn:
+    def __init__(self) -> None:
+        self.image_tokens = torch.nn.Parameter(torch.zeros(2, 8))
+        self.config = SimpleNamespace(anchor=False, references=4)
+        self.fused: list[tuple[SlotFeatures, GateSetting]] = []
+
+    def __call__(self, features, gate, anchor):
+        assert not torch.is_grad_enabled()
+        self.fused.append((features, gate))
+        return SimpleNamespace(captions=features.captions)
+
+
+class DecoderStandIn:
+    """Paints pictures that are as grey as their number, and notes how."""
+
+    def __init__(self, batch: int = 1) -> None:
+        self.batch = batch
+        self.painted: list[SimpleNamespace] = []
+        self.steps_begun = 0
+
+    def decode(self, condition, *, seed, steps, guidance, on_step=None):
+        assert not torch.is_grad_enabled(), "gradients are per thread: they must be off where it is painted"
+        for step in range(1, steps + 1):
+            self.steps_begun += 1
+            state = f"{condition.captions[0]} at {step}"
+            if on_step:
+                on_step(step, steps, lambda state=state: state)
+        self.painted.append(SimpleNamespace(captions=condition.captions, seed=seed, guidance=guidance))
+        return torch.full((self.batch, 4, 4, 3), len(self.painted) / 10)
+
+
+def chat(*replies: list[str]) -> M2Chat:
+    return M2Chat(
+        LanguageModelStandIn(list(replies) or [REPLY]), VisionEncoderStandIn(), AdapterStandIn(), DecoderStandIn()
+    )
+
+
+def shape(events: list) -> str:
+    """The kinds of a run's events, runs of text and of steps shortened."""
+    letters = {TextChunk: "t", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
+    return "".join(letters[type(event)] for event in events)

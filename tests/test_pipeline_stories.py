@@ -1,0 +1,91 @@
+"""Stories: what the pipeline says, paints and counts from panel to panel, with stand-ins for the four models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from m3adapter.conversation import Conversation, ConversationError
+from m3adapter.events import PictureStarted
+from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
+from m3adapter.story_writing import write_story
+from standins import SAMPLING, chat, shape
+
+
+def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
+    model = chat()
+    events = list(model.story("A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING))
+    assert shape(events) == "tpsd." * 3
+    conversation = events[-1].conversation
+    assert [t.text for t in conversation.turns if t.role == "user"] == ["A fox.", CONTINUE, CONTINUE]
+    assert len(conversation.pictures()) == 3
+    seeds = [turn_seed(2**64 - 1, panel) for panel in range(3)]
+    assert seeds == [2**64 - 1, 0x9E3779B97F4A7C14, 0x3C6EF372FE94F829]
+    assert [asked.seed for asked in model.language_model.asked] == seeds
+    assert [painted.seed for painted in model.decoder.painted] == seeds
+    second = list(chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING))
+    assert second[-1].conversation.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
+
+
+def seeds_of(model: M2Chat, **how) -> list[int]:
+    """The seeds of the pictures of a story of three panels with two pictures each."""
+    list(model.story("A fox.", 3, seed=5, steps=1, sampling=SAMPLING, **how))
+    return [painted.seed for painted in model.decoder.painted]
+
+
+def test_a_reroll_changes_the_seed_of_its_picture_only() -> None:
+    two = ["<image>one</image><image>two</image>"]
+    before, after = seeds_of(chat(two)), seeds_of(chat(two), rerolls={3: 1, 6: 2})
+    assert [new != old for new, old in zip(after, before, strict=True)] == [False, False, True, False, False, True]
+    assert after[2] == picture_seed(turn_seed(5, 1), 0, 1) and after[5] == picture_seed(turn_seed(5, 2), 1, 2)
+    assert picture_seed(turn_seed(5, 1), 0) == turn_seed(5, 1) == before[2]
+    assert picture_seed(2**64 - 1, 1, 1) == 0xD1B54A32D192ED03
+    assert seeds_of(chat(two), rerolls={9: 1}) == before
+
+
+def test_a_story_follows_its_outline() -> None:
+    model = chat()
+    events = list(model.story("A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."]))
+    said = [turn.text for turn in events[-1].conversation.turns if turn.role == "user"]
+    assert said == ["A fox.\nIt wakes.", "It runs.", CONTINUE]
+    with pytest.raises(ValueError, match="The outline has 2 lines for 1 panels"):
+        model.story("A fox.", 1, outline=["It wakes.", "It runs."])
+
+
+def test_a_story_goes_on_where_a_conversation_ended() -> None:
+    model = chat()
+    grey = torch.full((2, 2, 3), 0.5)
+    start = Conversation().system("Be kind.").with_character("fox", [grey])
+    first = list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, start=start))[-1].conversation
+    again = list(model.story("It snows.", 1, steps=1, sampling=SAMPLING, start=first, rerolls={1: 1}))[-1].conversation
+    assert [turn.text for turn in again.turns if turn.role != "assistant"] == ["Be kind.", "A fox.", "It snows."]
+    assert again.cast == start.cast and model.decoder.painted[1].seed == picture_seed(0, 0, 1)
+    looks = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
+    assert looks == [pytest.approx([0.5]), pytest.approx([0.5, 0.1])], "the cast's picture comes first"
+    with pytest.raises(ConversationError, match="Two user messages"):
+        model.story("A fox.", 1, start=again.user("And?"))
+
+
+def test_every_panel_of_a_story_has_a_picture() -> None:
+    model = chat(["A red fox ran away. ", "Then night fell."], [], ["It rained all day.<image>", " "])
+    events = list(model.story("A fox in the snow. It is cold.", 3, steps=1, sampling=SAMPLING))
+    captions = [event.caption for event in events if isinstance(event, PictureStarted)]
+    assert captions == ["A red fox ran away.", "A fox in the snow.", "It rained all day."]
+    assert len(events[-1].conversation.pictures()) == 3
+
+
+def test_the_words_of_a_story_can_be_written_alone() -> None:
+    replies = ["One.<image>a</image>Two.<image>b</image>"], ["Then night fell."], []
+    told = list(chat(*replies).story("A fox. It is cold.", 3, seed=5, steps=1, sampling=SAMPLING))[-1].conversation
+    model, heard = chat(*replies), []
+    how = {"seed": 5, "sampling": SAMPLING, "on_text": heard.append}
+    panels = list(write_story(model, "A fox. It is cold.", 3, **how))
+    written = panels[-1][0]
+    assert [len(conversation.slots()) for conversation, _ in panels] == [2, 3, 4]
+    assert [turn.text for turn in written.turns] == [turn.text for turn in told.turns]
+    pictures = [told.at(slot) for slot in told.slots()]
+    assert [written.at(slot).caption for slot in written.open_slots()] == [picture.caption for picture in pictures]
+    assert [seed for _, seeds in panels for seed in seeds] == [picture.seed for picture in pictures]
+    assert "".join(heard) == "One.Two.Then night fell." and not model.decoder.painted
+    with pytest.raises(ValueError, match="The premise is empty"):
+        write_story(model, " ", 3)
