@@ -138,10 +138,10 @@ class Pictures:
     figures: Tensor
 
 
-def cached_pictures(pipeline, path: Path, count: int, seed: int) -> Pictures:
-    """`count` pictures of random scenes; kept in `path` for the next run."""
+def cached_pictures(pipeline, path: Path, count: int, seed: int, pairs: float = 0.25) -> Pictures:
+    """`count` pictures of random scenes, that part of them with two characters; kept in `path` for the next run."""
     rng = random.Random(seed)
-    scenes = [random_scene(rng) for _ in range(count)]
+    scenes = [random_scene(rng, characters=2 if rng.random() < pairs else 1) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
     if path.is_file():
         kept = torch.load(path, weights_only=True)
@@ -208,13 +208,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
     parser.add_argument("--pictures", type=int, default=20000, help="how many different ones (default: %(default)s)")
+    parser.add_argument("--pairs", type=float, default=0.25, help="part of them with two characters")
     parser.add_argument("--windows", type=float, default=0.7, help="part of the run on windows (default: %(default)s)")
     args = parser.parse_args(argv)
     begin(args)
     device = accelerator().device
     pipeline = assemble(args.vae, args.clip).to(device)
     with accelerator().main_process_first():
-        pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1)
+        pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1, args.pairs)
     if args.init:
         pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
     texts = random.Random(args.seed)

@@ -142,7 +142,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     """Visual instruction."""
     rng = random.Random(args.seed + 2)
     began = time.time()
-    data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True)
+    data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True, divided=True)
     device = accelerator().device
     encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     semantic = semantic_features(data, adapter, language, encoder, rng)

@@ -12,14 +12,16 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..conversation import Conversation
-from ..storybook.dataset import Sample, aside, draw
+from ..storybook.dataset import Sample, aside, samples
 from ..storybook.render import render
+from ..storybook.stories import story
 from ..storybook.world import LOOKS, SPECIES, Scene
 from ..vision_encoder import VisionEncoder
 
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
 SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's
 LEFT_OUT = 0.85  # part of the drawn samples with a single character in every picture, the easy ones, that is left out
+UNDIVIDED = 0.1  # part kept, where so wished, of the samples that do not name one look and leave another to references
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
@@ -90,18 +92,25 @@ def pool(
     users_pictures: bool = True,
     drifting: bool = False,
     said: bool = False,
+    divided: bool = False,
 ) -> Pool:
     """`count` pictures of training stories of so many exchanges.
 
     Without `users_pictures`, only those before which no user has shown a picture; `drifting`, some references show a
-    character in a look that it never had; `said`, some captions say the looks of their characters.
+    character in a look that it never had; `said`, some captions say the looks of their characters; `divided`, about
+    a quarter names the look of one character and leaves that of another to the references: too rare in stories, and the
+    hardest to learn.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
-        sample = draw(rng, "train", exchanges=rng.choice(exchanges))
-        easy = all(len(scene.characters) == 1 for scene in (sample.scene, *sample.references))
-        if (users_pictures or not sample.user_scenes) and not (easy and rng.random() < LEFT_OUT):
+        for sample in samples(story(rng, "train", exchanges=rng.choice(exchanges))):
+            easy = all(len(scene.characters) == 1 for scene in (sample.scene, *sample.references))
+            if (sample.user_scenes and not users_pictures) or (easy and rng.random() < LEFT_OUT):
+                continue
+            if divided and not (sample.known and sample.named) and rng.random() >= UNDIVIDED:
+                continue
             drawn.append(sample)
+    del drawn[count:]
     if drifting:
         drawn = [_drifted(sample, rng) if rng.random() < DRIFTED else sample for sample in drawn]
     if said:
