@@ -216,12 +216,12 @@ class M3Adapter(nn.Module):
         self._check(features)
         self._check_anchor(features, anchor)
         semantic = self.semantic(features)
-        fused, applied = semantic, semantic.new_zeros(semantic.shape[:2])
+        fused, applied = semantic, torch.zeros_like(semantic)
         if gate.strength > 0 and features.vision_mask.any():
             low = self.low_level(semantic, features)
             weight = self.learned_gate(semantic, low) if gate.mode == "learned" else torch.full_like(low, gate.value)
-            weight = gate.strength * weight * features.vision_mask.any(1)[:, None, None]
-            fused, applied = semantic + weight * low, weight.mean(-1)
+            applied = gate.strength * weight * features.vision_mask.any(1)[:, None, None]
+            fused = semantic + applied * low
         embeds, pooled = self.heads(fused)
         negatives = (torch.zeros_like(embeds), torch.zeros_like(pooled))
         if anchor is not None:

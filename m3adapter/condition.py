@@ -19,7 +19,8 @@ class Condition:
         pooled: [B, P]; SDXL has P = 1280.
         negative_embeds: [B, N, D].
         negative_pooled: [B, P].
-        gate: Mean gate of each token as applied, strength included [B, N]; None where no adapter was at work.
+        gate: The gate of each token and channel of the adapter as applied, strength included [B, N, W]; None where no
+            adapter was at work.
         captions: The caption of each picture, () where none is known.
     """
 

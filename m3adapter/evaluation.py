@@ -182,7 +182,7 @@ class Bench:
         for chosen in (same, other):
             condition = self.fuse(self.features(chosen), 1.0)
             assert condition.gate is not None
-            scores.append(condition.gate.float().mean(1))
+            scores.append(condition.gate.float().mean((1, 2)))
         wins = (scores[0][:, None] > scores[1][None]).float() + 0.5 * (scores[0][:, None] == scores[1][None]).float()
         return round(float(wins.mean()), 4)
 

@@ -122,7 +122,7 @@ class OfficialAdapter(nn.Module):
             pooled,
             torch.zeros_like(embeds),
             torch.zeros_like(pooled),
-            gate=embeds.new_zeros(embeds.shape[:2]),
+            gate=embeds.new_zeros(*embeds.shape[:2], 1),
             captions=features.captions,
         )
 

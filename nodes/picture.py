@@ -13,10 +13,10 @@ from ..m3adapter.condition import Condition
 from ..m3adapter.conversation import Conversation, References
 from ..m3adapter.features import SlotFeatures
 from ..m3adapter.gate import GateSetting
+from ..m3adapter.gate_map import draw_gate
 from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node
-from .gate_map import draw_gate
 from .memory import Handle, assemble, load
 from .running import PaintingProgress
 
@@ -119,7 +119,7 @@ class FuseM3Adapter(io.ComfyNode):
             ],
             outputs=[
                 wires.Condition.Output(display_name="condition", tooltip="What to paint, for Decode Picture."),
-                io.Image.Output(display_name="gate_map", tooltip="A chart of the gate, token by token."),
+                io.Image.Output(display_name="gate_map", tooltip="A chart of the gate, by token and by channel."),
                 io.Float.Output(
                     display_name="mean_gate", tooltip="The gate's mean over all tokens, strength included."
                 ),

@@ -122,11 +122,12 @@ def test_the_gate_is_given_out_as_applied(adapter: M3Adapter) -> None:
     for strength in (0.5, 1.0, 4.0):
         learned = adapter(features, GateSetting(strength))
         fixed = adapter(features, GateSetting(strength, "fixed", 0.3))
-        assert learned.gate is not None and learned.gate.shape == (3, toys.TOKENS)
+        assert learned.gate is not None and learned.gate.shape == (3, toys.TOKENS, toys.WIDTH)
         assert (learned.gate[:2] > 0).all() and (learned.gate[:2] < strength).all()
         assert not learned.gate[2].any()
-        assert learned.gate[0].std() > 0, "a learned gate is one for each token"
-        torch.testing.assert_close(fixed.gate[:2], torch.full((2, toys.TOKENS), 0.3 * strength))
+        assert learned.gate[0].std(0).min() > 0, "a learned gate is one for each token"
+        assert learned.gate[0].std(1).min() > 0, "and for each channel"
+        torch.testing.assert_close(fixed.gate[:2], torch.full((2, toys.TOKENS, toys.WIDTH), 0.3 * strength))
         assert not fixed.gate[2].any()
         assert (away(learned, fixed)[:2] > 0).all()
 
@@ -282,7 +283,7 @@ def test_untrained_an_anchored_adapter_gives_the_anchor_back(dtype: torch.dtype)
         condition = adapter(features, gate, anchor)
         for name in ("embeds", "pooled", "negative_embeds", "negative_pooled"):
             assert torch.equal(getattr(condition, name), getattr(anchor, name)), name
-        assert condition.captions == features.captions and condition.gate.shape == (3, toys.TOKENS)
+        assert condition.captions == features.captions and condition.gate.shape == (3, toys.TOKENS, toys.WIDTH)
 
 
 def test_an_anchored_adapter_adds_what_a_plain_one_says(anchored: M3Adapter) -> None:

@@ -7,7 +7,8 @@ import re
 import pytest
 import torch
 
-from tools import benchmark_sdxl, benchmark_starter
+from comfy_server import ComfyServer
+from tools import benchmark_gate, benchmark_sdxl, benchmark_starter
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
@@ -60,3 +61,19 @@ def test_rounds_go_there_and_back_and_the_first_does_not_count() -> None:
         "abc", 2
     )
     assert benchmark_starter.ratio([1.0, 6.0, 90.0], [1.0, 2.0, 10.0]) == 3.0
+
+
+def test_turning_the_gate_beside_a_whole_turn(comfy: ComfyServer) -> None:
+    times = benchmark_gate.measure(comfy, repeats=1, steps=2)
+    assert {name: len(found) for name, found in times.items()} == dict.fromkeys(
+        ("turn", "picture", "preview", "gate"), 1
+    )
+    assert all(found[0] > 0 for found in times.values())
+
+
+def test_ratios_of_the_gate_are_those_of_a_round() -> None:
+    times = {"turn": [4.0, 8.0, 90.0], "picture": [2.0, 2.0, 2.0], "preview": [1.0, 1.0, 1.0], "gate": [2.0, 4.0, 9.0]}
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+) s \| ([\d.]+) \| ([\d.]+) \|$", benchmark_gate.report(times, 20), re.M)
+    assert [row[1:] for row in rows] == [
+        ("8.00", "1.00", "4.00"), ("2.00", "0.25", "1.00"), ("1.00", "0.12", "0.50"), ("4.00", "0.50", "2.00")
+    ]  # fmt: skip

@@ -175,8 +175,8 @@ def gates_of(monkeypatch, same: Sequence[float], other: Sequence[float]) -> Benc
         assert gate.strength == 1 and len({sample.task for sample in chosen}) == 1
         for sample in chosen:
             assert bool(sample.known) == (sample.task == "same") and sample.references
-        spread = torch.tensor([-0.01, 0.01])  # over tokens: the mean counts
-        return SimpleNamespace(gate=gates[chosen[0].task][: len(chosen), None] + spread)
+        spread = torch.tensor([[-0.01, 0.01], [0.02, -0.02]])  # over tokens and channels: the mean counts
+        return SimpleNamespace(gate=gates[chosen[0].task][: len(chosen), None, None] + spread)
 
     one.model.fuse = fuse
     return one

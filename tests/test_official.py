@@ -91,7 +91,7 @@ def test_there_is_nothing_behind_the_gate(path: Path) -> None:
     features = toys.slot_features()
     closed, open_ = adapter(features, GateSetting(0)), adapter(features, GateSetting(4, "fixed", 1.0))
     assert torch.equal(closed.embeds, open_.embeds) and torch.equal(closed.pooled, open_.pooled)
-    assert open_.gate.shape == (3, TOKENS) and not open_.gate.any()
+    assert open_.gate.shape == (3, TOKENS, 1) and not open_.gate.any()
 
 
 def test_it_stands_where_an_m3_adapter_stands(path: Path) -> None:

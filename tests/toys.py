@@ -20,6 +20,7 @@ LLM_WIDTH, VISION_WIDTH = 24, 16
 LEVELS = (1, 2, 3)
 PATCHES = 16
 EMBED_WIDTH, POOLED_WIDTH, TOKENS = 96, 32, 32
+WIDTH = 32  # of the adapter
 SIDE = 32  # of the pictures that the toy decoder paints
 CAPTIONS = ("a fox in the forest", "an owl with a kite on the beach at night", "two words")
 
@@ -76,7 +77,7 @@ def config(**changes: int) -> M3AdapterConfig:
         "pooled_width": POOLED_WIDTH,
         "vision_levels": len(LEVELS),
         "tokens": TOKENS,
-        "width": 32,
+        "width": WIDTH,
         "blocks": 2,
         "heads": 4,
     }
@@ -123,7 +124,7 @@ def condition(batch: int = 1, *, seed: int = 0, gate: bool = True) -> Condition:
         draw(batch, POOLED_WIDTH),
         draw(batch, TOKENS, EMBED_WIDTH),
         draw(batch, POOLED_WIDTH),
-        draw(batch, TOKENS).sigmoid() if gate else None,
+        draw(batch, TOKENS, WIDTH).sigmoid() if gate else None,
         tuple(CAPTIONS[index % len(CAPTIONS)] for index in range(batch)),
     )
 

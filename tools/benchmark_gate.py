@@ -1,0 +1,120 @@
+"""What turning the gate costs in ComfyUI, beside a whole turn and beside the painting alone.
+
+    python -m tools.benchmark_gate
+
+Starts ComfyUI with the pack and takes the second turn of the template `dialogue`, whose first one is done. Each round
+queues, and times from there to the picture: the whole turn (another reply), the picture alone (another seed of the
+decoder), and a turn of the gate with the preview's steps and with all of them, as the live gate queues them. The
+medians are told; ratios are those of one round each. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import comfy, environment
+
+GRAPH = environment.REPO / "tests" / "workflows" / "dialogue.json"
+REPLY, FUSE, DECODE, SHOWN = "10", "12", "13", "shown"  # of the second turn
+PREVIEW_STEPS = 4  # as web/live_gate.js has it
+
+Json = dict[str, Any]
+
+
+def second_turn() -> Json:
+    """The template's graph up to the picture of its second turn, which is shown."""
+    graph = {key: node for key, node in json.loads(GRAPH.read_text("utf-8")).items() if int(key) <= int(DECODE)}
+    graph[SHOWN] = {"class_type": "PreviewImage", "inputs": {"images": [DECODE, 0]}}
+    return graph
+
+
+def seconds(server: comfy.Server, graph: Json, runs: set[str]) -> float:
+    """From queueing to the picture.
+
+    Raises RuntimeError where other nodes of the second turn run than `runs`: then the time is of something else.
+    """
+    began, shown, ran = time.perf_counter(), None, set()
+
+    def take(event: Json) -> None:
+        nonlocal shown
+        node = event["data"].get("node")
+        if event["type"] == "executing" and node in (REPLY, FUSE, DECODE):
+            ran.add(node)
+        if event["type"] == "executed" and node == SHOWN:
+            shown = time.perf_counter() - began
+
+    comfy.succeeded(server.follow(graph, take))
+    if shown is None or ran != runs:
+        raise RuntimeError(f"Of the second turn, the nodes {sorted(ran)} ran, not {sorted(runs)}.")
+    return shown
+
+
+def measure(server: comfy.Server, repeats: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of each way to a picture, in each round; a first round does not count."""
+    graph = second_turn()
+    graph[DECODE]["inputs"]["steps"] = steps
+    times: dict[str, list[float]] = {"turn": [], "picture": [], "preview": [], "gate": []}
+    for number in range(repeats + 1):
+        graph[REPLY]["inputs"]["sampling_mode.seed"] = number
+        times["turn"].append(seconds(server, graph, {REPLY, FUSE, DECODE}))
+        graph[DECODE]["inputs"]["seed"] = number
+        times["picture"].append(seconds(server, graph, {DECODE}))
+        graph[FUSE]["inputs"]["gate"] = 0.5 + number / 100
+        graph[DECODE]["inputs"]["steps"] = min(PREVIEW_STEPS, steps)
+        times["preview"].append(seconds(server, graph, {FUSE, DECODE}))
+        graph[FUSE]["inputs"]["gate"] += 0.005
+        graph[DECODE]["inputs"]["steps"] = steps
+        times["gate"].append(seconds(server, graph, {FUSE, DECODE}))
+    return {name: found[1:] for name, found in times.items()}
+
+
+def report(times: dict[str, list[float]], steps: int) -> str:
+    """The table."""
+
+    def line(name: str, key: str) -> str:
+        ratios = [
+            statistics.median(a / b for a, b in zip(times[key], times[other], strict=True))
+            for other in ("turn", "picture")
+        ]
+        return f"| {name} | {statistics.median(times[key]):.2f} s | {ratios[0]:.2f} | {ratios[1]:.2f} |"
+
+    return "\n".join(
+        [
+            f"{steps} steps, medians of {len(times['gate'])} rounds",
+            "",
+            "| from queueing to the picture | time | of a whole turn | of the picture alone |",
+            "|---|---|---|---|",
+            line("whole turn: reply, encode, fuse, decode", "turn"),
+            line("picture alone: decode with another seed", "picture"),
+            line(f"gate turned: preview of {PREVIEW_STEPS} steps", "preview"),
+            line("gate turned: full picture", "gate"),
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark_gate", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of a picture (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    environment.ensure()
+    device = [] if environment.has_accelerator() else ["--cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        flags = environment.prepare_base(base)
+        log = base / "comfyui.log"
+        with comfy.Server(environment.PYTHON, environment.ENGINE, *flags, *device, log=log) as server:
+            server.wait_ready()
+            print(report(measure(server, options.repeats, options.steps), options.steps))
+
+
+if __name__ == "__main__":
+    main()
