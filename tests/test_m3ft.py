@@ -203,16 +203,23 @@ def test_some_captions_say_what_only_references_can_tell() -> None:
     assert 10 < differ < 40
 
 
-def test_training_draws_from_training_stories_only(monkeypatch) -> None:
-    from m3adapter.storybook import dataset
+def test_divided_captions_are_a_good_part_where_they_are_wished_for() -> None:
+    def part(**wish: bool) -> float:
+        found = m3ft_data.pool(random.Random(3), 150, exchanges=(1, 2, 2, 3), **wish).samples
+        assert len(found) == 150
+        return sum(bool(sample.known and sample.named) for sample in found) / 150
 
+    assert part() < 0.08 and 0.15 < part(divided=True) < 0.4
+
+
+def test_training_draws_from_training_stories_only(monkeypatch) -> None:
     splits: set[str] = set()
 
     def story(rng: random.Random, split: str, **how: object) -> stories.Story:
         splits.add(split)
         return stories.story(rng, split, **how)
 
-    monkeypatch.setattr(dataset, "story", story)
+    monkeypatch.setattr(m3ft_data, "story", story)
     m3ft_data.pool(random.Random(0), 5, exchanges=(1,))
     assert splits == {"train"}
 

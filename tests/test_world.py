@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from m3adapter.storybook import render as drawing
-from m3adapter.storybook.dataset import Sample, aside, draw, samples
+from m3adapter.storybook.dataset import Sample, aside, samples
 from m3adapter.storybook.render import LOOK_COLOURS, SIZE, render
 from m3adapter.storybook.stories import SPLITS, Story, story, to_conversation
 from m3adapter.storybook.world import (
@@ -265,9 +265,3 @@ def test_the_caption_with_what_only_references_tell(stories: list[tuple[Story, l
             )
             scene = replace(sample.scene, characters=actors)
             assert aside(sample) == caption(scene, looks=sample.named, asides=sample.known)
-
-
-def test_a_drawn_sample_depends_on_its_source_of_chance_alone() -> None:
-    assert draw(random.Random("x"), "train") == draw(random.Random("x"), "train")
-    assert len({draw(random.Random(seed), "test").caption for seed in range(20)}) > 10
-    assert draw(random.Random(1), "train", exchanges=1).slot.turn == 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 from ..conversation import Conversation, Slot
-from .stories import Panel, Split, Story, Task, story, to_conversation
+from .stories import Panel, Story, Task, to_conversation
 from .world import Character, Scene
 
 REFERENCES = 2  # as Conversation.references takes by default: the first picture and the latest
@@ -77,11 +76,6 @@ def samples(told: Story) -> list[Sample]:
             found.append(_sample(whole, slot, panel, tuple(seen), tuple(shown_by_user)))
             seen.append(panel.scene)
     return found
-
-
-def draw(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Sample:
-    """One picture of a random story."""
-    return rng.choice(samples(story(rng, split, exchanges=exchanges)))
 
 
 def _sample(whole: Conversation, slot: Slot, panel: Panel, seen: tuple[Scene, ...], users: tuple[Scene, ...]) -> Sample:

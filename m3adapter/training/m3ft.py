@@ -53,7 +53,7 @@ DENOISE_WEIGHT = 0.5
 
 def mean_of(values: Tensor, chosen: Tensor) -> float:
     """The mean of the chosen values; 0 where none is."""
-    return float((values * chosen).sum() / chosen.sum().clamp_min(1))
+    return float((values.detach() * chosen).sum() / chosen.sum().clamp_min(1))
 
 
 def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scene], rng: random.Random) -> Tensor:
