@@ -2,8 +2,8 @@
 
     python -m tools.locales
 
-Starts ComfyUI and writes `locales/en` from the nodes' schemas, so nobody edits it by hand. Then prints what changed in it, which every
-other language has to be read again for, and for each of them what is missing and what is left over.
+Starts ComfyUI and writes `locales/en` from the nodes' schemas, so that nobody edits it by hand. Then prints what has
+changed in it, which is to be translated again, and what each other language lacks or has left over.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENGLISH = "en"
 FILES = ("main", "nodeDefs", "commands")
 PACK = "M2Chat_"
 
-# What the scripts in web/ show, where the page looks for it. It asks for a tooltip of the sidebar by the tooltip itself.
+# What the scripts in web/ show, where the page looks for it: a tooltip of the sidebar under the tooltip itself.
 TAB = "Chat with M²Chat"
 COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
 WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": "Paint again while the gate is turned."}}}
@@ -77,7 +77,11 @@ def english(nodes: Texts) -> Texts:
     texts = {name: node_texts(info) for name, info in nodes.items()}
     for name, widgets in WIDGETS.items():
         texts[name]["inputs"] |= widgets
-    return {"main": {"nodeCategories": {part: part for part in parts}, TAB: TAB}, "nodeDefs": texts, "commands": COMMANDS}
+    return {
+        "main": {"nodeCategories": {part: part for part in parts}, TAB: TAB},
+        "nodeDefs": texts,
+        "commands": COMMANDS,
+    }
 
 
 def read(language: str) -> Texts:
