@@ -1,0 +1,137 @@
+"""The texts of the nodes in the page's languages: write the English ones, and tell what the others lack.
+
+    python -m tools.locales
+
+Starts ComfyUI and writes `locales/en` from the nodes' schemas, so that nobody edits it by hand. Then prints what has
+changed in it, which is to be translated again, and what each other language lacks or has left over.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import comfy, environment
+
+Texts = dict[str, Any]
+
+LOCALES = environment.REPO / "locales"
+ENGLISH = "en"
+FILES = ("main", "nodeDefs", "commands")
+PACK = "M2Chat_"
+
+# What the scripts in web/ show, where the page looks for it: a tooltip of the sidebar under the tooltip itself.
+TAB = "Chat with M²Chat"
+COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
+WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": "Paint again while the gate is turned."}}}
+
+
+def key_of(name: str) -> str:
+    """The key of a name in the page's texts, where a dot leads to the next level."""
+    return name.replace(".", "_")
+
+
+def inputs_of(info: Texts, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """The inputs of a node, those inside dynamic ones included: its name in the page, the name shown, the tooltip.
+
+    Args:
+        info: `input` of a node in /object_info.
+        prefix: what stands before the names.
+    """
+    for group in ("required", "optional"):
+        for name, (kind, options) in info.get(group, {}).items():
+            yield prefix + name, name, options["tooltip"]
+            if kind == "COMFY_DYNAMICCOMBO_V3":
+                for option in options["options"]:
+                    yield from inputs_of(option["inputs"], f"{prefix}{name}.")
+            elif kind == "COMFY_AUTOGROW_V3":
+                template = options["template"]
+                for _, _, tooltip in inputs_of(template["input"]):
+                    for shown in (f"{template['prefix']}{number}" for number in range(template["max"])):
+                        yield f"{prefix}{name}.{shown}", shown, tooltip
+
+
+def node_texts(info: Texts) -> Texts:
+    """The texts of a node, from its entry in /object_info."""
+    return {
+        "display_name": info["display_name"],
+        "description": info["description"],
+        "inputs": {
+            key_of(name): {"name": shown, "tooltip": tooltip} for name, shown, tooltip in inputs_of(info["input"])
+        },
+        "outputs": {
+            str(index): {"name": name, "tooltip": tooltip}
+            for index, (name, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))
+        },
+    }
+
+
+def english(nodes: Texts) -> Texts:
+    """What `locales/en` has to hold, by file, from /object_info."""
+    nodes = {name: info for name, info in sorted(nodes.items()) if name.startswith(PACK)}
+    parts = sorted({part for info in nodes.values() for part in info["category"].split("/")})
+    texts = {name: node_texts(info) for name, info in nodes.items()}
+    for name, widgets in WIDGETS.items():
+        texts[name]["inputs"] |= widgets
+    return {
+        "main": {"nodeCategories": {part: part for part in parts}, TAB: TAB},
+        "nodeDefs": texts,
+        "commands": COMMANDS,
+    }
+
+
+def read(language: str) -> Texts:
+    """The texts of a language, by file; an absent file is an empty one."""
+    paths = {name: LOCALES / language / f"{name}.json" for name in FILES}
+    return {name: json.loads(path.read_text("utf-8")) if path.is_file() else {} for name, path in paths.items()}
+
+
+def write(language: str, texts: Texts) -> None:
+    """Write the texts of a language, by file."""
+    (LOCALES / language).mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        text = json.dumps(texts[name], ensure_ascii=False, indent=2)
+        (LOCALES / language / f"{name}.json").write_text(f"{text}\n", "utf-8", newline="\n")
+
+
+def flat(texts: Texts, prefix: str = "") -> dict[str, str]:
+    """The texts by their whole keys, such as `nodeDefs.M2Chat_Decode.inputs.seed.tooltip`."""
+    found: dict[str, str] = {}
+    for key, value in texts.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def report(before: Texts, now: Texts) -> list[str]:
+    """What the other languages have to do after English has changed, a line each."""
+    old, new = flat(before), flat(now)
+    lines = [f"changed: {key}: {new[key]}" for key in new if old.get(key, new[key]) != new[key]]
+    for language in sorted(path.name for path in LOCALES.iterdir() if path.name != ENGLISH):
+        have = flat(read(language))
+        lines += [f"{language} lacks {key}: {new[key]}" for key in new if key not in have]
+        lines += [f"{language} has left over {key}" for key in have if key not in new]
+    return lines
+
+
+def main() -> int:
+    """Write English; the exit code is 1 if another language has to be touched."""
+    environment.ensure()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        flags = environment.prepare_base(base)
+        with comfy.Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server:
+            server.wait_ready()
+            now = english(server.get("/object_info"))
+    before = read(ENGLISH)
+    write(ENGLISH, now)
+    lines = report(before, now)
+    print("\n".join(lines) or "All languages say what English says.")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
