@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tools import environment
 
 Graph = dict[str, dict[str, Any]]
+Link = tuple[int, int, int, int, str]  # from which node and output, to which node and input, of which type
 
 WORKFLOWS = environment.REPO / "tests" / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -147,3 +149,50 @@ def changed(graph: Graph, name: str, **inputs: Any) -> Graph:
     graph = copy.deepcopy(graph)
     graph[name]["inputs"].update(inputs)
     return graph
+
+
+def numbered(graph: Graph) -> Graph:
+    """The graph with numbers in place of names, as ComfyUI's page wants it."""
+    numbers = {name: str(number) for number, name in enumerate(graph, 1)}
+    return {
+        numbers[name]: node(
+            given["class_type"],
+            **{k: [numbers[v[0]], v[1]] if isinstance(v, list) else v for k, v in given["inputs"].items()},
+        )
+        for name, given in graph.items()
+    }
+
+
+def check_slots(node: dict[str, Any], info: dict[str, Any]) -> None:
+    """Assert that a node in UI format has no inputs and outputs but those of its description by the server."""
+    known = {given for group in ("required", "optional") for given in info["input"].get(group, {})}
+    assert {given["name"].split(".")[0] for given in node["inputs"]} <= known, node["type"]
+    assert [given["type"] for given in node["outputs"]] == info["output"], node["type"]
+
+
+def check_links(nodes: list[dict[str, Any]], links: dict[int, Link]) -> None:
+    """Assert that what nodes in UI format say of their links is what the links say."""
+    by_id = {node["id"]: node for node in nodes}
+    for node in nodes:
+        for index, given in enumerate(node["inputs"]):
+            if (link := given.get("link")) is not None:
+                assert links[link][2:4] == (node["id"], index), given
+        for index, given in enumerate(node["outputs"]):
+            assert set(given["links"] or []) == {n for n, link in links.items() if link[:2] == (node["id"], index)}
+    for source, output, target, taken, kind in links.values():
+        assert by_id[source]["outputs"][output]["type"] == by_id[target]["inputs"][taken]["type"] == kind
+
+
+def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """The ids of nodes in UI format that lie on one another."""
+    # A node's position is that of its body; its title is a bar of 30 pixels above it.
+    boxes = [
+        (node["id"], (x, y - 30, x + width, y + height))
+        for node in nodes
+        for (x, y), (width, height) in [(node["pos"], node["size"])]
+    ]
+    return [
+        (one, other)
+        for (one, (left, top, right, bottom)), (other, box) in itertools.combinations(boxes, 2)
+        if left < box[2] and box[0] < right and top < box[3] and box[1] < bottom
+    ]

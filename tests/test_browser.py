@@ -133,12 +133,7 @@ def test_what_people_write_is_shown_and_not_run(page: Page) -> None:
     graph = graphs.conversation(said)
     del graph["load"]
     graph["show"] = graphs.node("M2Chat_ShowConversation", conversation=["user", 0])
-    numbered = {name: str(number) for number, name in enumerate(graph, 1)}
-    for node in graph.values():
-        for name, value in node["inputs"].items():
-            if isinstance(value, list):
-                node["inputs"][name] = [numbered[value[0]], value[1]]
-    page.evaluate("graph => app.loadApiJson(graph, 'test')", {numbered[name]: node for name, node in graph.items()})
+    page.evaluate("graph => app.loadApiJson(graph, 'test')", graphs.numbered(graph))
     run(page, 1)
     assert page.evaluate("app.nodeOutputs[3].text[0]") == f"You: {said}"
     assert page.evaluate("window.hurt") is None

@@ -71,31 +71,14 @@ def test_a_template_fits_the_nodes(nodes: dict[str, Any], name: str) -> None:
     assert workflow["last_node_id"] == max(by_id) and workflow["last_link_id"] == max(links)
     assert any(node["type"] in NOTES for node in by_id.values()), "nothing explains the workflow"
     for node in by_id.values():
-        if node["type"] in NOTES:
-            continue
-        info = nodes[node["type"]]
-        known = {given for group in ("required", "optional") for given in info["input"].get(group, {})}
-        assert {given["name"].split(".")[0] for given in node["inputs"]} <= known, node["type"]
-        assert [given["type"] for given in node["outputs"]] == info["output"], node["type"]
-        for given in node["inputs"]:
-            if (link := given.get("link")) is not None:
-                assert links[link][3] == node["id"] and node["inputs"][links[link][4]] is given
-        for index, given in enumerate(node["outputs"]):
-            assert set(given["links"] or []) == {n for n, link in links.items() if link[1:3] == [node["id"], index]}
-    for _, source, output, target, taken, kind in links.values():
-        assert by_id[source]["outputs"][output]["type"] == by_id[target]["inputs"][taken]["type"] == kind
+        if node["type"] not in NOTES:
+            graphs.check_slots(node, nodes[node["type"]])
+    graphs.check_links(workflow["nodes"], {link[0]: tuple(link[1:]) for link in workflow["links"]})
 
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_no_node_of_a_template_lies_on_another(name: str) -> None:
-    # A node's position is that of its body; its title is a bar of 30 pixels above it.
-    boxes = [
-        (node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1])
-        for node in template(name)["nodes"]
-    ]
-    for index, (left, top, right, bottom) in enumerate(boxes):
-        for other in boxes[index + 1 :]:
-            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+    assert not graphs.overlapping(template(name)["nodes"])
 
 
 @pytest.mark.parametrize("name", graphs.NAMES)
