@@ -203,13 +203,16 @@ def test_some_captions_say_what_only_references_can_tell() -> None:
     assert 10 < differ < 40
 
 
-def test_divided_captions_are_a_good_part_where_they_are_wished_for() -> None:
-    def part(**wish: bool) -> float:
+def test_hard_samples_are_a_good_part_where_they_are_wished_for() -> None:
+    def parts(**wish: bool) -> tuple[float, float]:
         found = m3ft_data.pool(random.Random(3), 150, exchanges=(1, 2, 2, 3), **wish).samples
         assert len(found) == 150
-        return sum(bool(sample.known and sample.named) for sample in found) / 150
+        divided = sum(bool(sample.known and sample.named) for sample in found)
+        return divided / 150, sum(len(sample.known) > 1 for sample in found) / 150
 
-    assert part() < 0.08 and 0.15 < part(divided=True) < 0.4
+    (divided, both), (more_divided, more_both) = parts(), parts(hard=True)
+    assert divided < 0.08 and both < 0.3
+    assert 0.1 < more_divided < 0.35 and 0.3 < more_both < 0.55
 
 
 def test_training_draws_from_training_stories_only(monkeypatch) -> None:

@@ -21,7 +21,9 @@ from ..vision_encoder import VisionEncoder
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
 SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's
 LEFT_OUT = 0.85  # part of the drawn samples with a single character in every picture, the easy ones, that is left out
-UNDIVIDED = 0.1  # part kept, where so wished, of the samples that do not name one look and leave another to references
+# Where hard samples are wished for, part kept of those of two characters whose looks only references tell, and of the
+# others, but for the hardest: captions that name the look of one character and leave that of another to the references.
+BOTH_KNOWN, OTHERS = 0.3, 0.1
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
@@ -92,14 +94,13 @@ def pool(
     users_pictures: bool = True,
     drifting: bool = False,
     said: bool = False,
-    divided: bool = False,
+    hard: bool = False,
 ) -> Pool:
     """`count` pictures of training stories of so many exchanges.
 
     Without `users_pictures`, only those before which no user has shown a picture; `drifting`, some references show a
-    character in a look that it never had; `said`, some captions say the looks of their characters; `divided`, about
-    a quarter names the look of one character and leaves that of another to the references: too rare in stories, and the
-    hardest to learn.
+    character in a look that it never had; `said`, some captions say the looks of their characters; `hard`, most
+    have two characters, of whose looks one or both are for the references to tell: rare in stories, hardest to learn.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
@@ -107,7 +108,7 @@ def pool(
             easy = all(len(scene.characters) == 1 for scene in (sample.scene, *sample.references))
             if (sample.user_scenes and not users_pictures) or (easy and rng.random() < LEFT_OUT):
                 continue
-            if divided and not (sample.known and sample.named) and rng.random() >= UNDIVIDED:
+            if hard and rng.random() >= _kept(sample):
                 continue
             drawn.append(sample)
     del drawn[count:]
@@ -140,6 +141,12 @@ def with_references(sample: Sample, references: tuple[Scene, ...]) -> Sample:
 
 def _species(scenes: Sequence[Scene]) -> set[str]:
     return {actor.species for scene in scenes for actor in scene.characters}
+
+
+def _kept(sample: Sample) -> float:
+    if sample.known and sample.named:
+        return 1.0
+    return BOTH_KNOWN if len(sample.known) > 1 else OTHERS
 
 
 def _drifted(sample: Sample, rng: random.Random) -> Sample:
