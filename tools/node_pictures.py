@@ -4,8 +4,8 @@
 
 Starts ComfyUI with the pack and without models, puts one node after the other onto the classic canvas in the dark theme
 and writes `web/docs/images/<node id>.webp`. Needs what the tests need: `python run.py test` sets it up. Values are the
-defaults; where a node chooses from files, it names the one of a template. Two nodes stand above what they made, which is
-a template's thumbnail. Prints the size of each picture. Pictures of nodes that are no more are removed.
+defaults; a node that chooses from files names the one of a template. Two nodes stand above what they made, which is a
+template's thumbnail. Prints the size of each picture. Pictures of nodes that are no more are removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PACK = "M2Chat_"
 PICTURES = environment.REPO / "web" / "docs" / "images"
 TEMPLATES = environment.REPO / "workflows"
-MADE = {"M2Chat_GateSweep": "gate_lab", "M2Chat_Pages": "book"}  # nodes, and thumbnails that show nothing but their work
+# Nodes whose work a thumbnail shows, and nothing else.
+MADE = {"M2Chat_GateSweep": "gate_lab", "M2Chat_Pages": "book"}
 
 WIDTH, HEIGHT = 1000, 1100  # of the page, in CSS pixels
 SCALE = 2.0  # a node is wide as the help pane; screens with more pixels need more of them
@@ -57,8 +58,6 @@ PLACE = """async ([type, file, left, top, narrow, wide]) => {
   app.canvas.ds.offset = [left - node.pos[0], top - node.pos[1]];
   app.canvas.setDirty(true, true);
   await new Promise(done => setTimeout(done, 400)); // until the page has laid its text boxes over the canvas
-  node.has_errors = false; // a file that is not there
-  app.canvas.draw(true, true);
   const [x, y, width, height] = node.boundingRect;
   return [x + app.canvas.ds.offset[0], y + app.canvas.ds.offset[1], width, height];
 }"""
