@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, Locator
 
+from tools import chromium
+
 PATIENCE = 300_000
 # How bright a text stands against what lies behind it, as WCAG counts it: 4.5 is enough for small ones.
 CONTRAST = """element => {
@@ -30,12 +32,7 @@ class ChatPage:
     """
 
     def __init__(self, browser: Browser, url: str, *, steps: int = 2, width: int = 1280) -> None:
-        self.page = page = browser.new_page(viewport={"width": width, "height": 900})
-        page.goto(url)
-        page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
-        page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
-        page.wait_for_timeout(1000)
-        page.keyboard.press("Escape")  # what greets a first-time user would lie over everything
+        self.page = chromium.open_page(browser, url, width, 900)
         self.set_steps(steps)
         self.open()
 

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from comfy_server import ComfyServer
-from tools import environment
+from tools import chromium, environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-# Where browsers live that are not on the PATH.
-BROWSERS = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
-    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
-)
-
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -62,14 +51,13 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None) or next((p for p in BROWSERS if Path(p).is_file()), None)
+    path = chromium.find()
     if path is None:
-        pytest.skip("No browser found: install Chromium (Debian: apt-get install chromium) or Google Chrome.")
+        pytest.skip(chromium.MISSING)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=path, args=chromium.ARGUMENTS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 import graphs
 from comfy_server import ComfyServer
-from tools import environment
+from tools import chromium, environment
 
 # Set to a folder, it takes screenshots of the workflows, run as they are; unset, they go to the test's own folder.
 SCREENSHOTS = "M2CHAT_SCREENSHOTS"
@@ -23,13 +23,7 @@ PATIENCE = 120_000
 @pytest.fixture(scope="module")
 def page(comfy: ComfyServer, browser: Browser) -> Iterator[Page]:
     """ComfyUI's page, ready for use."""
-    page = browser.new_page(viewport={"width": 1900, "height": 1100})
-    page.goto(comfy.url)
-    page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
-    # What greets a first-time user would lie over the graph.
-    page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
-    page.wait_for_timeout(1000)
-    page.keyboard.press("Escape")
+    page = chromium.open_page(browser, comfy.url, 1900, 1100)
     yield page
     page.close()
 
@@ -137,3 +131,16 @@ def test_what_people_write_is_shown_and_not_run(page: Page) -> None:
     run(page, 1)
     assert page.evaluate("app.nodeOutputs[3].text[0]") == f"You: {said}"
     assert page.evaluate("window.hurt") is None
+
+
+def test_the_help_of_a_node_shows_its_picture(page: Page) -> None:
+    page.evaluate(
+        "app.graph.clear(); const node = LiteGraph.createNode('M2Chat_Decode'); app.graph.add(node);"
+        " app.canvas.centerOnNode(node); app.canvas.selectItems([node])"
+    )
+    page.get_by_test_id("info-button").click(timeout=PATIENCE)
+    picture = page.locator(".node-help-content img")
+    picture.wait_for(timeout=PATIENCE)
+    assert picture.get_attribute("src") == "/extensions/m2chat/docs/images/M2Chat_Decode.webp"
+    page.wait_for_function("image => image.complete", arg=picture.element_handle(), timeout=PATIENCE)
+    assert picture.evaluate("image => image.naturalWidth") > 0

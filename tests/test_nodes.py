@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import graphs
 from comfy_server import ComfyServer
@@ -65,6 +67,19 @@ def test_every_node_has_a_page_of_help(comfy: ComfyServer, nodes: dict[str, Any]
             assert f"`{given}`" in served, f"the page of {name} does not mention its input {given}"
         for given in info["output_name"]:
             assert f"`{given}`" in served, f"the page of {name} does not mention its output {given}"
+
+
+def test_every_page_of_help_shows_a_picture_of_its_node() -> None:
+    docs = environment.REPO / "web" / "docs"
+    pages = {path.stem: path.read_text("utf-8") for path in docs.glob("*.md")}
+    for name, page in pages.items():
+        assert re.findall(r"!\[[^]]+\]\(([^)]*)\)|<img", page) == [f"images/{name}.webp"], name
+        with Image.open(docs / "images" / f"{name}.webp") as picture:
+            assert picture.format == "WEBP" and 200 <= picture.width <= 1024, name
+            picture.load()
+    files = sorted((docs / "images").iterdir())
+    assert [path.name for path in files] == sorted(f"{name}.webp" for name in pages), "a picture of no page"
+    assert sum(path.stat().st_size for path in files) < 600_000
 
 
 # What runs, and what runs again
