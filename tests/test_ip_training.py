@@ -16,7 +16,8 @@ from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
 from m3adapter.ip_adapter import load_ip_adapter
 from m3adapter.pipeline import STARTER
-from m3adapter.storybook.dataset import draw
+from m3adapter.storybook.dataset import samples
+from m3adapter.storybook.stories import story
 from m3adapter.storybook.world import Character, Scene, caption
 from m3adapter.training import ip
 from m3adapter.training.decoder import embed, schedule_terms, v_loss
@@ -129,7 +130,7 @@ def test_both_paths_are_compared_over_the_gate(tmp_path: Path, monkeypatch, caps
 
 def test_the_deciding_reference_tells_the_look() -> None:
     rng = random.Random(3)
-    found = [sample for sample in (draw(rng, "test") for _ in range(200)) if sample.known]
+    found = [sample for _ in range(100) for sample in samples(story(rng, "test")) if sample.known]
     for sample in found:
         actor = sample.shown(sample.known[0])
         assert actor in ip_evaluation.deciding(sample).characters
