@@ -14,6 +14,7 @@ from PIL import Image
 import graphs
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
+from m3adapter import gate_map
 from m3adapter.request import turn_seed
 from runs import Event, picture, ran, same, text
 from tools import environment
@@ -141,7 +142,7 @@ def test_another_gate_fuses_and_paints_again_and_nothing_else(comfy: ComfyServer
 def test_a_fixed_gate_is_the_same_for_every_token(comfy: ComfyServer) -> None:
     entry = comfy.run(graphs.blocks(mode="fixed", mode__value=0.25))
     assert float(text(entry, "mean")) == pytest.approx(0.25)
-    assert picture(comfy, entry, "map").size == (768, 288)
+    assert picture(comfy, entry, "map").size == (gate_map.WIDTH, gate_map.HEIGHT)
     assert float(text(comfy.run(graphs.blocks(gate=0.0)), "mean")) == 0
 
 
