@@ -104,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
     evaluate.add_argument("--without", choices=("low-level", "gate"), help="ablation: no references, or a gate of 1")
     evaluate.add_argument(
+        "--split", choices=("validation", "test"), default="test", help="which stories (default: %(default)s)"
+    )
+    evaluate.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
     )
     evaluate.add_argument(
@@ -150,6 +153,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
         if options.ip_adapter and options.without:
             raise UserError("Give --without or --ip-adapter: the comparison is with the whole M3-Adapter.")
+        if options.ip_adapter and options.split != "test":
+            raise UserError("Give --split or --ip-adapter: the comparison is on test stories.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +168,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with mendable():
             report = _module("ip_evaluation").compare(starter=starter, ip_adapter=options.ip_adapter, **how)
     else:
-        report = _module("evaluation").evaluate(starter=starter, without=options.without, **how)
+        report = _module("evaluation").evaluate(starter=starter, without=options.without, split=options.split, **how)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")

@@ -26,7 +26,7 @@ from .sampling import Sampling
 from .storybook.dataset import Sample, samples
 from .storybook.judge import Judge, Verdict
 from .storybook.render import render
-from .storybook.stories import story, to_conversation
+from .storybook.stories import Split, story, to_conversation
 from .storybook.world import PLACES, PROPS, SPECIES, Scene
 
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,6 +51,7 @@ def evaluate(
     dtype: str = "float32",
     pictures: int = 500,
     without: str | None = None,
+    split: Split = "test",
 ) -> dict[str, Any]:
     """Measure the M²Chat in `starter`.
 
@@ -61,6 +62,7 @@ def evaluate(
         pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
             their part of it.
         without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is 1 everywhere).
+        split: Which stories: "validation" for whatever is chosen by its figures, "test" for what is reported.
 
     Returns:
         The report; all figures are fractions of 1, but for `vae_psnr` in dB and `seconds`.
@@ -68,11 +70,13 @@ def evaluate(
     began = time.time()
     model = M2Chat.from_pretrained(starter, device=device, dtype=getattr(torch, dtype))
     setting = ABLATIONS[without] if without else GateSetting()
-    bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting)
+    bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting, split)
     report: dict[str, Any] = {"pictures": pictures, "seed": seed, "steps": STEPS, "guidance": GUIDANCE}
     report["dtype"] = dtype
     if without:
         report["without"] = without
+    if split != "test":
+        report["split"] = split
     report["judge"] = judge_accuracy(bench.judge, 500, seed)
     report["vae_psnr"] = autoencoder(model, 64, seed)
     report |= bench.gate_curve(pictures)
@@ -112,6 +116,7 @@ class Bench:
         rng: Source of the stories, layouts and seeds.
         seed: What `rng` began with.
         setting: Of the gate at full strength.
+        split: Which stories; none of them is trained on.
     """
 
     model: M2Chat
@@ -119,6 +124,7 @@ class Bench:
     rng: random.Random
     seed: int
     setting: GateSetting = GateSetting()
+    split: Split = "test"
 
     def fuse(self, features: SlotFeatures, gate: float) -> Condition:
         """The adapter's condition at a gate strength of 0..1."""
@@ -128,7 +134,7 @@ class Bench:
         """`count` pictures of held-out stories for which `wanted` holds, at most one of a story."""
         found: list[Sample] = []
         while len(found) < count:
-            fit = [sample for sample in samples(story(self.rng, "test")) if wanted(sample)]
+            fit = [sample for sample in samples(story(self.rng, self.split)) if wanted(sample)]
             if fit:
                 found.append(self.rng.choice(fit))
         return found
@@ -217,7 +223,7 @@ class Bench:
         for _ in range(TRIES * count):
             if len(kept) == count:
                 break
-            premise = story(self.rng, "test", exchanges=1).exchanges[0]
+            premise = story(self.rng, self.split, exchanges=1).exchanges[0]
             if premise.user_scene or len(premise.panels) > 1:
                 continue
             told = self._tell(premise.message, panels)
@@ -231,7 +237,7 @@ class Bench:
         """How many replies parse as asked, and how many captions name what their text tells."""
         parsed, matched = [], []
         for _ in range(count):
-            told = story(self.rng, "test", exchanges=self.rng.choice((1, 2)))
+            told = story(self.rng, self.split, exchanges=self.rng.choice((1, 2)))
             asked = told.exchanges[-1]
             conversation = to_conversation(told, len(told.exchanges) - 1, paint=self.picture)
             reply = self.model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32)).turns[-1]

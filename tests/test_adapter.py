@@ -15,6 +15,7 @@ from m3adapter.condition import Condition
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.training.m3ft import group_of
+from m3adapter.training.starter import strengthen
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -147,6 +148,19 @@ def test_strength_moves_away_from_the_semantic_path(adapter: M3Adapter) -> None:
     distances = torch.stack([away(adapter(features, GateSetting(s, "fixed", 0.5)), semantic) for s in strengths])
     assert (distances.diff(dim=0) > 0).all(), distances
     assert equal(semantic, adapter(features, GateSetting(1, "fixed", 0)))
+
+
+@pytest.mark.parametrize("mode", ["learned", "fixed"])
+def test_a_louder_low_level_path_is_a_stronger_gate(mode: str) -> None:
+    adapter = toys.adapter().requires_grad_(False)
+    features = toys.slot_features((2, 1, 0))
+    stronger, usual = adapter(features, GateSetting(1.25, mode)), adapter(features, GateSetting(1, mode))
+    strengthen(adapter, 1.25)
+    louder = adapter(features, GateSetting(1, mode))
+    torch.testing.assert_close(louder.embeds, stronger.embeds, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(louder.pooled, stronger.pooled, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(louder.gate, usual.gate, rtol=1e-3, atol=1e-3)
+    assert away(louder, usual)[:2].min() > 10 * away(louder, stronger).max()
 
 
 def test_wrong_widths_are_named(adapter: M3Adapter) -> None:

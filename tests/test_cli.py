@@ -132,6 +132,7 @@ def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: 
         (("evaluate", "--output", "OUT/r.json", "--pictures", 0), "pictures is 0: give a whole number from 1"),
         (("evaluate", "--output", "OUT/r.json", "--starter", "OUT"), "The weights in"),
         (("evaluate", "--output", "."), "is a folder: name a file"),
+        (("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"), "Give --split or --ip-adapter"),
     ],
 )
 def test_mistakes_end_with_2_and_one_sentence(model, capsys, tmp_path: Path, arguments: tuple, says: str) -> None:
@@ -270,10 +271,10 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
     report = tmp_path / "new" / "report.json"
     status, out, _ = run(capsys, "evaluate", "--output", report, "--pictures", 12, "--seed", 3)
     assert (status, out) == (0, f"{report}\n") and json.loads(report.read_text()) == {"fidelity": 0.5, "unit": "%"}
-    usual = {"device": "cpu", "dtype": "float32", "without": None}
+    usual = {"device": "cpu", "dtype": "float32", "without": None, "split": "test"}
     assert asked == [{"starter": pipeline.STARTER, "pictures": 12, "seed": 3, **usual}]
-    run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate")
-    assert asked[1] == {"starter": tmp_path, "seed": 0, **usual, "without": "gate"}, (
+    run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate", "--split", "validation")
+    assert asked[1] == {"starter": tmp_path, "seed": 0, **usual, "without": "gate", "split": "validation"}, (
         "its own default decides how many pictures"
     )
 

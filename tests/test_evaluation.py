@@ -141,6 +141,9 @@ def test_slots_are_of_the_test_stories_and_of_the_seed(monkeypatch) -> None:
     assert len(splits) >= 12 and set(splits) == {"test"}, "one picture of a story"
     assert bench().slots(12, lambda one: bool(one.known)) == chosen
     assert bench(seed="y").slots(12, lambda one: bool(one.known)) != chosen
+    splits.clear()
+    assert replace(bench(), split="validation").slots(12, lambda one: bool(one.known)) != chosen
+    assert set(splits) == {"validation"}
 
 
 def test_features_of_slots() -> None:

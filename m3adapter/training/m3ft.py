@@ -44,7 +44,7 @@ from .muon import Muon
 SETTLED = 0.15  # stage 1 of a new adapter: from then on its image tokens stay; the language model is asked no more
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
-EXCHANGED = 0.45  # stage 2: part of the samples with another sample's references
+EXCHANGED = 0.3  # stage 2: part of the samples with another sample's references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
 # weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
 GATE_COST, IDLE_GATE_COST = 0.01, 0.25

@@ -23,7 +23,7 @@ SAID = 0.4  # part of stage 1's captions that also say what only references can 
 LEFT_OUT = 0.85  # part of the drawn samples with a single character in every picture, the easy ones, that is left out
 # Where hard samples are wished for, part kept of those of two characters whose looks only references tell, and of the
 # others, but for the hardest: captions that name the look of one character and leave that of another to the references.
-BOTH_KNOWN, OTHERS = 0.3, 0.1
+BOTH_KNOWN, OTHERS = 1.0, 0.1
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
 
 
