@@ -1,17 +1,53 @@
-"""The words of a story without its pictures, for whatever else paints them."""
+"""What the language model writes of a story alone: an outline before it, or its words for whatever else paints them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation
-from .outline import messages
+from .limits import check_panels, check_premise
+from .outline import beats, messages
 from .request import ShouldStop, picture_seed, turn_seed
 
 if TYPE_CHECKING:
     from .language_model import Sampling
     from .pipeline import M2Chat
+
+_ASK = (
+    "Plan an illustrated story in exactly {count} scenes. Write {count} lines and nothing else: one short sentence for "
+    "each scene, in order, that says who does what and where.\n\nThe story: {premise}"
+)
+
+
+def write_outline(
+    chat: M2Chat,
+    premise: str,
+    panels: int,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    on_text: Callable[[str], None] | None = None,
+    should_stop: ShouldStop | None = None,
+) -> tuple[str, ...]:
+    """An outline of `panels` lines that the language model makes of a premise; of longer ones, the first lines.
+
+    Raises ValueError where it gives fewer, as small models do; Interrupted as `M2Chat.write`.
+    """
+    check_premise(premise)
+    check_panels(panels)
+    asked = Conversation().user(_ASK.format(count=panels, premise=premise.strip()))
+    plain = replace(chat, language_model=chat.language_model.without_instructions())
+    said = plain.write(asked, sampling=sampling, seed=seed, on_text=on_text, should_stop=should_stop).turns[-1].text
+    # A line that ends with a colon announces the others.
+    found = beats("\n".join(line for line in said.splitlines() if not line.rstrip(" *_").endswith(":")))
+    if len(found) < panels:
+        raise ValueError(
+            f"The language model wrote {len(found)} of {panels} lines: "
+            "try another seed or a larger model, or write the outline by hand."
+        )
+    return found[:panels]
 
 
 def write_story(

@@ -6,8 +6,9 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..m3adapter.limits import check_premise
-from ..m3adapter.outline import beats, write_outline
+from ..m3adapter.outline import beats
 from ..m3adapter.request import reroll_seed, turn_seed
+from ..m3adapter.story_writing import write_outline
 from . import inputs
 from .errors import complaint, names_node
 from .memory import Handle, assemble

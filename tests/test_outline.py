@@ -10,8 +10,9 @@ import toy_llms
 from m3adapter.conversation import Conversation
 from m3adapter.language_model import LanguageModel, Sampling
 from m3adapter.limits import rerolls
-from m3adapter.outline import CONTINUE, beats, messages, write_outline
+from m3adapter.outline import CONTINUE, beats, messages
 from m3adapter.pipeline import M2Chat
+from m3adapter.story_writing import write_outline
 
 
 class Planner:
