@@ -149,6 +149,16 @@ def test_number_of_pictures_is_the_one_asked_for(train: list[Story]) -> None:
     assert several > STORIES / 20
 
 
+def test_training_knows_numbers_and_praise_that_wish_no_pictures() -> None:
+    def praised(split: str) -> list[str]:
+        rng = random.Random(11)
+        told = [story(rng, split, exchanges=1) for _ in range(800)]
+        single = [found.exchanges[0].message for found in told if len(found.exchanges[0].panels) == 1]
+        return [message for message in single if words(message) & set(openings.PRAISE) and re.search(r"\d", message)]
+
+    assert len(praised("train")) > 5 and not praised("test")
+
+
 def test_training_never_sees_a_held_out_composition(train: list[Story]) -> None:
     for _, panel in panels(train):
         for actor in panel.scene.characters:

@@ -10,7 +10,8 @@ from . import openings, people, requests
 from .choose import Split, fill, pick, pick_fitting
 from .noise import gibberish
 
-INVENTED = 0.3  # part of the training's wishes for a number of pictures that call pictures by an invented word
+INVENTED = 0.4  # part of the training's wishes for a number of pictures that call pictures by an invented word
+PRAISED = 0.35  # part of the training's fillers that praise pictures and wish no number of them
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,7 @@ def in_pictures(rng: random.Random, split: Split, count: int) -> str:
     """
     number = rng.choice(requests.COUNTS[count])
     if split == "train" and rng.random() < INVENTED:
-        invented = "".join(rng.choice(people.NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).lower()
-        return f"{rng.choice(('in', 'with'))} {number} {invented}s"
+        return f"{rng.choice(('in', 'with'))} {number} {_invented(rng)}"
     return pick(rng, requests.IN_PICTURES, split).format(n=number)
 
 
@@ -274,8 +274,24 @@ def _keywords(rng: random.Random, premise: Premise) -> str:
 
 
 def _filler(rng: random.Random, split: Split) -> str:
+    if split == "train" and rng.random() < PRAISED:
+        return _praise(rng)
     pronoun, obj = rng.choice((("He", "him"), ("She", "her"), ("It", "it")))
     return pick(rng, openings.FILLERS, split).format(Pron=pronoun, obj=obj)
+
+
+def _praise(rng: random.Random) -> str:
+    """ "Pretty talorus, 8k.": words like those of a wish, but no number of pictures."""
+    praise = rng.sample(openings.PRAISE, rng.randint(1, 3))
+    thing = _invented(rng) if rng.random() < 0.7 else rng.choice(("pictures", "images", "paintings"))
+    text = f"{', '.join(praise)} {thing}"
+    if rng.random() < 0.5:
+        text += f", {rng.randint(1, 16)}{rng.choice(('k', 'd', ':9', ' mm', '%'))}"
+    return f"{_first_upper(text)}."
+
+
+def _invented(rng: random.Random) -> str:
+    return "".join(rng.choice(people.NAME_SYLLABLES) for _ in range(rng.randint(2, 5))).lower() + "s"
 
 
 def _pronouns(rng: random.Random, actors: tuple[str, ...], target: int | None, name: str) -> tuple[str, str, str]:
