@@ -205,15 +205,15 @@ def test_some_captions_say_what_only_references_can_tell() -> None:
 
 def test_hard_samples_are_most_where_they_are_wished_for() -> None:
     def parts(**wish: bool) -> tuple[float, float]:
-        found = m3ft_data.pool(random.Random(3), 300, exchanges=(1, 2, 2, 3), **wish).samples
-        assert len(found) == 300
+        found = m3ft_data.pool(random.Random(3), 900, exchanges=(1, 2, 2, 3), **wish).samples
+        assert len(found) == 900
         divided = sum(bool(sample.known and sample.named) for sample in found)
-        return divided / 300, sum(len(sample.known) > 1 for sample in found) / 300
+        return divided / 900, sum(len(sample.known) > 1 for sample in found) / 900
 
     (divided, both), (more_divided, more_both) = parts(), parts(hard=True)
     assert 0 < divided < both < 0.3
     assert more_divided > 2 * divided and more_both > 2 * both
-    assert more_divided + more_both > 0.5
+    assert more_both > 0.6
 
 
 def test_training_draws_from_training_stories_only(monkeypatch) -> None:

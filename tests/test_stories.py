@@ -154,7 +154,7 @@ def test_training_knows_numbers_and_praise_that_wish_no_pictures() -> None:
         rng = random.Random(11)
         told = [story(rng, split, exchanges=1) for _ in range(800)]
         single = [found.exchanges[0].message for found in told if len(found.exchanges[0].panels) == 1]
-        return [message for message in single if words(message) & set(openings.PRAISE) and re.search(r"\d", message)]
+        return [message for message in single if words(message) & set(requests.PRAISE) and re.search(r"\d", message)]
 
     assert len(praised("train")) > 5 and not praised("test")
 

@@ -282,7 +282,7 @@ def _filler(rng: random.Random, split: Split) -> str:
 
 def _praise(rng: random.Random) -> str:
     """ "Pretty talorus, 8k.": words like those of a wish, but no number of pictures."""
-    praise = rng.sample(openings.PRAISE, rng.randint(1, 3))
+    praise = rng.sample(requests.PRAISE, rng.randint(1, 3))
     thing = _invented(rng) if rng.random() < 0.7 else rng.choice(("pictures", "images", "paintings"))
     text = f"{', '.join(praise)} {thing}"
     if rng.random() < 0.5:

@@ -397,7 +397,3 @@ FILLERS = (
     "{Pron} wanted to become famous.",
     "Do not forget the moral of the story.",
 )
-# How people praise the pictures that they hope for.
-PRAISE = (
-    "best", "detailed", "pretty", "colourful", "sharp", "soft", "masterful", "award-winning", "cute", "nice", "lovely",
-)  # fmt: skip

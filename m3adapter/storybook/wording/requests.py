@@ -286,6 +286,11 @@ CONTINUE_IN = (
     "More, {in_pictures}!",
 )
 
+# How people praise the pictures that they hope for.
+PRAISE = (
+    "best", "detailed", "pretty", "colourful", "sharp", "soft", "masterful", "award-winning", "cute", "nice", "lovely",
+)  # fmt: skip
+
 # Openings that name nothing.
 ANY_STORY = (
     "Tell me a story.",
