@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import urllib.parse
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from tools import comfy, environment
 
 
 class ComfyServer(comfy.Server):
-    """A ComfyUI on the CPU with this pack in it, and a base directory of its own.
+    """A ComfyUI with this pack in it, and a base directory of its own.
+
+    It runs on the CPU; where the environment has M2CHAT_ACCELERATOR, on what ComfyUI itself would choose.
 
     Args:
         base: an empty folder for its base directory.
@@ -30,7 +33,9 @@ class ComfyServer(comfy.Server):
         self.output_dir = base / "output"
         self.input_dir = base / "input"
         flags = environment.prepare_base(base)
-        super().__init__(environment.PYTHON, environment.ENGINE, *flags, "--cpu", *arguments, log=base / "comfyui.log")
+        if not os.environ.get("M2CHAT_ACCELERATOR"):
+            flags.append("--cpu")
+        super().__init__(environment.PYTHON, environment.ENGINE, *flags, *arguments, log=base / "comfyui.log")
 
     def object_info(self) -> dict[str, Any]:
         """Return the description of every node, by node id."""

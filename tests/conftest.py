@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from comfy_server import ComfyServer
 from tools import chromium, environment
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from transformers import PreTrainedTokenizerFast
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -51,6 +51,8 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
     path = chromium.find()
     if path is None:
         pytest.skip(chromium.MISSING)

@@ -95,3 +95,25 @@ def test_what_the_adapter_reads_can_be_kept_while_the_rest_learns(tmp_path: Path
     assert all(torch.equal(a, b) for a, b in pairs)
     with pytest.raises(SystemExit):
         language.main([*arguments, *small, "--output", str(tmp_path / "none"), "--keep-features"])
+
+
+def test_a_model_grows_by_layers_that_change_nothing_until_they_are_trained(tmp_path: Path) -> None:
+    arguments = ["--batch", "2", "--length", "64", "--check-every", "5", "--checks", "1", "--layers", "2"]
+    small = ["--tokenizer-stories", "30", "--vocabulary", "400", "--width", "32", "--heads", "2"]
+    language.main([*arguments, *small, "--output", str(tmp_path), "--steps", "1"])
+    more = [*arguments, "--init", str(tmp_path / "language_model"), "--keep-features", "--grow", "2"]
+    slot = Conversation().user("A fox.").assistant(markup.parse("It walks.<image>a fox</image>"))
+    tokens, heard = torch.randn(2, 32), []
+    for steps in (0, 2):
+        language.main([*more, "--output", str(tmp_path / str(steps)), "--steps", str(steps)])
+    for folder in (tmp_path, tmp_path / "0", tmp_path / "2"):
+        model = LanguageModel.from_pretrained(folder / "language_model", dtype=torch.float32)
+        ids = model.tokenizer("A fox.", return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            heard.append((model.model(ids).logits, model.encode_slot(slot, slot.open_slots()[0], tokens).context))
+    assert len(model.model.model.layers) == 4 and model.config.feature_layer == -4
+    (logits, states), (same, kept), (trained, still) = heard
+    assert torch.equal(logits, same) and not torch.equal(logits, trained)
+    assert torch.equal(states, kept) and torch.equal(states, still)
+    with pytest.raises(SystemExit):
+        language.main([*arguments, *small, "--output", str(tmp_path / "none"), "--grow", "1"])

@@ -14,6 +14,7 @@ import argparse
 import copy
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,7 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="train only what lies behind the layer that the adapter reads, so that adapter and projection stay valid",
     )
+    parser.add_argument("--grow", type=int, default=0, help="layers to put on top of the model given with --init")
     parser.add_argument("--length", type=int, default=512, help="tokens of each of a step's --batch rows")
     parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
     parser.add_argument("--vocabulary", type=int, default=2048)
@@ -138,16 +140,21 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.keep_features and not args.init:
         parser.error("--keep-features needs the language model whose features are to be kept: name it with --init")
+    if args.grow and not args.init:
+        parser.error("--grow needs the language model that is to have more layers: name it with --init")
     begin(args)
     tokens = args.init or args.output / "tokenizer"
     with accelerator().main_process_first():
         if not tokens.is_dir():
             train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
     tokenizer = AutoTokenizer.from_pretrained(tokens)
-    projection = None
+    config, projection = LanguageModelConfig(), None
     if args.init:
         started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)
         model, projection = started.model.requires_grad_(True), started.visual_projection
+        grow(model, args.grow)
+        # Counted from the end: what the adapter reads stays where it was.
+        config = replace(started.config, feature_layer=started.config.feature_layer - args.grow)
     else:
         model = new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads)
     device = accelerator().device
@@ -156,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     if projection is not None:
         learner.norm.load_state_dict(projection.norm.state_dict())
     if args.keep_features:
-        keep_features(learner, started.config.feature_layer)
+        keep_features(learner, config.feature_layer)
     optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
     stories = Stories(tokenizer, args.batch, args.length)
@@ -172,8 +179,22 @@ def main(argv: list[str] | None = None) -> None:
     pace = {"warmup": 60, "every": args.check_every, "save_every": 100}
     if train(args, "language", learner, optimizer, average, step_loss, **pace, measure=check):
         average.write()
-        save(learner, tokenizer, args, projection if args.keep_features else None)
+        save(learner, tokenizer, args, config, projection if args.keep_features else None)
         print(report(learner, tokenizer, average, 3 * args.checks, show=8))
+
+
+def grow(model: LlamaForCausalLM, layers: int) -> None:
+    """Put new layers between the last one and the final norm; at first they change nothing."""
+    decoder = model.base_model
+    for index in range(len(decoder.layers), len(decoder.layers) + layers):
+        added = type(decoder.layers[-1])(model.config, index).to(model.device)
+        for name, parameter in added.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+        decoder.layers.append(added)
+    model.config.num_hidden_layers += layers
 
 
 def report(
@@ -202,6 +223,7 @@ def save(
     learner: Learner,
     tokenizer: PreTrainedTokenizerFast,
     args: argparse.Namespace,
+    config: LanguageModelConfig,
     projection: VisualProjection | None = None,
 ) -> None:
     """Writes the language model (bfloat16) and the stand-in to --output; the projection is untrained unless given."""
@@ -216,4 +238,4 @@ def save(
         # What the real projection gives is as large as what the model has learned to read.
         projection.norm.load_state_dict(learner.norm.state_dict())
     half = copy.deepcopy(learner.model).to(torch.bfloat16)
-    LanguageModel(half, tokenizer, projection, LanguageModelConfig()).save_pretrained(args.output / "language_model")
+    LanguageModel(half, tokenizer, projection, config).save_pretrained(args.output / "language_model")
