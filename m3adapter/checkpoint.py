@@ -63,8 +63,7 @@ def build_adapter(
     from .adapter import M3Adapter
 
     config = _config(path, header, tensors)
-    adapter = M3Adapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
-    expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in M3Adapter(config, device="meta").state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != expected.get(name):
@@ -72,8 +71,22 @@ def build_adapter(
                 f"The adapter {path.name} does not fit its own configuration: {name} is "
                 f"{found or 'missing'}, expected {expected.get(name) or 'nothing'}."
             )
-    adapter.load_state_dict(tensors)
+    adapter = M3Adapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
+    fill(adapter, tensors, device, dtype)
     return adapter.eval().requires_grad_(False)
+
+
+def fill(
+    module: torch.nn.Module,
+    tensors: Mapping[str, Tensor],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Gives a module all its weights, on `device` and in `dtype` (default float32).
+
+    ComfyUI's operations have none before on some machines, and take those they are given as they are.
+    """
+    module.load_state_dict({name: value.to(device, dtype or torch.float32) for name, value in tensors.items()})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointError, build_adapter, read_tensors
+from .checkpoint import CheckpointError, build_adapter, fill, read_tensors
 from .official import HEAD_WIDTH, OfficialAdapter, OfficialConfig
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def import_official(
     adapter = OfficialAdapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
     state = {"image_tokens": adapter.image_tokens}
     taken = []
-    for name, expected in adapter.state_dict().items():
+    for name, expected in OfficialAdapter(config, device="meta").state_dict().items():
         if name in state:
             continue
         source, value = sources.get(name, (None, None))
@@ -110,7 +110,7 @@ def import_official(
             )
         state[name] = value
         taken.append(source)
-    adapter.load_state_dict(state)
+    fill(adapter, state, device, dtype)
     used = dict.fromkeys(taken)
     ignored = [name for name in tensors if name not in used]
     return adapter.eval().requires_grad_(False), Report(tuple(used), (*ignored, *others), ABSENT)

@@ -182,11 +182,14 @@ def load_ip_adapter(
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path.name} is not whole: its image projection lacks weights, so get it again.") from error
     stored = tensors["ip_adapter.1.to_k_ip.weight"].dtype
-    adapter = IPAdapter(config, image_proj, operations=operations, device=device, dtype=dtype or stored)
+    dtype = dtype or stored
+    adapter = IPAdapter(config, image_proj, operations=operations, device=device, dtype=dtype)
     state = {f"image_proj.{name}": value for name, value in adapter.image_proj.state_dict().items()}
     for number in range(len(config.layers)):
         for which in "kv":
-            state[f"to_{which}.{number}.weight"] = tensors[f"ip_adapter.{2 * number + 1}.to_{which}_ip.weight"]
+            weight = tensors[f"ip_adapter.{2 * number + 1}.to_{which}_ip.weight"]
+            # Not left to the layers: ComfyUI's take weights as they are given on some machines.
+            state[f"to_{which}.{number}.weight"] = weight.to(device, dtype)
     adapter.load_state_dict(state)
     return adapter.eval().requires_grad_(False)
 

@@ -57,8 +57,9 @@ def offload_device() -> torch.device:
 
 def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
     """A model under ComfyUI's management."""
-    # Newer versions of ComfyUI choose the kind of patcher by the machine.
-    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    # Not the dynamic kind of newer versions of ComfyUI, which is for models of its own layers: it would copy the
+    # weights of all others to the device each time they are about to be used.
+    patcher = comfy.model_patcher.ModelPatcher
     return patcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device())
 
 

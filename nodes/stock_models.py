@@ -22,7 +22,7 @@ import comfy.supported_models
 import comfy.utils
 import torch
 
-from .memory import managed
+from .memory import offload_device
 
 Config = dict[str, Any]
 ATTENTION = "CrossAttn"
@@ -41,7 +41,9 @@ def model(folder: Path) -> comfy.model_patcher.ModelPatcher:
     config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, kinds))
     built = config.get_model({})
     built.load_model_weights({names[name]: value for name, value in weights.items()})
-    return managed(built)
+    # Newer versions of ComfyUI choose the kind of patcher by the machine.
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(built, load_device=device, offload_device=offload_device())
 
 
 def unet_config(config: Config) -> Config:
@@ -165,7 +167,7 @@ class _TextEncoders(comfy.sdxl_clip.SDXLClipModel):
 
     def load_sd(self, sd: dict[str, torch.Tensor]) -> Any:
         width = sd["text_model.embeddings.token_embedding.weight"].shape[1]
-        encoder = self.clip_l if width == self.clip_l.transformer.text_projection.weight.shape[0] else self.clip_g
+        encoder = self.clip_l if width == self.clip_l.transformer.text_projection.out_features else self.clip_g
         return encoder.load_sd(sd)
 
 

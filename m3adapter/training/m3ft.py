@@ -143,7 +143,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
     rng = random.Random(args.seed + 2)
     began = time.time()
     data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True, hard=True)
-    device = accelerator().device
+    device = adapter.image_tokens.device
     encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     semantic = semantic_features(data, adapter, language, encoder, rng)
     vision, vision_mask = data.vision(encoder, rng)
