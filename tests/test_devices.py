@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.events import TurnDone
+from m3adapter.events import Step, TurnDone
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
@@ -47,8 +47,13 @@ def encoded(model: M2Chat) -> SlotFeatures:
 
 
 def story(model: M2Chat, seed: int) -> Conversation:
-    events = model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=8)
-    return [event.conversation for event in events if isinstance(event, TurnDone)][-1]
+    told = Conversation()
+    for event in model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=8):
+        if isinstance(event, Step):
+            assert max(event.preview().size) > 1
+        elif isinstance(event, TurnDone):
+            told = event.conversation
+    return told
 
 
 def test_the_gate_keeps_its_contract(model: M2Chat) -> None:
