@@ -51,6 +51,15 @@ def test_english_is_what_the_scripts_of_the_page_show() -> None:
         assert f'"{name}"' in gate and f'tooltip: "{texts["tooltip"]}"' in gate
 
 
+def test_the_panel_says_nothing_past_its_translations() -> None:
+    for path in sorted((WEB / "chat").glob("*.js")):
+        script = path.read_text("utf-8")
+        labels = re.findall(r"""(?:"aria-label"|title|placeholder|alt|textContent)(?:: | = )["`].*""", script)
+        assert not labels, (path.name, labels)
+        for text, given in re.findall(r'\bt\(\s*"([^"]+)"((?:, [^()]+(?:\(\)\S*)?)*)\)', script):
+            assert text.count("$") == given.count(","), (path.name, text)
+
+
 def test_what_changed_is_missing_or_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locales, "LOCALES", tmp_path)
     before = {"main": {"same": "One.", "other": "Two."}, "nodeDefs": {"gone": "Three."}, "commands": {}}
@@ -132,6 +141,13 @@ def test_a_chinese_user_finds_chinese_nodes(comfy: ComfyServer, browser: Browser
             return { title: node.title, category: node.constructor.category, labels, inputs, outputs };
         }"""
     )
+    page.get_by_role("button", name="与 M²Chat 聊天").click()
+    panel = page.locator(".m2chat-panel")
+    panel.get_by_role("heading", name="一起讲故事").wait_for(timeout=PATIENCE)
+    panel.get_by_role("button", name="发送").wait_for()
+    lines = [line for line in panel.inner_text().splitlines() if re.search("[a-z]{3}", line)]
+    english = [line for line in lines if not re.search(r"[\u4e00-\u9fff]", line)]
+    assert len(english) == 3, "the examples are English, and nothing else"
     page.close()
     assert shown["title"] == "M3-Adapter 融合" and shown["category"] == "M2Chat/图片"
     assert {"适配器", "特征", "锚点"} <= set(shown["inputs"]) and shown["outputs"] == ["条件", "门控图", "平均门控"]

@@ -9,6 +9,7 @@ changed in it, which is to be translated again, and what each other language lac
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ PACK = "M2Chat_"
 TAB = "Chat with M²Chat"
 COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
 WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": "Paint again while the gate is turned."}}}
+# The chat panel looks its texts up by their English, where a $ stands for what is filled in.
+PANEL = "m2chatPanel"
+PANEL_TEXT = re.compile(r'\bt\(\s*"([^"]+)"')
 
 
 def key_of(name: str) -> str:
@@ -70,6 +74,13 @@ def node_texts(info: Texts) -> Texts:
     }
 
 
+def panel_texts() -> Texts:
+    """The texts of the chat panel, from its scripts."""
+    scripts = sorted((environment.REPO / "web" / "chat").glob("*.js"))
+    found = sorted({text for path in scripts for text in PANEL_TEXT.findall(path.read_text("utf-8"))})
+    return {text: text for text in found}
+
+
 def english(nodes: Texts) -> Texts:
     """What `locales/en` has to hold, by file, from /object_info."""
     nodes = {name: info for name, info in sorted(nodes.items()) if name.startswith(PACK)}
@@ -78,7 +89,7 @@ def english(nodes: Texts) -> Texts:
     for name, widgets in WIDGETS.items():
         texts[name]["inputs"] |= widgets
     return {
-        "main": {"nodeCategories": {part: part for part in parts}, TAB: TAB},
+        "main": {"nodeCategories": {part: part for part in parts}, TAB: TAB, PANEL: panel_texts()},
         "nodeDefs": texts,
         "commands": COMMANDS,
     }

@@ -3,13 +3,15 @@
 
 import { app } from "../../scripts/app.js";
 import { Panel } from "./chat/panel.js";
+import { loadTexts } from "./chat/texts.js";
 
 /** @type {?Panel} One for the page: what is being typed stays when the tab is closed. */
 let panel = null;
 
 app.registerExtension({
   name: "M2Chat.Chat",
-  setup() {
+  async setup() {
+    await loadTexts();
     const href = new URL("chat/chat.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
     app.extensionManager.registerSidebarTab({

@@ -1,6 +1,7 @@
 // Where one types the next message: text, pictures, the gate, and the settings behind it.
 
 import { button, h, iconButton, isSend } from "./elements.js";
+import { t } from "./texts.js";
 
 const MOST = 8; // pictures that User Message takes
 
@@ -15,7 +16,7 @@ export class Composer {
   #settings;
   #keep;
   #send;
-  #tray = h("ul", { className: "m2chat-tray", "aria-label": "Pictures of the message" });
+  #tray = h("ul", { className: "m2chat-tray", "aria-label": t("Pictures of the message") });
 
   /**
    * @param {Settings} settings
@@ -29,17 +30,17 @@ export class Composer {
       className: "m2chat-input",
       rows: 3,
       dir: "auto",
-      placeholder: "What happens next?",
-      "aria-label": "Your message. Enter sends it, Shift and Enter break the line.",
+      placeholder: t("What happens next?"),
+      "aria-label": t("Your message. Enter sends it, Shift and Enter break the line."),
     });
     const file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabIndex: -1 });
     file.onchange = () => {
       this.#attach([...file.files]);
       file.value = "";
     };
-    this.sendButton = button("Send", send, { className: "m2chat-button m2chat-primary" });
-    this.stopButton = button("Stop", stop, { className: "m2chat-button m2chat-stop", hidden: true });
-    const attach = iconButton("pi-image", "Attach pictures, or paste them", () => file.click());
+    this.sendButton = button(t("Send"), send, { className: "m2chat-button m2chat-primary" });
+    this.stopButton = button(t("Stop"), stop, { className: "m2chat-button m2chat-stop", hidden: true });
+    const attach = iconButton("pi-image", t("Attach pictures, or paste them"), () => file.click());
     const row = h(
       "div",
       { className: "m2chat-row" },
@@ -111,8 +112,8 @@ export class Composer {
         this.#show(this.#pictures.filter((other) => other !== picture));
         this.text.focus();
       };
-      const image = h("img", { src: URL.createObjectURL(picture), alt: picture.name ?? "Picture" });
-      return h("li", {}, image, iconButton("pi-times", "Remove this picture", remove));
+      const image = h("img", { src: URL.createObjectURL(picture), alt: picture.name ?? t("Picture") });
+      return h("li", {}, image, iconButton("pi-times", t("Remove this picture"), remove));
     });
     this.#tray.replaceChildren(...items);
   }
@@ -124,26 +125,26 @@ export class Composer {
       value.textContent = Number(slider.value).toFixed(2);
       this.#set({ gate: Number(slider.value) });
     };
-    const title = "Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.";
-    return h("label", { className: "m2chat-gate", title }, "Gate", slider, value);
+    const title = t("Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.");
+    return h("label", { className: "m2chat-gate", title }, t("Gate"), slider, value);
   }
 
   #more() {
     const source = h(
       "select",
       { className: "m2chat-input" },
-      h("option", { value: "starter" }, "The starter"),
-      h("option", { value: "canvas" }, "Those of the workflow on the canvas"),
+      h("option", { value: "starter" }, t("The starter")),
+      h("option", { value: "canvas" }, t("Those of the workflow on the canvas")),
     );
     source.value = this.#settings.models;
     source.onchange = () => this.#set({ models: source.value });
     return h(
       "details",
       { className: "m2chat-more" },
-      h("summary", {}, "Models and painting"),
-      h("label", {}, "Models", source),
-      this.#number("Steps", "steps", { min: 1, max: 1000, step: 1 }),
-      this.#number("Guidance", "guidance", { min: 0, max: 30, step: 0.1 }),
+      h("summary", {}, t("Models and painting")),
+      h("label", {}, t("Models"), source),
+      this.#number(t("Steps"), "steps", { min: 1, max: 1000, step: 1 }),
+      this.#number(t("Guidance"), "guidance", { min: 0, max: 30, step: 0.1 }),
     );
   }
 

@@ -1,6 +1,7 @@
 // The head of the panel: which session it shows, and what can be done with it as a whole.
 
 import { h, iconButton } from "./elements.js";
+import { t } from "./texts.js";
 
 /**
  * @typedef {{choose: (name: string) => void, rename: () => void, remove: () => void, open: () => void}} Actions
@@ -14,13 +15,13 @@ export class Header {
 
   /** @param {Actions} actions */
   constructor({ choose, rename, remove, open }) {
-    this.#choice = h("select", { className: "m2chat-input m2chat-choice", "aria-label": "Session" });
+    this.#choice = h("select", { className: "m2chat-input m2chat-choice", "aria-label": t("Session") });
     this.#choice.onchange = () => choose(this.#choice.value);
     this.#buttons = {
-      fresh: iconButton("pi-plus", "New chat", () => choose("")),
-      rename: iconButton("pi-pencil", "Rename this session", rename),
-      remove: iconButton("pi-trash", "Delete this session", remove),
-      open: iconButton("pi-sitemap", "Open the last message as nodes", open),
+      fresh: iconButton("pi-plus", t("New chat"), () => choose("")),
+      rename: iconButton("pi-pencil", t("Rename this session"), rename),
+      remove: iconButton("pi-trash", t("Delete this session"), remove),
+      open: iconButton("pi-sitemap", t("Open the last message as nodes"), open),
     };
     this.element = h("header", { className: "m2chat-header" }, this.#choice, ...Object.values(this.#buttons));
   }
@@ -32,9 +33,9 @@ export class Header {
    */
   show(sessions, name, { busy, opens }) {
     const options = sessions.map(({ name: other, error }) =>
-      h("option", { value: other, disabled: Boolean(error), title: error }, error ? `${other} (damaged)` : other),
+      h("option", { value: other, disabled: Boolean(error), title: error }, error ? t("$ (damaged)", other) : other),
     );
-    if (!sessions.some((other) => other.name === name)) options.unshift(h("option", { value: name }, name || "New chat"));
+    if (!sessions.some((other) => other.name === name)) options.unshift(h("option", { value: name }, name || t("New chat")));
     this.#choice.replaceChildren(...options);
     this.#choice.value = name;
     const { fresh, rename, remove, open } = this.#buttons;

@@ -1,6 +1,7 @@
 // Which models a chat speaks to: the starter, or those of the workflow on the canvas.
 
 import { app } from "../../../scripts/app.js";
+import { t } from "./texts.js";
 
 const PARTS = {
   language_model: "M2CHAT_LANGUAGE_MODEL",
@@ -8,6 +9,14 @@ const PARTS = {
   adapter: "M2CHAT_ADAPTER",
   decoder: "M2CHAT_DECODER",
 };
+
+/** What the parts are called. */
+const names = () => ({
+  language_model: t("language model"),
+  vision_encoder: t("vision encoder"),
+  adapter: t("adapter"),
+  decoder: t("decoder"),
+});
 
 /**
  * @typedef {import("./graph.js").Graph} Graph
@@ -45,8 +54,7 @@ async function ofCanvas() {
     );
     const link = outputs.find((output) => used.has(String(output))) ?? outputs[0];
     if (!link) {
-      const missing = part.replace("_", " ");
-      throw new Error(`The workflow on the canvas loads no ${missing}: add its loader, or choose the starter.`);
+      throw new Error(t("The workflow on the canvas loads no $: add its loader, or choose the starter.", names()[part]));
     }
     links[part] = link;
     collect(graph, link[0], nodes);

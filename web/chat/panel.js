@@ -9,6 +9,7 @@ import { Header } from "./header.js";
 import { modelsOf } from "./models.js";
 import { Run } from "./run.js";
 import * as sessions from "./sessions.js";
+import { t } from "./texts.js";
 import { Transcript } from "./transcript.js";
 
 const KEPT = "M2Chat.Chat"; // in the browser: the settings, and which session was shown
@@ -21,7 +22,7 @@ const said = (turn) => turn.segments.map((segment) => segment.text ?? "").join("
 const shown = (turn) => turn.segments.filter((segment) => segment.type === "picture");
 
 /** A turn as it is read aloud. @param {sessions.Turn} turn */
-const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? `Picture: ${caption}.`).join("\n");
+const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? t("Picture: $.", caption)).join("\n");
 
 /** A turn that is yet to come from the reply number `number`. */
 const coming = (number) => ({ role: "assistant", segments: [], node: replyId(number) });
@@ -103,15 +104,15 @@ export class Panel {
 
   async #rename() {
     const { name } = this.#session;
-    const message = "What is this session to be called?";
-    const to = await app.extensionManager.dialog.prompt({ title: "Rename the session", message, defaultValue: name });
+    const message = t("What is this session to be called?");
+    const to = await app.extensionManager.dialog.prompt({ title: t("Rename the session"), message, defaultValue: name });
     if (to && to !== name) await this.#ask(async () => (this.#session = await sessions.rename(name, to)));
   }
 
   async #remove() {
     const { name } = this.#session;
-    const message = `Delete the session ${name} with its pictures? This cannot be undone.`;
-    if (!(await app.extensionManager.dialog.confirm({ title: "Delete the session", message, type: "delete" }))) return;
+    const message = t("Delete the session $ with its pictures? This cannot be undone.", name);
+    if (!(await app.extensionManager.dialog.confirm({ title: t("Delete the session"), message, type: "delete" }))) return;
     await this.#ask(async () => {
       await sessions.remove(name);
       this.#session = NEW;
@@ -119,8 +120,8 @@ export class Panel {
   }
 
   async #rewind(turn) {
-    const message = "Everything after this reply is dropped. This cannot be undone.";
-    if (!(await app.extensionManager.dialog.confirm({ title: "Rewind to here", message }))) return;
+    const message = t("Everything after this reply is dropped. This cannot be undone.");
+    if (!(await app.extensionManager.dialog.confirm({ title: t("Rewind to here"), message }))) return;
     await this.#ask(async () => (this.#session = await sessions.rewind(this.#session, turn)));
   }
 
@@ -198,7 +199,7 @@ export class Panel {
   async #perform(expected, actions) {
     this.#busy = true;
     this.#fail(null);
-    this.status.textContent = "Waiting for its turn…";
+    this.status.textContent = t("Waiting for its turn…");
     this.#show(expected);
     this.transcript.toEnd();
     let ending;
@@ -212,7 +213,7 @@ export class Panel {
     this.transcript.settle(ending.how === "done");
     if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
     else await this.#reload();
-    this.status.textContent = { done: "Saved.", stopped: "Stopped. Nothing was saved.", failed: "" }[ending.how];
+    this.status.textContent = { done: t("Saved."), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
     this.#show();
     if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
     if (document.activeElement === document.body) this.composer.text.focus();
@@ -232,12 +233,12 @@ export class Panel {
     const graph = graphOf(task);
     this.#run = new Run(graph, {
       text: (node, text) => {
-        this.status.textContent = "Writing…";
+        this.status.textContent = t("Writing…");
         this.transcript.text(node, text);
       },
       preview: (node, picture) => this.transcript.preview(node, picture),
       progress: (node, done, total) => {
-        this.status.textContent = "Painting…";
+        this.status.textContent = t("Painting…");
         this.transcript.progress(node, done, total);
       },
     });
@@ -250,7 +251,7 @@ export class Panel {
   }
 
   async #stop() {
-    this.status.textContent = "Stopping…";
+    this.status.textContent = t("Stopping…");
     await this.#run?.stop();
   }
 
@@ -275,8 +276,8 @@ export class Panel {
   #fail(reason, conflict = false) {
     this.error.hidden = !reason;
     if (!reason) return this.error.replaceChildren();
-    const close = iconButton("pi-times", "Dismiss", () => this.#fail(null));
-    const again = conflict && button("Load again", () => this.#reload());
+    const close = iconButton("pi-times", t("Dismiss"), () => this.#fail(null));
+    const again = conflict && button(t("Load again"), () => this.#reload());
     this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), close, again].filter(Boolean));
   }
 

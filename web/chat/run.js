@@ -1,6 +1,7 @@
 // A workflow on its way: queued, watched while it runs, and stopped.
 
 import { api } from "../../../scripts/api.js";
+import { t } from "./texts.js";
 
 /**
  * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
@@ -12,7 +13,7 @@ import { api } from "../../../scripts/api.js";
 function refusal(error) {
   const { error: whole, node_errors: byNode } = error.response ?? {};
   const first = Object.values(byNode ?? {})[0]?.errors?.[0] ?? whole;
-  if (!first) return "ComfyUI does not answer: start it again, then repeat this.";
+  if (!first) return t("ComfyUI does not answer: start it again, then repeat this.");
   if (typeof first === "string") return first;
   const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence, behind the input's name
   if (first.type === "custom_validation_failed" && own >= 0) return first.details.slice(own + 3);
@@ -78,7 +79,7 @@ export class Run {
       ["execution_success", ending("done")],
       ["execution_interrupted", ending("stopped")],
       ["execution_error", ending("failed")],
-      ["reconnected", () => this.#look({ how: "failed", reason: "ComfyUI was started again meanwhile: repeat this." })],
+      ["reconnected", () => this.#look({ how: "failed", reason: t("ComfyUI was started again meanwhile: repeat this.") })],
     ];
   }
 

@@ -1,6 +1,7 @@
 // The saved sessions: what the pack's routes give and take, and pictures on their way into ComfyUI.
 
 import { api } from "../../../scripts/api.js";
+import { t } from "./texts.js";
 
 const ROOT = "/m2chat/sessions";
 const MOST = 40; // characters of a name that is made from a message
@@ -29,10 +30,10 @@ async function ask(path, request) {
   try {
     answer = await api.fetchApi(path, { cache: "no-store", ...request });
   } catch {
-    throw new Refused("ComfyUI does not answer: start it again, then repeat this.", 0);
+    throw new Refused(t("ComfyUI does not answer: start it again, then repeat this."), 0);
   }
   const given = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(given.error ?? `ComfyUI answers ${answer.status} to ${path}.`, answer.status);
+  if (!answer.ok) throw new Refused(given.error ?? t("ComfyUI answers $ to $.", answer.status, path), answer.status);
   return given;
 }
 
@@ -98,7 +99,7 @@ export function nameFrom(message, others) {
     if (name.length + word.length < MOST) name = `${name} ${word}`.trim();
     else break;
   }
-  if (!/[\p{L}\p{N}]{2}.*/u.test(name) || /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(name)) name = "New chat";
+  if (!/[\p{L}\p{N}]{2}.*/u.test(name) || /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(name)) name = t("New chat");
   const taken = new Set(others.map((other) => other.name.normalize("NFC").toLowerCase()));
   let free = name;
   for (let number = 2; taken.has(free.toLowerCase()); number++) free = `${name} ${number}`;

@@ -2,8 +2,10 @@
 
 import { button, h, isSend, words } from "./elements.js";
 import { address } from "./sessions.js";
+import { t } from "./texts.js";
 
-const SPEAKERS = { system: "Instructions", user: "You", assistant: "M²Chat" };
+const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: "M²Chat" });
+// Not translated: the starter knows English.
 const EXAMPLES = [
   "A fox finds a kite on the beach.",
   "A rabbit and an owl build a camp in the snow.",
@@ -37,7 +39,7 @@ export class Transcript {
   constructor(actions) {
     this.#actions = actions;
     // Not live: it is made anew for every change. The panel reads aloud what has come.
-    const about = { role: "log", "aria-label": "Conversation", "aria-live": "off" };
+    const about = { role: "log", "aria-label": t("Conversation"), "aria-live": "off" };
     this.element = h("div", { className: "m2chat-log", tabIndex: 0, ...about });
     this.element.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.element;
@@ -119,10 +121,10 @@ export class Transcript {
     );
     return h(
       "section",
-      { className: "m2chat-welcome", "aria-label": "How to begin" },
-      h("h2", {}, "Tell a story together"),
-      h("p", {}, "Say what happens. M²Chat answers in words and pictures, and keeps its characters as they look."),
-      h("ul", { "aria-label": "Examples" }, ...examples),
+      { className: "m2chat-welcome", "aria-label": t("How to begin") },
+      h("h2", {}, t("Tell a story together")),
+      h("p", {}, t("Say what happens. M²Chat answers in words and pictures, and keeps its characters as they look.")),
+      h("ul", { "aria-label": t("Examples") }, ...examples),
     );
   }
 
@@ -132,8 +134,8 @@ export class Transcript {
     turn.segments.forEach((segment, place) => body.append(this.#segment(turn, index, segment, place, busy)));
     if (turn.node) body.append(this.#coming(turn.node));
     const tools = busy || turn.role === "system" ? null : this.#tools(turn, index, last, body);
-    const label = `${SPEAKERS[turn.role]}, turn ${index + 1}`;
-    const speaker = h("div", { className: "m2chat-speaker", "aria-hidden": "true" }, SPEAKERS[turn.role]);
+    const label = t("$, turn $", speakers()[turn.role], index + 1);
+    const speaker = h("div", { className: "m2chat-speaker", "aria-hidden": "true" }, speakers()[turn.role]);
     return h("article", { className: `m2chat-turn m2chat-${turn.role}`, "aria-label": label }, speaker, body, tools);
   }
 
@@ -142,8 +144,8 @@ export class Transcript {
       const shown = words(segment.text.trim());
       if (busy || turn.role !== "assistant") return shown;
       const rewrite = (text) => this.#actions.rewrite(index, place, text);
-      const edit = this.#editor([index, place], shown, "This part of the reply", segment.text, "Save", rewrite);
-      const tools = h("div", { className: "m2chat-tools" }, button("Edit", edit, { "aria-label": "Edit this text" }));
+      const edit = this.#editor([index, place], shown, t("This part of the reply"), segment.text, t("Save"), rewrite);
+      const tools = h("div", { className: "m2chat-tools" }, button(t("Edit"), edit, { "aria-label": t("Edit this text") }));
       return h("div", { className: "m2chat-passage" }, shown, tools);
     }
     return this.#picture(turn, index, segment, place, busy);
@@ -154,22 +156,22 @@ export class Transcript {
     const source = picture.blob ? this.#addressOf(picture.blob) : picture.url && address(picture);
     if (picture.node) return h("div", {}, this.#coming(picture.node, source), words(picture.caption, "m2chat-caption"));
     const image = source
-      ? h("img", { className: "m2chat-picture", src: source, alt: picture.caption || "Your picture" })
-      : h("div", { className: "m2chat-picture m2chat-open" }, "Not painted yet");
+      ? h("img", { className: "m2chat-picture", src: source, alt: picture.caption || t("Your picture") })
+      : h("div", { className: "m2chat-picture m2chat-open" }, t("Not painted yet"));
     if (turn.role === "user") return h("figure", {}, image);
     const caption = words(picture.caption, "m2chat-caption");
-    const how = [picture.seed && `seed ${picture.seed}`, picture.gate !== null && `gate ${picture.gate}`];
+    const how = [picture.seed && t("seed $", picture.seed), picture.gate !== null && t("gate $", picture.gate)];
     const made = h("div", { className: "m2chat-made" }, how.filter(Boolean).join(" · "));
     const repaint = (text) => this.#actions.repaint(index, place, text);
-    const about = "What the picture is to show";
-    const edit = busy || this.#editor([index, place], caption, about, picture.caption, "Paint again", repaint);
+    const about = t("What the picture is to show");
+    const edit = busy || this.#editor([index, place], caption, about, picture.caption, t("Paint again"), repaint);
     const tools = h(
       "div",
       { className: "m2chat-tools" },
-      button(source ? "Re-roll" : "Paint", () => this.#actions.repaint(index, place), {
-        "aria-label": source ? "Re-roll this picture" : "Paint this picture",
+      button(source ? t("Re-roll") : t("Paint"), () => this.#actions.repaint(index, place), {
+        "aria-label": source ? t("Re-roll this picture") : t("Paint this picture"),
       }),
-      button("Edit caption", edit),
+      button(t("Edit caption"), edit),
     );
     return h("figure", {}, image, h("figcaption", {}, caption, made), busy ? null : tools);
   }
@@ -178,8 +180,8 @@ export class Transcript {
   #coming(node, before) {
     const dots = h("div", { className: "m2chat-waiting", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
     const text = h("div", {}, before ? null : dots);
-    const image = h("img", { className: "m2chat-picture", alt: "The picture so far", ...(before && { src: before }) });
-    const bar = h("progress", { className: "m2chat-bar", "aria-label": "Painting" });
+    const image = h("img", { className: "m2chat-picture", alt: t("The picture so far"), ...(before && { src: before }) });
+    const bar = h("progress", { className: "m2chat-bar", "aria-label": t("Painting") });
     const figure = h("figure", { className: "m2chat-painting", hidden: !before }, image, bar);
     this.#live.set(node, { text, image, bar, figure });
     return h("div", {}, text, figure);
@@ -190,12 +192,12 @@ export class Transcript {
     const made = [];
     if (turn.role === "user") {
       const text = turn.segments.map((segment) => segment.text ?? "").join("");
-      const edit = this.#editor([index], body, "Your message", text, "Tell again", (changed) => retell(index, changed));
-      made.push(button("Edit", edit, { "aria-label": "Edit this message" }));
-      if (last) made.push(button("Let it reply", () => retell(index)));
+      const edit = this.#editor([index], body, t("Your message"), text, t("Tell again"), (changed) => retell(index, changed));
+      made.push(button(t("Edit"), edit, { "aria-label": t("Edit this message") }));
+      if (last) made.push(button(t("Let it reply"), () => retell(index)));
     } else {
-      made.push(button("Re-roll reply", () => retell(index - 1)));
-      if (!last) made.push(button("Rewind here", () => rewind(index)));
+      made.push(button(t("Re-roll reply"), () => retell(index - 1)));
+      if (!last) made.push(button(t("Rewind here"), () => rewind(index)));
     }
     return h("div", { className: "m2chat-tools m2chat-of-turn" }, ...made);
   }
@@ -221,7 +223,7 @@ export class Transcript {
         (before === document.body ? this.element : before).focus();
       };
       const submit = h("button", { type: "submit", className: "m2chat-button m2chat-primary" }, send);
-      const tools = h("div", { className: "m2chat-tools" }, submit, button("Cancel", leave));
+      const tools = h("div", { className: "m2chat-tools" }, submit, button(t("Cancel"), leave));
       const form = h("form", { className: "m2chat-edit" }, area, tools);
       area.oninput = () => this.#drafts.set(key, area.value);
       form.onsubmit = (event) => {

@@ -1,0 +1,23 @@
+// The panel's texts in the page's language, by their English. They lie beside those of the nodes, in locales/.
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+
+let texts = {};
+
+/** Read the texts of the page's language. */
+export async function loadTexts() {
+  const all = await (await api.fetchApi("/i18n")).json();
+  texts = all[app.extensionManager.setting.get("Comfy.Locale")]?.m2chatPanel ?? {};
+}
+
+/**
+ * A text in the page's language; what has no translation is shown in English.
+ *
+ * @param {string} english Each $ in it stands for one of the values.
+ * @param {...(string | number)} values
+ */
+export const t = (english, ...values) => {
+  const parts = (texts[english] ?? english).split("$");
+  return parts.map((part, index) => (index ? `${values[index - 1]}${part}` : part)).join("");
+};
