@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 from m3adapter import markup
 from m3adapter.conversation import Conversation
 from m3adapter.language_model import LanguageModel, Sampling
+from m3adapter.markup import CLOSE
 from m3adapter.storybook.stories import story
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies, words
-from m3adapter.training.language_data import Stories
+from m3adapter.training.language_data import CONTENT_WEIGHT, END, Stories
 
 
 def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -37,6 +38,17 @@ def test_batches(tokenizer: PreTrainedTokenizerFast) -> None:
         assert not (spoken == tokenizer.convert_tokens_to_ids("<|user|>")).any()
         assert (spoken == tokenizer.convert_tokens_to_ids("<image>")).any()
     assert shapes == {(4, 96), (2, 192)}
+
+
+def test_going_on_counts_as_much_as_ending(tokenizer: PreTrainedTokenizerFast) -> None:
+    told, rng = Stories(tokenizer, 8, 256), random.Random(1)
+    close, end = (tokenizer.convert_tokens_to_ids(token) for token in (CLOSE, END))
+    chosen: set[int] = set()
+    for batch in (told.draw(rng) for _ in range(8)):
+        after = batch.ids[:, :-1] == close
+        chosen |= set(batch.ids[:, 1:][after].tolist())
+        assert (batch.weights[:, 1:][after] == CONTENT_WEIGHT).all()
+    assert len(chosen) == 2 and end in chosen
 
 
 def test_checks_recognise_good_and_bad_replies(

@@ -141,10 +141,14 @@ def story_texts(count: int, seed: int) -> Iterator[str]:
 
 
 def content_factors(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """For every token [V] how much it counts in a reply: CONTENT_WEIGHT for the words a picture depends on."""
+    """For every token [V] how much it counts in a reply: CONTENT_WEIGHT for the words a picture depends on.
+
+    After a picture, ending counts as much as going on to the next paragraph, or replies would end early.
+    """
     content = {*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called", CLOSE, END}
-    texts = (tokenizer.decode([token]).strip().lower() for token in range(len(tokenizer)))
-    return torch.tensor([CONTENT_WEIGHT if text in content else 1.0 for text in texts])
+    texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+    counts = (text == "\n" or text.strip().lower() in content for text in texts)
+    return torch.tensor([CONTENT_WEIGHT if each else 1.0 for each in counts])
 
 
 class Stories:
