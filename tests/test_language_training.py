@@ -27,7 +27,7 @@ def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> 
 def test_batches(tokenizer: PreTrainedTokenizerFast) -> None:
     told, rng = Stories(tokenizer, 4, 96), random.Random(0)
     shapes = set()
-    for batch in (told.draw(rng) for _ in range(8)):
+    for batch in (told.draw(rng) for _ in range(20)):
         shapes.add(tuple(batch.ids.shape))
         assert batch.ids.shape == batch.weights.shape
         picture = tokenizer.convert_tokens_to_ids("<|picture|>")

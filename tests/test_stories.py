@@ -159,6 +159,23 @@ def test_training_knows_numbers_and_praise_that_wish_no_pictures() -> None:
     assert len(praised("train")) > 5 and not praised("test")
 
 
+def test_training_wishes_several_pictures_often_and_in_frames_of_its_own() -> None:
+    def wishes(split: str) -> tuple[float, str]:
+        rng = random.Random(12)
+        told = [exchange for _ in range(500) for exchange in story(rng, split).exchanges]
+        several = [exchange.message for exchange in told if len(exchange.panels) > 1]
+        return len(several) / len(told), "\n".join(several).lower()
+
+    (share, said), (usual, held_out) = wishes("train"), wishes("test")
+    assert share > 2 * usual > 0
+    framed = [lead for lead in requests.TELL_LEADS + requests.CONTINUE_LEADS if lead.lower() in said]
+    assert len(framed) > 30 and not [lead for lead in framed if f"{lead.lower()} in " in held_out]
+    for templates in (requests.TELL_IN, requests.CONTINUE_IN):
+        for split in ("validation", "test"):
+            (frame,) = choose.allowed(templates, split)
+            assert not re.search(rf"\b{frame.split(' {')[0].lower()} (in|with|over) ", said), frame
+
+
 def test_training_never_sees_a_held_out_composition(train: list[Story]) -> None:
     for _, panel in panels(train):
         for actor in panel.scene.characters:

@@ -11,6 +11,7 @@ from .choose import Split, fill, pick, pick_fitting
 from .noise import gibberish
 
 INVENTED = 0.4  # part of the training's wishes for a number of pictures that call pictures by an invented word
+FRAMED = 0.6  # part of them that stand in a frame put together on the spot
 PRAISED = 0.35  # part of the training's fillers that praise pictures and wish no number of them
 
 
@@ -153,13 +154,27 @@ def in_pictures(rng: random.Random, split: Split, count: int) -> str:
     return pick(rng, requests.IN_PICTURES, split).format(n=number)
 
 
+def frames(rng: random.Random, split: Split, templates: tuple[str, ...], leads: tuple[str, ...]) -> tuple[str, ...]:
+    """Templates of a wish for a number of pictures; training has more of them than could be listed."""
+    if split != "train" or rng.random() >= FRAMED:
+        return templates
+    lead = rng.choice(leads) if rng.random() < 0.8 else _first_upper(f"{_invented(rng)} {_invented(rng)}")
+    tail = rng.choice((".", ".", "!", ", please.", ", please!", " if you can.", ", thank you."))
+    if rng.random() < 0.15:
+        return (f"{{In_pictures}}: {_first_lower(lead)}{tail}",)
+    return (f"{lead} {{in_pictures}}{tail}",)
+
+
 def asking_pictures(rng: random.Random, split: Split, text: str, count: int) -> str:
     """A message with the wish for a number of pictures added."""
+    if split == "train" and rng.random() < PRAISED / 2:
+        text = f"{text} {_praise(rng)}"
     phrase = in_pictures(rng, split, count)
     draw = rng.random()
     if draw < 0.4 and text.endswith("."):
         return f"{text[:-1]} {phrase}."
-    wish = pick(rng, requests.TELL_IN, split).format(in_pictures=phrase, In_pictures=_first_upper(phrase))
+    frame = pick(rng, frames(rng, split, requests.TELL_IN, requests.TELL_LEADS), split)
+    wish = frame.format(in_pictures=phrase, In_pictures=_first_upper(phrase))
     if draw < 0.5:
         return f"{_first_upper(phrase)}: {text}"
     return f"{text} {wish}"
@@ -319,6 +334,10 @@ def _joined(*parts: str) -> str:
 
 def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _capital(rng: random.Random, text: str) -> str:

@@ -286,6 +286,20 @@ CONTINUE_IN = (
     "More, {in_pictures}!",
 )
 
+# What training's wishes for a number of pictures begin with.
+TELL_LEADS = (
+    "Give it to me", "Can you do that", "I would love it", "It should come", "Do it", "Draw that", "Please paint it",
+    "Let me see it", "I imagine it", "You may tell that", "Put it down", "It is best told", "Spread it out",
+    "We need that", "My children like it", "Do all of it", "Let that be", "I would like the whole thing",
+)  # fmt: skip
+CONTINUE_LEADS = (
+    "Another bit", "A longer piece now", "Some of what follows", "Now the middle of the story", "A bit of the rest",
+    "All that is left", "A further chapter", "What comes after that", "Their adventure goes on", "Keep telling",
+    "One piece of the story", "Whatever comes now", "Something exciting now", "Let it go on", "And afterwards",
+    "And now", "Show me the end", "The following part", "What happens then", "Please go ahead", "Give me that",
+    "Now a surprise", "The second half", "One evening later", "Your turn",
+)  # fmt: skip
+
 # How people praise the pictures that they hope for.
 PRAISE = (
     "best", "detailed", "pretty", "colourful", "sharp", "soft", "masterful", "award-winning", "cute", "nice", "lovely",

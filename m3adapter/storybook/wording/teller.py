@@ -14,6 +14,8 @@ from .paragraphs import Telling, paragraph
 from .plot import Stage, moved, other, with_looks
 from .tale import Exchange, Panel, Story, Task
 
+WISHED = 3  # how many times as often training's users wish several pictures
+
 
 class Teller:
     """Makes one story: keeps the stage, what has been seen, and how the hero is called."""
@@ -178,9 +180,10 @@ class Teller:
     def _continued(self) -> Exchange:
         rng, split = self.rng, self.split
         self.stage = self._moved(None)
-        count = rng.choices((1, 2, 3, 4), (93, 3, 3, 1))[0]
+        count = self._count(93, 3, 3, 1)
         if count > 1:
-            message = self._ask(requests.CONTINUE_IN, in_pictures=asking.in_pictures(rng, split, count))
+            frames = asking.frames(rng, split, requests.CONTINUE_IN, requests.CONTINUE_LEADS)
+            message = self._ask(frames, in_pictures=asking.in_pictures(rng, split, count))
             return Exchange(noisy(rng, message), self._panels(self._panel(), count))
         message = requests.NEXT if rng.random() < 0.5 else noisy(rng, self._ask(requests.CONTINUE))
         return Exchange(message, (self._panel(),))
@@ -232,7 +235,7 @@ class Teller:
             user_scene = Scene((Character(friend, after.looks[friend]),), None, rng.choice(PLACES))
             message = self._ask(requests.PICTURE_FRIEND)
             self.seen.add(friend)
-        count = rng.choices((1, 2, 3), (95, 3, 2))[0]
+        count = self._count(95, 3, 2)
         if count > 1 and kind not in ("draw", "answer"):
             message = asking.asking_pictures(rng, split, message, count)
         else:
@@ -271,11 +274,17 @@ class Teller:
 
     def _answered(self, message: str, first: Panel, *, more: bool, keep: bool = False) -> Exchange:
         rng = self.rng
-        count = rng.choices((1, 2, 3, 4), (88, 4, 5, 3))[0] if more else 1
+        count = self._count(88, 4, 5, 3) if more else 1
         if count > 1:
             message = asking.asking_pictures(rng, self.split, message, count)
         panels = self._panels(first, count)
         return Exchange(message if keep else noisy(rng, message), panels)
+
+    def _count(self, one: int, *more: int) -> int:
+        """How many pictures are wished, by weights. In training it is several more often: they are the hardest part."""
+        often = WISHED if self.split == "train" else 1
+        weights = (one, *(often * weight for weight in more))
+        return self.rng.choices(range(1, len(weights) + 1), weights)[0]
 
     def _panels(self, first: Panel, count: int) -> tuple[Panel, ...]:
         panels = [first]
