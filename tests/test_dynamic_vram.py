@@ -12,6 +12,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 import graphs
+import toy_llms
 import toys
 from comfy_server import ComfyServer
 from graphs import node
@@ -19,6 +20,8 @@ from m3adapter.checkpoint import load_adapter
 from m3adapter.pipeline import STARTER
 from runs import picture, same
 from tools import environment
+
+SHOWS = ("PreviewImage", "M2Chat_ShowConversation", "M2Chat_ExportStory")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
 def assert_same(comfy: ComfyServer, dynamic: ComfyServer, graph: graphs.Graph) -> None:
     usual, found = comfy.run(graph), dynamic.run(graph)
     shown = {name: len(output["images"]) for name, output in usual["outputs"].items() if output.get("images")}
-    assert shown
+    assert shown.keys() == {name for name, each in graph.items() if each["class_type"] in SHOWS} != set()
     for name, count in shown.items():
         for index in range(count):
             one, other = picture(comfy, usual, name, index), picture(dynamic, found, name, index)
@@ -65,11 +68,17 @@ def test_adapters_from_files_and_fresh_ones_do(comfy: ComfyServer, dynamic: Comf
 
 
 @pytest.mark.parametrize("name", ["stock_sampler", "sdxl_consistent_story"])
-def test_stock_samplers_do(comfy: ComfyServer, dynamic: ComfyServer, name: str) -> None:
+def test_stock_samplers_do(comfy: ComfyServer, dynamic: ComfyServer, name: str, tmp_path: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(STARTER / "decoder" / "unet")
     weights = toys.ip_adapter_weights(unet, "plus", image_width=192)
+    toy_llms.qwen3(tmp_path / "teller")
     for server in (comfy, dynamic):
-        folder = server.base / "models" / "ipadapter"
-        folder.mkdir(exist_ok=True)
-        save_file(weights, folder / "ip-adapter-plus_sdxl_vit-h.safetensors")
-    assert_same(comfy, dynamic, graphs.quick(name))
+        models = server.base / "models"
+        (models / "ipadapter").mkdir(exist_ok=True)
+        save_file(weights, models / "ipadapter" / "ip-adapter-plus_sdxl_vit-h.safetensors")
+        shutil.copytree(tmp_path / "teller", models / "LLM" / "teller", dirs_exist_ok=True)
+    graph = graphs.quick(name)
+    for each in graph.values():
+        if each["class_type"] == "M2Chat_LoadLanguageModel":
+            each["inputs"]["model"] = "LLM/teller"
+    assert_same(comfy, dynamic, graph)
