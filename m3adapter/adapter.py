@@ -32,6 +32,9 @@ from .attention import Attention, Block, FeedForward
 from .condition import Condition
 from .features import SlotFeatures
 from .gate import GateSetting
+from .values import is_whole, shown
+
+MAX_SIZE = 2**20  # of whatever an adapter is made of: more is a mistake, or a trap
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,11 @@ class M3AdapterConfig:
             value = getattr(self, field.name)
             if field.type == "bool":
                 if not isinstance(value, bool):
-                    raise ValueError(f"The adapter's {field.name} must be true or false, not {value!r}.")
-            elif value < 1:
-                raise ValueError(f"The adapter's {field.name} must be 1 or more, not {value}.")
+                    raise ValueError(f"The adapter's {field.name} must be true or false, not {shown(value)}.")
+            elif not is_whole(value, 1, MAX_SIZE):
+                raise ValueError(
+                    f"The adapter's {field.name} must be a whole number from 1 to {MAX_SIZE}, not {shown(value)}."
+                )
         if self.width % self.heads:
             raise ValueError(f"The adapter's width {self.width} is no multiple of its {self.heads} heads.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -136,7 +137,7 @@ def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
 
     if "config" not in header and header.get("format") in (None, "pt", FORMAT):
         heads = header.get("heads", "")
-        if config := recognise(tensors, int(heads) if heads.isdigit() else None):
+        if config := recognise(tensors, int(heads) if re.fullmatch("[0-9]{1,6}", heads) else None):
             return config
     if header.get("format") != FORMAT:
         raise CheckpointError(f"The file {path.name} is not an M3-Adapter checkpoint (no {FORMAT} in its header).")

@@ -12,6 +12,7 @@ from . import limits
 from .conversation import Conversation
 from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
 from .pipeline import M2Chat
+from .values import shown
 
 
 class UserError(Exception):
@@ -69,7 +70,7 @@ def check_device(name: str) -> None:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three, by kind of device
-        raise UserError(f"The device {name!r} cannot be used here: try --device cpu.") from error
+        raise UserError(f"The device {shown(name)} cannot be used here: try --device cpu.") from error
 
 
 def quiet_loading() -> None:

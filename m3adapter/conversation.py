@@ -12,6 +12,7 @@ from .markup import escape
 from .references import References
 from .segments import ConversationError, Picture, Role, Segment, Text, Turn
 from .storage import Saved, read_saved, write_saved
+from .values import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,7 +199,7 @@ class Conversation:
 
     def _turn(self, index: int) -> Turn:
         if type(index) is not int or not 0 <= index < len(self.turns):
-            raise ConversationError(f"There is no turn {index!r}: the conversation has {len(self.turns)}, from 0.")
+            raise ConversationError(f"There is no turn {shown(index)}: the conversation has {len(self.turns)}, from 0.")
         return self.turns[index]
 
     def _painted_at(self, slot: Slot) -> Picture:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
+
+from .values import is_number, shown
 
 MAX_STRENGTH = 4.0
 
@@ -27,14 +28,11 @@ class GateSetting:
     value: float = 0.5
 
     def __post_init__(self) -> None:
-        if not _within(self.strength, 0, MAX_STRENGTH):
-            raise ValueError(f"The gate strength must be a number from 0 to {MAX_STRENGTH:g}, not {self.strength!r}.")
+        if not is_number(self.strength, 0, MAX_STRENGTH):
+            raise ValueError(
+                f"The gate strength must be a number from 0 to {MAX_STRENGTH:g}, not {shown(self.strength)}."
+            )
         if self.mode not in ("learned", "fixed"):
-            raise ValueError(f"The gate mode must be learned or fixed, not {self.mode!r}.")
-        if not _within(self.value, 0, 1):
-            raise ValueError(f"The value of a fixed gate must be a number from 0 to 1, not {self.value!r}.")
-
-
-def _within(number: object, low: float, high: float) -> bool:
-    real = isinstance(number, (int, float)) and not isinstance(number, bool)
-    return real and math.isfinite(number) and low <= number <= high
+            raise ValueError(f"The gate mode must be learned or fixed, not {shown(self.mode)}.")
+        if not is_number(self.value, 0, 1):
+            raise ValueError(f"The value of a fixed gate must be a number from 0 to 1, not {shown(self.value)}.")

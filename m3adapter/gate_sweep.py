@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .limits import check_gate
+from .values import shown
 
 MOST = 12  # gates, or seeds, in a sweep
 PAPER, INK, FAINT = (24, 26, 31), (236, 236, 240), (150, 153, 163)
@@ -38,7 +39,7 @@ def parse_gates(text: str) -> list[float]:
     except ValueError:
         gates = []
     if not 1 <= len(gates) <= MOST:
-        raise ValueError(f"gates is {text[:60]!r}: give 1 to {MOST} numbers, such as 0, 0.25, 0.5, 0.75, 1.")
+        raise ValueError(f"gates is {shown(text)}: give 1 to {MOST} numbers, such as 0, 0.25, 0.5, 0.75, 1.")
     for gate in gates:
         check_gate(gate)
     return gates

@@ -6,7 +6,6 @@ them there: a second picture of a character does not double its strength. The ga
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .ip_adapter import IPAdapter, cross_attentions
+from .values import is_number, shown
 
 MAX_STRENGTH = 4.0
 PRESETS = ("all", "composition", "style")
@@ -276,7 +276,7 @@ def _table(text: str) -> dict[str, float]:
             continue
         found = re.fullmatch(r"\s*(mid|(?:down|up)(?:\.\d+){0,2})\s*[=:]\s*(\d*\.?\d+)\s*", entry)
         if not found:
-            raise ValueError(f"The table of blocks has the entry {entry.strip()!r}: write it as down.2.1 = 1.")
+            raise ValueError(f"The table of blocks has the entry {shown(entry.strip())}: write it as down.2.1 = 1.")
         table[found[1]] = float(found[2])
         _number(f"The number of {found[1]}", table[found[1]], MAX_STRENGTH)
     if not table:
@@ -294,6 +294,5 @@ def _within(place: str, name: str) -> bool:
 
 
 def _number(name: str, value: Any, high: float) -> None:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not 0 <= value <= high:
-        raise ValueError(f"{name} must be a number from 0 to {high:g}, not {value!r}.")
+    if not is_number(value, 0, high):
+        raise ValueError(f"{name} must be a number from 0 to {high:g}, not {shown(value)}.")

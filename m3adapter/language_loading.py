@@ -13,6 +13,7 @@ import torch
 
 from .language_config import LanguageModelConfig
 from .language_model import PROJECTION_NAME, LanguageModel, VisualProjection
+from .values import shown
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -126,7 +127,7 @@ def quantization_config(quantization: Quantization, dtype: torch.dtype | None = 
     from transformers.utils import is_bitsandbytes_available, is_torchao_available
 
     if quantization not in ("8bit", "4bit"):
-        raise ValueError(f"quantization is {quantization!r}: give 8bit, 4bit or nothing.")
+        raise ValueError(f"quantization is {shown(quantization)}: give 8bit, 4bit or nothing.")
     if is_bitsandbytes_available():
         if quantization == "8bit":
             return BitsAndBytesConfig(load_in_8bit=True)

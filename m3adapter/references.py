@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from .cast import Character, named
 from .segments import ConversationError, Picture
+from .values import is_number, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,16 +44,17 @@ class References:
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise ConversationError(f"The rule of references must be one of {', '.join(RULES)}, not {self.rule!r}.")
+            raise ConversationError(
+                f"The rule of references must be one of {', '.join(RULES)}, not {shown(self.rule)}."
+            )
         if type(self.count) is not int or self.count < 0:
-            raise ConversationError(f"The limit of references must be a whole number from 0, not {self.count!r}.")
+            raise ConversationError(f"The limit of references must be a whole number from 0, not {shown(self.count)}.")
         for number in self.chosen:
             if type(number) is not int or number < 1:
-                raise ConversationError(f"Pictures are numbered from 1, and {number!r} is chosen.")
+                raise ConversationError(f"Pictures are numbered from 1, and {shown(number)} is chosen.")
         for weight in self.weights:
-            real = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
-            if not real or not 0 <= weight <= MAX_WEIGHT:
-                raise ConversationError(f"A reference's weight must be a number from 0 to 10, not {weight!r}.")
+            if not is_number(weight, 0, MAX_WEIGHT):
+                raise ConversationError(f"A reference's weight must be a number from 0 to 10, not {shown(weight)}.")
 
     def choose(self, earlier: Sequence[Picture], cast: Sequence[Character], caption: str) -> tuple[Tensor, ...]:
         """The references [H, W, 3] of a picture of that caption, of the pictures `earlier`, oldest first.
@@ -97,8 +99,8 @@ def _distinct(taken: Sequence[Picture], more: Iterable[Picture], count: int) -> 
 def chosen_of(text: str) -> tuple[int, ...]:
     """Numbers of pictures as people write them: "1, 3". Raises ConversationError for anything else."""
     parts = text.replace(",", " ").split()
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ConversationError(f"pictures is {text!r}: write numbers of earlier pictures, like 1, 3.")
+    if not parts or not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
+        raise ConversationError(f"pictures is {shown(text)}: write numbers of earlier pictures, like 1, 3.")
     return tuple(map(int, parts))
 
 
@@ -107,4 +109,4 @@ def weights_of(text: str) -> tuple[float, ...]:
     try:
         return References(weights=tuple(map(float, text.replace(",", " ").split()))).weights
     except ValueError as error:
-        raise ConversationError(f"weights is {text!r}: write numbers from 0 to 10, like 1, 0.5.") from error
+        raise ConversationError(f"weights is {shown(text)}: write numbers from 0 to 10, like 1, 0.5.") from error

@@ -7,9 +7,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .values import is_number, is_whole, shown
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+MOST = 2**20  # of any setting
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value, good in (
-            ("temperature", self.temperature, self.temperature > 0 or not self.do_sample),
-            ("top_k", self.top_k, self.top_k >= 0),
-            ("top_p", self.top_p, 0 < self.top_p <= 1),
-            ("min_p", self.min_p, 0 <= self.min_p <= 1),
-            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0),
-            ("max_length", self.max_length, self.max_length >= 1),
+            ("temperature", self.temperature, is_number(self.temperature, 0, MOST)),
+            ("top_k", self.top_k, is_whole(self.top_k, 0, MOST)),
+            ("top_p", self.top_p, is_number(self.top_p, 0, 1) and self.top_p > 0),
+            ("min_p", self.min_p, is_number(self.min_p, 0, 1)),
+            ("repetition_penalty", self.repetition_penalty, is_number(self.repetition_penalty, 0, MOST)),
+            ("max_length", self.max_length, is_whole(self.max_length, 1, MOST)),
         ):
-            if not good or not math.isfinite(value):
-                raise ValueError(f"{name} is {value!r}, which is out of its range.")
+            above_zero = name == "repetition_penalty" or (name == "temperature" and self.do_sample)
+            if not good or (above_zero and not value):
+                raise ValueError(f"{name} is {shown(value)}, which is out of its range.")
 
 
 def choose(

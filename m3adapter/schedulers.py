@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .values import shown
+
 AS_THE_MODEL_SAYS = "as the model says"
 
 _KARRAS = {"use_karras_sigmas": True}
@@ -31,7 +33,7 @@ SCHEDULERS = (AS_THE_MODEL_SAYS, *_TABLE)
 def check_scheduler(name: str) -> None:
     """Raises ValueError, one sentence, for a name that is none of `SCHEDULERS`."""
     if name not in SCHEDULERS:
-        raise ValueError(f"There is no scheduler {name!r}: choose one of {', '.join(SCHEDULERS)}.")
+        raise ValueError(f"There is no scheduler {shown(name)}: choose one of {', '.join(SCHEDULERS)}.")
 
 
 def build_scheduler(name: str, config: Mapping[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .gate import MAX_STRENGTH
 from .pictures import PictureError, normalised, png_bytes
+from .values import is_number, is_whole, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,12 +66,13 @@ class Picture:
                 object.__setattr__(self, "image", normalised(self.image))
             except PictureError as error:
                 raise ConversationError(str(error)) from error
-        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed < SEED_LIMIT):
-            raise ConversationError(f"A picture's seed must be a whole number from 0 to 2**64-1, not {self.seed!r}.")
+        if self.seed is not None and not is_whole(self.seed, 0, SEED_LIMIT - 1):
+            raise ConversationError(
+                f"A picture's seed must be a whole number from 0 to 2**64-1, not {shown(self.seed)}."
+            )
         if self.gate is not None:
-            number = isinstance(self.gate, (int, float)) and not isinstance(self.gate, bool)
-            if not (number and math.isfinite(self.gate) and 0 <= self.gate <= MAX_STRENGTH):
-                raise ConversationError(f"A picture's gate must be a number from 0 to 4, not {self.gate!r}.")
+            if not is_number(self.gate, 0, MAX_STRENGTH):
+                raise ConversationError(f"A picture's gate must be a number from 0 to 4, not {shown(self.gate)}.")
             object.__setattr__(self, "gate", float(self.gate))
 
     @cached_property
@@ -110,7 +111,7 @@ class Turn:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ConversationError(f"A turn's role must be system, user or assistant, not {self.role!r}.")
+            raise ConversationError(f"A turn's role must be system, user or assistant, not {shown(self.role)}.")
         object.__setattr__(self, "segments", _joined(self.segments))
         pictures = [segment for segment in self.segments if isinstance(segment, Picture)]
         if self.role == "system" and pictures:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .conversation import Conversation, ConversationError
 from .storage import INDEX, Saved, backup_of, read_index, read_saved, write_saved
+from .values import shown
 
 MAX_NAME = 100  # characters
 MAX_NAME_BYTES = 200  # file systems take 255, and a name gets a prefix and a suffix while it is being written
@@ -66,11 +67,11 @@ def check_name(name: str) -> None:
             f"The session's name has {len(name)} characters: {MAX_NAME} are most, fewer in some scripts."
         )
     if strange := [c for c in name if c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]:
-        raise SessionError(f"The session's name {name!r} holds {strange[0]!r}, which no file's may: {cure}.")
+        raise SessionError(f"The session's name {shown(name)} holds {shown(strange[0])}, which no file's may: {cure}.")
     if name.startswith((".", " ")) or name.endswith((".", " ")):
-        raise SessionError(f"The session's name {name!r} begins or ends with a dot or a space: {cure}.")
+        raise SessionError(f"The session's name {shown(name)} begins or ends with a dot or a space: {cure}.")
     if _RESERVED.fullmatch(name):
-        raise SessionError(f"The session's name {name!r} is one that Windows keeps for itself: {cure}.")
+        raise SessionError(f"The session's name {shown(name)} is one that Windows keeps for itself: {cure}.")
 
 
 class Sessions:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .cast import Character
 from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Segment, Text, Turn
+from .values import shown
 
 VERSION = 2
 INDEX = "conversation.json"
@@ -128,11 +129,11 @@ def read_index(directory: str | Path) -> dict[str, Any]:
     if type(version) is int and version > VERSION:
         raise ConversationError(f"{path} has version {version}, and this pack reads {VERSION}: update the pack.")
     if type(version) is not int or version < 1:
-        raise ConversationError(f"{path} has version {version!r}, and this pack reads versions 1 to {VERSION}.")
+        raise ConversationError(f"{path} has version {shown(version)}, and this pack reads versions 1 to {VERSION}.")
     if version == 1:  # it knew neither cast nor revision
         content = {**content, "version": VERSION, "cast": [], "revision": 0}
     if type(content.get("revision")) is not int or content["revision"] < 0:
-        raise ConversationError(f"{path} is damaged: its revision is {content.get('revision')!r}.")
+        raise ConversationError(f"{path} is damaged: its revision is {shown(content.get('revision'))}.")
     return content
 
 
@@ -154,14 +155,14 @@ def _segment(directory: Path, entry: dict[str, Any]) -> Segment:
     if kind == "text":
         return Text(entry["text"])
     if kind != "picture":
-        raise ConversationError(f"{directory / INDEX} is damaged: {kind!r} is no kind of segment.")
+        raise ConversationError(f"{directory / INDEX} is damaged: {shown(kind)} is no kind of segment.")
     how = {"caption": entry["caption"], "seed": entry.get("seed"), "gate": entry.get("gate")}
     return Picture(**how) if entry["file"] is None else _picture(directory, entry["file"], **how)
 
 
 def _picture(directory: Path, name: Any, **how: Any) -> Picture:
     if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
-        raise ConversationError(f"{directory / INDEX} names the file {name!r}, and only picture_<k>.png may be.")
+        raise ConversationError(f"{directory / INDEX} names the file {shown(name)}, and only picture_<k>.png may be.")
     if (directory / name).is_symlink():
         raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
     try:

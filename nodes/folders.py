@@ -10,6 +10,8 @@ from pathlib import Path
 
 import folder_paths
 
+from ..m3adapter.values import shown
+
 # Kinds of folders that ComfyUI does not have itself, below its folder of models; extra_model_paths.yaml can add more.
 OWN = ("m2chat", "LLM", "fonts", "ipadapter")
 
@@ -76,7 +78,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"{name} is an address, and nothing is downloaded: choose a model that is on this machine.")
     strange = name.startswith(("/", "\\", "~")) or re.match(r"[A-Za-z]:", name)
     if strange or ".." in re.split(r"[/\\]", name) or "\0" in name:
-        raise ValueError(f"{name!r} leads out of ComfyUI's model folders: choose a model from the list.")
+        raise ValueError(f"{shown(name)} leads out of ComfyUI's model folders: choose a model from the list.")
 
 
 def _roots(kind: str) -> list[Path]:

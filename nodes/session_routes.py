@@ -18,6 +18,7 @@ the session has, named by their "file": pictures come into a session by its node
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import wraps
@@ -30,10 +31,11 @@ from server import PromptServer
 
 from ..m3adapter.conversation import Character, Conversation, ConversationError, Picture, Segment, Slot, Text, Turn
 from ..m3adapter.sessions import Session, SessionConflict, SessionMissing, Sessions
+from ..m3adapter.values import shown
 from .sessions import FOLDER
 
 ROOT = "/m2chat/sessions"
-ONE = ROOT + "/{name}"
+ONE = ROOT + "/{name:[^/]+}"  # by itself, {name} is no name with a brace
 STATUS = {SessionMissing: 404, SessionConflict: 409, OSError: 500}
 
 Json = dict[str, Any]
@@ -46,7 +48,7 @@ def register() -> None:
     for method, path, handler in (
         ("GET", ROOT, list_sessions),
         ("GET", ONE, load_session),
-        ("GET", ONE + "/{picture}", load_picture),
+        ("GET", ONE + "/{picture:[^/]+}", load_picture),
         ("PUT", ONE, save_session),
         ("DELETE", ONE, delete_session),
         ("POST", ONE + "/rewind", rewind_session),
@@ -164,7 +166,7 @@ async def _body(request: web.Request) -> Json:
 def _whole(given: Json, name: str) -> int:
     value = given.get(name)
     if type(value) is not int or value < 0:
-        raise ConversationError(f"{name} is {value!r}: give a whole number from 0.")
+        raise ConversationError(f"{name} is {shown(value)}: give a whole number from 0.")
     return value
 
 
@@ -204,16 +206,18 @@ def _conversation(given: Json, pictures: dict[str, Picture]) -> Conversation:
         if file is None:
             return None
         if not isinstance(file, str) or file not in pictures:
-            raise ConversationError(f"The session has no picture {file!r}: pictures come into a session by its nodes.")
+            raise ConversationError(
+                f"The session has no picture {shown(file)}: pictures come into a session by its nodes."
+            )
         return pictures[file].image
 
     def segment(entry: Json) -> Segment:
         if entry["type"] == "text":
             return Text(entry["text"])
         if entry["type"] != "picture":
-            raise ConversationError(f"{entry['type']!r} is no kind of segment: give text or picture.")
+            raise ConversationError(f"{shown(entry['type'])} is no kind of segment: give text or picture.")
         seed = entry.get("seed")
-        if isinstance(seed, str) and seed.isascii() and seed.isdigit():
+        if isinstance(seed, str) and re.fullmatch("[0-9]{1,20}", seed):
             seed = int(seed)
         return Picture(entry.get("caption", ""), image(entry.get("file")), seed, entry.get("gate"))
 

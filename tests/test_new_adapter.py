@@ -76,8 +76,8 @@ def test_without_a_vision_encoder_it_sees_with_clip_l(decoder: DiffusionDecoder)
     ("given", "words"),
     [
         ({"width": 100}, "width must be a multiple of 64, not 100"),
-        ({"width": 0}, "width must be 1 or more, not 0"),
-        ({"blocks": 0}, "blocks must be 1 or more, not 0"),
+        ({"width": 0}, "width must be a whole number from 1 to 1048576, not 0"),
+        ({"blocks": 0}, "blocks must be a whole number from 1 to 1048576, not 0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

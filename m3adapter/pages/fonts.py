@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ..values import shown
 from .cmap import characters
 
 FONTS = ("serif", "sans serif", "comic")
@@ -97,7 +98,7 @@ def typeface(font: str | Path = "serif", more: Sequence[Path] = ()) -> Typeface:
             raise ValueError(f"The font {font.name} cannot be used: choose a TrueType or OpenType font with outlines.")
         return Typeface(Face(font), Face(font), others)
     if font not in FONTS:
-        raise ValueError(f"font is {font!r}: choose one of {', '.join(FONTS)}.")
+        raise ValueError(f"font is {shown(font)}: choose one of {', '.join(FONTS)}.")
     for kind in (font, "sans serif", "serif"):
         for regular, bold in _LIKED[kind]:
             pair = [by_name.get(name.lower()) for name in (regular, bold)]

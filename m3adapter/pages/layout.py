@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..conversation import Conversation
 from ..displayed import one_line, story_title
+from ..values import shown
 from .balloons import balloons
 from .fonts import typeface
 from .items import ACCENT, FAINT, INK, Book, Colour, Item, Photo, Shape, Words
@@ -59,10 +60,10 @@ def lay_out(
     Raises ValueError, one sentence.
     """
     if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}: choose one of {', '.join(LAYOUTS)}.")
+        raise ValueError(f"layout is {shown(layout)}: choose one of {', '.join(LAYOUTS)}.")
     if type(width) is not int or not MIN_WIDTH <= width <= MAX_WIDTH:
         raise ValueError(
-            f"The page's width is {width!r}: give a whole number of pixels from {MIN_WIDTH} to {MAX_WIDTH}."
+            f"The page's width is {shown(width)}: give a whole number of pixels from {MIN_WIDTH} to {MAX_WIDTH}."
         )
     panels = panels_of(conversation, words)
     typesetter = Typesetter(typeface(font, more_fonts))

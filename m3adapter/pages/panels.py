@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..conversation import Conversation
 from ..displayed import displayed
 from ..segments import Picture, Text
+from ..values import shown
 
 WORDS = ("below", "balloons", "captions", "none")
 
@@ -36,7 +37,7 @@ def panels_of(conversation: Conversation, words: str = "below") -> list[Panel]:
     painted picture, or words that are not in WORDS.
     """
     if words not in WORDS:
-        raise ValueError(f"words is {words!r}: choose one of {', '.join(WORDS)}.")
+        raise ValueError(f"words is {shown(words)}: choose one of {', '.join(WORDS)}.")
     found: list[tuple[Picture, list[str]]] = []
     waiting: list[str] = []
     for turn in conversation.turns:

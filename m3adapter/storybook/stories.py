@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..values import shown
 from .wording.choose import SPLITS, Split
 from .wording.plot import composition_split
 from .wording.tale import Exchange, Panel, Story, Task
@@ -36,7 +37,7 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
         exchanges: How many; usually one to six, at random.
     """
     if split not in SPLITS:
-        raise ValueError(f"the split is {split!r}, but must be one of {', '.join(SPLITS)}")
+        raise ValueError(f"the split is {shown(split)}, but must be one of {', '.join(SPLITS)}")
     return Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (26, 24, 20, 14, 8, 5, 3))[0])
 
 
