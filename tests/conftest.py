@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+import looks
 from comfy_server import ComfyServer
 from tools import chromium, environment
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
     from transformers import PreTrainedTokenizerFast
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -60,6 +61,20 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=chromium.ARGUMENTS)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module", params=looks.ALL, ids=str)
+def look(request: pytest.FixtureRequest) -> looks.Look:
+    """A front end and a way of drawing nodes; a test that takes it runs in every one, or in those it is told of."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def look_page(comfy: ComfyServer, browser: Browser, look: looks.Look) -> Iterator[Page]:
+    """ComfyUI's page in that look, 1280 by 720, one for all tests of a module."""
+    page = look.open(browser, comfy.url)
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 # Where browsers live that are not on the PATH.
 BROWSERS = (
@@ -28,7 +31,16 @@ def find() -> str | None:
     return next(found, None) or next((path for path in BROWSERS if Path(path).is_file()), None)
 
 
-def open_page(browser: Browser, url: str, width: int, height: int, scale: float = 1.0) -> Page:
+def open_page(
+    browser: Browser,
+    url: str,
+    width: int,
+    height: int,
+    scale: float = 1.0,
+    *,
+    front_end: Path | None = None,
+    nodes_2: bool = False,
+) -> Page:
     """Open ComfyUI's page and return it when it is ready for use.
 
     Args:
@@ -36,8 +48,13 @@ def open_page(browser: Browser, url: str, width: int, height: int, scale: float 
         url: ComfyUI's.
         width, height: of the page, in CSS pixels.
         scale: how many pixels of a screenshot make a CSS pixel.
+        front_end: folder with the front end to show; without one it is the server's own.
+        nodes_2: show nodes as Nodes 2.0 draws them, else the classic canvas; ComfyUI remembers it for its user.
     """
     page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+    if front_end is not None:
+        _serve(page, url, front_end)
+    page.request.post(f"{url}/settings/Comfy.VueNodes.Enabled", data=json.dumps(nodes_2))
     page.goto(url)
     page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
     # What greets a first-time user would lie over the graph.
@@ -45,3 +62,16 @@ def open_page(browser: Browser, url: str, width: int, height: int, scale: float 
     page.wait_for_timeout(1000)
     page.keyboard.press("Escape")
     return page
+
+
+def _serve(page: Page, url: str, front_end: Path) -> None:
+    """Answer for the front end's files from that folder; all else goes to the server, whose interface is the same."""
+    # The packs' own files lie next to the front end's, below /extensions.
+    names = {path.name: f"{path.name}/" if path.is_dir() else path.name for path in front_end.iterdir()}
+    names["extensions"] = "extensions/core/"
+    ours = re.compile(rf"{re.escape(url)}/(?:$|\?|{'|'.join(map(re.escape, names.values()))})")
+
+    def answer(route: Route) -> None:
+        route.fulfill(path=front_end / (urlsplit(route.request.url).path.lstrip("/") or "index.html"))
+
+    page.context.route(ours, answer)

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 HOME = REPO / ".run"
 VENV = HOME / "venv"
 ENGINE = HOME / "engine"
+NEWEST_FRONT_END = HOME / "front-end"
 BASE = HOME / "base"
 STAMP = HOME / "ready.json"
 LOG = HOME / "setup.log"
@@ -23,6 +25,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 REQUIREMENTS = REPO / "requirements.txt"
 ENGINE_PIN = REPO / "tests" / "engine.txt"
+FRONT_END_PIN = REPO / "tests" / "front_end.txt"
 CONSTRAINTS = REPO / "tests" / "constraints.txt"
 DEV_REQUIREMENTS = REPO / "requirements-dev.txt"
 
@@ -67,6 +70,7 @@ def ensure() -> None:
     else:
         print(f"The requirements have changed: updating {HOME} ...", flush=True)
     _install_engine()
+    _install_newest_front_end()
     _install_packages()
     _mend_torchvision()
     _mend_torchaudio()
@@ -106,7 +110,7 @@ def has_accelerator() -> bool:
 
 
 def _wanted() -> dict[str, str]:
-    pins = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, CONSTRAINTS, Path(__file__))
+    pins = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, FRONT_END_PIN, CONSTRAINTS, Path(__file__))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in pins))
     return {"python": f"{sys.version} {sysconfig.get_platform()}", "pins": digest.hexdigest()}
 
@@ -138,6 +142,18 @@ def _install_engine() -> None:
         archive = next(Path(folder).glob("*.tar.gz"))
         shutil.unpack_archive(archive, folder)
         (Path(folder) / archive.name.removesuffix(".tar.gz") / "vendor" / "ComfyUI").replace(ENGINE)
+
+
+def _install_newest_front_end() -> None:
+    """Unpack the newest front end beside the environment, whose own is the one that the engine asks for."""
+    shutil.rmtree(NEWEST_FRONT_END, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=HOME) as folder:
+        options = ("--no-deps", "--only-binary", ":all:", "--require-hashes")
+        _pip("Downloading the newest front end", "download", *options, "-d", folder, "-r", FRONT_END_PIN)
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            # Source maps are two thirds of it, and no test reads them.
+            wheel.extractall(folder, [name for name in wheel.namelist() if not name.endswith(".map")])
+        (Path(folder) / "comfyui_frontend_package" / "static").replace(NEWEST_FRONT_END)
 
 
 def _install_packages() -> None:

@@ -1,0 +1,42 @@
+"""What ComfyUI's page can look like: its front ends, and the two ways in which each draws nodes.
+
+A browser test takes the fixture ``look`` and so runs in all of them; told otherwise, in some::
+
+    @pytest.mark.parametrize("look", looks.FRONT_ENDS, ids=str, indirect=True)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import chromium, environment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way in which people see ComfyUI.
+
+    Attributes:
+        newest: the newest front end; otherwise the one that the engine asks for.
+        nodes_2: nodes as Nodes 2.0 draws them; otherwise the classic canvas.
+    """
+
+    newest: bool = False
+    nodes_2: bool = False
+
+    def __str__(self) -> str:
+        return f"{'newest' if self.newest else 'own'}-{'nodes2' if self.nodes_2 else 'classic'}"
+
+    def open(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
+        """Open ComfyUI's page in this look and return it when it is ready for use."""
+        front_end = environment.NEWEST_FRONT_END if self.newest else None
+        return chromium.open_page(browser, url, width, height, front_end=front_end, nodes_2=self.nodes_2)
+
+
+ALL = [Look(newest, nodes_2) for newest in (False, True) for nodes_2 in (False, True)]
+FRONT_ENDS = [Look(newest) for newest in (False, True)]
+RENDERERS = [Look(nodes_2=nodes_2) for nodes_2 in (False, True)]
