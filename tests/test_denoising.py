@@ -43,7 +43,7 @@ def refiner(refiner_folder: Path) -> DiffusionDecoder:
 
 def pipeline(kind: Any, folder: Path, name: str = "euler", **parts: Any) -> Any:
     """diffusers' own pipeline of a folder."""
-    found = kind.from_pretrained(folder, add_watermarker=False, **parts)
+    found = toys.frozen(kind.from_pretrained(folder, add_watermarker=False, **parts))
     found.scheduler = build_scheduler(name, found.scheduler.config)
     found.set_progress_bar_config(disable=True)
     return found

@@ -55,7 +55,9 @@ def test_the_picture_is_the_one_of_diffusers(
     height, width = size or (toys.SIDE, toys.SIDE)
     shape = (1, 4, height // 8, width // 8)
     latents = torch.cat([torch.randn(shape, generator=toys.generator(seed)) for seed in (7, 2**64 - 1)])
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    pipeline = toys.frozen(
+        StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    )
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         prompt_embeds=condition.embeds,

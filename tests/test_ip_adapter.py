@@ -159,7 +159,7 @@ def test_it_paints_what_diffusers_paints(
     ours = paint(looking(decoder, reference(ip), strength=0.6), batch=2, guidance=guidance)
     pipeline = DiffusionDecoder.from_pretrained(folder).pipeline
     pipeline.load_ip_adapter(str(tmp_path), subfolder="", weight_name=f"{kind}0.safetensors", image_encoder_folder=None)
-    pipeline.set_ip_adapter_scale(0.6)
+    toys.frozen(pipeline).set_ip_adapter_scale(0.6)
     condition = toys.condition(2)
     seen = features(kind)[:, None] if guidance > 1 else features(kind)[1:, None]
     theirs = pipeline(

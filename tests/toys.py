@@ -218,6 +218,18 @@ def official_release(width: int, pooled: int, tokens: int, *, llm_width: int = L
     return {"sd_query": {"weight": 8 * draw(tokens, width, seed=99)}, "query_block": block, "epoch": 2}
 
 
+def frozen(pipeline: Any) -> Any:
+    """A diffusers pipeline whose weights ask for no gradients, as those of a decoder do; returns it.
+
+    What is to be equal to the last bit has to be: on some processors torch multiplies by a weight that may want a
+    gradient in another order, even where none is recorded.
+    """
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
+    return pipeline
+
+
 def save_refiner(folder: Path, decoder: Path, *, seed: int = 1) -> Path:
     """A refiner for the decoder in a folder, with its autoencoder and second text encoder; returns its own folder."""
     from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
