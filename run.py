@@ -129,12 +129,18 @@ def comfyui(options: argparse.Namespace) -> int:
     if options.comfyui is None:
         environment.ensure()
         start = own_server(*options.extra, port=options.port)
+        first = first_template("m2chat") if environment.is_new(environment.BASE) else ""
     else:
-        start = existing_server(options.comfyui, *options.extra, port=options.port)
+        engine = find_comfyui(options.comfyui)
+        link = environment.link_pack(engine / "custom_nodes")
+        print(f"The pack is in {link}.", flush=True)
+        start = existing_server(engine, *options.extra, port=options.port)
+        first = first_template(link.name)
     with start as server:
         server.wait_ready()
-        print(f"ComfyUI is at {server.url}; Ctrl-C ends it.", flush=True)
-        webbrowser.open(server.url)
+        page = server.url + first
+        print(f"ComfyUI is at {page}; Ctrl-C ends it.", flush=True)
+        webbrowser.open(page)
         return server.process.wait()
 
 
@@ -145,12 +151,20 @@ def own_server(*arguments: str, port: int | None = None, log: Path | None = None
     return comfy.Server(environment.PYTHON, environment.ENGINE, *base, *device, *arguments, port=port, log=log)
 
 
-def existing_server(path: Path, *arguments: str, port: int) -> comfy.Server:
-    """Start a ComfyUI of the user's with its own Python; only a link to the pack is added to it."""
-    engine = find_comfyui(path)
+def first_template(source: str) -> str:
+    """What follows ComfyUI's address to open the storybook; nothing where ComfyUI takes no such name for a source.
+
+    Args:
+        source: the name of the pack's folder in custom_nodes, below which ComfyUI serves its templates.
+    """
+    if not re.fullmatch(r"[\w.-]+", source, re.ASCII):
+        return ""
+    return f"/?template={environment.FIRST_TEMPLATE}&source={source}"
+
+
+def existing_server(engine: Path, *arguments: str, port: int) -> comfy.Server:
+    """Start a ComfyUI of the user's with its own Python."""
     python = find_python(engine)
-    link = environment.link_pack(engine / "custom_nodes")
-    print(f"The pack is in {link}.", flush=True)
     if missing := missing_packages(python):
         print(
             f"ComfyUI's Python has no {' and no '.join(missing)}: if a node asks for it, run\n"

@@ -8,6 +8,7 @@ A browser test takes the fixture ``look`` and so runs in all of them; told other
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import chromium, environment
@@ -31,10 +32,18 @@ class Look:
     def __str__(self) -> str:
         return f"{'newest' if self.newest else 'own'}-{'nodes2' if self.nodes_2 else 'classic'}"
 
+    @property
+    def front_end(self) -> Path | None:
+        """The folder of the front end; None is the server's own."""
+        return environment.NEWEST_FRONT_END if self.newest else None
+
+    def new_page(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
+        """An empty page of a browser that has never been at ComfyUI's address, which it will see in this look."""
+        return chromium.new_page(browser, url, width, height, front_end=self.front_end)
+
     def open(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
         """Open ComfyUI's page in this look and return it when it is ready for use."""
-        front_end = environment.NEWEST_FRONT_END if self.newest else None
-        return chromium.open_page(browser, url, width, height, front_end=front_end, nodes_2=self.nodes_2)
+        return chromium.open_page(browser, url, width, height, front_end=self.front_end, nodes_2=self.nodes_2)
 
 
 ALL = [Look(newest, nodes_2) for newest in (False, True) for nodes_2 in (False, True)]

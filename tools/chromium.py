@@ -32,6 +32,17 @@ def find() -> str | None:
     return next(found, None) or next((path for path in BROWSERS if Path(path).is_file()), None)
 
 
+def new_page(
+    browser: Browser, url: str, width: int, height: int, scale: float = 1.0, *, front_end: Path | None = None
+) -> Page:
+    """Return an empty page that goes to ComfyUI as `open_page` does, which describes the arguments."""
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+    page.set_default_navigation_timeout(PATIENCE)
+    if front_end is not None:
+        _serve(page, url, front_end)
+    return page
+
+
 def open_page(
     browser: Browser,
     url: str,
@@ -52,14 +63,12 @@ def open_page(
         front_end: folder with the front end to show; without one it is the server's own.
         nodes_2: show nodes as Nodes 2.0 draws them, else the classic canvas; ComfyUI remembers it for its user.
     """
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
-    if front_end is not None:
-        _serve(page, url, front_end)
-    page.request.post(f"{url}/settings/Comfy.VueNodes.Enabled", data=json.dumps(nodes_2))
+    page = new_page(browser, url, width, height, scale, front_end=front_end)
+    # What greets a first-time user would lie over the graph, or come in place of it.
+    settings = {"Comfy.VueNodes.Enabled": nodes_2, "Comfy.TutorialCompleted": True, "M2Chat.Start": ""}
+    page.request.post(f"{url}/settings", data=json.dumps(settings))
     page.goto(url)
     page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
-    # What greets a first-time user would lie over the graph.
-    page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
     page.wait_for_timeout(1000)
     page.keyboard.press("Escape")
     return page

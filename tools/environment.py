@@ -28,9 +28,15 @@ ENGINE_PIN = REPO / "tests" / "engine.txt"
 FRONT_END_PIN = REPO / "tests" / "front_end.txt"
 CONSTRAINTS = REPO / "tests" / "constraints.txt"
 DEV_REQUIREMENTS = REPO / "requirements-dev.txt"
+# What the environment is made of.
+PINS = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, FRONT_END_PIN, CONSTRAINTS, Path(__file__))
 
-# Pages of ComfyUI's own help and example workflows: large, and nothing here shows them.
-UNUSED = ("comfyui-workflow-templates", "comfyui-embedded-docs")
+# Pages of ComfyUI's own help: large, and nothing here shows them. Its templates are wanted, large as they are: without
+# them the engine logs an error at each start, and its page offers no templates at all.
+UNUSED = ("comfyui-embedded-docs",)
+# The template that our ComfyUI opens with, and the setting that says so: see web/start.js.
+FIRST_TEMPLATE, START = "storybook", "M2Chat.Start"
+SETTINGS = Path("user", "default", "comfy.settings.json")  # below a base directory
 
 # Next to a CPU build of torch, torchvision's native library cannot load, and then even `import torchvision` fails,
 # because it describes operators that nobody has defined. To define them, without an implementation, is enough.
@@ -64,7 +70,7 @@ def ensure() -> None:
     STAMP.unlink(missing_ok=True)
     LOG.write_bytes(b"")
     if afresh:
-        print(f"Setting up a Python environment and ComfyUI in {HOME} (once, about 2 GB, some minutes) ...", flush=True)
+        print(f"Setting up a Python environment and ComfyUI in {HOME} (once, about 3 GB, some minutes) ...", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         _logged("Creating the Python environment", sys.executable, "-m", "venv", VENV)
     else:
@@ -82,10 +88,19 @@ def ensure() -> None:
 
 def prepare_base(base: Path) -> list[str]:
     """Make a ComfyUI base directory with the pack in it; return the arguments that make our engine use it."""
-    for name in ("custom_nodes", "input", "output", "models", "user"):
+    for name in ("custom_nodes", "input", "output", "models", "user/default"):
         (base / name).mkdir(parents=True, exist_ok=True)
+    settings = base / SETTINGS
+    if not settings.exists():
+        settings.write_text(json.dumps({START: FIRST_TEMPLATE}), "utf-8")
     link_pack(base / "custom_nodes")
     return ["--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+
+
+def is_new(base: Path) -> bool:
+    """Tell whether nobody has opened ComfyUI's page yet in a base directory."""
+    settings = base / SETTINGS
+    return not settings.exists() or '"Comfy.TutorialCompleted": true' not in settings.read_text("utf-8")
 
 
 def link_pack(custom_nodes: Path) -> Path:
@@ -110,8 +125,7 @@ def has_accelerator() -> bool:
 
 
 def _wanted() -> dict[str, str]:
-    pins = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, FRONT_END_PIN, CONSTRAINTS, Path(__file__))
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in pins))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in PINS))
     return {"python": f"{sys.version} {sysconfig.get_platform()}", "pins": digest.hexdigest()}
 
 
