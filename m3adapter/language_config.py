@@ -6,6 +6,10 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
+
+from .model_files import label, read_json
+from .values import is_whole, shown
 
 CONFIG_NAME = "m2chat.json"
 # What a model is told that nobody has trained for the markup. It is there to be edited.
@@ -35,13 +39,26 @@ class LanguageModelConfig:
 
     @classmethod
     def read(cls, folder: Path) -> LanguageModelConfig:
-        """The configuration in a folder, or that of a model which never heard of this pack."""
+        """The configuration in a folder, or that of a model which never heard of this pack.
+
+        Raises ValueError, one sentence, for a file that is damaged or has a value of another kind.
+        """
         path = folder / CONFIG_NAME
         if not path.is_file():
             return cls.untrained()
-        stored = json.loads(path.read_text(encoding="utf-8"))
         known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in stored.items() if name in known})
+        stored = {name: value for name, value in read_json(path).items() if name in known}
+        for name, value in stored.items():
+            if wanted := _complaint(name, value):
+                raise ValueError(f"{label(path)} has {shown(value)} as {name}: give {wanted}.")
+        config = cls(**stored)
+        if config.open_tag == config.close_tag:
+            raise ValueError(f"{label(path)} has the same open_tag and close_tag: give two different ones.")
+        try:
+            instructing(config.instructions)
+        except ValueError as error:
+            raise ValueError(f"{label(path)}: {error}") from error
+        return config
 
     @classmethod
     def untrained(cls) -> LanguageModelConfig:
@@ -55,6 +72,17 @@ class LanguageModelConfig:
     def write(self, folder: Path) -> None:
         """Writes the folder's m2chat.json."""
         (folder / CONFIG_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def _complaint(name: str, value: Any) -> str | None:
+    """What is wanted in place of a value of m2chat.json; None where it is right."""
+    if name == "feature_layer":
+        return None if is_whole(value, -(2**20), 2**20) else "a whole number, say -2"
+    if name == "picture_length":
+        return None if is_whole(value, 1, 2**16) else "a whole number from 1, say 4"
+    if name == "instructions":
+        return None if isinstance(value, str) else "a text"
+    return None if isinstance(value, str) and value.strip() else "a text that is not empty"
 
 
 def instructing(text: str) -> list[tuple[str, list[str]]]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .model_files import check_whole
+
 Shapes = Mapping[str, Sequence[int]]
 
 BASE, REFINER = "an SDXL base model", "an SDXL refiner"
@@ -68,9 +70,29 @@ def check_decoder(path: str | Path) -> str:
             f"{path.name} is {kind}: choose an SDXL base model or refiner, which is what M2Chat paints with."
         )
     if path.is_dir():
+        _check_parts(path)
         for file in weight_files(path):
             shapes(file)
     return kind
+
+
+def _check_parts(folder: Path) -> None:
+    """Raises ValueError, one sentence, where a part of a folder asks for code of its own, or for a kernel."""
+    for name, value in _index(folder).items():
+        if isinstance(value, list) and value and value[0] not in (None, "diffusers", "transformers"):
+            raise ValueError(
+                f"{folder.name} needs code that comes with the model (for its {name}), and such code is not run: "
+                "choose a model without."
+            )
+        config = folder / name / "config.json"
+        if not name.startswith("text_encoder") or not config.is_file():
+            continue
+        for wish in ("attn_implementation", "_attn_implementation"):
+            if _json(config).get(wish) not in (None, "sdpa", "eager"):
+                raise ValueError(
+                    f"{name}/config.json of {folder.name} asks for an attention from elsewhere, and nothing is "
+                    f"downloaded: take {wish} out of it."
+                )
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -89,9 +111,11 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
     except SafetensorError as error:
+        check_whole(path)
         with path.open("rb") as file:
-            start = file.read(4)
-        if start.startswith((b"PK\x03\x04", b"\x80")):
+            start = file.read(8)
+        # A header's length may begin with the same byte as a pickle, but ends in zeros.
+        if start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and not start.endswith(bytes(4))):
             raise ValueError(
                 f"{path.name} is a pickle, which may run any code: get the model as safetensors."
             ) from error

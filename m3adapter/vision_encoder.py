@@ -76,7 +76,9 @@ class VisionEncoder:
         directory = Path(directory)
         if not (directory / "config.json").is_file():
             raise FileNotFoundError(f"There is no vision encoder in {directory}: config.json is missing.")
-        model = CLIPVisionModel.from_pretrained(directory, dtype=dtype or torch.float32, local_files_only=True)
+        model = CLIPVisionModel.from_pretrained(
+            directory, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
+        )
         path = directory / SETTINGS
         settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         levels = settings.get("m2chat_levels", default_levels(model.config.num_hidden_layers))

@@ -28,9 +28,11 @@ class Shelf:
 
     Attributes:
         wanted: For each kind of folder in which they may lie: whether a file or folder is one.
+        hidden: Whether one is not offered in the list, though it is found by its name.
     """
 
     wanted: Mapping[str, Callable[[Path], bool]]
+    hidden: Callable[[Path], object] = lambda path: False
 
     def names(self) -> list[str]:
         """What there is, as "kind/name" with forward slashes, in alphabetical order.
@@ -42,6 +44,7 @@ class Shelf:
             for kind, wanted in self.wanted.items()
             for root in _roots(kind)
             for path in _search(root, wanted)
+            if not self.hidden(path)
         }
         return sorted(found, key=str.lower)
 

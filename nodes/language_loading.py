@@ -8,6 +8,8 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
+from ..m3adapter import gguf_files, language_files
+from ..m3adapter.language_files import ADAPTER, CONFIG, PIPELINE
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
@@ -17,11 +19,27 @@ QUANTIZATIONS = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
 
 
 def is_language_model(path: Path) -> bool:
-    """Whether it may be a language model: a folder in transformers' layout, or a GGUF file."""
-    return path.suffix.lower() == ".gguf" if path.is_file() else (path / "config.json").is_file()
+    """Whether it is a model of some kind: a folder in the layout of transformers or diffusers, or a GGUF file."""
+    if path.is_file():
+        return path.suffix.lower() == ".gguf"
+    return any((path / name).is_file() for name in (CONFIG, ADAPTER, PIPELINE))
 
 
-MODELS = folders.Shelf(dict.fromkeys(("m2chat", "LLM", "text_encoders"), is_language_model))
+def unsuited(path: Path) -> str | None:
+    """What a model is, as a noun, where it writes no text; None for all others."""
+    return gguf_files.unsuited(path) if path.is_file() else language_files.unsuited(path)
+
+
+def _hidden(path: Path) -> bool:
+    return unsuited(path) is not None or gguf_files.is_later_part(path)
+
+
+def _check(name: str) -> None:
+    if noun := unsuited(MODELS.find(name)):
+        raise ValueError(f"{name} is {noun}: choose a language model.")
+
+
+MODELS = folders.Shelf(dict.fromkeys(("m2chat", "LLM", "text_encoders"), is_language_model), _hidden)
 
 
 class LoadLanguageModel(io.ComfyNode):
@@ -65,8 +83,8 @@ class LoadLanguageModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        """Refuse what lies outside the model folders before anything runs."""
-        return complaint(MODELS.find, model)
+        """Refuse what lies outside the model folders, or writes no text, before anything runs."""
+        return complaint(_check, model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_other: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,17 @@ from comfy_server import ComfyServer
 from graphs import node
 from runs import text
 from test_inputs import failed, refused
+
+# Files and folders that lie beside language models and are none: what is said of them when a workflow names them.
+OTHERS = {
+    "LLM/lora/adapter_config.json": "{}",
+    "LLM/mmproj-toy-f16.gguf": "GGUF",
+    "LLM/toy-00002-of-00002.gguf": "GGUF",
+    "m2chat/pipeline/model_index.json": "{}",
+    "m2chat/pipeline/text_encoder/config.json": '{"model_type": "qwen2_5_vl"}',
+    "m2chat/unet/config.json": '{"_class_name": "UNet2DConditionModel"}',
+    "text_encoders/t5/config.json": '{"model_type": "t5"}',
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +37,12 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     (base / "models" / "m2chat").mkdir()
     (base / "models" / "m2chat" / "broken.gguf").write_bytes(b"none" * 100)
     os.symlink(base / "models" / "m2chat", base / "models" / "m2chat" / "circle")
+    for name, config in OTHERS.items():
+        path = base / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(config, "utf-8")
+    gguf = base / "models" / "text_encoders" / "t5-v1_1-xxl-encoder-Q8_0.gguf"
+    gguf.write_bytes(b"GGUF" + struct.pack("<IQQQ20sIQ9s", 3, 0, 1, 20, b"general.architecture", 8, 9, b"t5encoder"))
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     toy_llms.llama(elsewhere / "silent", template=None)
     paths = base / "extra.yaml"
@@ -84,6 +102,21 @@ def test_a_vision_language_model_is_shown_the_users_pictures(comfy: ComfyServer)
 )
 def test_names_stay_inside_the_folders(comfy: ComfyServer, name: str, reason: str) -> None:
     assert reason in refused(comfy, loaded(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "noun"),
+    [
+        ("LLM/lora", "an adapter (LoRA)"),
+        ("LLM/mmproj-toy-f16.gguf", "the vision part of a model (mmproj)"),
+        ("m2chat/pipeline", "a model of diffusers"),
+        ("m2chat/unet", "a model of diffusers"),
+        ("text_encoders/t5", "a t5 model"),
+        ("text_encoders/t5-v1_1-xxl-encoder-Q8_0.gguf", "a text encoder"),
+    ],
+)
+def test_what_writes_no_text_is_not_listed_and_refused_before_the_run(comfy: ComfyServer, name: str, noun: str) -> None:
+    assert f"{name} is {noun}" in refused(comfy, loaded(name))
 
 
 def test_what_cannot_be_loaded_is_said(comfy: ComfyServer) -> None:

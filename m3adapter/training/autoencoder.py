@@ -103,7 +103,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.init:
         from diffusers import AutoencoderKL
 
-        model = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32)
+        model = AutoencoderKL.from_pretrained(
+            args.init, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
     else:
         model = build(args.latent_channels)
     device = accelerator().device

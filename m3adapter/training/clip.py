@@ -75,6 +75,7 @@ def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536) -
         bos_token=special[0],
         eos_token=special[1],
         model_max_length=MAX_LENGTH,
+        local_files_only=True,
     )
     tokenizer.save_pretrained(directory)
 
@@ -213,16 +214,17 @@ def main(argv: list[str] | None = None) -> None:
         if not folder.is_dir():
             texts = random.Random(args.seed)
             build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    own = {"dtype": torch.float32, "attn_implementation": "sdpa", "local_files_only": True}
     device = accelerator().device
     towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id).to(device)
     if args.text:
-        towers.text = type(towers.text).from_pretrained(args.text / "text_encoder", dtype=torch.float32)
-        towers.text_2 = type(towers.text_2).from_pretrained(args.text / "text_encoder_2", dtype=torch.float32)
+        towers.text = type(towers.text).from_pretrained(args.text / "text_encoder", **own)
+        towers.text_2 = type(towers.text_2).from_pretrained(args.text / "text_encoder_2", **own)
         towers.text.to(device).requires_grad_(False)
         towers.text_2.to(device).requires_grad_(False)
     if args.vision:
-        towers.vision = type(towers.vision).from_pretrained(args.vision, dtype=torch.float32).to(device)
+        towers.vision = type(towers.vision).from_pretrained(args.vision, **own).to(device)
     optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(towers, 0.998)
 

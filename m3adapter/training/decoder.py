@@ -79,16 +79,20 @@ def assemble(vae_folder: Path, clip_folder: Path):
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32)
-    text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", dtype=torch.float32)
-    text_2 = CLIPTextModelWithProjection.from_pretrained(clip_folder / "text_encoder_2", dtype=torch.float32)
+    local = {"local_files_only": True}
+    vae = AutoencoderKL.from_pretrained(
+        vae_folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    own = {"dtype": torch.float32, "attn_implementation": "sdpa", **local}
+    text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", **own)
+    text_2 = CLIPTextModelWithProjection.from_pretrained(clip_folder / "text_encoder_2", **own)
     width = text.config.hidden_size + text_2.config.hidden_size
     return StableDiffusionXLPipeline(
         vae=vae.eval().requires_grad_(False),
         text_encoder=text.eval().requires_grad_(False),
         text_encoder_2=text_2.eval().requires_grad_(False),
-        tokenizer=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer"),
+        tokenizer=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
+        tokenizer_2=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
         unet=build(vae.config.latent_channels, width, text_2.config.projection_dim),
         scheduler=scheduler(),
         add_watermarker=False,
@@ -217,7 +221,8 @@ def main(argv: list[str] | None = None) -> None:
     with accelerator().main_process_first():
         pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1, args.pairs)
     if args.init:
-        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, torch_dtype=torch.float32).to(device)
+        own = {"torch_dtype": torch.float32, "local_files_only": True}
+        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, **own).to(device)
     texts = random.Random(args.seed)
     whitening = Whitening.measure(*embed(pipeline, [captioned(texts)[1] for _ in range(1000)]))
     if args.init:

@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     with accelerator().main_process_first():
         if not tokens.is_dir():
             train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
-    tokenizer = AutoTokenizer.from_pretrained(tokens)
+    tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
     config, projection = LanguageModelConfig(), None
     if args.init:
         started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)

@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.vae:
         from diffusers import AutoencoderKL
 
-        pipeline.vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float16)
+        pipeline.vae = AutoencoderKL.from_pretrained(
+            args.vae, torch_dtype=torch.float16, local_files_only=True, trust_remote_code=False
+        )
     pipeline.save_pretrained(args.output / "decoder")
     adapter = load_adapter(args.adapter)
     strengthen(adapter, args.low_level)

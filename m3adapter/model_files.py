@@ -1,0 +1,49 @@
+"""Tells what is wrong with a file of a model before a library trips over it: every complaint names file and cure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+LARGEST_JSON = 256 * 2**20  # bytes; the largest tokenizers have some 40 MiB
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGES = (b"<!doctype html", b"<html")
+
+
+def label(path: Path) -> str:
+    """A file with the folder in which it lies, and no more of where that is."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def check_whole(path: Path) -> None:
+    """Raise ValueError, one sentence, for a file that stands in for the one that was meant.
+
+    That is an empty file, a Git LFS pointer, or a web page that was saved in its place.
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ValueError(f"{label(path)} is empty: get the file again.")
+    if start.startswith(_POINTER):
+        raise ValueError(
+            f"{label(path)} is a Git LFS pointer, which only says where the file lies: "
+            "run `git lfs pull` in its folder, or download the file itself."
+        )
+    if start.lstrip().lower().startswith(_PAGES):
+        raise ValueError(f"{label(path)} is a web page saved under the file's name: download the file itself.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raise ValueError, one sentence, for anything else, and as `check_whole` does."""
+    check_whole(path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{label(path)} is larger than any file of its kind: get the file again.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{label(path)} is cut off or no valid JSON: get the file again.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{label(path)} holds no JSON object: get the file again.")
+    return value
