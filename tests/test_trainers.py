@@ -24,7 +24,7 @@ def few() -> pytest.MonkeyPatch:
     """Every collection of pictures has a few at most, and networks are narrow."""
     with pytest.MonkeyPatch.context() as patch:
         pictures, held_out = autoencoder.pictures, judge.held_out
-        patch.setattr(autoencoder, "pictures", lambda rng, count: pictures(rng, min(count, 4)))
+        patch.setattr(autoencoder, "pictures", lambda rng, count, *world: pictures(rng, min(count, 4), *world))
         patch.setattr(judge, "held_out", lambda count, seed: held_out(min(count, 4), seed))
         patch.setattr(autoencoder, "WIDTHS", (32, 32, 32, 32))
         yield patch
@@ -34,7 +34,7 @@ def few() -> pytest.MonkeyPatch:
 def trained_parts(few: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of the autoencoder's and of CLIP's training."""
     folder = tmp_path_factory.mktemp("trained")
-    few.setattr(autoencoder, "crops", lambda images, figures, rng: (images[:2], figures[:2]))
+    few.setattr(autoencoder, "crops", lambda images, figures, *rest: (images[:2], figures[:2]))
     autoencoder.main(["--output", str(folder), "--steps", "2", "--batch", "2", "--latent-channels", "4"])
     clip.main(["--output", str(folder), "--steps", "2", "--batch", "2"])
     return folder

@@ -231,7 +231,7 @@ def test_v_loss_of_the_right_answer_is_nothing(monkeypatch) -> None:
 
 
 def test_v_loss_at_the_end_of_the_schedule(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "rand", lambda count: torch.full((count,), 1 - 2**-24))  # the largest it draws
+    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.full((count,), 1 - 2**-24))  # the largest it draws
     latents = torch.zeros(32, 4, 2, 2)
     loss = decoder.v_loss(
         lambda noisy, *_, **__: Namespace(sample=noisy), latents, latents, latents, *decoder.schedule_terms()

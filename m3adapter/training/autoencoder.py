@@ -1,4 +1,4 @@
-"""Trains the starter's autoencoder (`AutoencoderKL`, factor 8) on renders of the storybook world."""
+"""Trains the starter's autoencoder (`AutoencoderKL`, factor 8 or 16 as its world has it) on renders."""
 
 from __future__ import annotations
 
@@ -10,54 +10,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..storybook.render import SIZE, render_with_figures
-from ..storybook.world import random_scene
 from .fast_norm import use_fast_norm
-from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, train
+from .feeding import Feeder, Pool, add_workers_option
+from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, save_half, train
 from .muon import Muon
+from .worlds import World, add_world_option, open_world
 
 WIDTHS = (32, 32, 64, 128)
+DEEP_WIDTHS = (32, 64, 96, 128, 128)  # factor 16
+CHANNELS, DEEP_CHANNELS = 8, 16
 FIGURE_WEIGHT, EDGE_WEIGHT = 3.0, 1.0
+HELD_OUT = 24  # pictures that no training step sees
 WHOLE_FROM = 0.5  # part of the training after which it sees whole pictures instead of crops
 
 
-def build(latent_channels: int):
-    """An untrained autoencoder in SDXL's layout, narrow: four levels, factor 8."""
+def build(latent_channels: int, world: World | None = None):
+    """An untrained autoencoder in SDXL's layout, narrow: one level for each halving of the world's cells, and one."""
     from diffusers import AutoencoderKL
 
+    world = world or open_world("storybook")
+    widths = WIDTHS if world.cell == 8 else DEEP_WIDTHS
     return AutoencoderKL(
-        block_out_channels=WIDTHS,
-        down_block_types=["DownEncoderBlock2D"] * len(WIDTHS),
-        up_block_types=["UpDecoderBlock2D"] * len(WIDTHS),
+        block_out_channels=widths,
+        down_block_types=["DownEncoderBlock2D"] * len(widths),
+        up_block_types=["UpDecoderBlock2D"] * len(widths),
         latent_channels=latent_channels,
         layers_per_block=1,
         norm_num_groups=32,
-        sample_size=SIZE,
+        sample_size=world.size,
     )
 
 
-def pictures(rng: random.Random, count: int) -> tuple[Tensor, Tensor]:
-    """Random renders [count, 3, 128, 128] in -1..1, and where their figures are [count, 1, 128, 128] (0 or 1)."""
-    drawn = [render_with_figures(random_scene(rng), rng.randrange(2**31)) for _ in range(count)]
+def pictures(rng: random.Random, count: int, world: World | None = None) -> tuple[Tensor, Tensor]:
+    """Random renders [count, 3, S, S] in -1..1, and where their figures are [count, 1, S, S] (0 or 1)."""
+    world = world or open_world("storybook")
+    drawn = [world.draw(world.random_scene(rng), rng.randrange(2**31)) for _ in range(count)]
     figures = torch.from_numpy(np.stack([figure for _, figure in drawn]))
     return to_tensor([image for image, _ in drawn]), figures[:, None].float()
 
 
 def to_tensor(renders: list[np.ndarray]) -> Tensor:
-    """Renders [128, 128, 3] uint8 as one batch [count, 3, 128, 128] in -1..1."""
+    """Renders [S, S, 3] uint8 as one batch [count, 3, S, S] in -1..1."""
     return torch.from_numpy(np.stack(renders)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def crops(images: Tensor, figures: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """A quarter of each picture, around some point of a figure."""
-    half = SIZE // 2
+def crops(images: Tensor, figures: Tensor, rng: random.Random, cell: int = 1) -> tuple[Tensor, Tensor]:
+    """A quarter of each picture, around some point of a figure; its corner is a multiple of `cell`."""
+    size = images.shape[-1]
+    half, margin = size // 2, size // 8
     parts = []
     for image, figure in zip(images, figures, strict=True):
         points = figure[0].nonzero()
         y, x = points[rng.randrange(len(points))].tolist()
-        top, left = (min(max(0, middle - rng.randrange(16, half - 16)), SIZE - half) for middle in (y, x))
+        top, left = (min(max(0, middle - rng.randrange(margin, half - margin)), size - half) for middle in (y, x))
+        top, left = top // cell * cell, left // cell * cell
         parts.append(torch.cat([image, figure])[:, top : top + half, left : left + half])
     return torch.stack(parts).split((3, 1), dim=1)
+
+
+def corners(images: Tensor, figures: Tensor, rng: random.Random, cell: int) -> tuple[Tensor, Tensor]:
+    """The same quarter of all pictures, on the grid of cells; it reaches the ground, where figures stand."""
+    size = images.shape[-1]
+    half = size // 2
+    top = rng.randrange(half // 2 // cell, half // cell + 1) * cell
+    left = rng.randrange(half // cell + 1) * cell
+    return images[..., top : top + half, left : left + half], figures[..., top : top + half, left : left + half]
 
 
 def loss_of(out: Tensor, images: Tensor, figures: Tensor) -> Tensor:
@@ -79,14 +96,20 @@ def reconstruct(model, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def psnr(model, images: Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB of reconstructions from the latent's mean; `images` in -1..1."""
+def psnr(model, images: Tensor, figures: Tensor | None = None) -> float:
+    """Mean peak signal-to-noise ratio in dB of reconstructions from the latent's mean; `images` in -1..1.
+
+    With `figures` [B, 1, H, W] (0 or 1), of what is there alone.
+    """
     total = 0.0
-    for part in images.split(8):
+    masks = torch.ones_like(images[:, :1]) if figures is None else figures
+    for part, mask in zip(images.split(8), masks.split(8), strict=True):
         part = part.contiguous(memory_format=torch.channels_last)
         out = model.decode(model.encode(part).latent_dist.mode()).sample.clamp(-1, 1)
-        error = (out - part).pow(2).flatten(1).mean(1)
-        total += float((10 * torch.log10(4 / error)).sum())
+        error = ((out - part).pow(2).mean(1, keepdim=True) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(
+            min=1
+        )
+        total += float((10 * torch.log10(4 / error.clamp(min=1e-8))).sum())
     return total / len(images)
 
 
@@ -94,12 +117,15 @@ def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train autoencoder`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train autoencoder", description=__doc__)
     add_options(parser, steps=4000, batch=3, lr=1e-3)
-    parser.add_argument("--latent-channels", type=int, default=8)
+    add_world_option(parser)
+    add_workers_option(parser)
+    parser.add_argument("--latent-channels", type=int, help=f"default: {CHANNELS}, or {DEEP_CHANNELS} at factor 16")
     parser.add_argument("--kl", type=float, default=1e-4, help="weight of the KL term per latent value")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only: latents keep meaning")
     parser.add_argument("--init", type=Path, help="folder of an autoencoder to start from")
     args = parser.parse_args(argv)
     begin(args)
+    world = open_world(args.world)
     if args.init:
         from diffusers import AutoencoderKL
 
@@ -107,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
             args.init, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
     else:
-        model = build(args.latent_channels)
+        model = build(args.latent_channels or (CHANNELS if world.cell == 8 else DEEP_CHANNELS), world)
     device = accelerator().device
     model.to(device)
     if native_bfloat16():
@@ -117,29 +143,66 @@ def main(argv: list[str] | None = None) -> None:
         model.quant_conv.requires_grad_(False)
     optimizer = Muon(model.named_parameters(), lr=args.lr, weight_decay=0.0)
     average = Average(model)
-    held_out = pictures(random.Random(10**6), 32)[0].to(device)
+    held_out, held_figures = (part.to(device) for part in pictures(random.Random(10**6), HELD_OUT, world))
+    pool = _pool(args, world, device) if args.workers else None
+
+    def batch(rng: random.Random, count: int, whole: bool) -> tuple[Tensor, Tensor]:
+        if pool is None:
+            images, figures = pictures(rng, count if whole else 4 * count, world)
+            if not whole:
+                images, figures = crops(images, figures, rng, world.cell if world.cell > 8 else 1)
+            return images.to(device), figures.to(device)
+        pool.refresh()
+        drawn = pool.sample(count if whole else 4 * count)["pictures"].permute(0, 3, 1, 2)
+        images, figures = drawn[:, :3].float() / 127.5 - 1, drawn[:, 3:].float()
+        return (images, figures) if whole else corners(images, figures, rng, world.cell)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
-        whole = progress > WHOLE_FROM
-        images, figures = pictures(rng, args.batch if whole else 4 * args.batch)
-        if not whole:
-            images, figures = crops(images, figures, rng)
-        images, figures = images.to(device).contiguous(memory_format=torch.channels_last), figures.to(device)
+        images, figures = batch(rng, args.batch, progress > WHOLE_FROM)
+        images = images.contiguous(memory_format=torch.channels_last)
         with autocast():
             out, divergence = reconstruct(model, images)
         loss = loss_of(out, images, figures)
         return loss if args.freeze_encoder else loss + args.kl * divergence, {}
 
     def measure() -> dict[str, float]:
-        with average.applied():
-            return {"psnr": psnr(model, held_out)}
+        figures = {"psnr": psnr(model, held_out[:8]), "figure_psnr": psnr(model, held_out[:8], held_figures[:8])}
+        return {**figures, "drawn": pool.drawn} if pool else figures
 
-    if not train(args, "autoencoder", model, optimizer, average, step_loss, every=200, measure=measure):
+    def measure_average() -> dict[str, float]:
+        with average.applied():
+            return measure()
+
+    def scale() -> None:
+        """Tell the model by what its latents are to be multiplied to have unit deviation."""
+        if not args.freeze_encoder:
+            with torch.no_grad():
+                latents = torch.cat([model.encode(part).latent_dist.mode() for part in held_out.split(8)])
+            model.register_to_config(scaling_factor=1 / float(latents.std()))
+
+    def export() -> None:
+        scale()
+        model.save_config(args.output / "vae_so_far")
+        save_half(model.state_dict(), args.output / "vae_so_far" / "diffusion_pytorch_model.safetensors")
+
+    try:
+        written = train(
+            args, "autoencoder", model, optimizer, average, step_loss, every=200, measure=measure_average, export=export
+        )
+    finally:
+        if pool:
+            pool.feeder.close()
+    if not written:
         return
     average.write()
-    if not args.freeze_encoder:
-        with torch.no_grad():
-            latents = model.encode(pictures(random.Random(1), 64)[0].to(device)).latent_dist.mode()
-        model.register_to_config(scaling_factor=1 / float(latents.std()))
-    print(f"psnr {psnr(model, held_out):.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
+    scale()
+    whole, figures = psnr(model, held_out), psnr(model, held_out, held_figures)
+    print(f"psnr {whole:.2f} dB, of figures {figures:.2f} dB, scaling factor {model.config.scaling_factor:.4f}")
     model.save_pretrained(args.output / "vae")
+
+
+def _pool(args: argparse.Namespace, world: World, device: torch.device) -> Pool:
+    feeder = Feeder(world.name, world.size, args.workers, args.seed)
+    pool = Pool(feeder, args.pool or 16000, lambda pictures, scenes: {"pictures": pictures}, device)
+    pool.fill(min(pool.capacity, 16 * args.batch))
+    return pool

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..storybook.render import SIZE, render
 from ..storybook.world import (
     CAPTION_STYLES,
     LIGHTS,
@@ -30,14 +29,17 @@ from ..storybook.world import (
     random_scene,
 )
 from .autoencoder import to_tensor
-from .loop import Average, accelerator, add_options, autocast, begin, train
+from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
+from .loop import Average, accelerator, add_options, autocast, begin, save_half, train
 from .muon import Muon
+from .worlds import World, add_world_option, open_world
 
 MAX_LENGTH = 32
+IGNORED = -100  # a label that nobody can tell
 VISION_WIDTH, TEXT_WIDTH, TEXT_WIDTH_2 = 192, 128, 192
 
 
-def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536) -> None:
+def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536, length: int = MAX_LENGTH) -> None:
     """Train a CLIP tokenizer (lower case, byte-level BPE, `</w>` word ends) and save it in `directory`."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -74,7 +76,7 @@ def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536) -
         unk_token=special[1],
         bos_token=special[0],
         eos_token=special[1],
-        model_max_length=MAX_LENGTH,
+        model_max_length=length,
         local_files_only=True,
     )
     tokenizer.save_pretrained(directory)
@@ -108,15 +110,15 @@ def roughened(images: Tensor) -> Tensor:
     return (images + 0.08 * chance() * torch.randn_like(images)).clamp(-1, 1)
 
 
-def pixels(scenes: list[Scene], seeds: list[int]) -> Tensor:
-    """Renders as [count, 3, 128, 128], normalised as the vision encoder wants them (mean 0.5, deviation 0.5)."""
-    return to_tensor([render(scene, seed) for scene, seed in zip(scenes, seeds, strict=True)])
+def seen(images: Tensor, side: int) -> Tensor:
+    """Pictures [B, 3, H, W] at the size at which the vision encoder looks at them, as it resizes them itself."""
+    return images if images.shape[-1] == side else functional.interpolate(images, side, mode="area")
 
 
 class Towers(nn.Module):
     """Vision tower, both text towers, and the heads that only training needs."""
 
-    def __init__(self, vocab_size: int, bos: int, eos: int) -> None:
+    def __init__(self, vocab_size: int, bos: int, eos: int, world: World | None = None) -> None:
         from transformers import (
             CLIPTextConfig,
             CLIPTextModel,
@@ -126,20 +128,21 @@ class Towers(nn.Module):
         )
 
         super().__init__()
+        self.world = world = world or open_world("storybook")
         self.vision = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=VISION_WIDTH,
                 intermediate_size=4 * VISION_WIDTH,
                 num_hidden_layers=4,
                 num_attention_heads=6,
-                image_size=SIZE,
+                image_size=world.seen,
                 patch_size=16,
                 projection_dim=VISION_WIDTH,
             )
         )
         common = {
             "vocab_size": vocab_size,
-            "max_position_embeddings": MAX_LENGTH,
+            "max_position_embeddings": world.tokens,
             "num_hidden_layers": 3,
             "bos_token_id": bos,
             "eos_token_id": eos,
@@ -158,14 +161,14 @@ class Towers(nn.Module):
         self.image_head = nn.Linear(VISION_WIDTH, VISION_WIDTH)
         self.text_head = nn.Linear(TEXT_WIDTH, VISION_WIDTH)
         self.scale = nn.Parameter(torch.tensor(2.5))
-        self.actors = nn.Linear(VISION_WIDTH, len(SPECIES) * (len(LOOKS) + 1))
-        self.places = nn.Linear(VISION_WIDTH, len(PLACES) + len(PROPS) + 1 + len(LIGHTS) + len(WEATHERS))
+        self.actors = nn.Linear(VISION_WIDTH, len(world.species) * sum(size + 1 for size in world.actors.values()))
+        self.places = nn.Linear(VISION_WIDTH, sum(world.wholes.values()) + sum(world.several.values()))
 
     def forward(self, images: Tensor, tokens: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of one batch: two contrastive ones and what can be read off the patches."""
-        seen = self.vision(pixel_values=images)
-        patches = seen.last_hidden_state[:, 1:]
-        image = functional.normalize(self.image_head(seen.pooler_output), dim=-1)
+        encoded = self.vision(pixel_values=images)
+        patches = encoded.last_hidden_state[:, 1:]
+        image = functional.normalize(self.image_head(encoded.pooler_output), dim=-1)
         text = functional.normalize(self.text_head(self.text(tokens).pooler_output), dim=-1)
         text_2 = functional.normalize(self.text_2(tokens).text_embeds, dim=-1)
         own = torch.arange(len(image), device=image.device)
@@ -173,14 +176,21 @@ class Towers(nn.Module):
         for name, words in (("clip", text), ("clip_2", text_2)):
             logits = self.scale.clamp(max=4.6).exp() * image.float() @ words.float().T
             losses[name] = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
-        actors = self.actors(patches).float().logsumexp(1).view(len(image), len(SPECIES), len(LOOKS) + 1)
-        actors = actors - actors[..., -1:]  # the last entry says: not in the picture
-        named = functional.cross_entropy(actors.flatten(0, 1), targets["actors"].flatten())
-        losses["actors"] = named * len(SPECIES) / 2
-        place = self.places(seen.pooler_output).float()
-        parts = place.split((len(PLACES), len(PROPS) + 1, len(LIGHTS), len(WEATHERS)), dim=1)
-        for part, name in zip(parts, ("place", "prop", "light", "weather"), strict=True):
-            losses[name] = functional.cross_entropy(part, targets[name]) * 0.5
+        count = len(self.world.species)
+        actors = self.actors(patches).float().logsumexp(1).view(len(image), count, -1)
+        for name, part in zip(
+            self.world.actors, actors.split([size + 1 for size in self.world.actors.values()], dim=2), strict=True
+        ):
+            part = part - part[..., -1:]  # the last entry says: not in the picture
+            named = functional.cross_entropy(part.flatten(0, 1), targets[name].flatten(), ignore_index=IGNORED)
+            losses[name] = named * count / 2 / len(self.world.actors) ** 0.5
+        places = self.places(encoded.pooler_output).float()
+        sizes = {**self.world.wholes, **self.world.several}
+        for part, name in zip(places.split(list(sizes.values()), dim=1), sizes, strict=True):
+            if name in self.world.several:
+                losses[name] = functional.binary_cross_entropy_with_logits(part, targets[name]) * sizes[name] * 0.2
+            else:
+                losses[name] = functional.cross_entropy(part, targets[name]) * 0.5
         return losses
 
 
@@ -205,19 +215,23 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
     add_options(parser, steps=1500, batch=48, lr=1.2e-3)
+    add_world_option(parser)
+    add_workers_option(parser)
     parser.add_argument("--text", type=Path, help="folder of trained text encoders: they stay as they are")
     parser.add_argument("--vision", type=Path, help="folder of a vision encoder to start from")
     args = parser.parse_args(argv)
     begin(args)
+    world = open_world(args.world)
     folder = (args.text or args.output) / "tokenizer"
     with accelerator().main_process_first():
         if not folder.is_dir():
             texts = random.Random(args.seed)
-            build_tokenizer(folder, [captioned(texts)[1] for _ in range(20000)])
+            found = [world.caption(texts, world.random_scene(texts)) for _ in range(20000)]
+            build_tokenizer(folder, found, length=world.tokens)
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     own = {"dtype": torch.float32, "attn_implementation": "sdpa", "local_files_only": True}
     device = accelerator().device
-    towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id).to(device)
+    towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, world).to(device)
     if args.text:
         towers.text = type(towers.text).from_pretrained(args.text / "text_encoder", **own)
         towers.text_2 = type(towers.text_2).from_pretrained(args.text / "text_encoder_2", **own)
@@ -228,17 +242,56 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(towers, 0.998)
 
-    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
-        scenes, texts = zip(*(captioned(rng) for _ in range(args.batch)), strict=True)
-        images = pixels(list(scenes), [rng.randrange(2**31) for _ in scenes]).to(device)
-        images = roughened(images)
-        tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
-        truth = {name: value.to(device) for name, value in labels(list(scenes)).items()}
-        with autocast():
-            losses = towers(images, tokens, truth)
-        return torch.stack(list(losses.values())).sum(), {name: value.item() for name, value in losses.items()}
+    def tokens_of(texts: list[str]) -> Tensor:
+        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    if not train(args, "clip", towers, optimizer, average, step_loss, warmup=150):
+    def prepared(pictures: Tensor, scenes: list) -> dict[str, Tensor]:
+        images = seen(pictures[..., :3].permute(0, 3, 1, 2).float(), world.seen).round().byte()
+        return {"images": images, **{name: value.to(device) for name, value in world.labels(scenes).items()}}
+
+    pool = None
+    if args.workers:
+        words = {"tokenizer": folder, "length": world.tokens}
+        feeder = Feeder(world.name, world.size, args.workers, args.seed + 1, **words)
+        pool = Pool(feeder, args.pool or 40000, prepared, device)
+        pool.fill(min(pool.capacity, 2 * args.batch))
+
+    def batch(rng: random.Random) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        if pool:
+            pool.refresh()
+            drawn = pool.sample(args.batch)
+            own = torch.randint(CAPTIONS, (args.batch,), device=device)
+            tokens = drawn.pop("tokens")[torch.arange(args.batch, device=device), own].long()
+            return drawn.pop("images").float() / 127.5 - 1, tokens, drawn
+        scenes = [world.random_scene(rng) for _ in range(args.batch)]
+        texts = [world.caption(rng, scene) for scene in scenes]
+        images = to_tensor([world.draw(scene, rng.randrange(2**31))[0] for scene in scenes]).to(device)
+        truth = {name: value.to(device) for name, value in world.labels(scenes).items()}
+        return seen(images, world.seen), tokens_of(texts).to(device), truth
+
+    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
+        images, tokens, truth = batch(rng)
+        with autocast():
+            losses = towers(roughened(images), tokens, truth)
+        return torch.stack(list(losses.values())).sum(), {name: value.detach() for name, value in losses.items()}
+
+    def export() -> None:
+        for name, part in (
+            ("vision_encoder", towers.vision),
+            ("text_encoder", towers.text),
+            ("text_encoder_2", towers.text_2),
+        ):
+            target = args.output / "clip_so_far" / name
+            target.mkdir(parents=True, exist_ok=True)
+            part.config.save_pretrained(target)
+            save_half(part.state_dict(), target / "model.safetensors")
+
+    try:
+        written = train(args, "clip", towers, optimizer, average, step_loss, warmup=150, export=export)
+    finally:
+        if pool:
+            pool.feeder.close()
+    if not written:
         return
     average.write()
     towers.vision.save_pretrained(args.output / "vision_encoder")

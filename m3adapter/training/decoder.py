@@ -1,10 +1,10 @@
 """Trains the starter's diffusion decoder, SDXL in miniature, on captioned renders.
 
 Autoencoder and text encoders are given and frozen; only the UNet is trained, by v-prediction. The pictures are
-rendered and encoded once. Most steps see windows of pictures, told where they lie by SDXL's own crop condition: what is
-hard to learn, the characters, stands there, and a window costs less than half of a picture. The decoder is frozen when
-M3FT begins, so it must already be able to paint whatever the low-level path will ask for: its captions name the looks
-of the characters half of the time.
+rendered and encoded once, or, with `--workers`, all the time. Most steps in the storybook see windows of pictures, told
+where they lie by SDXL's own crop condition: what is hard to learn, the characters, stands there, and a window costs
+less than half of a picture. The decoder is frozen when M3FT begins, so it must already be able to paint whatever the
+low-level path will ask for: its captions name the looks of the characters half of the time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..storybook.render import SIZE, render_with_figures
-from ..storybook.world import Scene, random_scene
+from ..storybook.render import SIZE
 from .autoencoder import to_tensor
-from .clip import captioned
 from .fast_norm import use_fast_norm
-from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, train
+from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
+from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, save_half, train
 from .muon import Muon
 from .whitening import Whitening
+from .worlds import World, add_world_option, open_world
 
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings, as a part of theirs: adapters do not hit them exactly
 DROPPED = 0.1  # part of the captions replaced by the empty condition
@@ -36,20 +36,26 @@ WINDOW = 12  # side of a window, in cells of the latents
 EARLY = 0.6  # exponent that draws more of the noisy times, when shapes are decided, than of the nearly clean ones
 
 
-def build(latent_channels: int, embed_width: int, pooled_width: int):
-    """An untrained UNet that keeps SDXL's conventions: three levels, the first without attention; text_time."""
+def build(latent_channels: int, embed_width: int, pooled_width: int, world: World | None = None):
+    """An untrained UNet that keeps SDXL's conventions: three levels, the first without attention; text_time.
+
+    At factor 16 a cell holds four times as much of the picture, so that the finest level is as wide as the others.
+    """
     from diffusers import UNet2DConditionModel
 
+    world = world or open_world("storybook")
+    deep = world.cell > 8
+    widths = (128, 128, 128) if deep else (64, 128, 192)  # whole multiples of the first, as stock samplers know them
     return UNet2DConditionModel(
-        sample_size=SIZE // 8,
+        sample_size=world.size // world.cell,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        block_out_channels=(64, 128, 192),  # whole multiples of the first, as stock samplers know them
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        transformer_layers_per_block=(1, 1, 1),
-        attention_head_dim=(2, 4, 6),  # as SDXL has it: heads, in spite of the name, and 32 channels to each
+        transformer_layers_per_block=(1, 2, 1) if deep else (1, 1, 1),
+        attention_head_dim=tuple(width // 32 for width in widths),  # as SDXL has it: heads, in spite of the name
         norm_num_groups=32,
         use_linear_projection=True,
         cross_attention_dim=embed_width,
@@ -74,7 +80,7 @@ def scheduler():
     )
 
 
-def assemble(vae_folder: Path, clip_folder: Path):
+def assemble(vae_folder: Path, clip_folder: Path, world: World | None = None):
     """The decoder as a `StableDiffusionXLPipeline` with an untrained UNet."""
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -93,7 +99,7 @@ def assemble(vae_folder: Path, clip_folder: Path):
         text_encoder_2=text_2.eval().requires_grad_(False),
         tokenizer=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
         tokenizer_2=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
-        unet=build(vae.config.latent_channels, width, text_2.config.projection_dim),
+        unet=build(vae.config.latent_channels, width, text_2.config.projection_dim, world),
         scheduler=scheduler(),
         add_watermarker=False,
     )
@@ -107,24 +113,40 @@ def embed(pipeline, captions: list[str]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def encode_scenes(pipeline, scenes: list[Scene], seeds: list[int]) -> Tensor:
-    """Scaled latents [count, C, 16, 16] of renders, in bfloat16."""
-    from ..storybook.render import render
+def embed_tokens(pipeline, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """`embed` of captions that are tokens already [B, N]."""
+    first = pipeline.text_encoder(tokens, output_hidden_states=True)
+    second = pipeline.text_encoder_2(tokens, output_hidden_states=True)
+    return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1), second.text_embeds
 
+
+@torch.no_grad()
+def encode_pictures(pipeline, images: Tensor, together: int = 32) -> Tensor:
+    """Scaled latents [B, C, h, w], in bfloat16 on the autoencoder's device, of pictures [B, 3, H, W] in -1..1."""
     parts = []
-    for start in range(0, len(scenes), 32):
-        pairs = zip(scenes[start : start + 32], seeds[start : start + 32], strict=True)
-        images = to_tensor([render(scene, seed) for scene, seed in pairs]).to(pipeline.vae.device)
+    for part in images.split(together):
+        part = part.to(pipeline.vae.device).contiguous(memory_format=torch.channels_last)
         with autocast():
-            latents = pipeline.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
-        parts.append((latents.float() * pipeline.vae.config.scaling_factor).to("cpu", torch.bfloat16))
+            latents = pipeline.vae.encode(part).latent_dist.mode()
+        parts.append((latents.float() * pipeline.vae.config.scaling_factor).bfloat16())
     return torch.cat(parts)
 
 
-def figure_shares(scenes: list[Scene], seeds: list[int]) -> Tensor:
-    """How much of each latent cell a character or prop covers, in bfloat16 [count, 1, 16, 16]."""
-    masks = [torch.from_numpy(render_with_figures(*pair)[1])[None] for pair in zip(scenes, seeds, strict=True)]
-    return functional.avg_pool2d(torch.stack(masks).float(), 8).bfloat16()
+def encode_scenes(pipeline, scenes: list, seeds: list[int], world: World | None = None) -> Tensor:
+    """Scaled latents [count, C, h, w] of renders, in bfloat16 on the CPU."""
+    world = world or open_world("storybook")
+    parts = []
+    for start in range(0, len(scenes), 32):
+        pairs = zip(scenes[start : start + 32], seeds[start : start + 32], strict=True)
+        parts.append(encode_pictures(pipeline, to_tensor([world.draw(*pair)[0] for pair in pairs])).cpu())
+    return torch.cat(parts)
+
+
+def figure_shares(scenes: list, seeds: list[int], world: World | None = None) -> Tensor:
+    """How much of each latent cell a character or prop covers, in bfloat16 [count, 1, h, w]."""
+    world = world or open_world("storybook")
+    masks = [torch.from_numpy(world.draw(*pair)[1])[None] for pair in zip(scenes, seeds, strict=True)]
+    return functional.avg_pool2d(torch.stack(masks).float(), world.cell).bfloat16()
 
 
 @dataclass(frozen=True)
@@ -137,27 +159,51 @@ class Pictures:
         figures: Their `figure_shares`.
     """
 
-    scenes: list[Scene]
+    scenes: list
     latents: Tensor
     figures: Tensor
 
 
-def cached_pictures(pipeline, path: Path, count: int, seed: int, pairs: float = 0.25) -> Pictures:
+def cached_pictures(
+    pipeline, path: Path, count: int, seed: int, pairs: float = 0.25, world: World | None = None
+) -> Pictures:
     """`count` pictures of random scenes, that part of them with two characters; kept in `path` for the next run."""
+    world = world or open_world("storybook")
     rng = random.Random(seed)
-    scenes = [random_scene(rng, characters=2 if rng.random() < pairs else 1) for _ in range(count)]
+    scenes = [world.random_scene(rng, characters=2 if rng.random() < pairs else 1) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
     if path.is_file():
         kept = torch.load(path, weights_only=True)
         # they may be of another seed or another autoencoder; the size of a batch changes them a little
-        first = encode_scenes(pipeline, scenes[:1], seeds[:1])
+        first = encode_scenes(pipeline, scenes[:1], seeds[:1], world)
         if len(kept["latents"]) == count and float((kept["latents"][:1] - first).float().abs().mean()) < 0.1:
             return Pictures(scenes, **kept)
     began = time.time()
-    made = {"latents": encode_scenes(pipeline, scenes, seeds), "figures": figure_shares(scenes, seeds)}
+    made = {
+        "latents": encode_scenes(pipeline, scenes, seeds, world),
+        "figures": figure_shares(scenes, seeds, world),
+    }
     torch.save(made, path)
     print(f"encoded {count} pictures in {time.time() - began:.0f} s", flush=True)
     return Pictures(scenes, **made)
+
+
+def fresh_pictures(pipeline, args: argparse.Namespace, world: World) -> Pool:
+    """A pool of latents, figures' shares and tokens of captions that processes keep refreshing."""
+    device = pipeline.vae.device
+
+    def prepared(pictures: Tensor, scenes: list) -> dict[str, Tensor]:
+        planes = pictures.permute(0, 3, 1, 2)
+        return {
+            "latents": encode_pictures(pipeline, planes[:, :3].float() / 127.5 - 1, 128),
+            "figures": functional.avg_pool2d(planes[:, 3:].float(), world.cell).bfloat16(),
+        }
+
+    words = {"tokenizer": args.clip / "tokenizer", "length": world.tokens}
+    feeder = Feeder(world.name, world.size, args.workers, args.seed + 2, pairs=args.pairs, **words)
+    pool = Pool(feeder, args.pool or 200000, prepared, device)
+    pool.fill(2 * args.batch)
+    return pool
 
 
 def schedule_terms() -> tuple[Tensor, Tensor]:
@@ -175,25 +221,29 @@ def v_loss(
     noise_part: Tensor,
     corner: tuple[int, int] = (0, 0),
     weight: Tensor | None = None,
+    size: int = SIZE,
+    cell: int = 8,
 ) -> Tensor:
     """Mean squared error [B] of the v-prediction at random times (Salimans and Ho, 2022).
 
     `latents` [B, C, H, W] may be a window of the pictures whose top left `corner` (row, column), in cells, is given.
-    `weight` [B, 1, H, W] says how much each cell counts.
+    `weight` [B, 1, H, W] says how much each cell counts. `size` and `cell` are a whole picture's and a cell's sides in
+    pixels.
     """
     batch = len(latents)
     # one time from each of `batch` equal strata: less noise in the loss than independent ones
-    strata = (torch.arange(batch) + torch.rand(batch)) / batch
-    times = (strata**EARLY * len(signal)).long()[torch.randperm(batch)]
+    device = latents.device
+    strata = (torch.arange(batch, device=device) + torch.rand(batch, device=device)) / batch
+    times = (strata**EARLY * len(signal)).long()[torch.randperm(batch, device=device)]
     times = times.clamp(max=len(signal) - 1)  # float32 may round the last stratum up to its end
-    a, s = (terms[times].view(-1, 1, 1, 1).to(latents.device) for terms in (signal, noise_part))
+    a, s = (terms.to(device)[times].view(-1, 1, 1, 1) for terms in (signal, noise_part))
     noise = torch.randn_like(latents)
-    shown = [8 * size for size in latents.shape[2:]]
-    time_ids = latents.new_tensor([SIZE, SIZE, *(8 * cell for cell in corner), *shown]).expand(batch, -1)
+    shown = [cell * side for side in latents.shape[2:]]
+    time_ids = latents.new_tensor([size, size, *(cell * place for place in corner), *shown]).expand(batch, -1)
     with autocast():
         noisy = a * latents + s * noise
         added = {"text_embeds": pooled, "time_ids": time_ids}
-        out = unet(noisy, times.to(latents.device), embeds, added_cond_kwargs=added).sample
+        out = unet(noisy, times, embeds, added_cond_kwargs=added).sample
     error = functional.mse_loss(out.float(), a * noise - s * latents, reduction="none")
     return (error if weight is None else error * weight / weight.mean()).flatten(1).mean(1)
 
@@ -208,53 +258,111 @@ def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train decoder`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train decoder", description=__doc__)
     add_options(parser, steps=12000, batch=32, lr=1.2e-3)
+    add_world_option(parser)
+    add_workers_option(parser)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
     parser.add_argument("--pictures", type=int, default=20000, help="how many different ones (default: %(default)s)")
-    parser.add_argument("--pairs", type=float, default=0.25, help="part of them with two characters")
-    parser.add_argument("--windows", type=float, default=0.7, help="part of the run on windows (default: %(default)s)")
+    parser.add_argument("--pairs", type=float, help="part of them with two characters (default: as the world has them)")
+    parser.add_argument("--windows", type=float, help="part of the run on windows (default: 0.7, or 0 at factor 16)")
     args = parser.parse_args(argv)
     begin(args)
+    world = open_world(args.world)
+    windows = args.windows if args.windows is not None else 0.7 if world.cell == 8 else 0.0
     device = accelerator().device
-    pipeline = assemble(args.vae, args.clip).to(device)
-    with accelerator().main_process_first():
-        pictures = cached_pictures(pipeline, args.output / "pictures.pt", args.pictures, args.seed + 1, args.pairs)
+    pipeline = assemble(args.vae, args.clip, world).to(device)
     if args.init:
         own = {"torch_dtype": torch.float32, "local_files_only": True}
         pipeline.unet = type(pipeline.unet).from_pretrained(args.init, **own).to(device)
     texts = random.Random(args.seed)
-    whitening = Whitening.measure(*embed(pipeline, [captioned(texts)[1] for _ in range(1000)]))
+    measured = [world.caption(texts, world.random_scene(texts)) for _ in range(1000)]
+    whitening = Whitening.measure(*embed(pipeline, measured))
     if args.init:
         whitening.unfold(pipeline.unet)
     unet = pipeline.unet.train()
     if native_bfloat16():
         unet = use_fast_norm(unet.to(memory_format=torch.channels_last))
+        use_fast_norm(pipeline.vae.to(memory_format=torch.channels_last))
     optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
-    average = Average(unet, 0.9995)
-    signal, noise_part = schedule_terms()
+    average = Average(unet, 0.9995 if args.batch < 512 else 0.998)  # large batches take fewer steps
+    signal, noise_part = (terms.to(device) for terms in schedule_terms())
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
+    if args.workers:
+        draw = _FromPool(pipeline, fresh_pictures(pipeline, args, world), args.batch)
+    else:
+        with accelerator().main_process_first():
+            pairs = 0.25 if args.pairs is None else args.pairs
+            path = args.output / "pictures.pt"
+            pictures = cached_pictures(pipeline, path, args.pictures, args.seed + 1, pairs, world)
+        draw = _FromCache(pipeline, pictures, args.batch, world)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
-        chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
-        embeds, pooled = embed(pipeline, [captioned(rng, pictures.scenes[index])[1] for index in chosen])
-        amount = EMBED_NOISE * torch.rand(args.batch, 1, 1).to(device)
+        latents, figures, embeds, pooled, shown = draw(rng)
+        amount = EMBED_NOISE * torch.rand(args.batch, 1, 1, device=device)
         embeds = embeds + amount * embeds.std() * torch.randn_like(embeds)
-        kept = (torch.rand(args.batch, 1) >= DROPPED).float().to(device)
-        latents, figures = (part[chosen].float().to(device) for part in (pictures.latents, pictures.figures))
+        kept = (torch.rand(args.batch, 1, device=device) >= DROPPED).float()
         embeds, pooled = whitening(embeds * kept[..., None], pooled * kept)
         corner = (0, 0)
-        if progress < args.windows:
+        if progress < windows:
             corner = window(rng)
             rows, columns = (slice(start, start + WINDOW) for start in corner)
             latents, figures = latents[:, :, rows, columns], figures[:, :, rows, columns]
         weight = 1 + FIGURE_WEIGHT * figures
-        return v_loss(unet, latents, embeds, pooled, signal, noise_part, corner, weight).mean(), {}
+        terms = (latents, embeds, pooled, signal, noise_part, corner, weight, world.size, world.cell)
+        return v_loss(unet, *terms).mean(), shown
 
-    if not train(args, "decoder", unet, optimizer, average, step_loss, warmup=100, save_every=100):
+    def export() -> None:
+        whitening.fold(unet)
+        unet.save_config(args.output / "unet_so_far")
+        save_half(unet.state_dict(), args.output / "unet_so_far" / "diffusion_pytorch_model.safetensors")
+
+    try:
+        options = {"warmup": 100, "save_every": 500 if args.workers else 100, "export": export}
+        written = train(args, "decoder", unet, optimizer, average, step_loss, **options)
+    finally:
+        draw.close()
+    if not written:
         return
     average.write()
     whitening.fold(unet)
     if (args.output / "decoder").exists():
         shutil.rmtree(args.output / "decoder")
     pipeline.save_pretrained(args.output / "decoder")
+
+
+class _FromCache:
+    """Draws a step's samples from pictures that were encoded beforehand."""
+
+    def __init__(self, pipeline, pictures: Pictures, batch: int, world: World) -> None:
+        self.pipeline, self.pictures, self.batch, self.world = pipeline, pictures, batch, world
+
+    def __call__(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, float]]:
+        chosen = [rng.randrange(len(self.pictures.scenes)) for _ in range(self.batch)]
+        texts = [self.world.caption(rng, self.pictures.scenes[index]) for index in chosen]
+        embeds, pooled = embed(self.pipeline, texts)
+        device = embeds.device
+        latents, figures = (part[chosen].float().to(device) for part in (self.pictures.latents, self.pictures.figures))
+        return latents, figures, embeds, pooled, {}
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
+
+
+class _FromPool:
+    """Draws a step's samples from what is drawn all the time."""
+
+    def __init__(self, pipeline, pool: Pool, batch: int) -> None:
+        self.pipeline, self.pool, self.batch = pipeline, pool, batch
+        self.rows = torch.arange(batch, device=pipeline.vae.device)
+
+    def __call__(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, float]]:
+        self.pool.refresh(most=4)
+        drawn = self.pool.sample(self.batch)
+        own = torch.randint(CAPTIONS, (self.batch,), device=self.rows.device)
+        embeds, pooled = embed_tokens(self.pipeline, drawn["tokens"][self.rows, own].long())
+        return drawn["latents"].float(), drawn["figures"].float(), embeds, pooled, {"drawn": self.pool.drawn}
+
+    def close(self) -> None:
+        """End the drawing processes."""
+        self.pool.feeder.close()

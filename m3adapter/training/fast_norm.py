@@ -16,9 +16,14 @@ class _GroupNorm(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         batch, channels = x.shape[:2]
         rows = x.flatten(2).transpose(1, 2)  # [B, positions, C]: no copy when channels lie last
-        real = rows.float()
-        mean = real.mean(1).view(batch, groups, -1).mean(-1, keepdim=True)
-        square = (real * real).mean(1).view(batch, groups, -1).mean(-1, keepdim=True)
+        if x.is_cuda:  # sums in float32 without a copy in float32
+            mean = rows.mean(1, dtype=torch.float32)
+            square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).square() / rows.shape[1]
+        else:
+            real = rows.float()
+            mean, square = real.mean(1), (real * real).mean(1)
+        mean = mean.view(batch, groups, -1).mean(-1, keepdim=True)
+        square = square.view(batch, groups, -1).mean(-1, keepdim=True)
         rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt()
         spread = channels // groups
         mean, rstd = (value.repeat(1, 1, spread).view(batch, channels) for value in (mean, rstd))

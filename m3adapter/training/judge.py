@@ -1,4 +1,7 @@
-"""Trains the judge of `m3adapter/storybook/judge.py` on renders; blur and noise make it forgive what is not content."""
+"""Trains the judge of a world on renders, the storybook's by default.
+
+Blur and noise make it forgive what is not content.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from ..storybook.render import render
 from ..storybook.world import Scene, random_scene
 from .autoencoder import to_tensor
 from .clip import labels, roughened
+from .feeding import add_workers_option
 from .loop import Average, accelerator, add_options, autocast, begin, train
 from .muon import Muon
+from .worlds import add_world_option
 
 HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
 
@@ -56,8 +61,15 @@ def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train judge`: see `--help`."""
     parser = argparse.ArgumentParser(prog="m3adapter train judge", description=__doc__)
     add_options(parser, steps=1200, batch=48, lr=1e-3)
+    add_world_option(parser)
+    add_workers_option(parser)
     args = parser.parse_args(argv)
     begin(args)
+    if args.world == "picturebook":
+        from . import picture_judge
+
+        picture_judge.main(args)
+        return
     device = accelerator().device
     judge = Judge().to(device, memory_format=torch.channels_last)
     optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)

@@ -138,12 +138,19 @@ def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: 
     parser.add_argument("--output", type=Path, required=True, help="folder for the result and for checkpoints")
     parser.add_argument("--steps", type=int, default=steps, help="steps in all (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=0, help="stop after so long; the learning rate follows the clock"
+        "--minutes", type=float, default=0, help="stop so long after the start; the learning rate follows the clock"
     )
     parser.add_argument("--batch", type=int, default=batch, help="samples per step (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=lr, help="highest learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="threads of torch (default: as many as there are cores)")
+    parser.add_argument(
+        "--export-every",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="write the averaged weights so often on the way",
+    )
 
 
 def begin(args: argparse.Namespace) -> None:
@@ -151,6 +158,10 @@ def begin(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+    args.began = time.time()
     args.output.mkdir(parents=True, exist_ok=True)
 
 
@@ -160,12 +171,13 @@ def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average,
-    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, float]]],
+    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, Tensor | float]]],
     *,
     warmup: int = 100,
     every: int = 50,
     save_every: int = 500,
     measure: Callable[[], dict[str, float]] | None = None,
+    export: Callable[[], None] | None = None,
 ) -> bool:
     """Train `model`, resuming from and writing the checkpoint `<output>/<name>.pt`.
 
@@ -181,6 +193,7 @@ def train(
         warmup: Steps of the learning rate's rise.
         every, save_every: Steps between two lines, and between two checkpoints.
         measure: Called before a line is printed, for more figures.
+        export: Writes what is trained so far, where `--export-every` asks for it; the model then holds the averages.
 
     Returns:
         Whether it is for this process to write the result.
@@ -189,7 +202,7 @@ def train(
     process = accelerator().process_index
     done = start = resume(path, model, optimizer, average)
     trained = [p for p in model.parameters() if p.requires_grad]
-    began = time.time()
+    began, exported = getattr(args, "began", time.time()), time.time()
     for step in range(start, args.steps):
         progress = clock(began) / (60 * args.minutes) if args.minutes else step / args.steps
         if progress >= 1:
@@ -208,11 +221,24 @@ def train(
         done = step + 1
         if done % every == 0 and process == 0:
             figures = {"loss": loss.item(), **shown, **(measure() if measure else {})}
-            values = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
+            values = " ".join(f"{key} {float(value):.4f}" for key, value in figures.items())
             print(f"{name} step {done} {values} {(time.time() - began) / 60:.1f} min", flush=True)
         if done % save_every == 0 and process == 0:
             save_state(path, model, optimizer, average, done)
+        if export and args.export_every and process == 0 and time.time() - exported > args.export_every:
+            with average.applied():
+                export()
+            exported = time.time()
     if process == 0:
         save_state(path, model, optimizer, average, done)
     accelerator().wait_for_everyone()
     return process == 0
+
+
+def save_half(state: dict[str, Tensor], path: Path) -> None:
+    """Write weights in float16, so that a reader never finds half a file."""
+    from safetensors.torch import save_file
+
+    part = path.with_suffix(".part")
+    save_file({name: v.half().contiguous() if v.is_floating_point() else v for name, v in state.items()}, part)
+    part.replace(path)

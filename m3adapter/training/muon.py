@@ -16,22 +16,24 @@ from .loop import accelerator, native_bfloat16
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Roughly the nearest semi-orthogonal matrix to `matrix` [rows, columns] (quintic Newton-Schulz iteration)."""
+    """Roughly the nearest semi-orthogonal matrix to each of `matrix` [..., rows, columns] (quintic Newton-Schulz)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.bfloat16() if native_bfloat16() else matrix.float()
-    tall = x.shape[0] > x.shape[1]
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrix.dtype)
 
 
 def orthogonal_all(matrices: list[Tensor]) -> list[Tensor]:
     """`orthogonal` of every matrix; several processes, whose matrices are the same, share the work."""
     count, own = accelerator().num_processes, accelerator().process_index
+    if count == 1 and matrices[0].is_cuda:
+        return _stacked(matrices)
     if count == 1:
         return [orthogonal(matrix) for matrix in matrices]
     order = sorted(range(len(matrices)), key=lambda index: matrices[index].numel())  # each gets large and small ones
@@ -40,6 +42,18 @@ def orthogonal_all(matrices: list[Tensor]) -> list[Tensor]:
     flat = accelerator().reduce(torch.cat([matrix.flatten() for matrix in matrices]), reduction="sum")
     parts = flat.split([matrix.numel() for matrix in matrices])
     return [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
+
+
+def _stacked(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of every matrix, all of one shape at a time: a GPU waits less for the next small product."""
+    shapes: dict[torch.Size, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        shapes.setdefault(matrix.shape, []).append(index)
+    found: dict[int, Tensor] = {}
+    for indices in shapes.values():
+        for index, matrix in zip(indices, orthogonal(torch.stack([matrices[i] for i in indices])), strict=True):
+            found[index] = matrix
+    return [found[index] for index in range(len(matrices))]
 
 
 class Muon(torch.optim.Optimizer):
@@ -80,32 +94,43 @@ class Muon(torch.optim.Optimizer):
             if group["muon"]:
                 self._muon(used, group)
             else:
-                for parameter in used:
-                    self._adamw(parameter, self.state[parameter], group)
+                self._adamw(used, group)
 
     def _muon(self, parameters: list[nn.Parameter], group: dict) -> None:
-        updates = []
+        if not parameters:
+            return
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            updates.append(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))
-        for parameter, update in zip(parameters, orthogonal_all(updates), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        buffers = [self.state[parameter]["momentum"] for parameter in parameters]
+        grads = [parameter.grad for parameter in parameters]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        updates = torch._foreach_lerp(grads, buffers, group["momentum"])
+        updates = orthogonal_all([update.flatten(1) for update in updates])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        for parameter, update in zip(parameters, updates, strict=True):
             scale = 0.2 * max(update.shape) ** 0.5
             parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
-    @staticmethod
-    def _adamw(parameter: nn.Parameter, state: dict, group: dict) -> None:
-        if not state:
-            state["step"] = torch.zeros(())
-            state["mean"] = torch.zeros_like(parameter)
-            state["square"] = torch.zeros_like(parameter)
-        state["step"] += 1
+    def _adamw(self, parameters: list[nn.Parameter], group: dict) -> None:
+        alike: dict[float, list[nn.Parameter]] = {}  # those that have had as many steps
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["mean"] = torch.zeros_like(parameter)
+                state["square"] = torch.zeros_like(parameter)
+            state["step"] += 1
+            alike.setdefault(float(state["step"]), []).append(parameter)
         first, second = group["betas"]
-        mean = state["mean"].lerp_(parameter.grad, 1 - first)
-        square = state["square"].lerp_(parameter.grad.square(), 1 - second)
-        count = float(state["step"])
-        step_size = group["lr"] / (1 - first**count)
-        parameter.addcdiv_(mean, square.div(1 - second**count).sqrt_().add_(1e-8), value=-step_size)
+        for count, some in alike.items():
+            grads = [parameter.grad for parameter in some]
+            means = [self.state[parameter]["mean"] for parameter in some]
+            squares = [self.state[parameter]["square"] for parameter in some]
+            torch._foreach_lerp_(means, grads, 1 - first)
+            torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - second)
+            scales = torch._foreach_div(squares, 1 - second**count)
+            torch._foreach_sqrt_(scales)
+            torch._foreach_add_(scales, 1e-8)
+            torch._foreach_addcdiv_(some, means, scales, value=-group["lr"] / (1 - first**count))

@@ -1,0 +1,1 @@
+"""The picture book: the starter's second world, drawn from vector graphics on the latents' grid."""

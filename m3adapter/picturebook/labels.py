@@ -1,0 +1,80 @@
+"""What a picture of the picture book shows, as classes for networks that learn to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .world import (
+    ACCESSORIES,
+    ACTIONS,
+    LIGHTS,
+    LOOKS,
+    MOODS,
+    MOST_CHARACTERS,
+    PLACES,
+    PROPS,
+    SIDEWAYS,
+    SPECIES,
+    WEATHERS,
+    Character,
+    Scene,
+)
+
+UNKNOWN = -100  # no class: two characters of one species differ in it, or it cannot be seen
+ACTOR_FIELDS = {
+    "look": len(LOOKS),
+    "accessory": len(ACCESSORIES),
+    "action": len(ACTIONS),
+    "mood": len(MOODS),
+    "facing": 2,
+    "near": 2,
+    "count": MOST_CHARACTERS,
+}
+WHOLE_FIELDS = {"place": len(PLACES), "light": len(LIGHTS), "weather": len(WEATHERS)}
+
+
+def _covered(actor: Character) -> bool:
+    """Whether one cannot see if the character wears a scarf."""
+    return actor.action in ("sleeps", "swims", "hides") and actor.accessory in ("none", "scarf")
+
+
+def labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
+    """Class indices of B scenes.
+
+    Returns:
+        The fields of ACTOR_FIELDS [B, species], with the number of classes for an absent species; those of
+        WHOLE_FIELDS [B]; "props" [B, props], 1 for each that stands or is held, else 0.
+    """
+    actors = {name: torch.full((len(scenes), len(SPECIES)), size) for name, size in ACTOR_FIELDS.items()}
+    props = torch.zeros(len(scenes), len(PROPS))
+    for row, scene in enumerate(scenes):
+        seen: set[str] = set()
+        for actor in scene.characters:
+            column = SPECIES.index(actor.species)
+            values = {
+                "look": LOOKS.index(actor.look),
+                "accessory": UNKNOWN if _covered(actor) else ACCESSORIES.index(actor.accessory),
+                "action": ACTIONS.index(actor.action),
+                "mood": MOODS.index(actor.mood),
+                "facing": int(actor.facing == "right") if actor.species in SIDEWAYS else UNKNOWN,
+                "near": int(actor.near),
+                "count": sum(other.species == actor.species for other in scene.characters) - 1,
+            }
+            for name, value in values.items():
+                known = actors[name][row, column]
+                actors[name][row, column] = UNKNOWN if actor.species in seen and int(known) != value else value
+            seen.add(actor.species)
+            if actor.held:
+                props[row, PROPS.index(actor.held)] = 1
+        for name in scene.props:
+            props[row, PROPS.index(name)] = 1
+    return {
+        **actors,
+        "place": torch.tensor([PLACES.index(scene.place) for scene in scenes]),
+        "light": torch.tensor([LIGHTS.index(scene.light) for scene in scenes]),
+        "weather": torch.tensor([WEATHERS.index(scene.weather) for scene in scenes]),
+        "props": props,
+    }

@@ -1,0 +1,186 @@
+"""What exists in the picture book, and which scenes there are.
+
+A character has a *species*, which every text names; a look (*colour* of its coat and an *accessory*), which belongs to
+it and which a reference can tell; and what it does and feels in one picture (*action*, *mood*, *facing*, *near*).
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+SPECIES = (
+    "rabbit", "squirrel", "hedgehog", "turtle", "elephant", "dinosaur", "snail", "duck", "penguin", "owl", "cat",
+    "dog", "pig", "sheep", "mouse", "giraffe", "kangaroo", "frog", "bear", "fox", "lion", "monkey", "tiger", "horse",
+    "cow", "panda",
+)  # fmt: skip
+LOOKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "grey")
+ACCESSORIES = ("none", "scarf", "hat", "glasses")
+ACTIONS = ("stands", "sleeps", "jumps", "runs", "swims", "holds", "hides")
+MOODS = ("calm", "happy", "sad", "afraid")
+FACINGS = ("left", "right")
+SPOTS = ("left", "middle", "right")
+PLACES = (
+    "forest", "beach", "desert", "mountains", "city", "meadow", "castle", "village", "volcano", "camp", "lake", "fair",
+)  # fmt: skip
+PROPS = (
+    "balloon", "kite", "umbrella", "guitar", "cake", "key", "gift", "ball", "drum", "book", "sunflower", "bucket",
+    "apple", "lantern", "trumpet", "rocket",
+)  # fmt: skip
+LIGHTS = ("day", "sunset", "night")
+WEATHERS = ("clear", "rain", "snow")
+# Drawn from the side, so that one sees which way they face; the others look at the reader.
+SIDEWAYS = frozenset(
+    [
+        "rabbit",
+        "squirrel",
+        "hedgehog",
+        "turtle",
+        "elephant",
+        "dinosaur",
+        "snail",
+        "duck",
+        "penguin",
+        "cat",
+        "pig",
+        "sheep",
+        "mouse",
+        "giraffe",
+        "kangaroo",
+        "tiger",
+        "horse",
+        "cow",
+    ]
+)
+MOST_CHARACTERS = 3
+
+# Of 20 compositions of species, place and action, 18 are for training, one for validation and one for the test.
+_PARTS = 20
+_SALT = "print: "  # one with which every species, place and action is in all three
+
+
+@dataclass(frozen=True)
+class Character:
+    """One actor of a scene, in the words of the lists above.
+
+    Attributes:
+        species: In SPECIES.
+        look: The colour of its coat, in LOOKS.
+        accessory: In ACCESSORIES.
+        action: In ACTIONS; "holds" has a prop in `held`, nothing else has.
+        mood: In MOODS.
+        facing: In FACINGS; seen on SIDEWAYS species only.
+        near: Large and in front; else small and further back.
+        held: In PROPS, or None.
+    """
+
+    species: str
+    look: str
+    accessory: str = "none"
+    action: str = "stands"
+    mood: str = "calm"
+    facing: str = "left"
+    near: bool = True
+    held: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.action == "holds") != (self.held is not None):
+            raise ValueError(f"a character that {self.action} cannot have {self.held!r} in its hands")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a picture shows.
+
+    Attributes:
+        characters: One to three, from left to right.
+        place, light, weather: In PLACES, LIGHTS, WEATHERS.
+        props: Things that stand on the ground, at most two.
+        spot: Where a character that is alone stands, in SPOTS.
+    """
+
+    characters: tuple[Character, ...]
+    place: str
+    light: str = "day"
+    weather: str = "clear"
+    props: tuple[str, ...] = ()
+    spot: str = "middle"
+
+
+def composition_split(species: str, place: str, action: str) -> Split:
+    """The split that a composition belongs to; the same on every machine."""
+    part = zlib.crc32(f"{_SALT}{species}/{place}/{action}".encode()) % _PARTS
+    return "validation" if part == 0 else "test" if part == 1 else "train"
+
+
+def splits_of(scene: Scene) -> set[Split]:
+    """The splits that the scene's compositions belong to."""
+    return {composition_split(actor.species, scene.place, actor.action) for actor in scene.characters}
+
+
+@lru_cache
+def compositions(split: Split, place: str) -> tuple[tuple[str, str], ...]:
+    """The species and actions that `split` may show at a place."""
+    pairs = ((species, action) for species in SPECIES for action in ACTIONS)
+    return tuple(pair for pair in pairs if composition_split(pair[0], place, pair[1]) == split)
+
+
+def random_character(rng: random.Random, species: str, action: str) -> Character:
+    """A character drawn at random: more often without an accessory and calm than not."""
+    return Character(
+        species=species,
+        look=rng.choice(LOOKS),
+        accessory=rng.choices(ACCESSORIES, (6, 2, 2, 2))[0],
+        action=action,
+        mood=rng.choices(MOODS, (4, 2, 2, 2))[0],
+        facing=rng.choice(FACINGS),
+        near=rng.random() < 0.75,
+        held=rng.choice(PROPS) if action == "holds" else None,
+    )
+
+
+def random_scene(
+    rng: random.Random,
+    *,
+    characters: int | None = None,
+    species: Iterable[str] = SPECIES,
+    split: Split = "train",
+    counts: tuple[float, ...] = (0.5, 0.35, 0.15),
+) -> Scene:
+    """A scene drawn at random, all of whose compositions belong to `split`.
+
+    Args:
+        rng: Source of chance.
+        characters: How many, 1 to 3; drawn with the weights `counts` by default.
+        species: To choose from. Several characters are seldom of the same one.
+        split: "train", "validation" or "test".
+        counts: Weights of one, two and three characters.
+    """
+    count = characters or rng.choices((1, 2, 3), counts)[0]
+    wanted = frozenset(species)
+    while True:
+        place = rng.choice(PLACES)
+        pairs = [pair for pair in compositions(split, place) if pair[0] in wanted]
+        alike = count > 1 and (rng.random() < 0.12 or len(wanted) < count)
+        if alike and pairs:
+            only = rng.choice(pairs)[0]
+            chosen = rng.choices([pair for pair in pairs if pair[0] == only], k=count)
+        else:
+            chosen = rng.sample(pairs, count) if len(pairs) >= count else []
+            if len({name for name, _ in chosen}) < count:
+                continue
+        return Scene(
+            characters=tuple(random_character(rng, *pair) for pair in chosen),
+            place=place,
+            light=rng.choices(LIGHTS, (5, 2, 3))[0],
+            weather=rng.choices(WEATHERS, (6, 2, 2))[0],
+            props=tuple(rng.sample(PROPS, rng.choices((0, 1, 2), (55, 37, 8))[0])),
+            spot=rng.choice(SPOTS),
+        )
