@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .limits import MAX_PANELS, check_panels, check_premise
 
 CONTINUE = "What happens next?"
-_MARK = re.compile(r"\s*(?:[-*•–—>#]+\s+|[*_]*(?:(?:scene|panel)\s*)?\d{1,2}\s*[.):][*_]*\s+)", re.IGNORECASE)
+_MARK = re.compile(r"^\s*(?:[-*•–—>#]+\s+|[*_]*(?:(?:scene|panel)\s*)?\d{1,2}\s*[.):][*_]*\s+)", re.IGNORECASE)
 
 
 def beats(text: str) -> tuple[str, ...]:

@@ -43,6 +43,13 @@ def test_typed_lines_lose_their_numbers_and_nothing_else() -> None:
     assert beats(text) == (
         "A fox wakes.", "It runs.", "It sleeps.", "It dreams.", "1984 was cold.", "-5 degrees.", "Scene: a hill.",
     )  # fmt: skip
+    for line in (
+        "A fox - a red one - runs.",
+        "An owl: 3. house, 2) left.",
+        "<b>A fox</b> <i>ran</i>",
+        "It is > 4. And # 5",
+    ):
+        assert beats(line) == (line,)
     assert beats(" \n\n") == ()
     with pytest.raises(ValueError, match="33 lines"):
         beats("x\n" * 33)
