@@ -14,6 +14,7 @@ from . import (
     diffusion_loading,
     editing,
     export,
+    export_routes,
     folders,
     gate_sweep,
     ip_adapter,
@@ -62,6 +63,7 @@ class M2ChatExtension(ComfyExtension):
         """Ask for the node classes, as ComfyUI does once at its start."""
         folders.register()
         session_routes.register()
+        export_routes.register()
         return NODES
 
 

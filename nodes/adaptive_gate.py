@@ -7,16 +7,17 @@ from typing import Any
 
 import comfy.sd
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.adaptive_gate import OTHER, SAME, adapted_gate
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, assemble
+from .running import ShowsText, shown
 
 
-class AdaptiveGate(io.ComfyNode):
+class AdaptiveGate(ShowsText, io.ComfyNode):
     """Captions to the strength of the gate."""
 
     @classmethod
@@ -84,7 +85,7 @@ class AdaptiveGate(io.ComfyNode):
         verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **how)
         used = gate if rule["rule"] == "off" else verdict.gate
         report = f"gate {used:.2f}: {verdict}"
-        return io.NodeOutput(used, verdict.likeness, report, ui=ui.PreviewText(report))
+        return io.NodeOutput(used, verdict.likeness, report, ui=shown(report))
 
 
 NODES = [AdaptiveGate]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from comfy_api.latest import io, ui
 
 from ..m3adapter.conversation import Conversation, Slot
 from ..m3adapter.export import check_formats, export_story
-from ..m3adapter.segments import Text
+from ..m3adapter.segments import Segment, Text
 from . import inputs, wires
 from .errors import complaint, names_node
 from .pages import page_arguments
-from .running import show_text
+from .running import show_text, shown
 
 SPEAKERS = {"system": "System", "user": "You", "assistant": "M2Chat"}
 
@@ -34,6 +35,22 @@ def transcript(conversation: Conversation) -> str:
                 parts.append(f"[{kind}: {segment.caption}]" if segment.caption else f"[{kind}]")
         paragraphs.append(f"{SPEAKERS[turn.role]}: " + "\n".join(filter(None, parts)))
     return "\n\n".join(paragraphs) or "The conversation is empty."
+
+
+def turns_shown(conversation: Conversation, previews: Iterable[ui.SavedResult]) -> list[dict[str, Any]]:
+    """The conversation as the page shows it, in reading order.
+
+    Each turn is `{"role", "segments"}`; a segment is `{"text"}` or `{"picture", "caption"}`, where `picture` is a file
+    as ComfyUI serves it, and None for one that is still open. `previews` are of the painted pictures, oldest first.
+    """
+    files = iter(previews)
+
+    def shown_segment(segment: Segment) -> dict[str, Any]:
+        if isinstance(segment, Text):
+            return {"text": segment.text}
+        return {"picture": None if segment.is_open else next(files), "caption": segment.caption}
+
+    return [{"role": turn.role, "segments": list(map(shown_segment, turn.segments))} for turn in conversation.turns]
 
 
 class ShowConversation(io.ComfyNode):
@@ -64,7 +81,9 @@ class ShowConversation(io.ComfyNode):
         images = [conversation.at(slot).image for slot in conversation.pictures()]
         # One by one: they may differ in size, and ComfyUI's preview names a batch by its first picture.
         previews = [saved for image in images for saved in ui.PreviewImage(image[None], cls=cls).values]
-        return io.NodeOutput(conversation, ui={"text": [text], "images": previews})
+        return io.NodeOutput(
+            conversation, ui={**shown(text), "turns": turns_shown(conversation, previews), "images": previews}
+        )
 
 
 class ExportStory(io.ComfyNode):
@@ -139,8 +158,10 @@ class ExportStory(io.ComfyNode):
         show_text("\n\n".join([str(story.path), *story.notes]))
         written = sorted(story.path.parent.glob("page_*.png" if name == "pages" else "panel_*.png"), key=_number)
         where = str(Path(subfolder) / folder)
-        shown = [ui.SavedResult(path.name, where, io.FolderType.output) for path in written]
-        return io.NodeOutput(str(story.path), ui={"text": [str(story.path), *story.notes], "images": shown})
+        pictures = [ui.SavedResult(path.name, where, io.FolderType.output) for path in written]
+        page = ui.SavedResult(story.path.name, where, io.FolderType.output)
+        said = shown(str(story.path), *story.notes)
+        return io.NodeOutput(str(story.path), ui={**said, "images": pictures, "page": [page]})
 
 
 def workflow_metadata(hidden: io.HiddenHolder) -> dict[str, str] | None:

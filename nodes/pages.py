@@ -17,7 +17,7 @@ from ..m3adapter.pages.items import Book
 from ..m3adapter.pages.layout import lay_out
 from . import inputs
 from .errors import names_node
-from .running import PaintingProgress, show_text
+from .running import PaintingProgress, ShowsText, show_text, shown
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def page_arguments(layout: str, words: str, font: str, page_width: int = 1600) -
     return {"layout": layout, "words": words, "font": chosen, "width": page_width, "more_fonts": tuple(files)}
 
 
-class LayOutPages(io.ComfyNode):
+class LayOutPages(ShowsText, io.ComfyNode):
     """Pages of a conversation."""
 
     @classmethod
@@ -65,14 +65,14 @@ class LayOutPages(io.ComfyNode):
         _check_size(book)
         for note in book.notes:
             logger.warning("M2Chat: %s", note)
-            show_text(note)
+        show_text("\n\n".join(book.notes))
         progress = PaintingProgress(len(book.pages))
         pages = torch.empty(len(book.pages), book.height, book.width, 3)
         for index, page in enumerate(draw(book, typesetter)):
             progress.update(index)
             pages[index] = torch.from_numpy(numpy.array(page)).float() / 255
         progress.update(len(book.pages))
-        return io.NodeOutput(pages)
+        return io.NodeOutput(pages, ui=shown(*book.notes))
 
 
 def _check_size(book: Book) -> None:

@@ -12,10 +12,10 @@ from ..m3adapter.story_writing import write_outline
 from . import inputs
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import LiveText, interruptible, show_text
+from .running import LiveText, ShowsText, interruptible, show_text, shown
 
 
-class Outline(io.ComfyNode):
+class Outline(ShowsText, io.ComfyNode):
     """A line for each panel of a story."""
 
     @classmethod
@@ -69,7 +69,7 @@ class Outline(io.ComfyNode):
             outline = cls._asked(language_model, premise, panels, seed)
         text = "\n".join(outline)
         show_text(text)
-        return io.NodeOutput(text, list(outline))
+        return io.NodeOutput(text, list(outline), ui=shown(text))
 
     @classmethod
     def _asked(cls, language_model: Handle, premise: str, panels: int, seed: int) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class Outline(io.ComfyNode):
             )
 
 
-class TurnSeed(io.ComfyNode):
+class TurnSeed(ShowsText, io.ComfyNode):
     """The seed of one panel of a story."""
 
     @classmethod
@@ -127,7 +127,7 @@ class TurnSeed(io.ComfyNode):
         """Work it out."""
         found = reroll_seed(turn_seed(seed, panel - 1), reroll)
         show_text(str(found))
-        return io.NodeOutput(found)
+        return io.NodeOutput(found, ui=shown(str(found)))
 
 
 NODES = [Outline, TurnSeed]

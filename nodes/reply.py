@@ -13,7 +13,7 @@ from ..m3adapter.segments import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, assemble
-from .running import LiveText, interruptible
+from .running import LiveText, ShowsText, interruptible, shown
 
 
 def sampling_inputs() -> list[io.Input]:
@@ -54,7 +54,7 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
-class Reply(io.ComfyNode):
+class Reply(ShowsText, io.ComfyNode):
     """The assistant's next turn."""
 
     @classmethod
@@ -130,7 +130,7 @@ class Reply(io.ComfyNode):
         if always_picture:
             segments = with_captions(said.segments, conversation.turns[-1].text)
             replied = conversation.assistant(segments)
-        return io.NodeOutput(replied, said.text)
+        return io.NodeOutput(replied, said.text, ui=shown(said.text))
 
 
 NODES = [Reply]

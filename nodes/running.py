@@ -44,6 +44,18 @@ class LiveText:
         show_text(self.text)
 
 
+class ShowsText:
+    """Mixed into a node that shows text and is no output node: the page is told of its text after a cached run, too."""
+
+    # Set here and not in the schema, which knows it only in newer ComfyUIs.
+    HAS_INTERMEDIATE_OUTPUT = True
+
+
+def shown(*texts: str) -> dict[str, list[str]]:
+    """A node's `ui` result from which the page shows these texts on it, from then on."""
+    return {"text": [text.strip() for text in texts if text.strip()]}
+
+
 def show_text(text: str) -> None:
     """Write a text on the running node, in the browser of whoever queued it."""
     context, server = get_executing_context(), PromptServer.instance

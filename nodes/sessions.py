@@ -11,7 +11,7 @@ from ..m3adapter.conversation import Conversation
 from ..m3adapter.sessions import Sessions, check_name
 from . import inputs, wires
 from .errors import complaint, names_node
-from .running import show_text
+from .running import show_text, shown
 
 # Below the folder of a user. A node is not told whose it is: with --multi-user, nodes work for the default one.
 FOLDER = "m2chat/sessions"
@@ -114,7 +114,7 @@ class SaveSession(io.ComfyNode):
         saved = sessions().save(name, conversation, revision)
         text = f"Saved as {saved.name}, revision {saved.revision}."
         show_text(text)
-        return io.NodeOutput(conversation, saved.revision, ui={"text": [text]})
+        return io.NodeOutput(conversation, saved.revision, ui=shown(text))
 
 
 NODES = [LoadSession, SaveSession]

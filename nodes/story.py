@@ -16,7 +16,7 @@ from ..m3adapter.outline import beats
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import follow
+from .running import ShowsText, follow, shown
 
 
 def painted(conversation: Conversation, turn: int) -> list[Picture]:
@@ -25,7 +25,7 @@ def painted(conversation: Conversation, turn: int) -> list[Picture]:
     return [segment for segment in segments if isinstance(segment, Picture) and not segment.is_open]
 
 
-class TakeTurn(io.ComfyNode):
+class TakeTurn(ShowsText, io.ComfyNode):
     """The user's message, and the assistant's reply with its pictures."""
 
     @classmethod
@@ -96,10 +96,11 @@ class TakeTurn(io.ComfyNode):
         conversation = follow(events, steps)
         images = [picture.image[None] for picture in painted(conversation, -1)]
         # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
-        return io.NodeOutput(conversation, images or [ExecutionBlocker(None)], conversation.turns[-1].text)
+        reply = conversation.turns[-1].text
+        return io.NodeOutput(conversation, images or [ExecutionBlocker(None)], reply, ui=shown(reply))
 
 
-class TellStory(io.ComfyNode):
+class TellStory(ShowsText, io.ComfyNode):
     """A story from a premise."""
 
     @classmethod
@@ -202,7 +203,8 @@ class TellStory(io.ComfyNode):
             rerolls=parse_rerolls(rerolls),
         )
         story = follow(events, steps, panels)
-        return io.NodeOutput(story, *_of_story(story, len(start.turns)))
+        images, batch, texts, *how = _of_story(story, len(start.turns))
+        return io.NodeOutput(story, images, batch, texts, *how, ui=shown("\n\n".join(texts)))
 
 
 def _of_story(

@@ -12,10 +12,10 @@ from ..m3adapter.story_writing import write_story
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import LiveText, interruptible
+from .running import LiveText, ShowsText, interruptible, shown
 
 
-class WriteStory(io.ComfyNode):
+class WriteStory(ShowsText, io.ComfyNode):
     """The words of a story, and the captions of its pictures."""
 
     @classmethod
@@ -79,7 +79,8 @@ class WriteStory(io.ComfyNode):
                 text.add("\n\n")
         text.show()
         captions = [conversation.at(slot).caption for slot in conversation.open_slots()]
-        return io.NodeOutput(conversation, captions, seeds)
+        told = "\n\n".join(turn.text.strip() for turn in conversation.turns if turn.role == "assistant")
+        return io.NodeOutput(conversation, captions, seeds, ui=shown(told))
 
 
 class PlacePictures(io.ComfyNode):

@@ -42,8 +42,8 @@ def screenshot(page: Page, path: Path) -> None:
     """A screenshot, in which files have their names only: where they lie on this machine is nobody's business."""
     page.evaluate(
         "for (const node of app.graph.nodes.filter(node => node.type === 'M2Chat_ExportStory'))"
-        " for (const widget of node.widgets.filter(widget => widget.name === '$$node-text-preview'))"
-        " widget.value = String(widget.value).replace(/^.*[\\\\/](?=[^\\\\/]+[\\\\/][^\\\\/]+$)/s, '')"
+        " for (const words of node.widgets.at(-1).element?.querySelectorAll('.m2chat-shown-words') ?? [])"
+        " words.textContent = words.textContent.replace(/^.*[\\\\/](?=[^\\\\/]+[\\\\/][^\\\\/]+$)/s, '')"
     )
     page.wait_for_timeout(500)
     page.screenshot(path=path)
@@ -73,8 +73,7 @@ def test_the_storybook_is_found_opened_and_told(page: Page, tmp_path: Path) -> N
     story = page.evaluate(read, "M2Chat_ShowConversation")
     assert story["text"][0].startswith("You: ") and len(story["images"]) >= 2
     assert page.evaluate(read, "M2Chat_ExportStory")["text"][0].endswith("story.html")
-    # The nodes show their text without any script of the pack's own.
-    text = "node => node.widgets?.some(widget => widget.name === '$$node-text-preview' && widget.value)"
+    text = "node => node.widgets?.some(widget => widget.name === 'm2chat_shown' && widget.value)"
     told = page.evaluate(f"app.graph.nodes.filter({text}).map(node => node.type)")
     assert set(told) == {"M2Chat_Story", "M2Chat_ShowConversation", "M2Chat_ExportStory"}
     screenshot(page, folder / "storybook.png")
@@ -130,6 +129,7 @@ def test_what_people_write_is_shown_and_not_run(page: Page) -> None:
     page.evaluate("graph => app.loadApiJson(graph, 'test')", graphs.numbered(graph))
     run(page, 1)
     assert page.evaluate("app.nodeOutputs[3].text[0]") == f"You: {said}"
+    assert said in page.locator(".m2chat-shown-turn").inner_text()
     assert page.evaluate("window.hurt") is None
 
 

@@ -76,7 +76,7 @@ def node_texts(info: Texts) -> Texts:
 
 def panel_texts() -> Texts:
     """The texts of the chat panel, from its scripts."""
-    scripts = sorted((environment.REPO / "web" / "chat").glob("*.js"))
+    scripts = sorted((environment.REPO / "web").rglob("*.js"))
     found = sorted({text for path in scripts for text in PANEL_TEXT.findall(path.read_text("utf-8"))})
     return {text: text for text in found}
 

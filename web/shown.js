@@ -1,0 +1,202 @@
+// What nodes show: the text of a result stays on its node when the run has ended, after a reload, when tabs are switched,
+// when nothing had to run again, and after an undo. ComfyUI's own text on a node is for the time of a run only.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { loadTexts } from "./chat/texts.js";
+import { elementsOf, plain } from "./shown/view.js";
+import { Memory, shownOf } from "./shown/memory.js";
+
+const OURS = "M2Chat_";
+const CONVERSATION = "M2Chat_ShowConversation";
+const WIDGET = "m2chat_shown";
+const COMFYS = "$$node-text-preview"; // ComfyUI's widget for the text of a running node
+const MARK = "m2chatShown"; // in a workflow's `extra`: it is how a workflow is known again
+const SIZE = [420, 520]; // of a new Show Conversation
+const ROOM = 200; // pixels in height that its view has at least
+const LINE = 20; // of a text elsewhere: it has the room of a few lines, and scrolls
+const LINES = 5;
+
+const memory = new Memory();
+const runs = new Map(); // the mark of the workflow that was queued, by the id of the run
+const places = new Map(); // the element that stands on the page for a node, by its workflow and id
+
+const root = () => app.rootGraph ?? app.graph;
+const isOurs = (node) => node.comfyClass?.startsWith(OURS);
+
+/** All nodes of the workflow, also those inside subgraphs, by their execution id. @returns {Generator<[string, *]>} */
+function* nodesOf(graph, path = "") {
+  for (const node of graph.nodes) {
+    yield [`${path}${node.id}`, node];
+    if (node.subgraph) yield* nodesOf(node.subgraph, `${path}${node.id}:`);
+  }
+}
+
+/** The mark of the workflow on the canvas; it gets one before it shows anything. */
+function markOf(graph) {
+  graph.extra ??= {};
+  // Not crypto.randomUUID: a page that comes over plain HTTP from another machine lacks it.
+  return (graph.extra[MARK] ??= crypto.getRandomValues(new Uint32Array(4)).join("-"));
+}
+
+/** What ComfyUI itself remembers that a node has shown. */
+function outputOf(node) {
+  const place = node.graph === root() ? `${node.id}` : `${node.graph.id}:${node.id}`;
+  return shownOf(app.nodeOutputs?.[place]);
+}
+
+/** The height that a text needs at least: about its own, up to some lines. @param {string} text */
+function roomFor(text) {
+  const lines = text.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / 48), 0);
+  return 24 + LINE * Math.min(lines, LINES);
+}
+
+/** The widget in which a node shows its result; it is the page's, not the workflow's. */
+function widgetOf(node) {
+  const present = node.widgets?.find((widget) => widget.name === WIDGET);
+  if (present) return present;
+  const element = document.createElement("div");
+  element.className = "m2chat-shown";
+  element.tabIndex = 0;
+  element.dataset.captureWheel = "true"; // with the focus, the wheel scrolls it instead of the canvas
+  element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
+  let output = {};
+  const room = () =>
+    node.comfyClass === CONVERSATION ? ROOM : roomFor(plain(output)) + LINE * (output.page?.length ?? 0);
+  const widget = node.addDOMWidget(WIDGET, "m2chat_shown", element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: room,
+    getValue: () => plain(output),
+    setValue: () => {}, // the text comes from results alone
+  });
+  widget.serialize = false;
+  widget.show = (given) => {
+    output = given;
+    element.replaceChildren(...elementsOf(given));
+    element.style.minHeight = `${room()}px`; // for Nodes 2.0, which ask the element
+  };
+  return widget;
+}
+
+/** Show an output on a node; a node without one stays as it is. @param {*} node @param {?import("./shown/view.js").Output} output */
+function show(node, output) {
+  if (!output || (!plain(output) && !output.turns && !node.widgets?.some((widget) => widget.name === WIDGET))) return;
+  widgetOf(node).show(output);
+  const [width, height] = node.size;
+  const needed = node.computeSize()[1];
+  if (needed > height) node.setSize([width, needed]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Nodes 2.0 keep the element of a node that an undo has made anew: put the new one in its place. */
+function keepPlace(key, node) {
+  const element = node.widgets?.find((widget) => widget.name === WIDGET)?.element;
+  if (!element) return;
+  const before = places.get(key);
+  places.set(key, element);
+  if (LiteGraph.vueNodesMode && before?.isConnected && !element.isConnected) before.replaceWith(element);
+}
+
+/** Show again what the nodes on the canvas have shown. */
+function restore() {
+  const graph = root();
+  const nodes = [...nodesOf(graph)].filter(([, node]) => isOurs(node));
+  if (!nodes.length) return;
+  const mark = markOf(graph);
+  const { outputs } = memory.of(mark);
+  for (const [id, node] of nodes) {
+    try {
+      show(node, outputOf(node) ?? outputs[id]);
+    } catch (error) {
+      console.warn(`M2Chat: what node ${id} has shown cannot be shown again.`, error); // the browser's copy was changed
+    }
+    keepPlace(`${mark} ${id}`, node);
+  }
+}
+
+/** Ask for a run that has ended while the page was away. */
+async function catchUp() {
+  const graph = root();
+  const mark = graph.extra?.[MARK];
+  if (!mark || ![...nodesOf(graph)].some(([, node]) => isOurs(node))) return;
+  const query = new URLSearchParams({ workflow_id: graph.id, status: "completed,failed", limit: 1 });
+  const answer = await api.fetchApi(`/jobs?${query}`);
+  const job = answer.ok ? (await answer.json()).jobs?.[0]?.id : undefined;
+  if (!job || job === memory.of(mark).job) return;
+  const entry = (await (await api.fetchApi(`/history/${job}`)).json())[job];
+  if (entry?.prompt?.[3]?.extra_pnginfo?.workflow?.extra?.[MARK] !== mark) return;
+  const outputs = Object.entries(entry.outputs ?? {}).map(([id, output]) => [id, shownOf(output)]);
+  memory.add(mark, job, Object.fromEntries(outputs.filter(([, output]) => output)));
+  if (root() === graph && graph.extra?.[MARK] === mark) restore();
+}
+
+/** A node of the workflow on the canvas, unless the run is another workflow's. */
+function running(id, job) {
+  const mark = root().extra?.[MARK];
+  if (runs.has(job) && runs.get(job) !== mark) return undefined;
+  for (const [path, node] of nodesOf(root())) if (path === id && isOurs(node)) return node;
+  return undefined;
+}
+
+/** While a node runs, its text grows where its result will stand, and not in ComfyUI's widget as well. */
+function onText({ detail }) {
+  const node = running(String(detail.nodeId), detail.prompt_id);
+  if (!node) return;
+  if (node.comfyClass !== CONVERSATION) show(node, { text: [detail.text] });
+  queueMicrotask(() => {
+    for (const widget of node.widgets.filter(({ name }) => name === COMFYS)) {
+      widget.hidden = true;
+      widget.options.hidden = true;
+    }
+  });
+}
+
+/** A node has a result, be it from this run or from an earlier one. */
+function onExecuted({ detail }) {
+  const output = shownOf(detail.output);
+  if (!output) return;
+  const id = String(detail.display_node ?? detail.node);
+  const node = running(id, detail.prompt_id);
+  if (node) {
+    show(node, output);
+    keepPlace(`${markOf(root())} ${id}`, node);
+  }
+  const mark = runs.get(detail.prompt_id) ?? (node && markOf(root()));
+  if (mark) memory.add(mark, detail.prompt_id, { [id]: output });
+}
+
+/** Remember which workflow a run is of: results arrive whatever is on the canvas by then. */
+function watchQueue() {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (number, prompt, ...more) {
+    const answer = await queue.call(this, number, prompt, ...more);
+    if (answer?.prompt_id) runs.set(answer.prompt_id, prompt?.workflow?.extra?.[MARK] ?? null);
+    return answer;
+  };
+}
+
+app.registerExtension({
+  name: "M2Chat.Shown",
+  async setup() {
+    await loadTexts();
+    const href = new URL("shown/shown.css", import.meta.url).href;
+    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+    watchQueue();
+    api.addEventListener("progress_text", onText);
+    api.addEventListener("executed", onExecuted);
+  },
+  nodeCreated(node) {
+    if (isOurs(node) && root()) markOf(root()); // now, with the change that a new node is, and not when it has run
+    if (node.comfyClass !== CONVERSATION) return;
+    node.hideOutputImages = true; // they stand in the conversation
+    node.onDrawBackground = () => {}; // what draws them in the classic canvas
+    node.setSize(SIZE);
+    widgetOf(node);
+  },
+  async afterConfigureGraph() {
+    restore();
+    void catchUp().catch((error) => console.warn("M2Chat: what was shown could not be asked for.", error));
+  },
+  onNodeOutputsUpdated: restore,
+});

@@ -1,0 +1,75 @@
+// What nodes have shown, kept in the browser for each workflow, so that it is there again after a reload.
+
+const PREFIX = "M2Chat.Shown.";
+const MOST = 40; // workflows
+const KEPT = ["text", "turns", "page"];
+
+/**
+ * @typedef {import("./view.js").Output} Output
+ * @typedef {{at: number, job: string, outputs: Object<string, Output>}} Record `at` is in milliseconds, `job` the run
+ *   that came last; outputs are by the execution id of their nodes.
+ */
+
+/** @param {*} value */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** What is kept under a key of the browser; nothing of what is broken. @returns {?Record} */
+function read(key) {
+  try {
+    const found = JSON.parse(localStorage.getItem(key));
+    if (!isObject(found?.outputs)) return null;
+    const outputs = Object.entries(found.outputs).map(([id, output]) => [id, shownOf(output)]);
+    return { at: Number(found.at) || 0, job: String(found.job), outputs: Object.fromEntries(outputs.filter(([, output]) => output)) };
+  } catch {
+    return null; // not ours, or the browser keeps nothing
+  }
+}
+
+function keys() {
+  return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+}
+
+/** The parts of an output that are shown; null where there are none. @param {*} output @returns {?Output} */
+export function shownOf(output) {
+  if (!Array.isArray(output?.text) && !Array.isArray(output?.turns)) return null;
+  return Object.fromEntries(KEPT.filter((part) => Array.isArray(output[part])).map((part) => [part, output[part]]));
+}
+
+/** What each workflow's nodes have shown. A workflow is told by a mark that travels with it. */
+export class Memory {
+  #records = new Map(); // by mark
+
+  /** @param {string} mark @returns {Record} */
+  of(mark) {
+    if (!this.#records.has(mark)) this.#records.set(mark, read(PREFIX + mark) ?? { at: 0, job: "", outputs: {} });
+    return this.#records.get(mark);
+  }
+
+  /** @param {string} mark @param {string} job @param {Object<string, Output>} outputs What to add. */
+  add(mark, job, outputs) {
+    const record = this.of(mark);
+    Object.assign(record.outputs, outputs);
+    Object.assign(record, { at: Date.now(), job: job || record.job });
+    this.#save(mark, record);
+  }
+
+  /** Keep it, and forget the oldest for it where the browser has no more room. */
+  #save(mark, record) {
+    const age = (key) => read(key)?.at ?? 0;
+    try {
+      const others = keys().filter((key) => key !== PREFIX + mark).sort((one, other) => age(one) - age(other));
+      for (const old of others.splice(0, others.length - MOST + 1)) localStorage.removeItem(old);
+      const text = JSON.stringify(record);
+      for (;;) {
+        try {
+          return localStorage.setItem(PREFIX + mark, text);
+        } catch (error) {
+          if (!others.length) throw error;
+          localStorage.removeItem(others.shift());
+        }
+      }
+    } catch (error) {
+      console.warn("M2Chat: the browser does not keep what nodes show; after a reload it will be gone.", error);
+    }
+  }
+}
