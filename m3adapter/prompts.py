@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .chat_template import ChatTemplate, Message
+from .context import Fitter, Kept
 from .conversation import Conversation, Slot
 from .language_config import LanguageModelConfig, instructing
 from .markup import escape
@@ -16,10 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-# Between the beginning and the end of a text that is too long.
-_GAP = " … "
-# The share of a shortened text that is its beginning: a premise comes first, what is asked often last.
-_HEAD = 0.6
+_ROUNDS = 8  # of fitting a prompt, each with a better estimate
 
 
 class PromptError(ValueError):
@@ -36,6 +35,7 @@ class Prompt:
         caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's
             prompt.
         inputs: What a model that sees pictures itself is given beside the ids; it may cover only their beginning.
+        note: What was shortened or left out of the conversation, in a sentence; "" where it is whole.
     """
 
     ids: list[int]
@@ -43,6 +43,7 @@ class Prompt:
     caption: tuple[int, ...] = ()
     answer: tuple[int, ...] = ()
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    note: str = ""
 
 
 class PromptWriter:
@@ -74,11 +75,11 @@ class PromptWriter:
             PromptError: the limit leaves no room even for one message.
         """
 
-        def write(kept: Conversation, first: int) -> Prompt:
+        def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns)
-            return Prompt(ids, self._numbers(conversation, kept, first), inputs=inputs)
+            return Prompt(ids, _numbers(conversation.turns, kept), inputs=inputs, note=kept.note)
 
-        return _fitting(conversation, 1, limit, write)
+        return self._fitting(conversation.turns, 1, limit, write)
 
     def for_slot(self, conversation: Conversation, slot: Slot, limit: int) -> Prompt:
         """The prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
@@ -90,9 +91,9 @@ class PromptWriter:
         turn = conversation.turns[slot[0]]
         if turn.role != "assistant" or not isinstance(segment, Picture):
             raise PromptError(f"There is no picture of the assistant at {tuple(slot)}.")
-        told = Conversation((*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1])))
+        told = (*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1]))
 
-        def write(kept: Conversation, first: int) -> Prompt:
+        def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns[:-1])
             answer: list[int] = []
             *before, last = kept.turns[-1].segments
@@ -106,9 +107,45 @@ class PromptWriter:
             ids += self._tokens(escape(last.caption, self.special))  # type: ignore[union-attr]
             # Without a word of caption, the opening mark itself stands for it.
             caption = range(start if start < len(ids) else start - 1, len(ids))
-            return Prompt(ids, self._numbers(conversation, kept, first), tuple(caption), tuple(answer), inputs)
+            return Prompt(ids, _numbers(told, kept), tuple(caption), tuple(answer), inputs, kept.note)
 
-        return _fitting(told, 2, limit, write)
+        return self._fitting(told, 2, limit, write)
+
+    def _fitting(self, turns: Sequence[Turn], last: int, limit: int, write: Callable[[Kept], Prompt]) -> Prompt:
+        """The prompt of all turns, or, where that has more than `limit` tokens, of what `context` keeps of them."""
+        prompt = write(Kept(tuple(turns), tuple(range(len(turns)))))
+        if len(prompt.ids) <= limit:
+            return prompt
+        sizes = [[self._size(segment, turn.role) for segment in turn.segments] for turn in turns]
+        mark = self._mark()
+        fitter = Fitter(turns, last, sizes, mark, lambda text: len(self._tokens(escape(text, self.special))))
+        # What is not said by anybody: instructions, and the beginning of the reply.
+        room = limit - max(len(prompt.ids) - sum(map(sum, sizes)) - mark * len(turns), 0)
+        for _ in range(_ROUNDS):
+            kept = fitter.fit(room)
+            if kept is None:
+                break
+            prompt = write(kept)
+            if len(prompt.ids) <= limit:
+                return prompt
+            room -= len(prompt.ids) - limit
+        raise PromptError(f"The language model's context leaves {limit} tokens, too few for this message.")
+
+    def _size(self, segment: Segment, role: str) -> int:
+        """How many tokens a segment takes, about."""
+        written = self._written(segment, role)
+        return self._picture_size(segment) if written is None else len(self._tokens(written))
+
+    def _picture_size(self, picture: Segment) -> int:
+        """How many tokens a picture takes that the template shows itself."""
+        shown, hidden = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
+        return len(shown) - len(hidden)
+
+    def _mark(self) -> int:
+        """How many tokens a turn takes beside what is said in it, on average."""
+        asked, replied = (Turn(role, (Text("a"),)) for role in ("user", "assistant"))
+        one, three = (len(self._tokens(self._rendered(turns))) for turns in ((asked,), (asked, replied, asked)))
+        return max(math.ceil((three - one) / 2) - len(self._tokens("a")), 0)
 
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
         """The turns and the beginning of the assistant's next one: token ids, and what else the model is given."""
@@ -135,65 +172,22 @@ class PromptWriter:
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    @staticmethod
-    def _numbers(whole: Conversation, kept: Conversation, first: int) -> tuple[int, ...]:
-        """The numbers of the users' pictures that are left: those before the kept turns are gone."""
-        before = _count_pictures(turn for turn in whole.turns[:first] if turn.role == "user")
-        left = _count_pictures(turn for turn in kept.turns if turn.role == "user")
-        return tuple(range(before, before + left))
+
+def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
+    """The numbers of the users' pictures that are left, among all of them."""
+    counts = [_shown(turn) for turn in turns]
+    return tuple(
+        sum(counts[:place]) + number
+        for place, turn in zip(kept.places, kept.turns, strict=True)
+        for number in range(_shown(turn))
+    )
+
+
+def _shown(turn: Turn) -> int:
+    return sum(isinstance(segment, Picture) for segment in turn.segments) if turn.role == "user" else 0
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Every token that is no part of anybody's words, by its id."""
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}
-
-
-def _fitting(conversation: Conversation, last: int, limit: int, write: Callable[[Conversation, int], Prompt]) -> Prompt:
-    """The prompt of as much of the conversation as fits: whole exchanges go, oldest first, but for the `last` turns.
-
-    The system turn stays. If that is not enough, the longest texts lose their middles.
-    """
-    head = 1 if conversation.turns and conversation.turns[0].role == "system" else 0
-    first = head
-    while True:
-        kept = Conversation((*conversation.turns[:head], *conversation.turns[first:]))
-        prompt = write(kept, first)
-        if len(prompt.ids) <= limit:
-            return prompt
-        if first + 2 > len(conversation.turns) - last:
-            break
-        first += 2
-    while len(prompt.ids) > limit:
-        shorter = _shortened(kept, limit / len(prompt.ids))
-        if shorter is None:
-            raise PromptError(f"The language model's context leaves {limit} tokens, too few for this message.")
-        kept = shorter
-        prompt = write(kept, first)
-    return prompt
-
-
-def _shortened(conversation: Conversation, share: float) -> Conversation | None:
-    """The conversation with the middle of its longest text cut out, or None where there is hardly any text left."""
-    sizes = {
-        (t, s): len(segment.text if isinstance(segment, Text) else segment.caption)
-        for t, turn in enumerate(conversation.turns)
-        for s, segment in enumerate(turn.segments)
-    }
-    t, s = max(sizes, key=sizes.__getitem__)
-    # A little below what should do, so that few rounds are needed and each one shortens.
-    room = int(sizes[t, s] * min(share, 0.98) * 0.95) - len(_GAP)
-    if room < 2:
-        return None
-    turn = conversation.turns[t]
-    segment = turn.segments[s]
-    text = segment.text if isinstance(segment, Text) else segment.caption
-    begin = max(1, int(room * _HEAD))
-    text = text[:begin] + _GAP + text[len(text) - (room - begin) :]
-    cut = Text(text) if isinstance(segment, Text) else replace(segment, caption=text)
-    changed = replace(turn, segments=(*turn.segments[:s], cut, *turn.segments[s + 1 :]))
-    return Conversation((*conversation.turns[:t], changed, *conversation.turns[t + 1 :]))
-
-
-def _count_pictures(turns: Any) -> int:
-    return sum(isinstance(segment, Picture) for turn in turns for segment in turn.segments)

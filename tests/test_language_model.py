@@ -96,7 +96,7 @@ def test_huge_message_is_shortened_in_its_middle(model: LanguageModel, text: str
     assert written.endswith("<|end|><|assistant|>")
 
 
-def test_oldest_exchanges_go_first(model: LanguageModel) -> None:
+def test_oldest_exchanges_but_for_the_premise_go_first(model: LanguageModel) -> None:
     conversation = Conversation().system("Be kind.")
     for number in range(20):
         conversation = conversation.user(f"question {number}").assistant([Text(f"answer {number}"), Picture("a fox")])
@@ -104,7 +104,7 @@ def test_oldest_exchanges_go_first(model: LanguageModel) -> None:
     written = model.tokenizer.decode(model.prompts.for_reply(conversation, 120).ids)
     assert written.startswith("<|system|>Be kind.<|end|><|user|>question")
     assert written.endswith("<|user|>the last one<|end|><|assistant|>")
-    assert "answer 19" in written and "question 0<" not in written
+    assert "answer 19" in written and "question 0<" in written and "question 1<" not in written
     slot = conversation.open_slots()[-1]
     written = model.tokenizer.decode(model.prompts.for_slot(conversation, slot, 60).ids)
     assert "question 19" in written and written.endswith("answer 19<image>a fox") and "the last one" not in written
