@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from .segments import Picture, Segment, Text, Turn
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 _ROUNDS = 8  # of fitting a prompt, each with a better estimate
 
@@ -79,7 +82,10 @@ class PromptWriter:
             ids, inputs = self._begun(kept.turns)
             return Prompt(ids, _numbers(conversation.turns, kept), inputs=inputs, note=kept.note)
 
-        return self._fitting(conversation.turns, 1, limit, write)
+        prompt = self._fitting(conversation.turns, 1, limit, write)
+        if prompt.note:
+            logger.warning("M2Chat: %s", prompt.note)
+        return prompt
 
     def for_slot(self, conversation: Conversation, slot: Slot, limit: int) -> Prompt:
         """The prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.

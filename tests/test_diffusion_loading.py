@@ -216,3 +216,27 @@ def test_the_autoencoder_in_tiles_and_slices(folder: Path) -> None:
     decoder.split_vae()
     assert torch.equal(decoder.decode(condition, **how), whole)
     hook.remove()
+
+
+def test_a_folder_neither_runs_code_nor_fetches_kernels(folder: Path, tmp_path: Path) -> None:
+    def changed(name: str, values: dict[str, object]) -> Path:
+        copied = shutil.copytree(folder, tmp_path / name.replace("/", "_"), dirs_exist_ok=True)
+        (copied / "unet" / "mine.py").write_text("raise SystemExit('code of the model was run')", "utf-8")
+        stored = json.loads((copied / name).read_text("utf-8"))
+        (copied / name).write_text(json.dumps({**stored, **values}), "utf-8")
+        return copied
+
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 1\n"
+    for name, values, reason in (
+        ("model_index.json", {"unet": ["mine", "Mine"]}, r"\(for its unet\), and such code is not run"),
+        ("text_encoder/config.json", {"_attn_implementation": "kernels-community/x"}, "attention from elsewhere"),
+        ("text_encoder_2/config.json", {"attn_implementation": "flash_attention_2"}, "attention from elsewhere"),
+    ):
+        with pytest.raises(ValueError, match=reason) as refusal:
+            load_decoder(changed(name, values))
+        assert toys.one_sentence(refusal.value), refusal.value
+    copied = shutil.copytree(folder, tmp_path / "pointer")
+    (copied / "vae" / "diffusion_pytorch_model.safetensors").write_text(pointer, "utf-8")
+    with pytest.raises(ValueError, match="is a Git LFS pointer") as refusal:
+        load_decoder(copied)
+    assert toys.one_sentence(refusal.value)
