@@ -48,7 +48,9 @@ def _draw_forever(
             number = free.get(timeout=5)
         except queue.Empty:
             if parent is not None and not parent.is_alive():
-                return  # it was killed and could not end this process
+                ready.cancel_join_thread()  # it was killed and reads no more
+                shutil.rmtree(Path(memory).parent, ignore_errors=True)
+                return
             continue
         scenes: list = []
         texts: list[str] = []
