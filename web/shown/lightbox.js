@@ -30,7 +30,7 @@ export function enlarge(pictures, index = 0) {
     const { src, caption: text } = pictures[index];
     Object.assign(image, { src, alt: text || t("Picture") });
     caption.textContent = text;
-    place.textContent = `${index + 1} / ${pictures.length}`;
+    place.replaceChildren(`${index + 1} / ${pictures.length}`);
   };
   dialog.addEventListener("click", ({ target }) => target.closest(".m2chat-large-arrow") || dialog.close());
   dialog.addEventListener("close", () => dialog.remove());
