@@ -32,7 +32,7 @@ class ChatTemplate:
         ValueError: there is no template, or it does not pass on all that is said and shown.
     """
 
-    def __init__(self, source: Any, *, shows_pictures: bool = False, name: str = "it") -> None:
+    def __init__(self, source: Any, *, shows_pictures: bool = False, name: str = "the language model") -> None:
         if not getattr(source, "chat_template", None):
             raise ValueError(untemplated(name))
         self.source = source

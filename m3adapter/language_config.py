@@ -54,11 +54,25 @@ class LanguageModelConfig:
         config = cls(**stored)
         if config.open_tag == config.close_tag:
             raise ValueError(f"{label(path)} has the same open_tag and close_tag: give two different ones.")
+        if not config.writes_pictures:
+            raise ValueError(
+                f"{label(path)} has an open_tag and a close_tag that are not read as a picture's: "
+                "give <image> and </image>, say."
+            )
         try:
             instructing(config.instructions)
         except ValueError as error:
             raise ValueError(f"{label(path)}: {error}") from error
         return config
+
+    @property
+    def writes_pictures(self) -> bool:
+        """Whether a caption between the tags is read as a picture."""
+        from .markup import parse
+        from .segments import Picture
+
+        read = parse(f"{self.open_tag}a fox{self.close_tag}")
+        return len(read) == 1 and isinstance(read[0], Picture)
 
     @classmethod
     def untrained(cls) -> LanguageModelConfig:

@@ -17,7 +17,7 @@ import torch
 from .chat_template import ChatTemplate
 from .gguf_files import check_gguf, read_header
 from .language_config import LanguageModelConfig
-from .language_files import PROCESSORS, check_folder, check_quantization, package_for, unpacked, weight_files
+from .language_files import ADAPTER, PROCESSORS, check_folder, check_quantization, package_for, unpacked, weight_files
 from .language_model import PROJECTION_NAME, LanguageModel, VisualProjection
 from .layouts import header
 from .model_files import read_json
@@ -158,6 +158,8 @@ def _open_gguf(path: Path, how: dict[str, Any]) -> LanguageModel:
     if not is_gguf_available():
         raise ValueError(f"To open {path.name} the Python package gguf is missing: install it for ComfyUI.")
     found = check_gguf(path)
+    if (path.parent / ADAPTER).is_file():  # transformers would take it for the file's
+        raise ValueError(f"{path.name} lies beside an adapter ({ADAPTER}): move it to a folder of its own.")
     own = LanguageModelConfig.read(path.with_suffix(""))
     name, folder, file = path.name, path.parent, {"gguf_file": path.name, "local_files_only": True}
     with _opening(path, f"holds a {found.architecture} model, which transformers does not open as GGUF"):

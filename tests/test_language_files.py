@@ -180,7 +180,9 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
           ({"picture_length": 0}, "from 1"), ({"picture_length": 2.5}, "from 1"), ({"open_tag": ""}, "not empty"),
           ({"close_tag": ["</a>"]}, "not empty"), ({"picture_token": None}, "not empty"),
           ({"instructions": {}}, "give a text"), ({"instructions": "Do.\n--- user\nHi."}, "must be pairs"),
-          ({"open_tag": "<a>", "close_tag": "<a>"}, "the same"), ({"feature_layer": 10**400}, "give a whole number"),
+          ({"open_tag": "<a>", "close_tag": "<a>"}, "the same"),
+          ({"open_tag": "<bild>", "close_tag": "</bild>"}, "not read as a picture"),
+          ({"feature_layer": 10**400}, "give a whole number"),
       )],
     ("m2chat.json for more layers", "llama", written("m2chat.json", '{"feature_layer": -9}'),
      "give a number from -4 to 3"),
@@ -354,6 +356,14 @@ def test_a_gguf_file_that_is_not_right_is_refused_by_name(
     with pytest.raises(ValueError, match=reason) as refusal:
         load_language_model(path)
     assert one_sentence(refusal.value) and name in str(refusal.value), refusal.value
+
+
+def test_a_gguf_file_beside_an_adapter_is_not_taken_for_its_model(whole: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(whole["gguf"], tmp_path / "toy.gguf")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}', "utf-8")
+    with pytest.raises(ValueError, match="toy.gguf lies beside an adapter") as refusal:
+        load_language_model(tmp_path / "toy.gguf")
+    assert one_sentence(refusal.value)
 
 
 def test_a_damaged_gguf_file_is_refused_before_it_is_read(
