@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
+from .finite import Watch, check_latents
 from .image_prompt import looking
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class Stretch:
     def run(self, latents: Tensor, generators: list[torch.Generator], report: Report) -> Tensor:
         """Denoise latents [B, C, h, w]; `report(step, clean)` is called after each step, from 1, with the latest guess.
 
-        The generators are for schedulers that draw noise of their own.
+        The generators are for schedulers that draw noise of their own. Raises NotFinite where the model overflows.
         """
-        clean = remember_clean(self._painter.scheduler)
+        clean, watch = remember_clean(self._painter.scheduler), Watch(self.dtype)
 
         factor = self._painter.vae_scale_factor
         if self._from_noise:
@@ -97,12 +98,13 @@ class Stretch:
         with looking(unet, self._prompts, **shape) as (seen, at):
 
             def after(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
+                watch.see(state["latents"])
                 report(step + 1, clean[-1] if clean else state["latents"])
                 at(self.timesteps[min(step + 1, self.count - 1)])
                 return state
 
             at(self.timesteps[0])
-            return self._painter(
+            latents = self._painter(
                 prompt_embeds=self._condition.embeds,
                 pooled_prompt_embeds=self._condition.pooled,
                 negative_prompt_embeds=self._condition.negative_embeds,
@@ -115,6 +117,8 @@ class Stretch:
                 **place,
                 **self._how,
             ).images
+        check_latents(latents, self.dtype)
+        return latents
 
 
 def _painter(decoder: DiffusionDecoder, scheduler: Any, *, from_noise: bool) -> Any:

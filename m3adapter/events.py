@@ -38,13 +38,14 @@ class PictureStarted:
 class Step:
     """A denoising step is done: number `step` (from 1) of `total`. `preview` makes a small image of the state.
 
-    Call `preview` before asking for the next event or not at all: the state goes on changing.
+    Call `preview` before asking for the next event or not at all: the state goes on changing. It gives None where there
+    is nothing to be shown yet.
     """
 
     slot: Slot
     step: int
     total: int
-    preview: Callable[[], Image]
+    preview: Callable[[], Image | None]
 
 
 @dataclass(frozen=True)

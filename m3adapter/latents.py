@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .finite import check_pixels
+
 
 @torch.no_grad()
 def to_pictures(vae: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] as pictures [B, H, W, 3] in 0..1 on the CPU, as diffusers' pipelines decode them."""
+    """Latents [B, C, h, w] as pictures [B, H, W, 3] in 0..1 on the CPU, as diffusers' pipelines decode them.
+
+    Raises NotFinite where the VAE overflows.
+    """
     with _without_overflow(vae):
         latents = latents.to(vae.device, vae.dtype)
         shift = _statistics(vae, latents)
@@ -26,6 +31,7 @@ def to_pictures(vae: Any, latents: Tensor) -> Tensor:
             means, deviations = shift
             latents = latents * deviations / vae.config.scaling_factor + means
         images = vae.decode(latents).sample
+        check_pixels(images, images.dtype)
     return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()
 
 
@@ -33,14 +39,19 @@ def to_pictures(vae: Any, latents: Tensor) -> Tensor:
 def to_latents(vae: Any, picture: Tensor, height: int, width: int, generators: Sequence[torch.Generator]) -> Tensor:
     """A picture [H, W, 3] in 0..1, resized, as latents [B, C, h, w]: one draw for each generator (of the CPU).
 
-    The autoencoder says of each value how sure it is of it, and the draw is from that, as in diffusers' pipelines.
+    The autoencoder says of each value how sure it is of it, and the draw is from that, as in diffusers' pipelines; a
+    tiny one is always sure. Raises NotFinite where the VAE overflows.
     """
     image = picture.permute(2, 0, 1)[None]
     if image.shape[-2:] != (height, width):
         image = functional.interpolate(image, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
     with _without_overflow(vae):
-        found = vae.encode((image * 2 - 1).to(vae.device, vae.dtype)).latent_dist
-        latents = torch.cat([found.sample(generator) for generator in generators])
+        found = vae.encode((image * 2 - 1).to(vae.device, vae.dtype))
+        if hasattr(found, "latent_dist"):
+            latents = torch.cat([found.latent_dist.sample(generator) for generator in generators])
+        else:
+            latents = found.latents.repeat(len(generators), 1, 1, 1)
+        check_pixels(latents, latents.dtype)
     shift = _statistics(vae, latents)
     if shift is None:
         return latents * vae.config.scaling_factor

@@ -74,12 +74,13 @@ class PaintingProgress:
         self._bar = comfy.utils.ProgressBar(steps)
         self._previewed = 0.0
 
-    def update(self, done: int, preview: Callable[[], Image] | None = None) -> None:
+    def update(self, done: int, preview: Callable[[], Image | None] | None = None) -> None:
         """Set the bar, with a preview now and then. Raises ComfyUI's own exception in an interrupted run."""
         comfy.model_management.throw_exception_if_processing_interrupted()  # the bar itself asks only now and then
         shown = None
         if preview is not None and time.monotonic() - self._previewed >= PREVIEW_EVERY:
-            shown = ("JPEG", preview(), None)
+            if (image := preview()) is not None:
+                shown = ("JPEG", image, None)
             self._previewed = time.monotonic()
         self._bar.update_absolute(done, preview=shown)
 

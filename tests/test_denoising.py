@@ -15,6 +15,7 @@ import toys
 from m3adapter.condition import Condition
 from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.diffusion_loading import load_decoder
+from m3adapter.finite import NotFinite
 from m3adapter.schedulers import SCHEDULERS, build_scheduler
 
 STEPS = 5
@@ -240,6 +241,72 @@ def test_normalised_latents_go_both_ways(folder: Path) -> None:
     factor = decoder.vae.config.scaling_factor
     decoder.vae.register_to_config(scaling_factor=1.0, latents_mean=[0.0] * 4, latents_std=[1 / factor] * 4)
     torch.testing.assert_close(decoder.decode(condition, **how), plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("part", "weight", "given", "words"),
+    [
+        ("unet", "conv_in.bias", {}, "The diffusion model computed NaN or infinite numbers in float32: "),
+        ("unet", "conv_in.bias", {"image": picture(), "denoise": 0.5}, "The diffusion model computed NaN"),
+        ("vae", "decoder.conv_out.bias", {}, "The VAE computed NaN or infinite numbers in float32, which would be a"),
+        ("vae", "encoder.conv_out.bias", {"image": picture(), "denoise": 0.5}, "The VAE computed NaN"),
+    ],
+)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_overflow_is_an_error_and_never_a_black_picture(
+    folder: Path, part: str, weight: str, given: dict[str, Any], words: str, value: float
+) -> None:
+    decoder = load_decoder(folder)
+    decoder.pipeline.components[part].get_parameter(weight)[0] = value
+    shown: list[Any] = []
+    with pytest.raises(NotFinite, match=words) as caught:
+        decoder.decode(
+            toys.condition(2), seed=5, steps=4, on_step=lambda _, __, preview: shown.append(preview()), **given
+        )
+    assert toys.one_sentence(caught.value)
+    assert set(shown) <= {None}, "no preview of what are no numbers"
+    assert len(shown) < 4 or part == "vae", "it does not go on for long"
+
+
+def test_what_overflows_in_half_precision_names_the_cure(folder: Path, refiner_folder: Path) -> None:
+    decoder, refiner = load_decoder(folder), load_decoder(refiner_folder)
+    refiner.unet.get_parameter("conv_in.bias")[0] = torch.nan
+    with pytest.raises(NotFinite, match="The diffusion model computed"):
+        decoder.decode(toys.condition(), seed=5, steps=4, refiner=refiner, switch_at=0.5)
+    lost = replace(toys.condition(), pooled=torch.full((1, toys.POOLED_WIDTH), torch.nan))
+    with pytest.raises(NotFinite, match="The condition holds NaN or infinite numbers: load the model that made it"):
+        decoder.decode(lost, seed=5, steps=1)
+    decoder.vae.register_to_config(force_upcast=False)
+    decoder.vae.to(torch.float16).decoder.conv_in.weight.mul_(60000)
+    with pytest.raises(
+        NotFinite, match="VAE .* in float16, .*: set vae_dtype of Load Diffusion Model to fp32"
+    ) as caught:
+        decoder.decode(toys.condition(), seed=5, steps=1)
+    assert toys.one_sentence(caught.value)
+    decoder.unet.to(torch.bfloat16).conv_in.bias[0] = torch.nan
+    with pytest.raises(NotFinite, match="in bfloat16: load it with dtype .*fp32 in Load Diffusion Model") as caught:
+        decoder.decode(toys.condition(), seed=5, steps=1)
+    assert toys.one_sentence(caught.value)
+
+
+def test_from_a_picture_a_tiny_autoencoder_paints_as_in_diffusers(folder: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4).eval()
+    condition, start = toys.condition(2), picture()
+    how = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "pt"}
+    expected = pipeline(StableDiffusionXLImg2ImgPipeline, folder, vae=tiny)(
+        **embeddings(condition),
+        image=start.permute(2, 0, 1)[None],
+        strength=0.6,
+        generator=[toys.generator(seed) for seed in SEEDS],
+        **how,
+    ).images
+    decoder = load_decoder(folder, scheduler="euler")
+    decoder.pipeline.register_modules(vae=tiny)
+    found = decoder.decode(condition, seed=SEEDS, steps=STEPS, image=start, denoise=0.6)
+    assert same(found, expected)
 
 
 def test_what_is_not_possible_is_said_in_a_sentence(
