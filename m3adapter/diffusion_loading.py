@@ -13,8 +13,11 @@ from typing import Any
 import torch
 
 from .diffusion import DiffusionDecoder
-from .layouts import REFINER, check_decoder, header, weight_files
-from .schedulers import AS_THE_MODEL_SAYS, build_scheduler, check_scheduler
+from .layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
+from .layouts import VAE as VAE_PREFIX
+from .quantised import check_quantised, dequantised
+from .schedulers import check_prediction, check_scheduler, check_spacing, choose_scheduler
+from .vae_loading import KL, check_vae, load_vae
 
 CONFIGS = Path(__file__).parent / "sdxl"
 _TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -28,6 +31,10 @@ def load_decoder(
     scheduler: str | None = None,
     tokenizer: str | Path | None = None,
     configs: str | Path | None = None,
+    spacing: str | None = None,
+    prediction: str | None = None,
+    vae: str | Path | None = None,
+    vae_dtype: torch.dtype | None = None,
 ) -> DiffusionDecoder:
     """The decoder in a diffusers folder or in a single file: SDXL base, refiner, or what was fine-tuned from them.
 
@@ -40,19 +47,36 @@ def load_decoder(
             paints conditions, and only `encode_text` complains.
         configs: For a single file, a folder with the configurations of its parts in diffusers' layout, in place of
             those of SDXL itself.
+        spacing: Where on the schedule steps are taken, one of `schedulers.SPACINGS`; None is what the model says, or
+            what its schedule needs (`choose_scheduler`).
+        prediction: What the UNet gives, one of `schedulers.PREDICTIONS`; None is what the model says.
+        vae: A file or folder with a VAE to take in place of the model's own, as `load_vae` opens it.
+        vae_dtype: Of the VAE's weights; None means as the others.
 
     Raises:
         FileNotFoundError: There is no such file, or no diffusers model in the folder.
-        ValueError: It is another kind of model, or incomplete, or the scheduler is unknown; one sentence each.
+        ValueError: It is another kind of model, or incomplete, or quantised in a way that is not known, or the
+            scheduler is unknown or cannot do what is asked; one sentence each.
     """
     path = Path(path)
-    check_scheduler(scheduler or AS_THE_MODEL_SAYS)
-    kind = check_decoder(path)
+    for check, name in ((check_scheduler, scheduler), (check_spacing, spacing), (check_prediction, prediction)):
+        if name is not None:
+            check(name)
+    kind = check_decoder(path, own_vae=vae is None)
+    if vae is not None:
+        check_vae(vae)
     if dtype is None:
         dtype = torch.float32 if torch.device(device).type == "cpu" else stored_dtype(path)
     how = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
+    own = path if path.is_dir() else Path(configs or CONFIGS / ("refiner" if kind == REFINER else "base"))
+    if vae is not None:
+        channels = read_json(own / "unet" / "config.json").get("in_channels", 4)
+        how["vae"] = load_vae(vae, channels=channels, config=_with_kl(own), dtype=vae_dtype or dtype)
+    quantised = _check_quantised(path, vae is None)
     try:
-        pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, configs, how)
+        if quantised:
+            how |= _dequantised(path, own, dtype, vae is None)
+        pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, own, how)
     except NotImplementedError as error:  # a weight without a value was to be cast
         raise ValueError(f"{path.name} is not whole: it lacks weights that {kind} has.") from error
     except (KeyError, OSError, RuntimeError, ValueError) as error:
@@ -60,8 +84,9 @@ def load_decoder(
     _check_complete(path, kind, pipeline)
     if tokenizer is not None:
         _add_tokenizers(pipeline, Path(tokenizer))
-    if scheduler not in (None, AS_THE_MODEL_SAYS):
-        pipeline.scheduler = build_scheduler(scheduler, pipeline.scheduler.config)
+    if vae_dtype is not None:
+        pipeline.vae.to(vae_dtype)
+    pipeline.scheduler = choose_scheduler(pipeline.scheduler, scheduler, spacing, prediction)
     return DiffusionDecoder(pipeline if torch.device(device).type == "cpu" else pipeline.to(device))
 
 
@@ -88,12 +113,11 @@ def _pipeline_class(kind: str) -> Any:
 
 def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
     lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
-    variant = "fp16" if any(".fp16" in file.name for file in weight_files(path)) else None
+    variant = "fp16" if any(".fp16" in file.name for file in weight_files(path, own_vae="vae" not in how)) else None
     return _pipeline_class(kind).from_pretrained(path, variant=variant, use_safetensors=True, **lacking, **how)
 
 
-def _open_file(path: Path, kind: str, configs: str | Path | None, how: dict[str, Any]) -> Any:
-    configs = configs or CONFIGS / ("refiner" if kind == REFINER else "base")
+def _open_file(path: Path, kind: str, configs: Path, how: dict[str, Any]) -> Any:
     how = {**how, "tokenizer": None, "tokenizer_2": None}
     pipeline = _pipeline_class(kind).from_single_file(str(path), config=str(configs), **how)
     marks = header(path)
@@ -102,6 +126,37 @@ def _open_file(path: Path, kind: str, configs: str | Path | None, how: dict[str,
             pipeline.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr="ztsnr" in marks
         )
     return pipeline
+
+
+def _with_kl(own: Path) -> Path:
+    """The folder whose vae/config.json says what an AutoencoderKL for the model looks like: its own, or SDXL's."""
+    file = own / "vae" / "config.json"
+    return own if file.is_file() and read_json(file).get("_class_name") == KL else CONFIGS / "base"
+
+
+def _check_quantised(path: Path, own_vae: bool) -> bool:
+    """Whether a single file's weights have scales. Raises ValueError for a folder's, and for unknown kinds."""
+    if path.is_file():
+        return check_quantised(path)
+    for file in weight_files(path, own_vae=own_vae):
+        told = read_json(file.parent / "config.json").get("quantization_config")
+        if told or check_quantised(file):
+            raise ValueError(f"{path.name} has quantised weights in {file.parent.name}: get the folder without.")
+    return False
+
+
+def _dequantised(path: Path, configs: Path, dtype: torch.dtype, own_vae: bool) -> dict[str, Any]:
+    """UNet and, if it is wanted, VAE of a single file whose weights have scales."""
+    import diffusers
+
+    kinds = {"unet": (diffusers.UNet2DConditionModel, UNET)}
+    if own_vae:
+        kinds["vae"] = (diffusers.AutoencoderKL, VAE_PREFIX)
+    how = {"config": str(configs), "torch_dtype": dtype, "local_files_only": True}
+    return {
+        name: kind.from_single_file(dequantised(path, prefix, dtype), subfolder=name, **how)
+        for name, (kind, prefix) in kinds.items()
+    }
 
 
 def _add_tokenizers(pipeline: Any, folder: Path) -> None:

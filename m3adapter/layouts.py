@@ -13,6 +13,7 @@ from .model_files import check_whole
 Shapes = Mapping[str, Sequence[int]]
 
 BASE, REFINER = "an SDXL base model", "an SDXL refiner"
+NO_VAE = "an SDXL model without its VAE"
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "conditioner.embedders."
 INDEX = "model_index.json"
 
@@ -61,17 +62,24 @@ def recognise(source: str | Path | Shapes) -> str:
     return _recognise_folder(path) if path.is_dir() else _recognise_shapes(shapes(path))
 
 
-def check_decoder(path: str | Path) -> str:
-    """`BASE` or `REFINER`; raises as `recognise` does, and ValueError for every other kind of model."""
+def check_decoder(path: str | Path, *, own_vae: bool = True) -> str:
+    """`BASE` or `REFINER`; raises as `recognise` does, and ValueError for every other kind of model.
+
+    Without `own_vae` it gets one from elsewhere, and need not have any.
+    """
     path = Path(path)
     kind = recognise(path)
+    if kind == NO_VAE:
+        if own_vae:
+            raise ValueError(f"{path.name} is {kind}: choose one from models/vae as its vae.")
+        kind = _base_or_refiner(shapes(path))
     if kind not in (BASE, REFINER):
         raise ValueError(
             f"{path.name} is {kind}: choose an SDXL base model or refiner, which is what M2Chat paints with."
         )
     if path.is_dir():
         _check_parts(path)
-        for file in weight_files(path):
+        for file in weight_files(path, own_vae=own_vae):
             shapes(file)
     return kind
 
@@ -88,7 +96,7 @@ def _check_parts(folder: Path) -> None:
         if not name.startswith("text_encoder") or not config.is_file():
             continue
         for wish in ("attn_implementation", "_attn_implementation"):
-            if _json(config).get(wish) not in (None, "sdpa", "eager"):
+            if read_json(config).get(wish) not in (None, "sdpa", "eager"):
                 raise ValueError(
                     f"{name}/config.json of {folder.name} asks for an attention from elsewhere, and nothing is "
                     f"downloaded: take {wish} out of it."
@@ -122,7 +130,7 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise ValueError(f"{path.name} is cut off or no safetensors file: get it again.") from error
 
 
-def weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path, *, own_vae: bool = True) -> list[Path]:
     """The safetensors files that are loaded of a file or diffusers folder: the plain ones, else the fp16 variant's.
 
     Raises ValueError, one sentence, where a part of the folder has none.
@@ -131,6 +139,8 @@ def weight_files(path: Path) -> list[Path]:
         return [path]
     found: list[Path] = []
     for part in _models(_index(path)):
+        if part == "vae" and not own_vae:
+            continue
         names = sorted((path / part).glob("*.safetensors"))
         plain = [file for file in names if re.fullmatch(r"[^.]+\.safetensors", file.name)]
         chosen = plain or [file for file in names if ".fp16" in file.name]
@@ -148,10 +158,11 @@ def _models(index: dict[str, Any]) -> list[str]:
 def _index(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"There is no diffusion decoder in {folder}: {INDEX} is missing.")
-    return _json(folder / INDEX)
+    return read_json(folder / INDEX)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration beside a model's weights. Raises FileNotFoundError or ValueError, one sentence."""
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
@@ -169,7 +180,7 @@ def _recognise_folder(folder: Path) -> str:
         return known[0]
     if not name.startswith("StableDiffusion") or "unet" not in index:
         return f"a model for diffusers' {name}"
-    unet = _json(folder / "unet" / "config.json")
+    unet = read_json(folder / "unet" / "config.json")
     extra = unet.get("in_channels", 4) - unet.get("out_channels", 4)
     if unet.get("addition_embed_type") != "text_time":
         return _noun(_stable_diffusion(unet.get("cross_attention_dim")), extra)
@@ -198,7 +209,11 @@ def _recognise_shapes(found: Shapes) -> str:
     if not any(name.startswith(TEXT) for name in found):
         return "the UNet of an SDXL model without its text encoders"
     if not any(name.startswith(VAE) for name in found):
-        return "an SDXL model without its VAE"
+        return NO_VAE
+    return _base_or_refiner(found)
+
+
+def _base_or_refiner(found: Shapes) -> str:
     return BASE if any(name.startswith(f"{TEXT}1.model.") for name in found) else REFINER
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import comfy.model_management
@@ -9,7 +10,8 @@ import comfy.sd1_clip
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter.schedulers import SCHEDULERS
+from ..m3adapter.schedulers import AS_THE_MODEL_SAYS, PREDICTIONS, SCHEDULERS, SPACINGS
+from ..m3adapter.vae_loading import BUILT_IN
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
@@ -29,11 +31,22 @@ def _is_folder(path: Path) -> bool:
 MODELS = folders.Shelf({"checkpoints": _is_checkpoint, "diffusers": _is_folder, "m2chat": _is_folder})
 
 
-def check_model(name: str) -> None:
-    """Raises ValueError or OSError, one sentence, unless the name is that of an SDXL model."""
+VAES = folders.Shelf({"vae": lambda path: _is_checkpoint(path) or (path / "config.json").is_file()})
+
+
+def check_model(name: str, vae: str = BUILT_IN) -> None:
+    """Raises ValueError or OSError, one sentence, unless the name is that of an SDXL model, VAE included."""
     from ..m3adapter.layouts import check_decoder
 
-    check_decoder(MODELS.find(name))
+    check_decoder(MODELS.find(name), own_vae=vae == BUILT_IN)
+
+
+def check_vae(name: str) -> None:
+    """Raises ValueError or OSError, one sentence, unless the name is that of a VAE, or the model's own is meant."""
+    from ..m3adapter.vae_loading import check_vae
+
+    if name != BUILT_IN:
+        check_vae(VAES.find(name))
 
 
 def choose_dtype(name: str, parameters: int) -> torch.dtype:
@@ -82,6 +95,36 @@ class LoadDecoder(io.ComfyNode):
                     advanced=True,
                     tooltip="Takes large pictures through the VAE in tiles: much less memory, and perhaps faint seams.",
                 ),
+                io.Combo.Input(
+                    "spacing",
+                    options=list(SPACINGS),
+                    default=AS_THE_MODEL_SAYS,
+                    optional=True,
+                    tooltip="Where on the schedule steps are taken. Few-step models (Turbo, Lightning) need trailing.",
+                ),
+                io.Combo.Input(
+                    "prediction",
+                    options=list(PREDICTIONS),
+                    default=AS_THE_MODEL_SAYS,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What the model predicts, where its file does not say: x0 for Lightning in one step.",
+                ),
+                io.Combo.Input(
+                    "vae",
+                    options=[BUILT_IN, *VAES.names()],
+                    default=BUILT_IN,
+                    optional=True,
+                    tooltip="The model's own VAE, or an SDXL one from models/vae (a file, or a diffusers folder).",
+                ),
+                io.Combo.Input(
+                    "vae_dtype",
+                    options=[AUTO, *TYPES],
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The type of the VAE. fp32 where others overflow; auto: as dtype, or as the VAE asks for.",
+                ),
             ],
             outputs=[
                 wires.Decoder.Output(
@@ -91,18 +134,29 @@ class LoadDecoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None) -> bool | str:
-        """Refuse what is no SDXL model before anything runs; only the header of a file is read."""
-        return complaint(check_model, model)
+    def validate_inputs(cls, model: str | None = None, vae: str | None = None) -> bool | str:
+        """Refuse what is no SDXL model or no VAE before anything runs; only the header of a file is read."""
+        found = complaint(partial(check_model, vae=vae or BUILT_IN), model)
+        return complaint(check_vae, vae) if found is True else found
 
     @classmethod
-    def fingerprint_inputs(cls, model: str | None, dtype: str, scheduler: str, vae_tiling: bool) -> str:
-        """Changes when the files of the model do."""
-        return MODELS.fingerprint(model)
+    def fingerprint_inputs(cls, model: str | None, vae: str | None = BUILT_IN, **others: object) -> str:
+        """Changes when the files of the model or of the VAE do."""
+        return f"{MODELS.fingerprint(model)} {'' if vae == BUILT_IN else VAES.fingerprint(vae)}"
 
     @classmethod
     @names_node
-    def execute(cls, model: str, dtype: str, scheduler: str, vae_tiling: bool) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: str,
+        dtype: str,
+        scheduler: str,
+        vae_tiling: bool,
+        spacing: str = AS_THE_MODEL_SAYS,
+        prediction: str = AS_THE_MODEL_SAYS,
+        vae: str = BUILT_IN,
+        vae_dtype: str = AUTO,
+    ) -> io.NodeOutput:
         """Load it into main memory; ComfyUI moves it to the device when it is used."""
         path = MODELS.find(model)
         with with_packages():
@@ -112,6 +166,8 @@ class LoadDecoder(io.ComfyNode):
             kind = choose_dtype(dtype, parameters)
             expect(model, parameters * kind.itemsize, device, comfy.model_management.get_torch_device())
             how = {"dtype": kind, "device": device, "scheduler": scheduler, "tokenizer": TOKENIZER}
+            how |= {"spacing": spacing, "prediction": prediction, "vae_dtype": TYPES.get(vae_dtype)}
+            how |= {"vae": None if vae == BUILT_IN else VAES.find(vae)}
             decoder = load_decoder(path, **how)
         decoder.split_vae(tiling=vae_tiling)
         return io.NodeOutput(decoder_handle(decoder))

@@ -28,6 +28,9 @@ def models(comfy: ComfyServer) -> Path:
     folder = shutil.copytree(STARTER / "decoder", models / "diffusers" / "mine" / "decoder")
     toys.save_refiner(models / "diffusers" / "mine", folder)
     (models / "checkpoints").mkdir(exist_ok=True)
+    (models / "vae").mkdir(exist_ok=True)
+    (weights,) = (folder / "vae").glob("*.safetensors")
+    shutil.copy(weights, models / "vae" / "mine.safetensors")
     return models
 
 
@@ -58,6 +61,8 @@ def shown(graph: graphs.Graph, *names: str) -> graphs.Graph:
 def test_the_list_has_the_users_models(comfy: ComfyServer, models: Path) -> None:
     listed = comfy.object_info()["M2Chat_LoadDecoder"]["input"]["required"]["model"][1]["options"]
     assert {"diffusers/mine/decoder", "diffusers/mine/refiner"} <= set(listed)
+    vaes = comfy.object_info()["M2Chat_LoadDecoder"]["input"]["optional"]["vae"][1]["options"]
+    assert vaes[0] == "built-in" and "vae/mine.safetensors" in vaes
 
 
 def test_a_folder_paints_what_it_painted_as_the_starter(comfy: ComfyServer, models: Path) -> None:
@@ -68,9 +73,11 @@ def test_a_folder_paints_what_it_painted_as_the_starter(comfy: ComfyServer, mode
     graph |= {"image": node("EmptyImage", width=100, height=64, batch_size=1, color=0xFF0000)}
     graph["d"] = decode("mine", image=["image", 0], denoise=0.5)
     graph["e"] = decode("mine", width=64, height=96)
-    entry = comfy.run(shown(graph, *"abcde"))
-    a, b, c, d, e = (picture(comfy, entry, f"show_{name}") for name in "abcde")
-    assert same(a, b) and not same(a, c)
+    graph |= {"vae": load(vae="vae/mine.safetensors", vae_dtype="fp32"), "spaced": load(spacing="linspace")}
+    graph |= {"f": decode("vae"), "g": decode("spaced")}
+    entry = comfy.run(shown(graph, *"abcdefg"))
+    a, b, c, d, e, f, g = (picture(comfy, entry, f"show_{name}") for name in "abcdefg")
+    assert same(a, b) and not same(a, c) and same(a, f) and not same(a, g)
     assert (d.size, e.size) == ((96, 64), (64, 96))
     red, green, _ = d.resize((1, 1)).getpixel((0, 0))
     assert red > 2 * green, "half of the steps leave the red of the picture"
@@ -158,3 +165,7 @@ def test_bad_models_are_refused_before_anything_runs(comfy: ComfyServer, models:
             comfy.queue(shown({**prompt(), "mine": load(name), "b": decode("mine")}, "b"))
         assert sentence in str(error.value), name
         assert re.search(r"M2Chat_LoadDecoder \(mine\)", str(error.value))
+    shutil.copy(checkpoints / "style.safetensors", models / "vae" / "style.safetensors")
+    with pytest.raises(PromptRejected) as error:
+        comfy.queue(shown({**prompt(), "mine": load(vae="vae/style.safetensors"), "b": decode("mine")}, "b"))
+    assert "style.safetensors is a LoRA: choose a VAE for SDXL." in str(error.value)
