@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,13 @@ from .attention import Attention, Block, FeedForward
 from .condition import Condition
 from .features import SlotFeatures
 from .gate import GateSetting
-from .values import is_whole, shown
+from .values import is_number, is_whole, shown
 
 MAX_SIZE = 2**20  # of whatever an adapter is made of: more is a mistake, or a trap
+
+
+if TYPE_CHECKING:
+    from .vision_encoder import VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class M3AdapterConfig:
         image_tokens: Learned embeddings that follow the caption into the language model.
         references: Highest number of reference pictures.
         anchor: Whether the result is the decoder's own condition of the caption and a learned difference from it.
+        open_gate: How far the learned gate typically opens where the references tell a look, above 0 and up to 1: what
+            the value 1 of a fixed gate means. Measured at the end of training.
 
     Raises ValueError with one clear sentence.
     """
@@ -70,6 +76,7 @@ class M3AdapterConfig:
     image_tokens: int = 4
     references: int = 4
     anchor: bool = False
+    open_gate: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,6 +84,9 @@ class M3AdapterConfig:
             if field.type == "bool":
                 if not isinstance(value, bool):
                     raise ValueError(f"The adapter's {field.name} must be true or false, not {shown(value)}.")
+            elif field.type == "float":
+                if not is_number(value, 0, 1) or value == 0:
+                    raise ValueError(f"The adapter's {field.name} must be above 0 and up to 1, not {shown(value)}.")
             elif not is_whole(value, 1, MAX_SIZE):
                 raise ValueError(
                     f"The adapter's {field.name} must be a whole number from 1 to {MAX_SIZE}, not {shown(value)}."
@@ -166,6 +176,23 @@ class M3Adapter(nn.Module):
             f"{c.tokens} tokens {c.embed_width} wide and {c.pooled_width} pooled."
         )
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether it is anchored and has learned nothing: its condition is its anchor, whatever it looks at."""
+        return self.config.anchor and not (self.alpha.any() or self.alpha_pooled.any())
+
+    def sees_with(self, vision_encoder: VisionEncoder) -> bool:
+        """Whether it can look at references through a vision encoder.
+
+        It need not, as long as it is untrained. Raises ValueError, one sentence, for a trained adapter of another one.
+        """
+        found = vision_encoder.hidden_size, len(vision_encoder.levels)
+        if found == (self.config.vision_width, self.config.vision_levels):
+            return True
+        if not self.is_untrained:
+            self._check_vision(*found)
+        return False
+
     def semantic(self, features: SlotFeatures) -> Tensor:
         """The semantic feature h [B, N, W]: what caption and answer mean, without any reference picture."""
         context = self.context_norm(self.context_in(features.context))
@@ -181,7 +208,10 @@ class M3Adapter(nn.Module):
         levels = [linear(features.vision[:, :, i]) for i, linear in enumerate(self.vision_in)]
         memory = self.vision_in_norm(torch.stack(levels, dim=2))  # [B, R, L, P, W]
         count, patches = memory.shape[1], memory.shape[3]
-        memory = memory + self.vision_level.to(memory)[:, None] + self.vision_reference.to(memory)[:count, None, None]
+        place = self.vision_reference.to(memory)[:count]
+        if features.vision_weight is not None:
+            place = _by_weight(features.vision_weight, features.vision_mask).to(memory) @ place  # [B, R, W]
+        memory = memory + self.vision_level.to(memory)[:, None] + place[..., None, None, :]
         memory = memory.flatten(1, 3)
 
         def per_patch(of_reference: Tensor) -> Tensor:
@@ -224,7 +254,10 @@ class M3Adapter(nn.Module):
         fused, applied = semantic, torch.zeros_like(semantic)
         if gate.strength > 0 and features.vision_mask.any():
             low = self.low_level(semantic, features)
-            weight = self.learned_gate(semantic, low) if gate.mode == "learned" else torch.full_like(low, gate.value)
+            if gate.mode == "learned":
+                weight = self.learned_gate(semantic, low)
+            else:
+                weight = torch.full_like(low, gate.value * self.config.open_gate)
             applied = gate.strength * weight * features.vision_mask.any(1)[:, None, None]
             fused = semantic + applied * low
         embeds, pooled = self.heads(fused)
@@ -239,20 +272,33 @@ class M3Adapter(nn.Module):
         config = self.config
         found = features.context.shape[-1]
         if found != config.llm_width:
+            cure = self._cure("load the adapter that belongs to the language model")
             raise ValueError(
-                f"The M3-Adapter was trained for a language model of width {config.llm_width}, and this one has "
-                f"{found}: load the adapter that belongs to the language model."
+                f"The M3-Adapter was {self._made} for a language model of width {config.llm_width}, and this one has "
+                f"{found}: {cure}."
             )
         if not features.vision_mask.any():
             return
         count, levels, width = features.vision.shape[1], features.vision.shape[2], features.vision.shape[-1]
-        if (width, levels) != (config.vision_width, config.vision_levels):
-            raise ValueError(
-                f"The M3-Adapter was trained for a vision encoder of width {config.vision_width} with "
-                f"{config.vision_levels} levels, and this one has {width} with {levels}: load the matching one."
-            )
+        self._check_vision(width, levels)
         if count > config.references:
             raise ValueError(f"The M3-Adapter takes {config.references} reference pictures, not {count}: give fewer.")
+
+    def _check_vision(self, width: int, levels: int) -> None:
+        config = self.config
+        if (width, levels) != (config.vision_width, config.vision_levels):
+            raise ValueError(
+                f"The M3-Adapter was {self._made} for a vision encoder of width {config.vision_width} with "
+                f"{config.vision_levels} levels, and this one has {width} with {levels}: "
+                f"{self._cure('load the matching one')}."
+            )
+
+    @property
+    def _made(self) -> str:
+        return "made" if self.is_untrained else "trained"
+
+    def _cure(self, trained: str) -> str:
+        return "make one for it with New M3-Adapter" if self.is_untrained else trained
 
     def _check_anchor(self, features: SlotFeatures, anchor: Condition | None) -> None:
         config = self.config
@@ -281,6 +327,24 @@ class M3Adapter(nn.Module):
                     f"The M3-Adapter has {config.tokens} queries, and the anchor {tokens} tokens: shorten its texts, "
                     "or encode them with the matching decoder."
                 )
+
+
+def _by_weight(weight: Tensor, mask: Tensor) -> Tensor:
+    """In which place, of as many, each of the references [B, R] of which `mask` says that they are there stands.
+
+    Where two references contradict each other an adapter has learned to believe the one in front, so a share of
+    attention alone would not do: a heavier reference has to move forward. It passes a lighter one in front of it by
+    1 - lighter / heavier places: not at all where they weigh the same, and wholly if the other weighs nothing. So its
+    place may be between two.
+
+    Returns:
+        [B, R, R], each row a mix of places; the identity for equal weights.
+    """
+    passes = (1 - weight[:, None, :] / weight[:, :, None]).clamp(min=0)  # [b, i, j]: how far i passes j
+    passes = (passes * mask[:, None, :] * mask[:, :, None]).tril(-1)  # only what stands in front can be passed
+    every = torch.arange(weight.shape[1], device=weight.device)
+    places = every - passes.sum(2) + passes.sum(1)
+    return (1 - (places[..., None] - every).abs()).clamp(min=0)
 
 
 def _positions(x: Tensor) -> Tensor:

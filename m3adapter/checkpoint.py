@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMAT = "m2chat-adapter-1"
 HEAD_WIDTH = 64  # of an adapter whose configuration is not stored
+# How far the learned gate opens in an adapter that does not say: what was measured on the starter when none said it.
+OPEN_GATE = 0.11
 
 
 class CheckpointError(ValueError):
@@ -143,8 +145,9 @@ def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
         raise CheckpointError(f"The file {path.name} is not an M3-Adapter checkpoint (no {FORMAT} in its header).")
     try:
         values = json.loads(header["config"])
-        known = {field.name for field in fields(M3AdapterConfig)} & values.keys()
+        known = {field.name for field in fields(M3AdapterConfig)} & values.keys() - {"open_gate"}
         read = {name: value if isinstance(value := values[name], bool) else int(value) for name in known}
+        read["open_gate"] = values.get("open_gate", OPEN_GATE)
         return M3AdapterConfig(**read)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"The header of the adapter {path.name} is damaged: {error}.") from error

@@ -61,7 +61,8 @@ def evaluate(
         device, dtype: Where the models run, and in which of torch's floating point types.
         pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
             their part of it.
-        without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is 1 everywhere).
+        without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is open everywhere,
+            as far as it typically opens).
         split: Which stories: "validation" for whatever is chosen by its figures, "test" for what is reported.
 
     Returns:

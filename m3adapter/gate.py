@@ -17,8 +17,10 @@ class GateSetting:
     Attributes:
         strength: Factor of the gate, 0..4. 0 is the purely semantic path (creativity), 1 the gate as trained,
             above 1 leans on the references (consistency).
-        mode: "learned" uses the trained gate, "fixed" the constant `value` for every token and channel.
-        value: The constant gate of mode "fixed", 0..1.
+        mode: "learned" uses the trained gate, which opens and shuts; "fixed" one opening for every token and channel,
+            whatever caption and references say.
+        value: The opening of mode "fixed", 0..1: 0 is shut, 1 as far as this adapter's trained gate typically opens
+            where the references tell a look (`M3AdapterConfig.open_gate`).
 
     Raises ValueError with one clear sentence.
     """

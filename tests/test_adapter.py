@@ -14,7 +14,7 @@ from m3adapter.adapter import M3Adapter
 from m3adapter.condition import Condition
 from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
-from m3adapter.training.m3ft import group_of
+from m3adapter.training.m3ft import group_of, opening
 from m3adapter.training.starter import strengthen
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -133,6 +133,19 @@ def test_the_gate_is_given_out_as_applied(adapter: M3Adapter) -> None:
         assert (away(learned, fixed)[:2] > 0).all()
 
 
+def test_a_fixed_gate_of_1_is_as_open_as_the_learned_one_typically_is() -> None:
+    torch.manual_seed(0)
+    features = toys.slot_features((2, 1))
+    adapter = toys.adapter(config=toys.config(open_gate=0.2)).requires_grad_(False)
+    for strength, value in ((1.0, 1.0), (2.0, 0.5), (0.5, 0.0)):
+        fixed = adapter(features, GateSetting(strength, "fixed", value))
+        torch.testing.assert_close(fixed.gate, torch.full_like(fixed.gate, strength * value * 0.2))
+    semantic = adapter.semantic(features)
+    low = adapter.low_level(semantic, features)
+    measured = opening(adapter, semantic, features)
+    torch.testing.assert_close(measured, ((adapter.learned_gate(semantic, low) * low).norm() / low.norm()).item())
+
+
 def test_a_learned_gate_sees_both_features(adapter: M3Adapter) -> None:
     semantic, low = torch.randn(2, 3, 5, adapter.config.width, generator=toys.generator())
     gate = adapter.learned_gate(semantic, low)
@@ -182,6 +195,8 @@ def test_a_configuration_must_make_sense() -> None:
         ({"width": 30}, "30 is no multiple of its 4 heads"),
         ({"tokens": 0}, "tokens must be 1"),
         ({"anchor": 1}, "anchor must be true or false, not 1"),
+        ({"open_gate": 0}, "open_gate must be above 0 and up to 1, not 0"),
+        ({"open_gate": 1.5}, "open_gate must be above 0 and up to 1, not 1.5"),
     ]
     for changes, words in cases:
         with pytest.raises(ValueError, match=words) as caught:

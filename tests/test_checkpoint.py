@@ -134,6 +134,19 @@ def test_what_a_newer_version_adds_is_ignored(path: Path) -> None:
     assert load_adapter(path).config == toys.config()
 
 
+def test_how_far_its_gate_opens_comes_back_and_is_that_of_the_first_starter_where_nobody_said(path: Path) -> None:
+    save_adapter(path, toys.adapter(config=toys.config(open_gate=0.3)))
+    assert load_adapter(path).config.open_gate == 0.3
+    tensors, header = contents(path)
+    config = json.loads(header["config"])
+    for said, words in (("wide", "must be above 0 and up to 1, not 'wide'"), (0, "up to 1, not 0")):
+        save_file(tensors, path, metadata={**header, "config": json.dumps({**config, "open_gate": said})})
+        refused(path, words)
+    del config["open_gate"]
+    save_file(tensors, path, metadata={**header, "config": json.dumps(config)})
+    assert load_adapter(path).config.open_gate == 0.11
+
+
 def test_an_anchored_adapter_comes_back_anchored(tmp_path: Path) -> None:
     saved = toys.adapter(config=toys.config(anchor=True))
     save_adapter(tmp_path / "a.safetensors", saved)

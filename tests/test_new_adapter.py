@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import standins
 import toys
 from m3adapter.adapter import M3Adapter, M3AdapterConfig
 from m3adapter.checkpoint import load_adapter, save_adapter
@@ -70,6 +71,35 @@ def test_without_a_vision_encoder_it_sees_with_clip_l(decoder: DiffusionDecoder)
     with pytest.raises(ValueError, match="vision encoder of width 1024 with 3 levels, and this one has 16") as caught:
         adapter(toys.slot_features(), None, anchor)
     assert toys.one_sentence(caught.value)
+
+
+def test_without_a_vision_encoder_of_its_own_a_story_goes_on_without_references(decoder: DiffusionDecoder) -> None:
+    adapter = new_adapter(LANGUAGE, decoder, **SMALL)
+    said = standins.LanguageModelStandIn([standins.REPLY])
+    said.encode_slot = lambda conversation, slot, tokens, visual=(): toys.states(5, 4)
+    model = M2Chat(said, toys.vision_encoder(), adapter, decoder)
+    assert adapter.is_untrained
+    events = list(model.story("A fox.", 3, steps=1, sampling=standins.SAMPLING))
+    story = events[-1].conversation
+    assert len(story.pictures()) == 3 and not story.open_slots()
+    plain = model.paint(decoder.encode_text(["a fox"]), seed=story.at(story.pictures()[2]).seed, steps=1)
+    assert torch.equal(story.at(story.pictures()[2]).image, plain)
+    adapter.alpha.fill_(0.1)  # what it has learned from other pictures would be missing, which is said before a word
+    with pytest.raises(ValueError, match="was trained for a vision encoder of width 1024 .* load the match") as caught:
+        model.story("A fox.", 3, steps=1, sampling=standins.SAMPLING)
+    assert toys.one_sentence(caught.value)
+    assert len(said.asked) == 3
+
+
+def test_an_untrained_adapter_is_not_said_to_be_trained(decoder: DiffusionDecoder) -> None:
+    adapter, anchor = new_adapter(LANGUAGE, decoder, **SMALL), toys.condition(3)
+    for features, words in (
+        (toys.slot_features(), "was made for a vision encoder of width 1024 with 3 levels, .* with New M3-Adapter"),
+        (toys.slot_features(llm_width=40), "was made for a language model of width 24, and this one has 40: make one"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            adapter(features, None, anchor)
+        assert toys.one_sentence(caught.value)
 
 
 @pytest.mark.parametrize(

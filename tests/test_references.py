@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import toys
+from m3adapter.adapter import _by_weight
 from m3adapter.cast import Character, named
 from m3adapter.conversation import Conversation, ConversationError, Picture, References, Slot
 from m3adapter.features import SlotFeatures
@@ -161,6 +162,22 @@ def test_a_weight_moves_what_is_found_towards_its_reference() -> None:
     assert distances[0] < 1e-5 and distances == sorted(distances)
     assert torch.allclose(low(weighted(features, 1.0, 1e9), adapter), low(other, adapter), atol=1e-5)
     assert torch.allclose(low(weighted(features, 4.0, 4.0), adapter), low(features, adapter), atol=1e-5)
+
+
+def test_a_heavier_reference_moves_forward() -> None:
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    for weights, places in (
+        ((1.0, 1.0, 1.0), (0.0, 1.0, 2.0)),
+        ((3.0, 2.0, 1.0), (0.0, 1.0, 2.0)),
+        ((1.0, 2.0, 1.0), (0.5, 0.5, 2.0)),
+        ((1.0, 1.0, 4.0), (0.75, 1.75, 0.5)),
+        ((1e-9, 1e-9, 1.0), (1.0, 2.0, 0.0)),
+    ):
+        mix = _by_weight(torch.tensor([weights]), mask)[0]
+        torch.testing.assert_close(mix @ torch.arange(3.0), torch.tensor(places))
+        torch.testing.assert_close(mix.sum(1), torch.ones(3))
+    hidden = _by_weight(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]]))[0]
+    torch.testing.assert_close(hidden @ torch.arange(3.0), torch.tensor([0.5, 0.5, 2.0]))
 
 
 def test_weights_travel_with_their_references() -> None:

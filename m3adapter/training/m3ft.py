@@ -49,6 +49,7 @@ PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength betwee
 # weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
 GATE_COST, IDLE_GATE_COST = 0.01, 0.25
 DENOISE_WEIGHT = 0.5
+OPEN_SAMPLES = 512  # stage 2: how many samples tell how far the trained gate opens
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> float:
@@ -62,6 +63,13 @@ def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scen
     latents = latents.to(condition.embeds.device)
     signal, noise_part = schedule_terms()
     return v_loss(decoder.unet, latents, condition.embeds, condition.pooled, signal, noise_part).mean()
+
+
+def opening(adapter: M3Adapter, semantic: Tensor, features: SlotFeatures) -> float:
+    """How far the learned gate opens for features: the constant that would let as much of l through, by its norm."""
+    low = adapter.low_level(semantic, features)
+    through = (adapter.learned_gate(semantic, low) * low).norm() / low.norm().clamp_min(1e-9)
+    return float(through.clamp(1e-3, 1))
 
 
 def group_of(adapter: M3Adapter, stage: int) -> dict[str, nn.Parameter]:
@@ -84,14 +92,17 @@ def run(
     stage: int,
     adapter: M3Adapter,
     step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, float]]],
+    measure: Callable[[], float] | None = None,
 ) -> None:
-    """Train one stage; resumes from, and writes, a checkpoint of the stage."""
+    """Train one stage; resumes from, and writes, a checkpoint of the stage. `measure` gives the trained open_gate."""
     group = group_of(adapter, stage)
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
     if not train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50):
         return
     average.write()
+    if measure:
+        adapter.config = replace(adapter.config, open_gate=measure())
     save_adapter(args.output / f"adapter_stage{stage}.safetensors", adapter)
 
 
@@ -193,7 +204,20 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             shown["denoise"] = painted.item()
         return total, shown
 
-    run(args, 2, adapter, loss)
+    @torch.no_grad()
+    def measure() -> float:
+        useful = [i for i, sample in enumerate(data.samples) if sample.known and vision_mask[i].any()][:OPEN_SAMPLES]
+        opened = []
+        for index in torch.tensor(useful).split(args.batch):
+            h, mask = semantic[index].to(device), vision_mask[index].to(device)
+            features = SlotFeatures(
+                context=h, context_mask=mask, text=h, text_mask=mask,
+                vision=vision[index].to(device, torch.float32), vision_mask=mask, captions=(),
+            )  # fmt: skip
+            opened.append(opening(adapter, h, features))
+        return round(sum(opened) / len(opened), 4)
+
+    run(args, 2, adapter, loss, None if args.no_gate else measure)
 
 
 def main(argv: list[str] | None = None) -> None:
