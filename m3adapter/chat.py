@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import UserError, mendable, show
+from .console import UserError, mendable, painting, show
 from .conversation import Conversation
 from .export import export_story, is_story
 from .limits import check_gate
@@ -33,6 +33,7 @@ class Chat:
         self.model = model
         self.options = options
         self.gate: float = options.gate
+        self.painting = painting(options, model)
         self.conversation = Conversation()
         self.pictures: list[Tensor] = []
         self._commands: dict[str, Callable[[str], None]] = {
@@ -73,11 +74,7 @@ class Chat:
         options = self.options
         replies = sum(turn.role == "assistant" for turn in self.conversation.turns)
         events = self.model.turn(
-            asked,
-            gate=self.gate,
-            seed=turn_seed(options.seed, replies),
-            steps=options.steps,
-            guidance=options.guidance,
+            asked, **{**self.painting, "gate": self.gate, "seed": turn_seed(options.seed, replies)}
         )
         self.conversation = show(events, asked)
         self.pictures = []

@@ -22,12 +22,14 @@ from .console import (
     check_painting_options,
     load_model,
     mendable,
+    painting,
     quiet_loading,
     show,
 )
 from .conversation import Conversation
 from .events import Interrupted
 from .export import FORMATS, check_formats, export_story
+from .finite import NotFinite
 from .pages.panels import WORDS
 from .pages.styles import LAYOUTS
 from .pipeline import STARTER, check_weights
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         return options.run(options) or 0
-    except UserError as error:
+    except (UserError, NotFinite) as error:
         print(f"m3adapter: {error}", file=sys.stderr)
         return USER_ERROR
     except (KeyboardInterrupt, Interrupted):
@@ -102,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, required=True, metavar="FILE", help="the report to write, as JSON")
     evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
-    evaluate.add_argument("--without", choices=("low-level", "gate"), help="ablation: no references, or a gate of 1")
+    evaluate.add_argument(
+        "--without", choices=("low-level", "gate"), help="ablation: no references, or a gate ever open"
+    )
     evaluate.add_argument(
         "--split", choices=("validation", "test"), default="test", help="which stories (default: %(default)s)"
     )
@@ -125,13 +129,13 @@ def _story(options: argparse.Namespace) -> None:
         check_output(options.output, overwrite=options.overwrite)
     check_painting_options(options)
     model = load_model(options)
+    how = painting(options, model)
     with mendable():
         options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
-    painting = {"gate": options.gate, "seed": options.seed, "steps": options.steps, "guidance": options.guidance}
-    conversation = show(model.story(options.premise, options.panels, **painting), Conversation())
+    conversation = show(model.story(options.premise, options.panels, **how), Conversation())
     with mendable():
         layout = {"layout": options.layout, "words": options.words}
-        story = export_story(conversation, options.output, painting, formats=options.format, layout=layout, metadata={})
+        story = export_story(conversation, options.output, how, formats=options.format, layout=layout, metadata={})
     for note in story.notes:
         print(note, file=sys.stderr)
     print(story.path)

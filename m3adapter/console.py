@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import limits
 from .conversation import Conversation
@@ -53,6 +54,11 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, default=3.0, metavar="X", help="how closely to follow captions (default: %(default)s)"
     )
 
+    for side in ("width", "height"):
+        parser.add_argument(
+            f"--{side}", type=int, default=0, metavar="N", help="of pictures, in pixels (default: as made for)"
+        )
+
 
 def check_painting_options(options: argparse.Namespace) -> None:
     """Raises UserError for a value out of its bounds: before any model is loaded."""
@@ -61,6 +67,18 @@ def check_painting_options(options: argparse.Namespace) -> None:
         limits.check_seed(options.seed)
         limits.check_steps(options.steps)
         limits.check_guidance(options.guidance)
+        limits.check_side("width", options.width)
+        limits.check_side("height", options.height)
+
+
+def painting(options: argparse.Namespace, model: M2Chat) -> dict[str, Any]:
+    """What `M2Chat.turn` and `story` are told of these options. Raises UserError for a size the model cannot paint."""
+    told = {name: getattr(options, name) for name in ("gate", "seed", "steps", "guidance")}
+    size = {name: side for name in ("width", "height") if (side := getattr(options, name))}
+    if size:
+        with mendable():
+            model.decoder.check_size(options.width, options.height)
+    return {**told, **size}
 
 
 def check_device(name: str) -> None:

@@ -15,17 +15,18 @@ from torch import Tensor
 
 from .condition import Condition
 from .denoising import Stretch
+from .finite import NotFinite, check_condition, is_finite
 from .image_prompt import ImagePrompt, place_of
 from .ip_adapter import cross_attentions
 from .latents import to_latents, to_pictures
-from .limits import check_denoise, check_switch
+from .limits import check_denoise, check_side, check_switch
 from .pictures import normalised
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
     from PIL.Image import Image
 
-OnStep = Callable[[int, int, "Callable[[], Image]"], None]
+OnStep = Callable[[int, int, "Callable[[], Image | None]"], None]
 
 
 class DiffusionDecoder:
@@ -184,14 +185,15 @@ class DiffusionDecoder:
             refiner_condition: What the refiner paints; by default its own `encode_captions` of the condition.
             switch_at: Where in the schedule, 0..1.
             on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws (for PIL) what
-                the picture is going to be as far as it is known. What it raises ends the painting.
+                the picture is going to be as far as it is known, or gives None where that are no numbers. What
+                `on_step` raises ends the painting.
 
         Returns:
             float32 [B, H, W, 3] in 0..1 on the CPU.
 
         Raises:
             ValueError: The condition is of other widths than the decoder's, the seeds do not match the batch, or
-                another argument is not possible; one sentence each.
+                another argument is not possible; one sentence each. NotFinite, which is one, where a model overflows.
         """
         check_denoise(denoise)
         check_switch(switch_at)
@@ -250,9 +252,16 @@ class DiffusionDecoder:
         sizes = [
             given or max(factor, side - side % factor) for given, side in zip((height, width), native, strict=True)
         ]
-        if any(size < 1 or size % factor for size in sizes):
-            raise ValueError(f"Width and height must be multiples of {factor}, not {sizes[1]} and {sizes[0]}.")
+        self.check_size(sizes[1], sizes[0])
         return sizes[0], sizes[1]
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises ValueError, one sentence, unless it can paint so many pixels across and down; 0 is its own."""
+        check_side("width", width)
+        check_side("height", height)
+        factor = self.pipeline.vae_scale_factor
+        if width % factor or height % factor:
+            raise ValueError(f"Width and height must be multiples of {factor}, not {width} and {height}.")
 
     def _refining(
         self, refiner: DiffusionDecoder, condition: Condition, switch_at: float, how: dict[str, Any]
@@ -269,10 +278,16 @@ class DiffusionDecoder:
         refiner._check(condition)
         return Stretch(refiner, condition, scheduler=scheduler, start=switch_at, **how)
 
-    def _preview(self, latents: Tensor) -> Image:
+    def _preview(self, latents: Tensor) -> Image | None:
         from PIL import Image
 
-        return Image.fromarray((to_pictures(self.vae, latents[:1])[0] * 255).byte().numpy())
+        if not is_finite(latents[:1]):
+            return None
+        try:
+            picture = to_pictures(self.vae, latents[:1])[0]
+        except NotFinite:  # the finished picture may fare better, and is checked again
+            return None
+        return Image.fromarray((picture * 255).byte().numpy())
 
     def _check(self, condition: Condition) -> None:
         for name, found, wanted in (
@@ -284,3 +299,4 @@ class DiffusionDecoder:
                     f"The decoder takes {name} embeddings of width {wanted}, and the condition has {found}: "
                     "use the adapter that was trained for this decoder."
                 )
+        check_condition(condition)

@@ -12,6 +12,7 @@ from .values import is_number, is_whole, shown
 MAX_PANELS = 32
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30.0
+MAX_SIDE = 8192  # pixels
 
 
 def rerolls(text: str) -> dict[int, int]:
@@ -66,6 +67,11 @@ def check_guidance(guidance: Any) -> None:
 def check_denoise(denoise: Any) -> None:
     """Raises ValueError unless `denoise` is a number from 0 to 1 (1 keeps nothing of a picture)."""
     number("denoise", denoise, 0, 1)
+
+
+def check_side(name: str, side: Any) -> None:
+    """Raises ValueError unless a picture's width or height is a whole number from 0 (as it comes) to 8192."""
+    whole(name, side, 0, MAX_SIDE)
 
 
 def check_rerolls(rerolls: Any) -> None:

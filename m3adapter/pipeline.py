@@ -128,7 +128,7 @@ class M2Chat:
         how = references if isinstance(references, References) else References(count=references)
         how = replace(how, count=min(how.count, self.adapter.config.references))
         chosen = ((image, how.weight(index)) for index, image in enumerate(conversation.references(slot, how)))
-        earlier = [(image, weight) for image, weight in chosen if weight > 0]
+        earlier = [(image, weight) for image, weight in chosen if weight > 0 and self._looks()]
         with torch.no_grad():
             seen = self.see([image for image, _ in earlier]) if earlier else None
             visual = self._visual(conversation, before=slot)
@@ -221,6 +221,8 @@ class M2Chat:
         references: References | None = None,
         style: str = "",
         negative: str = "",
+        width: int = 0,
+        height: int = 0,
     ) -> Iterator[Event]:
         """The assistant's next turn, text first and then its pictures, ending with TurnDone.
 
@@ -228,10 +230,12 @@ class M2Chat:
         The text has the seed `seed`, the picture number k has `seed` + k. Bad arguments raise ValueError at once;
         `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes. `style` (put
         behind each caption) and `negative` are read by the decoder's text encoders, so they need an anchored adapter.
+        `width` and `height` are the pictures', in pixels, multiples of the VAE's factor; 0 is the decoder's own size.
         """
         request = Request(
-            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative
-        )
+            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
+            width=width, height=height,
+        )  # fmt: skip
         self._check_words(request)
         slots = conversation.open_slots()
         if slots and conversation.turns[-1].role == "assistant":
@@ -256,6 +260,8 @@ class M2Chat:
         outline: Sequence[str] = (),
         start: Conversation | None = None,
         rerolls: Mapping[int, int] | None = None,
+        width: int = 0,
+        height: int = 0,
     ) -> Iterator[Event]:
         """A story of `panels` turns (1..32): the premise, then "What happens next?" for each further one.
 
@@ -271,7 +277,7 @@ class M2Chat:
         said = messages(premise, panels, outline)
         request = Request(
             gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
-            rerolls or {},
+            rerolls or {}, width=width, height=height,
         )  # fmt: skip
         self._check_words(request)
         start = Conversation() if start is None else start
@@ -285,8 +291,23 @@ class M2Chat:
             told = len(conversation.slots()) - len(start.slots())
             conversation = yield from self._turn(asked, request.of_panel(panel), premise, told)
 
+    def _looks(self) -> bool:
+        """Whether the adapter looks at references: an untrained one for another vision encoder does not.
+
+        Raises ValueError for a trained one, since what it has learned would be missing.
+        """
+        from .adapter import M3Adapter
+
+        if not isinstance(self.adapter, M3Adapter) or self.vision_encoder is None:
+            return True
+        return self.adapter.sees_with(self.vision_encoder)
+
     def _check_words(self, request: Request) -> None:
-        """Raises ValueError where style or negative prompt would be read by nobody."""
+        """Raises ValueError for a size or references that cannot be, and for a style or negative that nobody reads."""
+        if request.references.count:
+            self._looks()
+        if request.size:
+            self.decoder.check_size(request.width, request.height)
         if (request.style.strip() or request.negative.strip()) and not self.adapter.config.anchor:
             raise ValueError(
                 "This M3-Adapter is not anchored, so that style and negative are read by nobody: "
@@ -359,7 +380,7 @@ class M2Chat:
                 emit(Step(slot, step, total, preview))
                 check_stop(request.should_stop)
 
-            how = {"seed": request.seed, "steps": request.steps, "guidance": request.guidance}
+            how = {"seed": request.seed, "steps": request.steps, "guidance": request.guidance, **request.size}
             return self._painted(condition, **how, on_step=on_step)
 
         self.prepare("decoder")

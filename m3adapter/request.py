@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .events import Interrupted
 from .gate import GateSetting
-from .limits import check_gate, check_guidance, check_rerolls, check_seed, check_steps
+from .limits import check_gate, check_guidance, check_rerolls, check_seed, check_side, check_steps
 from .references import References
 from .segments import SEED_LIMIT
 
@@ -57,6 +57,7 @@ class Request:
     """How to write and paint a turn; checked when it is made (ValueError, one sentence).
 
     `rerolls` says which pictures of the story, the first being 1, get a seed of their own: that of so many re-rolls.
+    `width` and `height` are the pictures' in pixels, 0 as the decoder was made for.
     """
 
     gate: GateSetting
@@ -69,6 +70,8 @@ class Request:
     style: str = ""
     negative: str = ""
     rerolls: Mapping[int, int] = field(default_factory=dict)
+    width: int = 0
+    height: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gate", gate_setting(self.gate))
@@ -76,6 +79,13 @@ class Request:
         check_steps(self.steps)
         check_guidance(self.guidance)
         check_rerolls(self.rerolls)
+        check_side("width", self.width)
+        check_side("height", self.height)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """What of width and height was asked for, by name."""
+        return {name: side for name, side in (("width", self.width), ("height", self.height)) if side}
 
     def of_panel(self, panel: int) -> Request:
         """The same for the panel number `panel` (from 0) of a story."""

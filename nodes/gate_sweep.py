@@ -51,6 +51,7 @@ class GateSweep(io.ComfyNode):
                     optional=True,
                     tooltip="Only for an anchored adapter: the caption as the decoder reads it, from Encode Text.",
                 ),
+                *inputs.size(),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="All pictures, labelled: gates across, seeds down."),
@@ -82,9 +83,12 @@ class GateSweep(io.ComfyNode):
         guidance: float,
         vision_encoder: Handle | None = None,
         anchor: Condition | None = None,
+        width: int = 0,
+        height: int = 0,
     ) -> io.NodeOutput:
         """Paint all of them."""
         strengths = parse_gates(gates)
+        how = {"steps": steps, "guidance": guidance, "width": width or None, "height": height or None}
         rows = [(seed + row) % SEED_LIMIT for row in range(seeds)]
         chat = assemble(adapter=adapter, decoder=decoder, vision_encoder=vision_encoder)
         conditions = [chat.fuse(features, strength, anchor) for strength in strengths]
@@ -98,7 +102,7 @@ class GateSweep(io.ComfyNode):
                 def on_step(step: int, total: int, preview: Callable[[], Any], before: int = before) -> None:
                     progress.update(before + step * steps // total, preview)
 
-                painted[row].append(chat.paint(condition, seed=own, steps=steps, guidance=guidance, on_step=on_step))
+                painted[row].append(chat.paint(condition, seed=own, on_step=on_step, **how))
         images = [image for images in painted for image in images]
         compared = vision_encoder is not None and bool(features.vision_mask.any())
         alike: list[float | None] = [None] * len(images)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_STEPS
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_SIDE, MAX_STEPS
 from ..m3adapter.pages.fonts import FILES, FONTS
 from ..m3adapter.pages.panels import WORDS
 from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
@@ -154,6 +154,23 @@ def guidance() -> io.Input:
         step=0.1,
         tooltip="How closely a picture follows what it is to show. 1 is no guidance; too much burns the colours.",
     )
+
+
+def size(otherwise: str = "the decoder's own") -> list[io.Input]:
+    """Width and height of pictures, where they were none of a node's inputs from the beginning."""
+    return [
+        io.Int.Input(
+            side,
+            default=0,
+            min=0,
+            max=MAX_SIDE,
+            step=8,
+            optional=True,
+            advanced=True,
+            tooltip=f"The picture's {side} in pixels; 0 is {otherwise}.",
+        )
+        for side in ("width", "height")
+    ]
 
 
 def layout(default: str) -> io.Input:

@@ -94,7 +94,7 @@ class FuseM3Adapter(io.ComfyNode):
             max=1.0,
             step=0.05,
             display_mode=io.NumberDisplay.slider,
-            tooltip="The gate of every token, before it is multiplied by the strength above.",
+            tooltip="How far it is open for every token: 1 as far as the trained gate typically opens, 0 is shut.",
         )
         return io.Schema(
             node_id="M2Chat_FuseM3Adapter",
@@ -109,7 +109,7 @@ class FuseM3Adapter(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "mode",
                     options=[io.DynamicCombo.Option("learned", []), io.DynamicCombo.Option("fixed", [value])],
-                    tooltip="learned: the adapter opens the gate as each picture needs. fixed: one value everywhere.",
+                    tooltip="learned: the adapter opens the gate as each picture needs. fixed: open alike for all.",
                 ),
                 wires.Condition.Input(
                     "anchor",
@@ -187,19 +187,7 @@ class Decode(io.ComfyNode):
                     optional=True,
                     tooltip="Where the refiner takes over: 0.8 leaves it the last fifth.",
                 ),
-                *(
-                    io.Int.Input(
-                        side,
-                        default=0,
-                        min=0,
-                        max=8192,
-                        step=8,
-                        optional=True,
-                        advanced=True,
-                        tooltip=f"The picture's {side} in pixels; 0 is that of image, or the decoder's own.",
-                    )
-                    for side in ("width", "height")
-                ),
+                *inputs.size("that of image, or the decoder's own"),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture.")],
         )

@@ -56,6 +56,7 @@ class TakeTurn(ShowsText, io.ComfyNode):
                 inputs.memory(),
                 inputs.style(),
                 inputs.negative(),
+                *inputs.size(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -87,11 +88,13 @@ class TakeTurn(ShowsText, io.ComfyNode):
         memory: References | None = None,
         style: str = "",
         negative: str = "",
+        width: int = 0,
+        height: int = 0,
     ) -> io.NodeOutput:
         """Take the turn."""
         conversation = conversation.user(text) if text.strip() else conversation
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        how = {"gate": gate, "seed": seed, "steps": steps, "guidance": guidance}
+        how = {"gate": gate, "seed": seed, "steps": steps, "guidance": guidance, "width": width, "height": height}
         events = chat.turn(conversation, **how, references=memory, style=style, negative=negative)
         conversation = follow(events, steps)
         images = [picture.image[None] for picture in painted(conversation, -1)]
@@ -142,6 +145,7 @@ class TellStory(ShowsText, io.ComfyNode):
                     advanced=True,
                     tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try).",
                 ),
+                *inputs.size(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -184,6 +188,8 @@ class TellStory(ShowsText, io.ComfyNode):
         style: str = "",
         negative: str = "",
         rerolls: str = "",
+        width: int = 0,
+        height: int = 0,
     ) -> io.NodeOutput:
         """Tell the story."""
         start = Conversation() if conversation is None else conversation
@@ -201,6 +207,8 @@ class TellStory(ShowsText, io.ComfyNode):
             outline=beats(outline),
             start=start,
             rerolls=parse_rerolls(rerolls),
+            width=width,
+            height=height,
         )
         story = follow(events, steps, panels)
         images, batch, texts, *how = _of_story(story, len(start.turns))

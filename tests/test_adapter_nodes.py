@@ -87,6 +87,17 @@ def test_stories_encode_their_captions_themselves(comfy: ComfyServer) -> None:
     assert same(picture(comfy, entry, "show"), picture(comfy, comfy.run(again), "plain"))
 
 
+def test_a_fresh_adapter_without_a_vision_encoder_tells_a_story_in_a_size_of_ones_own(comfy: ComfyServer) -> None:
+    graph = graphs.story(panels=2)
+    graph["adapter"] = node("M2Chat_NewAdapter", **LANGUAGE, **DECODER, **SMALL)
+    graph["story"]["inputs"] |= {"adapter": ["adapter", 0], "steps": 2, "width": 96, "height": 64}
+    graph["list"] = node("PreviewImage", images=["story", 1])
+    entry = comfy.run(graph)
+    assert [picture(comfy, entry, "list", index).size for index in range(2)] == [(96, 64)] * 2
+    graph["story"]["inputs"]["width"] = 100
+    assert said(comfy.events(graph)) == "Tell Story: Width and height must be multiples of 8, not 100 and 64."
+
+
 def test_an_anchor_that_is_missing_or_not_wanted_is_named(comfy: ComfyServer) -> None:
     graph = anchored()
     del graph["fuse"]["inputs"]["anchor"]

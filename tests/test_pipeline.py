@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,30 @@ def test_every_slot_sees_its_references_and_the_user_pictures_before_it() -> Non
     later = conversation.user("more", [grey, grey])
     model.encode(later, Slot(1, 1))
     assert len(model.language_model.encoded[-1].visual) == 1, "what was shown later was not there yet"
+
+
+def test_pictures_of_a_turn_and_of_a_story_have_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    model = chat()
+    model.decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
+    model.fuse = lambda features, gate, **how: toys.condition()
+    how = {"steps": 1, "sampling": SAMPLING}
+    for given, sides in (({"width": 48, "height": 16}, (16, 48, 3)), ({"width": 40}, (32, 40, 3)), ({}, (32, 32, 3))):
+        for events in (model.turn(Conversation().user("hi"), **how, **given), model.story("hi", 1, **how, **given)):
+            told = list(events)[-1].conversation
+            assert told.at(told.pictures()[0]).image.shape == sides
+    asked = len(model.language_model.asked)
+    for given, words in (
+        ({"width": 30}, "Width and height must be multiples of 8, not 30 and 0"),
+        ({"height": -8}, "height is -8: give a whole number from 0 to 8192"),
+        ({"width": 2**62}, "width is 4611686018427387904: give a whole number from 0 to 8192"),
+        ({"width": True}, "width is True"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            model.turn(Conversation().user("hi"), **how, **given)
+        assert toys.one_sentence(caught.value)
+        with pytest.raises(ValueError, match=words):
+            model.story("hi", 1, **how, **given)
+    assert len(model.language_model.asked) == asked, "it is refused before a word is written"
 
 
 def test_no_reference_is_a_valid_case() -> None:
