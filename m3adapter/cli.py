@@ -27,9 +27,8 @@ from .console import (
     show,
 )
 from .conversation import Conversation
-from .events import Interrupted
+from .events import Interrupted, NotFinite
 from .export import FORMATS, check_formats, export_story
-from .finite import NotFinite
 from .pages.panels import WORDS
 from .pages.styles import LAYOUTS
 from .pipeline import STARTER, check_weights

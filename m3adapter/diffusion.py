@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .condition import Condition
 from .denoising import Stretch
-from .finite import NotFinite, check_condition, is_finite
+from .events import NotFinite
+from .finite import check_condition, is_finite
 from .image_prompt import ImagePrompt, place_of
 from .ip_adapter import cross_attentions
 from .latents import to_latents, to_pictures

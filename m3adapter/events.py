@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class NotFinite(ValueError):
+    """A model computed NaN or infinity; the message is one sentence that says how to mend it."""
+
+
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
     """The caller's should_stop() said yes, or nobody listens any more."""
 

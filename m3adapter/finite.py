@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
-
-
-class NotFinite(ValueError):
-    """A model computed NaN or infinity; the message is one sentence that says how to mend it."""
+from .events import NotFinite
 
 
 def is_finite(values: Tensor) -> bool:

@@ -193,7 +193,7 @@ def test_wrong_widths_are_named(adapter: M3Adapter) -> None:
 def test_a_configuration_must_make_sense() -> None:
     cases = [
         ({"width": 30}, "30 is no multiple of its 4 heads"),
-        ({"tokens": 0}, "tokens must be 1"),
+        ({"tokens": 0}, "tokens must be a whole number from 1"),
         ({"anchor": 1}, "anchor must be true or false, not 1"),
         ({"open_gate": 0}, "open_gate must be above 0 and up to 1, not 0"),
         ({"open_gate": 1.5}, "open_gate must be above 0 and up to 1, not 1.5"),

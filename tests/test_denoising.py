@@ -15,7 +15,7 @@ import toys
 from m3adapter.condition import Condition
 from m3adapter.diffusion import DiffusionDecoder
 from m3adapter.diffusion_loading import load_decoder
-from m3adapter.finite import NotFinite
+from m3adapter.events import NotFinite
 from m3adapter.schedulers import SCHEDULERS, build_scheduler
 
 STEPS = 5
