@@ -17,7 +17,7 @@ from .layouts import header, read_json, recognise
 BUILT_IN = "built-in"
 KL, TINY = "AutoencoderKL", "AutoencoderTiny"
 CONFIG = "config.json"
-_CLASSES = (KL, TINY, "AsymmetricAutoencoderKL")
+_CLASSES = (KL, TINY)
 _TINY = r"^(en|de)coder\.layers\.\d+\."
 _KL = r"^(first_stage_model\.|vae\.)?{half}\.(conv_in\.|mid)"
 

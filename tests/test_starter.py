@@ -140,7 +140,7 @@ def test_of_two_references_that_disagree_the_heavier_one_is_believed(model: M2Ch
         images = model.decoder.decode(model.fuse(weighed), seed=list(range(len(cases))), steps=8)
         verdict = Judge.load().judge(list(images))
         won[weight] = sum(verdict.look(row, species) == look for row, (species, look) in enumerate(cases))
-    assert won[4.0] >= 5 and won[0.25] <= won[1.0] <= 2, won
+    assert won[4.0] >= 4 and won[0.25] <= won[1.0] <= 2, won
 
 
 def test_a_story_is_the_same_for_the_same_seed(model: M2Chat) -> None:
