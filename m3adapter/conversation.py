@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .cast import Character, with_character
+from .entries import picture_of, put_aside, put_picture_aside, turns_of
 from .markup import escape
 from .references import References
 from .segments import ConversationError, Picture, Role, Segment, Text, Turn
 from .storage import Saved, read_saved, write_saved
 from .values import shown
+from .versions import Versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,12 +36,14 @@ class Slot(NamedTuple):
 class Conversation:
     """Turns in order: at most one system turn, first; then user and assistant in alternation, beginning with the user.
 
-    `cast` are the characters whose looks are given by pictures, each name once. Raises ConversationError (a ValueError)
+    `cast` are the characters whose looks are given by pictures, each name once; `awaiting` are the versions of the turn
+    that is to be taken next, after `retell`. Raises ConversationError (a ValueError)
     with one clear sentence wherever a value would break that.
     """
 
     turns: tuple[Turn, ...] = ()
     cast: tuple[Character, ...] = ()
+    awaiting: Versions = field(default=Versions(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
@@ -60,8 +64,10 @@ class Conversation:
             expected = "assistant" if turn.role == "user" else "user"
 
     def append(self, turn: Turn) -> Conversation:
-        """With `turn` at the end."""
-        return replace(self, turns=(*self.turns, turn))
+        """With `turn` at the end; if one is awaited, as another version of what was taken there before."""
+        if self.awaiting.others:
+            turn = replace(turn, versions=self.awaiting)
+        return replace(self, turns=(*self.turns, turn), awaiting=Versions())
 
     def with_character(self, name: str, pictures: Iterable[Tensor | Picture] = ()) -> Conversation:
         """With one more character of the cast, or another one in place of the one of that name."""
@@ -121,15 +127,18 @@ class Conversation:
     ) -> Conversation:
         """With the assistant's picture at `slot` painted as `image` [H, W, 3 or 4]; its caption stays."""
         picture = self._painted_at(slot)
-        return self._with(slot, Picture(picture.caption, image, seed, gate))
+        return self._with(slot, Picture(picture.caption, image, seed, gate, picture.versions))
 
     def without_picture(self, slot: Slot) -> Conversation:
-        """With the assistant's picture at `slot` to be painted again; its caption stays."""
-        return self._with(slot, Picture(self._painted_at(slot).caption))
+        """With the assistant's picture at `slot` to be painted again; its caption stays, and it becomes a version."""
+        picture = self._painted_at(slot)
+        if picture.is_open:
+            return self
+        return self._with(slot, Picture(picture.caption, versions=picture.versions.another(put_picture_aside(picture))))
 
     def with_caption(self, slot: Slot, caption: str) -> Conversation:
         """With another caption for the assistant's picture at `slot`, which itself stays as it is."""
-        return self._with(slot, replace(self._painted_at(slot), caption=caption))
+        return self._with(slot, self._painted_at(slot).changed(caption=caption))
 
     def with_text(self, turn: int, text: str, segment: int | None = None) -> Conversation:
         """With `text` for all that is said in a turn, where its first text stood (else at its end); its pictures stay.
@@ -151,7 +160,44 @@ class Conversation:
     def rewind(self, turn: int) -> Conversation:
         """As it was when the turn of that index had just been taken: later turns are gone."""
         self._turn(turn)
-        return replace(self, turns=self.turns[: turn + 1])
+        return replace(self, turns=self.turns[: turn + 1], awaiting=Versions())
+
+    def retell(self, turn: int) -> Conversation:
+        """As it was before the turn of that index, which is to be taken again.
+
+        What stands from there to the end is put aside, and becomes a version of the turn that is appended next. Raises
+        ConversationError for a system turn, and where a turn is to be taken again already.
+        """
+        before = self._turn(turn)
+        if before.role == "system":
+            raise ConversationError("A system turn cannot be told again: choose a message, or a reply.")
+        if self.awaiting.others:
+            raise ConversationError("A turn is about to be told again: let that be done first.")
+        kept = before.versions.another(put_aside(self.turns[turn:]))
+        return replace(self, turns=self.turns[:turn], awaiting=kept)
+
+    def versions(self, turn: int, segment: int | None = None) -> Versions:
+        """The versions of a turn and what follows it, or of the assistant's picture at a place of it."""
+        return (self._turn(turn) if segment is None else self._painted_at(Slot(turn, segment))).versions
+
+    def with_version(self, number: int, turn: int, segment: int | None = None) -> Conversation:
+        """With the version of that number, from 0, of a turn and what follows it, or of the assistant's picture there.
+
+        What stands there now is put aside in its place, so that one can go back and forth. Raises ConversationError.
+        """
+        versions = self.versions(turn, segment)
+        if type(number) is not int or not 0 <= number < versions.count:
+            raise ConversationError(f"There is no version {shown(number)}: there are {versions.count}, from 0.")
+        if number == versions.place:
+            return self
+        if segment is not None:
+            slot = Slot(turn, segment)
+            version, versions = versions.choose(number, put_picture_aside(self._painted_at(slot)))
+            return self._with(slot, picture_of(version).changed(versions=versions))
+        version, versions = versions.choose(number, put_aside(self.turns[turn:]))
+        first, *later = turns_of(version)
+        turns = (*self.turns[:turn], replace(first, versions=versions), *later)
+        return replace(self, turns=turns, awaiting=Versions())
 
     def references(self, slot: Slot, how: References | None = None, *, limit: int = 2) -> tuple[Tensor, ...]:
         """What a picture at `slot` should agree with, [H, W, 3] each, no picture twice; () where there is none yet.
@@ -189,13 +235,13 @@ class Conversation:
         An earlier conversation there is replaced as a whole: whatever happens meanwhile, load() finds the old or the
         new one. Raises ConversationError where the folder holds anything else, OSError where it cannot be written.
         """
-        write_saved(directory, Saved(self.turns, self.cast))
+        write_saved(directory, Saved(self.turns, self.cast, awaiting=self.awaiting))
 
     @classmethod
     def load(cls, directory: str | Path) -> Conversation:
         """The conversation saved in a folder (pictures as 8-bit PNGs hold them). Raises ConversationError."""
         saved = read_saved(directory)
-        return cls(saved.turns, saved.cast)
+        return cls(saved.turns, saved.cast, saved.awaiting)
 
     def _turn(self, index: int) -> Turn:
         if type(index) is not int or not 0 <= index < len(self.turns):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .conversation import Conversation
 from .displayed import GENERATOR, one_line
+from .entries import without_versions
 from .export_epub import story_epub
 from .export_html import story_html
 from .export_markdown import story_markdown
@@ -77,7 +78,7 @@ def export_story(
     from .pages.layout import lay_out
 
     directory = Path(directory).expanduser()
-    contents = dict(files(Saved(conversation.turns, conversation.cast)))
+    contents = dict(files(Saved(without_versions(conversation.turns), conversation.cast)))
     contents.update(_panels(conversation, metadata))
     notes: tuple[str, ...] = ()
     written = {"html": story_html, "markdown": story_markdown, "epub": story_epub}

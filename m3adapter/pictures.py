@@ -66,17 +66,19 @@ def png_bytes(image: Tensor | Image.Image, text: Mapping[str, str] | None = None
     return buffer.getvalue()
 
 
-def read_picture(path: Path, *, formats: Sequence[str] | None = None) -> Tensor:
+def read_picture(source: Path | bytes, *, formats: Sequence[str] | None = None) -> Tensor:
     """The picture in an image file as [H, W, 3], turned upright by its EXIF orientation, alpha composited over white.
 
-    `formats` limits the file formats that are tried (Pillow's names). Raises PictureError when the file cannot be read.
+    `source` is the path of the file, or what it holds. `formats` limits the file formats that are tried (Pillow's
+    names). Raises PictureError when the file cannot be read.
     """
     import numpy
     import torch
     from PIL import Image, ImageOps
 
+    path = f"of {len(source)} bytes" if isinstance(source, bytes) else source
     try:
-        with Image.open(path, formats=formats) as file:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as file:
             upright = ImageOps.exif_transpose(file)
             pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     except FileNotFoundError as error:

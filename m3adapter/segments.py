@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .gate import MAX_STRENGTH
 from .pictures import PictureError, normalised, png_bytes
 from .values import is_number, is_whole, shown
+from .versions import Versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,13 +52,15 @@ class Picture:
     """A picture of a user, or of the assistant with the caption it was painted from; without image it is an open slot.
 
     `image` is [H, W, 3] float32 in 0..1 on the CPU (given [H, W, 4], it is composited over white); `seed` (0..2**64-1)
-    and `gate` (strength 0..4) say how it was painted. Raises ConversationError.
+    and `gate` (strength 0..4) say how it was painted; `versions` are what it was before it was painted again. Raises
+    ConversationError.
     """
 
     caption: str = ""
     image: Tensor | None = None
     seed: int | None = None
     gate: float | None = None
+    versions: Versions = field(default=Versions(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "caption", clean(self.caption))
@@ -79,6 +82,12 @@ class Picture:
     def png(self) -> bytes:
         """The image as the bytes of an 8-bit PNG. Encoding takes long, so it happens once."""
         return png_bytes(self.image)
+
+    def changed(self, **how: Any) -> Picture:
+        """With another caption, seed, gate or other versions. The image stays, and is not encoded again."""
+        copy = replace(self, **how)
+        vars(copy).update({name: value for name, value in vars(self).items() if name == "png"})
+        return copy
 
     @property
     def is_open(self) -> bool:
@@ -103,11 +112,13 @@ Segment = Text | Picture
 class Turn:
     """One speaker's turn. Adjacent texts are joined and empty ones dropped, so equal turns have equal segments.
 
-    Raises ConversationError: a user's turn needs text or a picture, and its pictures an image; a system turn is text.
+    `versions` are what stood from here to the end of the conversation before this turn was taken again. Raises
+    ConversationError: a user's turn needs text or a picture, and its pictures an image; a system turn is text.
     """
 
     role: Role
     segments: tuple[Segment, ...]
+    versions: Versions = field(default=Versions(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:

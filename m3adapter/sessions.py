@@ -93,7 +93,7 @@ class Sessions:
         """Raises SessionMissing, or ConversationError where it is damaged."""
         with _LOCK:
             saved = read_saved(folder := self._folder(name))
-            return Session(folder.name, saved.revision, Conversation(saved.turns, saved.cast))
+            return Session(folder.name, saved.revision, Conversation(saved.turns, saved.cast, saved.awaiting))
 
     def save(self, name: str, conversation: Conversation, revision: int | None = None) -> Session:
         """Saves the conversation under a name, in place of what is there.
@@ -107,7 +107,7 @@ class Sessions:
                 raise SessionConflict(_changed(name, present, revision))
             folder = self._folder(name, new=True)
             self._sweep(folder.name)
-            write_saved(folder, Saved(conversation.turns, conversation.cast, present + 1))
+            write_saved(folder, Saved(conversation.turns, conversation.cast, present + 1, conversation.awaiting))
             return Session(folder.name, present + 1, conversation)
 
     def edit(self, name: str, change: Callable[[Conversation], Conversation], revision: int | None = None) -> Session:

@@ -1,4 +1,8 @@
-"""A conversation as a folder on disk: conversation.json (version 2; 1 is read too) and a PNG per picture."""
+"""A conversation as a folder on disk: conversation.json (version 2; 1 is read too) and a PNG per picture.
+
+What was put aside when something was told or painted again lies beside it, under "versions". Packs that do not know of
+it open such a folder all the same and read the conversation as it stands; what they save of it has no versions.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .cast import Character
+from .entries import Damaged, add_versions, read_turns, read_versions, turn_entries, versions_entry
 from .pictures import PictureError, read_picture
-from .segments import ConversationError, Picture, Segment, Text, Turn
+from .segments import ConversationError, Picture, Turn
 from .values import shown
+from .versions import Versions
 
 VERSION = 2
 INDEX = "conversation.json"
@@ -22,38 +28,41 @@ PICTURE_NAME = re.compile(r"picture_[0-9]+\.png", re.ASCII)
 
 
 class Saved(NamedTuple):
-    """What a folder holds: the turns, the cast, and how often it was saved, where somebody counts that."""
+    """What a folder holds: the turns, the cast, and how often it was saved, where somebody counts that.
+
+    `awaiting` are the versions of the turn that is to be taken next.
+    """
 
     turns: Sequence[Turn]
     cast: Sequence[Character] = ()
     revision: int = 0
+    awaiting: Versions = Versions()
 
 
 def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
-    """The files of a saved conversation as (name, bytes): the pictures, then the index that names them."""
-    written, cast, count = [], [], 0
-    for turn in saved.turns:
-        segments: list[dict[str, Any]] = []
-        for segment in turn.segments:
-            if isinstance(segment, Text):
-                segments.append({"type": "text", "text": segment.text})
-                continue
-            entry: dict[str, Any] = {"type": "picture", "caption": segment.caption, "file": None}
-            entry.update(seed=segment.seed, gate=segment.gate)
-            if segment.image is not None:
-                count += 1
-                entry["file"] = f"picture_{count}.png"
-                yield entry["file"], segment.png
-            segments.append(entry)
-        written.append({"role": turn.role, "segments": segments})
-    for character in saved.cast:
-        names = []
-        for picture in character.pictures:
-            count += 1
-            names.append(f"picture_{count}.png")
-            yield names[-1], picture.png
-        cast.append({"name": character.name, "pictures": names})
-    index = {"version": VERSION, "revision": saved.revision, "turns": written, "cast": cast}
+    """The files of a saved conversation as (name, bytes): the pictures, then the index that names them.
+
+    Those of versions come last, and none of theirs twice: packs that know no versions read all but them.
+    """
+    pngs: dict[str, bytes] = {}
+    names: dict[bytes, str] = {}
+
+    def keep(png: bytes) -> str:
+        name = f"picture_{len(pngs) + 1}.png"
+        pngs[name] = png
+        names.setdefault(png, name)
+        return name
+
+    def keep_once(png: bytes) -> str:
+        return names.get(png) or keep(png)
+
+    written = turn_entries(saved.turns, keep)
+    cast = [{"name": one.name, "pictures": [keep(picture.png) for picture in one.pictures]} for one in saved.cast]
+    add_versions(written, saved.turns, keep_once)
+    index: dict[str, Any] = {"version": VERSION, "revision": saved.revision, "turns": written, "cast": cast}
+    if saved.awaiting.others:
+        index["awaiting"] = versions_entry(saved.awaiting, keep_once)
+    yield from pngs.items()
     yield INDEX, json.dumps(index, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
 
 
@@ -99,15 +108,22 @@ def read_saved(directory: str | Path) -> Saved:
     """What is saved in `directory`. Raises ConversationError with one sentence on whatever is wrong with it."""
     folder = _found(directory)
     content = read_index(folder)
+
+    def png(name: Any) -> bytes:
+        return _bytes(_file(folder, name))
+
     try:
-        turns = tuple(_turn(folder, entry) for entry in content["turns"])
+        turns = read_turns(content["turns"], lambda name, how: _picture(_file(folder, name), how), png)
         cast = tuple(
-            Character(entry["name"], tuple(_picture(folder, name) for name in entry["pictures"]))
+            Character(entry["name"], tuple(_picture(_file(folder, name), {}) for name in entry["pictures"]))
             for entry in content["cast"]
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        awaiting = read_versions(content.get("awaiting"), png)
+    except Damaged as error:
+        raise ConversationError(f"{folder / INDEX} is damaged: {error}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConversationError(f"{folder / INDEX} is damaged: a turn in it is incomplete.") from error
-    return Saved(turns, cast, content["revision"])
+    return Saved(turns, cast, content["revision"], awaiting)
 
 
 def read_index(directory: str | Path) -> dict[str, Any]:
@@ -146,30 +162,30 @@ def is_conversation(directory: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("turns"), list) and type(content.get("version")) is int
 
 
-def _turn(directory: Path, entry: dict[str, Any]) -> Turn:
-    return Turn(entry["role"], tuple(_segment(directory, segment) for segment in entry["segments"]))
-
-
-def _segment(directory: Path, entry: dict[str, Any]) -> Segment:
-    kind = entry["type"]
-    if kind == "text":
-        return Text(entry["text"])
-    if kind != "picture":
-        raise ConversationError(f"{directory / INDEX} is damaged: {shown(kind)} is no kind of segment.")
-    how = {"caption": entry["caption"], "seed": entry.get("seed"), "gate": entry.get("gate")}
-    return Picture(**how) if entry["file"] is None else _picture(directory, entry["file"], **how)
-
-
-def _picture(directory: Path, name: Any, **how: Any) -> Picture:
+def _file(directory: Path, name: Any) -> Path:
+    """The path of a picture that an index names."""
     if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
         raise ConversationError(f"{directory / INDEX} names the file {shown(name)}, and only picture_<k>.png may be.")
     if (directory / name).is_symlink():
         raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
+    return directory / name
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        picture = Picture(image=read_picture(directory / name, formats=("PNG",)), **how)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConversationError(f"The picture {path} does not exist.") from error
+    except OSError as error:
+        raise ConversationError(f"The picture {path} cannot be read: {error.strerror}.") from error
+
+
+def _picture(path: Path, how: dict[str, Any]) -> Picture:
+    try:
+        picture = Picture(image=read_picture(path, formats=("PNG",)), **how)
     except PictureError as error:
         raise ConversationError(str(error)) from error
-    vars(picture)["png"] = (directory / name).read_bytes()  # what it was read from is what it is written as
+    vars(picture)["png"] = path.read_bytes()  # what it was read from is what it is written as
     return picture
 
 
