@@ -39,12 +39,14 @@ class EditConversation(io.ComfyNode):
         caption = io.String.Input(
             "caption", multiline=True, default="", tooltip="Its new caption. The picture itself stays as it is."
         )
+        version = count("version", "Which of its versions, in the order in which they came about: 1 is the first one.")
         return io.Schema(
             node_id="M2Chat_EditConversation",
             display_name="Edit Conversation",
             category="M2Chat/session",
-            description="Goes back to a turn, rewrites a text or a caption, or has a picture painted again.",
-            search_aliases=["rewind", "undo", "re-roll", "repaint", "change message", "branch"],
+            description="Goes back to a turn, rewrites a text or a caption, has a reply or a picture made again, "
+            "or brings back what was there before.",
+            search_aliases=["rewind", "undo", "re-roll", "repaint", "change message", "branch", "swipe", "version"],
             inputs=[
                 inputs.conversation("The conversation to change."),
                 io.DynamicCombo.Input(
@@ -54,8 +56,12 @@ class EditConversation(io.ComfyNode):
                         io.DynamicCombo.Option("text", [turn, text]),
                         io.DynamicCombo.Option("caption", [picture, caption]),
                         io.DynamicCombo.Option("repaint", [picture]),
+                        io.DynamicCombo.Option("retell", [turn]),
+                        io.DynamicCombo.Option("turn version", [turn, version]),
+                        io.DynamicCombo.Option("picture version", [picture, version]),
                     ],
-                    tooltip="rewind drops later turns, text and caption rewrite one, repaint opens a picture's slot.",
+                    tooltip="rewind drops later turns, text and caption rewrite one. repaint opens a picture's slot, "
+                    "retell goes back to before a turn: what was there becomes a version, which the last two choose.",
                 ),
             ],
             outputs=[
@@ -68,17 +74,35 @@ class EditConversation(io.ComfyNode):
     def execute(cls, conversation: Conversation, edit: dict[str, Any]) -> io.NodeOutput:
         """Change it."""
         kind = edit["edit"]
-        if kind in ("rewind", "text"):
+        if kind in ("rewind", "text", "retell", "turn version"):
             turn = numbered("turn", edit["turn"], len(conversation.turns))
-            changed = conversation.rewind(turn) if kind == "rewind" else conversation.with_text(turn, edit["text"])
-        else:
-            slots = conversation.slots()
-            slot = slots[numbered("picture", edit["picture"], len(slots))]
-            if kind == "repaint":
-                changed = conversation.without_picture(slot)
+            if kind == "rewind":
+                changed = conversation.rewind(turn)
+            elif kind == "text":
+                changed = conversation.with_text(turn, edit["text"])
+            elif kind == "retell":
+                changed = conversation.retell(turn)
             else:
-                changed = conversation.with_caption(slot, edit["caption"])
+                changed = _chosen(conversation, edit["version"], turn)
+            return io.NodeOutput(changed)
+        slots = conversation.slots()
+        slot = slots[numbered("picture", edit["picture"], len(slots))]
+        if kind == "repaint":
+            changed = conversation.without_picture(slot)
+        elif kind == "caption":
+            changed = conversation.with_caption(slot, edit["caption"])
+        else:
+            changed = _chosen(conversation, edit["version"], *slot)
         return io.NodeOutput(changed)
+
+
+def _chosen(conversation: Conversation, number: int, turn: int, segment: int | None = None) -> Conversation:
+    """With the version number `number`, from 1, of a turn or of a picture."""
+    count = conversation.versions(turn, segment).count
+    if not 1 <= number <= count:
+        cure = f"choose 1 to {count}" if count > 1 else "it was never made again"
+        raise ConversationError(f"version is {number}, but there is {'one' if count == 1 else count} of it: {cure}.")
+    return conversation.with_version(number - 1, turn, segment)
 
 
 NODES = [EditConversation]

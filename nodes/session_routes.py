@@ -1,6 +1,9 @@
-"""The sessions over HTTP, for a page: list, load, save, delete, rewind, edit, branch. Errors are {"error": a sentence}.
+"""The sessions over HTTP, for a page: list, load, save, delete, rewind, edit, branch, choose a version.
+
+Errors are {"error": a sentence}.
 
     GET    /m2chat/sessions                      {"sessions": [{name, revision, turns, pictures, modified, error}, ...]}
+                                                 and, with --multi-user, "user": whose they are, which nodes take
     GET    /m2chat/sessions/{name}               {name, revision, turns, cast}, pictures by URL
     GET    /m2chat/sessions/{name}/{picture}     a PNG
     PUT    /m2chat/sessions/{name}               {revision, turns, cast}: what is there afterwards
@@ -8,7 +11,11 @@
     POST   /m2chat/sessions/{name}/rewind        {revision, turn}
     POST   /m2chat/sessions/{name}/edit          {revision, turn, text[, segment]}, or
                                                  {revision, turn, segment[, caption][, repaint]}
+    POST   /m2chat/sessions/{name}/version       {revision, turn[, segment], version}
     POST   /m2chat/sessions/{name}/branch        {to[, turn]}
+
+A turn or a picture that was told or painted before has "versions": {place, count}, and all others come back by
+POST .../version: of a turn, with all that followed it. Versions are counted from 0, and PUT leaves them alone.
 
 Turns and their segments are counted from 0. A revision that is not the present one is answered with 409. Seeds are
 strings, since a page's numbers end at 2**53. What PUT takes has the form of what GET gives; its pictures are those that
@@ -27,11 +34,13 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from comfy.cli_args import args
 from server import PromptServer
 
 from ..m3adapter.conversation import Character, Conversation, ConversationError, Picture, Segment, Slot, Text, Turn
 from ..m3adapter.sessions import Session, SessionConflict, SessionMissing, Sessions
 from ..m3adapter.values import shown
+from ..m3adapter.versions import Versions
 from .sessions import FOLDER
 
 ROOT = "/m2chat/sessions"
@@ -53,6 +62,7 @@ def register() -> None:
         ("DELETE", ONE, delete_session),
         ("POST", ONE + "/rewind", rewind_session),
         ("POST", ONE + "/edit", edit_session),
+        ("POST", ONE + "/version", choose_version),
         ("POST", ONE + "/branch", branch_session),
     ):
         routes.route(method, path)(_answered(handler))
@@ -79,7 +89,10 @@ def _answered(handler: Callable[[web.Request, Sessions], Awaitable[web.Response]
 
 async def list_sessions(request: web.Request, sessions: Sessions) -> web.Response:
     """All sessions, the latest first."""
-    return web.json_response({"sessions": [asdict(each) for each in await asyncio.to_thread(sessions.list)]})
+    listed = {"sessions": [asdict(each) for each in await asyncio.to_thread(sessions.list)]}
+    if args.multi_user:
+        listed["user"] = PromptServer.instance.user_manager.get_request_user_id(request)
+    return web.json_response(listed)
 
 
 async def load_session(request: web.Request, sessions: Sessions) -> web.Response:
@@ -101,8 +114,8 @@ async def save_session(request: web.Request, sessions: Sessions) -> web.Response
 
     def save() -> Session:
         if not revision and not sessions.exists(name):
-            return sessions.save(name, _conversation(given, {}), 0)
-        return sessions.edit(name, lambda present: _conversation(given, _by_file(present)), revision)
+            return sessions.save(name, _conversation(given, Conversation()), 0)
+        return sessions.edit(name, lambda present: _conversation(given, present), revision)
 
     return _session(await asyncio.to_thread(save))
 
@@ -137,6 +150,14 @@ async def edit_session(request: web.Request, sessions: Sessions) -> web.Response
         return conversation.without_picture(slot) if given.get("repaint") is True else conversation
 
     return await _edited(request, sessions, given, change)
+
+
+async def choose_version(request: web.Request, sessions: Sessions) -> web.Response:
+    """Another version of a turn with what followed it, or of a picture."""
+    given = await _body(request)
+    turn, version = _whole(given, "turn"), _whole(given, "version")
+    segment = _whole(given, "segment") if given.get("segment") is not None else None
+    return await _edited(request, sessions, given, lambda c: c.with_version(version, turn, segment))
 
 
 async def branch_session(request: web.Request, sessions: Sessions) -> web.Response:
@@ -186,9 +207,17 @@ def _session(session: Session) -> web.Response:
         if isinstance(each, Text):
             return {"type": "text", "text": each.text}
         seed = None if each.seed is None else str(each.seed)
-        return {"type": "picture", "caption": each.caption, "seed": seed, "gate": each.gate, **picture(each)}
+        described = {"type": "picture", "caption": each.caption, "seed": seed, "gate": each.gate}
+        return {**described, **picture(each), **versions(each)}
 
-    turns = [{"role": turn.role, "segments": list(map(segment, turn.segments))} for turn in session.conversation.turns]
+    def versions(each: Turn | Picture) -> Json:
+        of = each.versions
+        return {"versions": {"place": of.place, "count": of.count}} if of.others else {}
+
+    turns = [
+        {"role": turn.role, "segments": list(map(segment, turn.segments)), **versions(turn)}
+        for turn in session.conversation.turns
+    ]
     cast = [{"name": one.name, "pictures": list(map(picture, one.pictures))} for one in session.conversation.cast]
     return web.json_response({"name": session.name, "revision": session.revision, "turns": turns, "cast": cast})
 
@@ -199,19 +228,28 @@ def _by_file(conversation: Conversation) -> dict[str, Picture]:
     return {f"picture_{number}.png": picture for number, picture in enumerate(shown, 1)}
 
 
-def _conversation(given: Json, pictures: dict[str, Picture]) -> Conversation:
-    """What PUT was given as a conversation, with pictures that are there already."""
+def _conversation(given: Json, present: Conversation) -> Conversation:
+    """What PUT was given as a conversation, with pictures that are there already, and the versions of what stays."""
+    pictures = _by_file(present)
 
-    def image(file: Any) -> Any:
+    def standing(file: Any) -> Picture:
         if file is None:
-            return None
+            return Picture()
         if not isinstance(file, str) or file not in pictures:
             raise ConversationError(
                 f"The session has no picture {shown(file)}: pictures come into a session by its nodes."
             )
-        return pictures[file].image
+        return pictures[file]
 
-    def segment(entry: Json) -> Segment:
+    def versions(entry: Json, of: Turn | Picture | None) -> Versions:
+        told = entry.get("versions")
+        if told is None or of is None:
+            return Versions()
+        if told != {"place": of.versions.place, "count": of.versions.count}:
+            raise ConversationError("A turn or a picture has other versions in the session: load it again.")
+        return of.versions
+
+    def segment(entry: Json, turn: int, index: int) -> Segment:
         if entry["type"] == "text":
             return Text(entry["text"])
         if entry["type"] != "picture":
@@ -219,12 +257,22 @@ def _conversation(given: Json, pictures: dict[str, Picture]) -> Conversation:
         seed = entry.get("seed")
         if isinstance(seed, str) and re.fullmatch("[0-9]{1,20}", seed):
             seed = int(seed)
-        return Picture(entry.get("caption", ""), image(entry.get("file")), seed, entry.get("gate"))
+        of = standing(file := entry.get("file"))
+        if file is None and turn < len(present.turns) and index < len(present.turns[turn].segments):
+            stands = present.turns[turn].segments[index]
+            of = stands if isinstance(stands, Picture) else of
+        picture = Picture(entry.get("caption", ""), standing(file).image, seed, entry.get("gate"))
+        return picture.changed(versions=versions(entry, of))
+
+    def turn(entry: Json, index: int) -> Turn:
+        of = present.turns[index] if index < len(present.turns) else None
+        segments = tuple(segment(each, index, place) for place, each in enumerate(entry["segments"]))
+        return Turn(entry["role"], segments, versions(entry, of))
 
     try:
-        turns = tuple(Turn(turn["role"], tuple(map(segment, turn["segments"]))) for turn in given["turns"])
+        turns = tuple(turn(entry, index) for index, entry in enumerate(given["turns"]))
         cast = tuple(
-            Character(one["name"], tuple(Picture(image=image(shown["file"])) for shown in one["pictures"]))
+            Character(one["name"], tuple(Picture(image=standing(each["file"]).image) for each in one["pictures"]))
             for one in given.get("cast", [])
         )
     except (KeyError, TypeError, AttributeError) as error:

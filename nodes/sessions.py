@@ -6,21 +6,44 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
+from server import PromptServer
 
 from ..m3adapter.conversation import Conversation
 from ..m3adapter.sessions import Sessions, check_name
+from ..m3adapter.values import shown as quoted
 from . import inputs, wires
 from .errors import complaint, names_node
 from .running import show_text, shown
 
-# Below the folder of a user. A node is not told whose it is: with --multi-user, nodes work for the default one.
-FOLDER = "m2chat/sessions"
-USER = "default"
+FOLDER = "m2chat/sessions"  # below the folder of a user
+DEFAULT_USER = "default"
 
 
-def sessions() -> Sessions:
-    """The sessions that nodes load and save."""
-    return Sessions(Path(folder_paths.get_user_directory(), USER, FOLDER))
+def check_user(user: str) -> None:
+    """Raises ValueError, one sentence, unless `user` is empty or the id of a user whom ComfyUI knows."""
+    if user and user not in PromptServer.instance.user_manager.users:
+        raise ValueError(f"user is {quoted(user)}, and this ComfyUI knows no such user: leave it empty.")
+
+
+def sessions(user: str = "") -> Sessions:
+    """The sessions of a user by id; of the default one for an empty text, for a node is not told whose it is."""
+    check_user(user)
+    return Sessions(Path(folder_paths.get_user_directory(), user or DEFAULT_USER, FOLDER))
+
+
+def _user() -> io.Input:
+    return io.String.Input(
+        "user",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="Whose session it is, where ComfyUI runs with --multi-user: a user's id. Empty, the default user's.",
+    )
+
+
+def _complaint(name: str | None, user: str | None) -> bool | str:
+    found = complaint(check_name, name)
+    return found if found is not True else complaint(check_user, user)
 
 
 class LoadSession(io.ComfyNode):
@@ -38,7 +61,8 @@ class LoadSession(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "name", default="", tooltip="The session's name. Empty, it is a new conversation, without messages."
-                )
+                ),
+                _user(),
             ],
             outputs=[
                 wires.Conversation.Output(display_name="conversation", tooltip="The conversation, to go on with."),
@@ -50,22 +74,22 @@ class LoadSession(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse what cannot be a name before anything runs."""
-        return complaint(check_name, name or None)
+    def validate_inputs(cls, name: str | None = None, user: str | None = None) -> bool | str:
+        """Refuse what cannot be a name, and whom nobody knows, before anything runs."""
+        return _complaint(name or None, user)
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None) -> str | float:
+    def fingerprint_inputs(cls, name: str | None = None, user: str | None = "") -> str | float:
         """Load again whenever the session has changed; always, where the name comes over a wire and is not known."""
-        return float("nan") if name is None else name and sessions().fingerprint(name)
+        return float("nan") if name is None or user is None else name and sessions(user).fingerprint(name)
 
     @classmethod
     @names_node
-    def execute(cls, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, user: str = "") -> io.NodeOutput:
         """Load it."""
         if not name:
             return io.NodeOutput(Conversation(), 0)
-        session = sessions().load(name)
+        session = sessions(user).load(name)
         return io.NodeOutput(session.conversation, session.revision)
 
 
@@ -94,6 +118,7 @@ class SaveSession(io.ComfyNode):
                     force_input=True,
                     tooltip="From Load Session: refuse to replace what somebody else has saved since it was loaded.",
                 ),
+                _user(),
             ],
             outputs=[
                 wires.Conversation.Output(display_name="conversation", tooltip="The same conversation, to go on with."),
@@ -103,15 +128,17 @@ class SaveSession(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse what cannot be a name before anything runs."""
-        return complaint(check_name, name)
+    def validate_inputs(cls, name: str | None = None, user: str | None = None) -> bool | str:
+        """Refuse what cannot be a name, and whom nobody knows, before anything runs."""
+        return _complaint(name, user)
 
     @classmethod
     @names_node
-    def execute(cls, conversation: Conversation, name: str, revision: int | None = None) -> io.NodeOutput:
+    def execute(
+        cls, conversation: Conversation, name: str, revision: int | None = None, user: str = ""
+    ) -> io.NodeOutput:
         """Save it."""
-        saved = sessions().save(name, conversation, revision)
+        saved = sessions(user).save(name, conversation, revision)
         text = f"Saved as {saved.name}, revision {saved.revision}."
         show_text(text)
         return io.NodeOutput(conversation, saved.revision, ui=shown(text))

@@ -121,6 +121,40 @@ def test_a_conversation_is_edited(comfy: ComfyServer, sessions: Sessions) -> Non
     assert failed(comfy, graph) == "Edit Conversation: picture is 3, but the conversation has 2: choose 1 to 2."
 
 
+def test_what_was_there_before_comes_back(comfy: ComfyServer, sessions: Sessions) -> None:
+    graph = edited(comfy, sessions, edit="retell", edit__turn=2)
+    turn = {**graphs.MODELS, **graphs.PAINT, "text": "", "gate": 1.0, "seed": 3}
+    graph["load"] = node("M2Chat_LoadStarter")
+    graph["turn"] = node("M2Chat_Turn", **turn, conversation=["edit", 0])
+    graph["repaint"] = node("M2Chat_EditConversation", conversation=["turn", 0], edit="repaint", edit__picture=1)
+    graph["paint"] = node("M2Chat_Turn", **turn | {"seed": 4}, conversation=["repaint", 0])
+    graph["save"] = node("M2Chat_SaveSession", conversation=["paint", 0], name="versions")
+    del graph["show"]
+    comfy.run(graph)
+    told = sessions.load("versions").conversation
+    slot = told.slots()[0]
+    assert len(told.turns) == 2 and told.versions(1).count == 2 and told.versions(*slot).count == 2
+
+    def chosen(**edit: object) -> graphs.Graph:
+        return {
+            "session": node("M2Chat_LoadSession", name="versions"),
+            "edit": node("M2Chat_EditConversation", conversation=["session", 0], **edit),
+            "show": node("M2Chat_ShowConversation", conversation=["edit", 0]),
+            "save": node("M2Chat_SaveSession", conversation=["edit", 0], name="chosen"),
+        }
+
+    shown = text(comfy.run(chosen(edit="turn version", edit__turn=2, edit__version=1)))
+    assert [part.splitlines()[0] for part in shown.split("\n\n")][1] == "M2Chat: Part 0."
+    comfy.run(chosen(edit="picture version", edit__picture=1, edit__version=1))
+    former = sessions.load("chosen").conversation
+    assert (former.at(slot).seed, told.at(slot).seed) == (3, 4) and former.at(slot).caption == told.at(slot).caption
+    for edit, said in (
+        ({"edit": "turn version", "edit__turn": 1, "edit__version": 2}, "it was never made again"),
+        ({"edit": "picture version", "edit__picture": 1, "edit__version": 3}, "choose 1 to 2"),
+    ):
+        assert said in failed(comfy, chosen(**edit))
+
+
 # Re-rolling
 
 SEED = 5

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from comfy_server import ComfyServer
+from m3adapter.conversation import Picture, Slot, Text
 from m3adapter.sessions import Sessions
-from test_sessions import story
+from test_sessions import grey, story
 from toys import one_sentence
 
 ROOT = "/m2chat/sessions"
@@ -61,9 +62,9 @@ def test_a_session_is_listed_loaded_and_deleted(comfy: ComfyServer, sessions: Se
     assert picture == {
         "type": "picture", "caption": "a fox", "seed": str(2**64 - 2), "gate": 0.5, "file": "picture_2.png",
     }  # fmt: skip
-    for place, grey in ((url, 0.1), (loaded["cast"][0]["pictures"][0]["url"], 0.9)):
+    for place, level in ((url, 0.1), (loaded["cast"][0]["pictures"][0]["url"], 0.9)):
         with Image.open(io.BytesIO(comfy.request(place))) as image:
-            assert image.size == (6, 4) and image.getpixel((0, 0)) == (round(grey * 255),) * 3
+            assert image.size == (6, 4) and image.getpixel((0, 0)) == (round(level * 255),) * 3
     assert ask(comfy, "DELETE", path("fox & 🦊")) == (200, {}) and sessions.list() == []
     assert ask(comfy, "DELETE", path("fox & 🦊"))[0] == 404
 
@@ -103,6 +104,38 @@ def test_a_session_is_edited(comfy: ComfyServer, sessions: Sessions) -> None:
     status, branch = ask(comfy, "POST", path("fox", "branch"), {"to": "owl", "turn": 0})
     assert (status, branch["name"], branch["revision"], len(branch["turns"])) == (200, "owl", 1, 1)
     assert len(sessions.load("fox").conversation.turns) == 3 and branch["cast"][0]["name"] == "fox"
+
+
+def test_versions_are_told_of_chosen_and_kept(comfy: ComfyServer, sessions: Sessions) -> None:
+    first = story(2)
+    again = first.retell(1).assistant([Text("Other."), Picture("an owl")])
+    again = again.with_picture(again.open_slots()[0], grey(0.8)).without_picture(Slot(1, 1))
+    sessions.save("fox", again)
+    _, loaded = ask(comfy, "GET", path("fox"))
+    told = [turn.get("versions") for turn in loaded["turns"]], loaded["turns"][1]["segments"][1]["versions"]
+    assert told == ([None, {"place": 1, "count": 2}], {"place": 1, "count": 2})
+    # What was loaded can be saved, and brings its versions along, open pictures included.
+    loaded["turns"][0]["segments"][0]["text"] = "Said otherwise."
+    status, saved = ask(comfy, "PUT", path("fox"), loaded)
+    assert status == 200 and saved["turns"] == loaded["turns"], saved
+    lies = json.loads(json.dumps(saved).replace('"count": 2', '"count": 3'))
+    assert ask(comfy, "PUT", path("fox"), lies)[0] == 400
+
+    def choose(**given: int) -> Any:
+        status, answer = ask(comfy, "POST", path("fox", "version"), given)
+        assert status == 200, answer
+        return answer["turns"]
+
+    painted = choose(revision=2, turn=1, segment=1, version=0)[1]["segments"][1]
+    assert painted["file"] == "picture_1.png" and painted["versions"] == {"place": 0, "count": 2}
+    back = choose(revision=3, turn=1, version=0)
+    assert [turn["segments"][0]["text"] for turn in back] == ["Said otherwise.", "Part 0.", "Message 1.", "Part 1."]
+    assert back[1]["versions"] == {"place": 0, "count": 2} and "versions" not in back[3]
+    assert choose(revision=4, turn=1, version=1)[1]["segments"][1]["file"] == "picture_1.png"
+    for given, said in (({"turn": 1, "version": 2}, "no version 2"), ({"turn": 9, "version": 0}, "no turn 9")):
+        status, answer = ask(comfy, "POST", path("fox", "version"), {"revision": 5, **given})
+        assert status == 400 and said in answer["error"] and one_sentence(answer["error"])
+    assert ask(comfy, "POST", path("fox", "version"), {"revision": 4, "turn": 1, "version": 0})[0] == 409
 
 
 def test_two_tabs_lose_nobodys_turn(comfy: ComfyServer, sessions: Sessions) -> None:
