@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, Locator
 
-from tools import chromium
+import looks
 
 PATIENCE = 300_000
 # How bright a text stands against what lies behind it, as WCAG counts it: 4.5 is enough for small ones.
@@ -29,10 +29,21 @@ class ChatPage:
 
     Args:
         steps: denoising steps of each picture, few being quick.
+        look: the front end, and how it draws nodes.
     """
 
-    def __init__(self, browser: Browser, url: str, *, steps: int = 2, width: int = 1280) -> None:
-        self.page = chromium.open_page(browser, url, width, 900)
+    def __init__(
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        steps: int = 2,
+        width: int = 1280,
+        height: int = 900,
+        look: looks.Look | None = None,
+    ) -> None:
+        self.page = (look or looks.Look()).open(browser, url, width, height)
+        self.page.set_default_timeout(PATIENCE)
         self.set_steps(steps)
         self.open()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 import graphs
 from chat_page import ChatPage
@@ -16,6 +18,7 @@ from graphs import MODELS, PAINT, node
 from m3adapter.conversation import Conversation
 from m3adapter.sessions import Sessions
 from test_browser import SCREENSHOTS
+from tools.comfy import PromptRejected
 
 SAID = ("A fox finds a kite on the beach.", "What happens next?", "How does it end?")
 
@@ -28,13 +31,13 @@ class House:
         self.sessions = Sessions(base / "user" / "default" / "m2chat" / "sessions")
         self.start()
 
-    def start(self) -> None:
-        self.comfy = ComfyServer(self.base)
+    def start(self, *arguments: str) -> None:
+        self.comfy = ComfyServer(self.base, *arguments)
         self.comfy.wait_ready()
 
-    def restart(self) -> None:
+    def restart(self, *arguments: str) -> None:
         self.comfy.stop()
-        self.start()
+        self.start(*arguments)
 
     def saved(self, name: str) -> Conversation:
         return self.sessions.load(name).conversation
@@ -157,3 +160,37 @@ def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> No
     chat.page.wait_for_timeout(1500)
     picture_of("9_nodes")
     chat.page.close()
+
+
+class LoggedIn:
+    """A browser whose pages are a user's, as if the user had been chosen in ComfyUI's list of users."""
+
+    def __init__(self, browser: Browser, user: str) -> None:
+        self.browser, self.user = browser, user
+
+    def new_page(self, **how: Any) -> Page:
+        page = self.browser.new_page(**how)
+        page.add_init_script(f"localStorage['Comfy.userId'] = localStorage['Comfy.userName'] = {json.dumps(self.user)}")
+        return page
+
+
+def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> None:
+    house.restart("--multi-user")
+    user = json.loads(house.comfy.request("/users", json.dumps({"username": "Ann"}).encode()))
+    others = house.sessions.list()
+    chat = ChatPage(LoggedIn(browser, user), house.comfy.url)
+    chat.say("A fox finds a kite on the beach.")
+    assert not chat.has_error and chat.turns.count() == 2
+    chat.press("Re-roll this picture")
+    chat.idle()
+    assert not chat.has_error
+    (summary,) = Sessions(house.base / "user" / user / "m2chat" / "sessions").list()
+    assert (summary.name, summary.revision, house.sessions.list()) == (chat.session, 2, others)
+    pictures = chat.panel.locator(".m2chat-frame img")
+    assert pictures.count() == summary.pictures
+    chat.page.wait_for_function("[...document.querySelectorAll('.m2chat-frame img')].every(each => each.naturalWidth)")
+    chat.page.close()
+    # A user whom a workflow makes up is refused before anything runs.
+    load = {"load": node("M2Chat_LoadSession", name="", user="../up"), "show": node("PreviewAny", source=["load", 1])}
+    with pytest.raises(PromptRejected, match="this ComfyUI knows no such user: leave it empty"):
+        house.comfy.queue(load)

@@ -67,7 +67,7 @@ def open_page(
     # What greets a first-time user would lie over the graph, or come in place of it.
     settings = {"Comfy.VueNodes.Enabled": nodes_2, "Comfy.TutorialCompleted": True, "M2Chat.Start": ""}
     page.request.post(f"{url}/settings", data=json.dumps(settings))
-    page.goto(url)
+    page.goto(url, timeout=PATIENCE)
     page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
     page.wait_for_timeout(1000)
     page.keyboard.press("Escape")

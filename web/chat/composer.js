@@ -10,20 +10,26 @@ const MOST = 8; // pictures that User Message takes
  * @typedef {{gate: number, steps: number, guidance: number, models: "starter" | "canvas"}} Settings
  */
 
+/** @param {File} file */
+const isPicture = (file) => file.type.startsWith("image/");
+
 /** The foot of the panel. */
 export class Composer {
   #pictures = [];
   #settings;
   #keep;
   #send;
+  #complain;
   #tray = h("ul", { className: "m2chat-tray", "aria-label": t("Pictures of the message") });
 
   /**
    * @param {Settings} settings
-   * @param {{send: () => void, stop: () => void, keep: (settings: Settings) => void}} on
+   * @param {{send: () => void, stop: () => void, keep: (settings: Settings) => void,
+   *   complain: (reason: ?string) => void}} on
    */
-  constructor(settings, { send, stop, keep }) {
+  constructor(settings, { send, stop, keep, complain }) {
     this.#settings = settings;
+    this.#complain = complain;
     this.#keep = keep;
     this.#send = send;
     this.text = h("textarea", {
@@ -35,12 +41,12 @@ export class Composer {
     });
     const file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabIndex: -1 });
     file.onchange = () => {
-      this.#attach([...file.files]);
+      this.attach([...file.files]);
       file.value = "";
     };
     this.sendButton = button(t("Send"), send, { className: "m2chat-button m2chat-primary" });
     this.stopButton = button(t("Stop"), stop, { className: "m2chat-button m2chat-stop", hidden: true });
-    const attach = iconButton("pi-image", t("Attach pictures, or paste them"), () => file.click());
+    const attach = iconButton("pi-image", t("Attach pictures, or paste or drop them"), () => file.click());
     const row = h(
       "div",
       { className: "m2chat-row" },
@@ -53,8 +59,6 @@ export class Composer {
     this.element = h("footer", { className: "m2chat-composer" }, this.#tray, this.text, row, this.#more());
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.element.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
-    this.element.addEventListener("dragover", (event) => event.preventDefault());
-    this.element.addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
   }
 
   /** @returns {Draft} What was typed, which is taken out. */
@@ -68,7 +72,13 @@ export class Composer {
   /** Puts something back in front of what has been typed since. @param {Draft} draft */
   giveBack({ text, pictures }) {
     this.text.value = [text, this.text.value].filter(Boolean).join("\n");
-    this.#show([...pictures, ...this.#pictures].slice(0, MOST));
+    this.#show([...pictures, ...this.#pictures]);
+  }
+
+  /** Why the message cannot be sent as it is. */
+  get complaint() {
+    const more = this.#pictures.length - MOST;
+    return more > 0 ? t("A message takes $ pictures: remove $ of them.", MOST, more) : null;
   }
 
   get isEmpty() {
@@ -90,17 +100,24 @@ export class Composer {
     if (!this.sendButton.disabled) this.#send();
   }
 
-  /** Pictures that are pasted or dropped are the message's; on the rest of the page they would become nodes. */
+  /** Pictures that are pasted are the message's; on the rest of the page they would become nodes. */
   #take(event, data) {
-    const pictures = [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const pictures = [...(data?.files ?? [])].filter(isPicture);
     if (!pictures.length) return;
     event.preventDefault();
     event.stopPropagation();
-    this.#attach(pictures);
+    this.attach(pictures);
   }
 
-  #attach(pictures) {
-    this.#show([...this.#pictures, ...pictures].slice(0, MOST));
+  /** Add pictures to the message, and say of which files that does not work. @param {File[]} files */
+  attach(files) {
+    const other = files.find((file) => !isPicture(file));
+    const all = [...this.#pictures, ...files.filter(isPicture)];
+    if (other) this.#complain(t("$ is no picture: attach image files.", other.name));
+    else if (!files.length) this.#complain(t("There was no picture in it: attach image files."));
+    else if (all.length > MOST) this.#complain(t("A message takes $ pictures: $ were left out.", MOST, all.length - MOST));
+    else this.#complain(null);
+    this.#show(all.slice(0, MOST));
     this.text.focus();
   }
 

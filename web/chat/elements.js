@@ -1,5 +1,8 @@
 // Making elements of a page. Whatever text comes in stays text: nothing here parses HTML.
 
+import { markdown } from "./markdown.js";
+import { t } from "./texts.js";
+
 /**
  * An element with properties, listeners ("onclick") and attributes (those with a dash, and role), and its children.
  *
@@ -54,6 +57,35 @@ export function iconButton(icon, label, onclick) {
  */
 export function words(text, className = "m2chat-words") {
   return h("div", { className, dir: "auto", textContent: text });
+}
+
+/**
+ * What a model wrote: as `words`, with its Markdown.
+ *
+ * @param {string} text
+ */
+export const prose = (text) =>
+  h("div", { className: "m2chat-words m2chat-prose", dir: "auto" }, ...markdown(text));
+
+/**
+ * The way back and forth between the versions of a reply or a picture; nothing where there is one.
+ *
+ * @param {{place: number, count: number} | undefined} versions
+ * @param {string} label What they are versions of.
+ * @param {(version: number) => void} choose Takes a version's number, from 0.
+ */
+export function arrows(versions, label, choose) {
+  if (!versions) return null;
+  const { place, count } = versions;
+  const arrow = (sign, name, to) =>
+    button(sign, () => choose(to), { "aria-label": name, title: name, disabled: to < 0 || to >= count });
+  return h(
+    "span",
+    { className: "m2chat-versions", role: "group", "aria-label": label },
+    arrow("‹", t("Previous version"), place - 1),
+    h("span", {}, `${place + 1} / ${count}`),
+    arrow("›", t("Next version"), place + 1),
+  );
 }
 
 /** Whether a key sends what was typed: Enter, but neither with Shift nor while letters are being composed. */

@@ -5,12 +5,12 @@
  * @typedef {{class_type: string, inputs: Object<string, *>}} ApiNode
  * @typedef {Object<string, ApiNode>} Graph
  * @typedef {{say: string, pictures: string[]}} Say A message; its pictures as Load Image calls them.
- * @typedef {{edit: "rewind" | "text" | "caption" | "repaint", turn?: number, picture?: number, text?: string,
- *   caption?: string}} Edit What Edit Conversation takes: turns, and pictures of the assistant, are counted from 1.
- * @typedef {{seed: number}} Reply A reply, or the pictures that are still open.
+ * @typedef {{edit: "retell" | "caption" | "repaint", turn?: number, picture?: number, caption?: string}} Edit What Edit Conversation takes: turns, and pictures of the assistant, are counted from 1.
+ * @typedef {{seed: number, last?: boolean}} Reply A reply, or the pictures that are still open, in the `last` turn or not.
  * @typedef {Say | Edit | Reply} Action
  * @typedef {{gate: number, steps: number, guidance: number}} How
- * @typedef {{models: import("./models.js").Models, name: string, revision: number, actions: Action[], how: How}} Task
+ * @typedef {{models: import("./models.js").Models, name: string, revision: number, actions: Action[], how: How,
+ *   user?: string}} Task `user` is whose session it is, where ComfyUI has several users.
  */
 
 /** The id of the node that gives a task's reply number `number`, from 1. Ours are words: a canvas numbers its nodes. */
@@ -25,11 +25,12 @@ export const newSeed = () => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER)
  * @param {Task} task
  * @returns {Graph}
  */
-export function graphOf({ models, name, revision, actions, how }) {
+export function graphOf({ models, name, revision, actions, how, user = "" }) {
+  const whose = user ? { user } : {};
   /** @type {Graph} */
   const graph = {
     ...models.nodes,
-    m2chat_session: { class_type: "M2Chat_LoadSession", inputs: { name: revision ? name : "" } },
+    m2chat_session: { class_type: "M2Chat_LoadSession", inputs: { name: revision ? name : "", ...whose } },
   };
   /** @type {Link} */
   let conversation = ["m2chat_session", 0];
@@ -52,10 +53,13 @@ export function graphOf({ models, name, revision, actions, how }) {
       const inputs = Object.fromEntries(Object.entries(of).map(([key, value]) => [`edit.${key}`, value]));
       add(`m2chat_edit_${index}`, "M2Chat_EditConversation", { edit, ...inputs });
     } else {
-      add(replyId(++replies), "M2Chat_Turn", { ...models.links, text: "", ...how, seed: action.seed });
+      const id = replyId(++replies);
+      add(id, "M2Chat_Turn", { ...models.links, text: "", ...how, seed: action.seed });
+      // ComfyUI lists a job's pictures where a node shows them.
+      if (action.last !== false) graph[`m2chat_shown_${replies}`] = { class_type: "PreviewImage", inputs: { images: [id, 1] } };
     }
   });
-  add("m2chat_save", "M2Chat_SaveSession", { name, revision });
+  add("m2chat_save", "M2Chat_SaveSession", { name, revision, ...whose });
   return graph;
 }
 
@@ -69,8 +73,10 @@ export function forCanvas(graph) {
   const { m2chat_save: save, ...others } = graph;
   const whole = {
     ...others,
-    m2chat_save: { ...save, inputs: { ...save.inputs, revision: ["m2chat_session", 1] } },
-    m2chat_show: { class_type: "M2Chat_ShowConversation", inputs: { conversation: ["m2chat_save", 0] } },
+    ...(save && {
+      m2chat_save: { ...save, inputs: { ...save.inputs, revision: ["m2chat_session", 1] } },
+      m2chat_show: { class_type: "M2Chat_ShowConversation", inputs: { conversation: ["m2chat_save", 0] } },
+    }),
   };
   const numbers = Object.fromEntries(Object.keys(whole).map((id, index) => [id, String(index + 1)]));
   const renamed = (value) => (Array.isArray(value) && value[0] in numbers ? [numbers[value[0]], value[1]] : value);

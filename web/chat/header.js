@@ -1,20 +1,21 @@
 // The head of the panel: which session it shows, and what can be done with it as a whole.
 
-import { h, iconButton } from "./elements.js";
+import { button, h, iconButton } from "./elements.js";
 import { t } from "./texts.js";
 
 /**
- * @typedef {{choose: (name: string) => void, rename: () => void, remove: () => void, open: () => void}} Actions
- *   An empty name is a new session.
+ * @typedef {{choose: (name: string) => void, rename: () => void, remove: () => void, open: () => void,
+ *   write: (format: string) => void}} Actions An empty name is a new session.
  */
 
 /** Chooses a session. */
 export class Header {
   #choice;
   #buttons;
+  #formats;
 
   /** @param {Actions} actions */
-  constructor({ choose, rename, remove, open }) {
+  constructor({ choose, rename, remove, open, write }) {
     this.#choice = h("select", { className: "m2chat-input m2chat-choice", "aria-label": t("Session") });
     this.#choice.onchange = () => choose(this.#choice.value);
     this.#buttons = {
@@ -22,14 +23,48 @@ export class Header {
       rename: iconButton("pi-pencil", t("Rename this session"), rename),
       remove: iconButton("pi-trash", t("Delete this session"), remove),
       open: iconButton("pi-sitemap", t("Open the last message as nodes"), open),
+      write: iconButton("pi-download", t("Export this session"), () => this.#menu()),
     };
-    this.element = h("header", { className: "m2chat-header" }, this.#choice, ...Object.values(this.#buttons));
+    this.#formats = this.#menuOf({ html: t("Web page"), pdf: "PDF", epub: "EPUB", markdown: "Markdown" }, write);
+    const buttons = Object.values(this.#buttons);
+    this.element = h("header", { className: "m2chat-header" }, this.#choice, ...buttons, this.#formats);
+  }
+
+  /** The choices of an export. @param {Object<string, string>} formats @param {(format: string) => void} write */
+  #menuOf(formats, write) {
+    const entries = Object.entries(formats).map(([format, label]) =>
+      button(label, () => {
+        this.#menu(false);
+        write(format);
+      }),
+    );
+    const about = { role: "group", "aria-label": t("Export as"), hidden: true };
+    const menu = h("div", { className: "m2chat-menu", ...about }, ...entries);
+    menu.onkeydown = (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.#menu(false);
+    };
+    // It closes when the focus leaves it, be it for nothing.
+    menu.onfocusout = ({ relatedTarget: to }) => {
+      if (!menu.contains(to) && to !== this.#buttons.write) this.#menu(false);
+    };
+    return menu;
+  }
+
+  /** @param {boolean} [shown] */
+  #menu(shown = this.#formats.hidden) {
+    const inside = this.#formats.contains(document.activeElement);
+    this.#formats.hidden = !shown;
+    this.#buttons.write.setAttribute("aria-expanded", String(shown));
+    if (shown) this.#formats.firstChild.focus();
+    else if (inside) this.#buttons.write.focus();
   }
 
   /**
    * @param {import("./sessions.js").Summary[]} sessions
    * @param {string} name The one that is shown, or is about to be saved; empty for a new one.
-   * @param {{busy: boolean, opens: boolean}} state Whether a run goes on, and whether there is a message to be opened.
+   * @param {{busy: boolean, opens: boolean}} state Whether a run goes on, and whether there is a message.
    */
   show(sessions, name, { busy, opens }) {
     const options = sessions.map(({ name: other, error }) =>
@@ -38,9 +73,9 @@ export class Header {
     if (!sessions.some((other) => other.name === name)) options.unshift(h("option", { value: name }, name || t("New chat")));
     this.#choice.replaceChildren(...options);
     this.#choice.value = name;
-    const { fresh, rename, remove, open } = this.#buttons;
+    const { fresh, rename, remove, open, write } = this.#buttons;
     this.#choice.disabled = fresh.disabled = busy;
     rename.disabled = remove.disabled = busy || !name;
-    open.disabled = busy || !opens;
+    open.disabled = write.disabled = busy || !opens;
   }
 }

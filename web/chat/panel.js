@@ -2,24 +2,22 @@
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { again, said, say, shown } from "./again.js";
+import { Book } from "./book.js";
 import { Composer } from "./composer.js";
+import { takeDrops } from "./drop.js";
 import { button, h, iconButton } from "./elements.js";
 import { forCanvas, graphOf, newSeed, replyId } from "./graph.js";
 import { Header } from "./header.js";
+import * as kept from "./kept.js";
 import { modelsOf } from "./models.js";
 import { Run } from "./run.js";
 import * as sessions from "./sessions.js";
 import { t } from "./texts.js";
 import { Transcript } from "./transcript.js";
+import { open } from "./workflow.js";
 
-const KEPT = "M2Chat.Chat"; // in the browser: the settings, and which session was shown
 const NEW = { name: "", revision: 0, turns: [] };
-
-/** The text of a turn. @param {sessions.Turn} turn */
-const said = (turn) => turn.segments.map((segment) => segment.text ?? "").join("");
-
-/** The pictures of a turn. @param {sessions.Turn} turn @returns {sessions.Picture[]} */
-const shown = (turn) => turn.segments.filter((segment) => segment.type === "picture");
 
 /** A turn as it is read aloud. @param {sessions.Turn} turn */
 const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? t("Picture: $.", caption)).join("\n");
@@ -37,15 +35,17 @@ export class Panel {
   #run = null;
   #busy = false;
   #last = null; // the workflow of the last message
+  #thoughts = []; // what was thought for the replies of the last run, by turn
 
   constructor() {
-    this.settings = { gate: 1, steps: 20, guidance: 3, models: "starter", ...JSON.parse(localStorage[KEPT] ?? "{}") };
-    this.#session = { ...NEW, name: this.settings.session ?? "" };
+    this.settings = kept.read();
+    this.#session = { ...NEW, name: this.settings.session };
     this.header = new Header({
       choose: (name) => this.#choose(name),
       rename: () => this.#rename(),
       remove: () => this.#remove(),
-      open: () => app.loadApiJson(forCanvas(this.#last), this.#session.name),
+      open: () => this.#open(),
+      write: (format) => this.#write(format),
     });
     this.transcript = new Transcript({
       retell: (turn, text) => this.#retell(turn, text),
@@ -53,6 +53,8 @@ export class Panel {
       rewrite: (turn, segment, text) =>
         this.#ask(async () => (this.#session = await sessions.edit(this.#session, { turn, segment, text }))),
       repaint: (turn, segment, caption) => this.#repaint(turn, segment, caption),
+      choose: (version, turn, segment) =>
+        this.#ask(async () => (this.#session = await sessions.choose(this.#session, { turn, segment, version }))),
       suggest: (premise) => {
         this.composer.text.value = premise;
         this.composer.text.focus();
@@ -62,6 +64,7 @@ export class Panel {
       send: () => this.#send(),
       stop: () => this.#stop(),
       keep: () => this.#keep(),
+      complain: (reason) => this.#fail(reason),
     });
     this.status = h("div", { className: "m2chat-status", role: "status" });
     this.spoken = h("div", { className: "m2chat-spoken", "aria-live": "polite" });
@@ -69,6 +72,7 @@ export class Panel {
     const { header, transcript, composer } = this;
     const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, this.spoken, composer.element);
     this.element = h("div", { className: "m2chat-panel" }, header.element, transcript.element, foot);
+    takeDrops(this.element, (files) => composer.attach(files));
     // A workflow on the canvas may save the session, too, or a run that a page that was closed since had queued.
     api.addEventListener("execution_success", () => this.#busy || this.refresh());
     this.#show();
@@ -95,8 +99,9 @@ export class Panel {
 
   /** @param {string} name */
   async #choose(name) {
-    this.transcript.forget();
+    this.transcript.forms.forget();
     this.#last = null;
+    this.#thoughts = [];
     await this.#ask(async () => (this.#session = name ? await sessions.load(name) : NEW));
     this.transcript.toEnd();
     if (!name) this.composer.text.focus();
@@ -131,10 +136,10 @@ export class Panel {
       await change();
       this.#list = await sessions.list();
       this.#fail(null);
-      this.transcript.settle(true);
+      this.transcript.forms.settle(true);
     } catch (error) {
       this.#fail(error.message, error.conflict);
-      this.transcript.settle(false);
+      this.transcript.forms.settle(false);
     } finally {
       this.#keep();
       this.#show();
@@ -145,35 +150,33 @@ export class Panel {
 
   async #send() {
     if (this.composer.isEmpty) return;
+    if (this.composer.complaint) return this.#fail(this.composer.complaint);
     const draft = this.composer.take();
     const pictures = draft.pictures.map((blob) => ({ type: "picture", caption: "", seed: null, gate: null, blob }));
     const message = { role: "user", segments: [...pictures, { type: "text", text: draft.text }] };
     const worked = await this.#perform([...this.#session.turns, message, coming(1)], async () => [
-      await this.#say(message),
+      await say(message),
       { seed: newSeed() },
     ]);
     if (!worked) this.composer.giveBack(draft);
   }
 
-  /** What a message is for a workflow. @returns {Promise<import("./graph.js").Say>} */
-  async #say(turn) {
-    const pictures = await Promise.all(shown(turn).map(async (each) => each.blob ?? (await sessions.bytes(each))));
-    return { say: said(turn), pictures: await Promise.all(pictures.map(sessions.upload)) };
-  }
-
   /** Have the reply to a message told again, and those to all later messages; `text` is said instead. */
-  async #retell(index, text) {
+  #retell(index, text) {
     const { turns } = this.#session;
     const message = turns[index];
     const kept = text === undefined ? message.segments : [...shown(message), { type: "text", text }];
+    const changed = { ...message, segments: kept };
     const later = turns.slice(index + 1).filter((turn) => turn.role === "user");
-    const expected = [...turns.slice(0, index), { ...message, segments: kept }, coming(1)];
+    const expected = [...turns.slice(0, index), changed, coming(1)];
     later.forEach((turn, number) => expected.push(turn, coming(number + 2)));
     return this.#perform(expected, async () => {
-      const actions = [{ edit: "rewind", turn: index + 1 }];
-      if (text !== undefined) actions.push({ edit: "text", turn: index + 1, text });
+      // What is told again stays as a version, with all that followed it.
+      const first = text === undefined ? index + 1 : index;
+      const actions = first < turns.length ? [{ edit: "retell", turn: first + 1 }] : [];
+      if (text !== undefined) actions.push(await say(changed));
       actions.push({ seed: newSeed() });
-      for (const turn of later) actions.push(await this.#say(turn), { seed: newSeed() });
+      for (const turn of later) actions.push(await say(turn), { seed: newSeed() });
       return actions;
     });
   }
@@ -185,8 +188,10 @@ export class Panel {
     const picture = before.flatMap(shown).length + shown({ segments: turns[index].segments.slice(0, place + 1) }).length;
     const expected = structuredClone(turns);
     Object.assign(expected[index].segments[place], { node: replyId(1) }, caption !== undefined && { caption });
-    const edits = caption === undefined ? [] : [{ edit: "caption", picture, caption }];
-    return this.#perform(expected, async () => [...edits, { edit: "repaint", picture }, { seed: newSeed() }]);
+    const edits = [{ edit: "repaint", picture }]; // first: the version that is put aside keeps its caption
+    if (caption !== undefined) edits.push({ edit: "caption", picture, caption });
+    const reply = { seed: newSeed(), last: index === turns.length - 1 };
+    return this.#perform(expected, async () => [...edits, reply]);
   }
 
   /**
@@ -197,20 +202,8 @@ export class Panel {
    * @returns {Promise<boolean>} Whether it was done and saved; else nothing has changed, and it is said why.
    */
   async #perform(expected, actions) {
-    this.#busy = true;
-    this.#fail(null);
-    this.status.textContent = t("Waiting for its turn…");
-    this.#show(expected);
-    this.transcript.toEnd();
-    let ending;
-    try {
-      ending = await this.#queue(await actions(), expected);
-    } catch (error) {
-      ending = { how: "failed", reason: error.message };
-    }
-    this.#busy = false;
-    this.#run = null;
-    this.transcript.settle(ending.how === "done");
+    const ending = await this.#watch(expected, async () => this.#queue(await actions(), expected));
+    this.transcript.forms.settle(ending.how === "done");
     if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
     else await this.#reload();
     this.status.textContent = { done: t("Saved."), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
@@ -218,6 +211,25 @@ export class Panel {
     if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
     if (document.activeElement === document.body) this.composer.text.focus();
     return ending.how === "done";
+  }
+
+  /** Show turns while something runs. @returns {Promise<import("./run.js").Ending>} */
+  async #watch(expected, run) {
+    this.#busy = true;
+    this.#thoughts = [];
+    this.#fail(null);
+    this.status.textContent = t("Waiting for its turn…");
+    this.#show(expected);
+    this.transcript.toEnd();
+    let ending;
+    try {
+      ending = await run();
+    } catch (error) {
+      ending = { how: "failed", reason: error.message };
+    }
+    this.#busy = false;
+    this.#run = null;
+    return ending;
   }
 
   /** @returns {Promise<import("./run.js").Ending>} */
@@ -230,7 +242,9 @@ export class Panel {
       name = sessions.nameFrom(said(expected[0]), this.#list);
     }
     const task = { models: await modelsOf(models), name, revision, actions, how: { gate, steps, guidance } };
+    task.user = sessions.owner();
     const graph = graphOf(task);
+    const thought = new Map(); // by node
     this.#run = new Run(graph, {
       text: (node, text) => {
         this.status.textContent = t("Writing…");
@@ -241,8 +255,14 @@ export class Panel {
         this.status.textContent = t("Painting…");
         this.transcript.progress(node, done, total);
       },
+      thoughts: (node, text) => {
+        this.status.textContent = t("Thinking…");
+        this.transcript.thoughts(node, text);
+      },
+      result: (node, { thoughts }) => thoughts && thought.set(node, thoughts.join("\n\n")),
     });
     const ending = await this.#run.follow();
+    this.#thoughts = expected.map(({ node }) => thought.get(node));
     if (ending.how === "done") {
       this.#session = { ...this.#session, name };
       this.#last = graph;
@@ -255,6 +275,29 @@ export class Panel {
     await this.#run?.stop();
   }
 
+  /** Put the last message on the canvas: as it was queued, or, in a session that was opened, as it is told again. */
+  async #open() {
+    try {
+      open(forCanvas(this.#last ?? (await again(this.#session, this.settings))), this.#session.name);
+    } catch (error) {
+      this.#fail(error.message);
+    }
+  }
+
+  /** Write the session into ComfyUI's output folder, and link it. @param {string} format */
+  async #write(format) {
+    const { name, turns } = this.#session;
+    const book = new Book();
+    const ending = await this.#watch(turns, async () => {
+      this.#run = new Run(await book.graph(name, format, sessions.owner()), { result: book.result });
+      return this.#run.follow();
+    });
+    this.#show();
+    if (ending.how === "failed") this.#fail(ending.reason);
+    const told = { done: book.told, stopped: [t("Stopped. Nothing was saved.")], failed: [] };
+    this.status.replaceChildren(...told[ending.how]);
+  }
+
   // What is shown
 
   async #reload() {
@@ -264,12 +307,16 @@ export class Panel {
 
   #show(turns = this.#session.turns) {
     this.#showHeader();
-    this.transcript.show(turns, this.#busy);
+    this.transcript.show(
+      turns.map((turn, index) => ({ ...turn, thoughts: this.#thoughts[index] })),
+      this.#busy,
+    );
     this.composer.busy = this.#busy;
   }
 
   #showHeader() {
-    this.header.show(this.#list, this.#session.name, { busy: this.#busy, opens: this.#last !== null });
+    const opens = this.#session.turns.some((turn) => turn.role === "user");
+    this.header.show(this.#list, this.#session.name, { busy: this.#busy, opens });
   }
 
   /** @param {?string} reason @param {boolean} [conflict] Whether loading the session again is the cure. */
@@ -282,6 +329,6 @@ export class Panel {
   }
 
   #keep() {
-    localStorage[KEPT] = JSON.stringify({ ...this.settings, session: this.#session.name });
+    kept.write({ ...this.settings, session: this.#session.name });
   }
 }

@@ -1,11 +1,14 @@
 // A workflow on its way: queued, watched while it runs, and stopped.
 
 import { api } from "../../../scripts/api.js";
+import { forCanvas } from "./graph.js";
 import { t } from "./texts.js";
+import { workflowOf } from "./workflow.js";
 
 /**
  * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
- *   progress: (node: string, done: number, total: number) => void}} Watcher
+ *   progress: (node: string, done: number, total: number) => void, thoughts: (node: string, text: string) => void,
+ *   result: (node: string, output: object) => void}} Watcher Each may be missing.
  * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
  */
 
@@ -41,8 +44,9 @@ export class Run {
     const listeners = this.#listeners();
     for (const [name, listener] of listeners) api.addEventListener(name, listener);
     try {
-      // No workflow goes with it: what is on the canvas is another one.
-      this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow: null })).prompt_id;
+      // Its own workflow goes with it, which ComfyUI opens from its list of jobs: what is on the canvas is another one.
+      const workflow = workflowOf(forCanvas(this.#graph));
+      this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow })).prompt_id;
       this.#end();
       if (this.#unwanted) await this.stop();
       return await this.#ending;
@@ -73,9 +77,11 @@ export class Run {
       this.#end();
     };
     return [
-      ["progress_text", ours((node, { text }) => this.#watcher.text(node, text))],
-      ["b_preview_with_metadata", ours((node, { blob }) => this.#watcher.preview(node, blob))],
-      ["progress", ours((node, { value, max }) => this.#watcher.progress(node, value, max))],
+      ["progress_text", ours((node, { text }) => this.#watcher.text?.(node, text))],
+      ["m2chat.thoughts", ours((node, { text }) => this.#watcher.thoughts?.(node, text))],
+      ["b_preview_with_metadata", ours((node, { blob }) => this.#watcher.preview?.(node, blob))],
+      ["progress", ours((node, { value, max }) => this.#watcher.progress?.(node, value, max))],
+      ["executed", ours((node, { output }) => this.#watcher.result?.(node, output ?? {}))],
       ["execution_success", ending("done")],
       ["execution_interrupted", ending("stopped")],
       ["execution_error", ending("failed")],

@@ -8,8 +8,10 @@ const MOST = 40; // characters of a name that is made from a message
 
 /**
  * @typedef {{type: "text", text: string}} Text
- * @typedef {{type: "picture", caption: string, seed: ?string, gate: ?number, file: ?string, url: ?string}} Picture
- * @typedef {{role: "system" | "user" | "assistant", segments: (Text | Picture)[]}} Turn
+ * @typedef {{place: number, count: number}} Versions Where there are several; `place` from 0 is the one that is shown.
+ * @typedef {{type: "picture", caption: string, seed: ?string, gate: ?number, file: ?string, url: ?string,
+ *   versions?: Versions}} Picture
+ * @typedef {{role: "system" | "user" | "assistant", segments: (Text | Picture)[], versions?: Versions}} Turn
  * @typedef {{name: string, revision: number, turns: Turn[]}} Session A new one has revision 0.
  * @typedef {{name: string, revision: number, turns: number, pictures: number, error: string}} Summary
  */
@@ -44,8 +46,17 @@ const one = (name) => `${ROOT}/${encodeURIComponent(name)}`;
 const post = (path, body) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
+let user = ""; // who asks, where ComfyUI runs with --multi-user
+
+/** Whose sessions they are, for the nodes; empty where ComfyUI has one user. */
+export const owner = () => user;
+
 /** @returns {Promise<Summary[]>} The latest first. */
-export const list = async () => (await ask(ROOT)).sessions;
+export async function list() {
+  const listed = await ask(ROOT);
+  user = listed.user ?? "";
+  return listed.sessions;
+}
 
 /** @param {string} name @returns {Promise<Session>} */
 export const load = (name) => ask(one(name));
@@ -59,6 +70,9 @@ export const rewind = ({ name, revision }, turn) => post(`${one(name)}/rewind`, 
 /** Other words in place of one text. @param {Session} session @param {{turn: number, segment: number, text: string}} to */
 export const edit = ({ name, revision }, to) => post(`${one(name)}/edit`, { revision, ...to });
 
+/** Another version. @param {Session} session @param {{turn: number, segment?: number, version: number}} which */
+export const choose = ({ name, revision }, which) => post(`${one(name)}/version`, { revision, ...which });
+
 /** @param {string} name @param {string} to @returns {Promise<Session>} */
 export async function rename(name, to) {
   const renamed = await post(`${one(name)}/branch`, { to });
@@ -66,8 +80,22 @@ export async function rename(name, to) {
   return renamed;
 }
 
-/** The address of a session's picture. @param {Picture} picture */
-export const address = (picture) => api.apiURL(picture.url);
+/**
+ * Show a session's picture. Of several users' pictures ComfyUI is asked in the name of one, as no image element does.
+ *
+ * @param {HTMLImageElement} image
+ * @param {Picture} picture
+ * @param {string[]} addresses Gets the address of what was fetched, which is to be revoked.
+ */
+export async function show(image, picture, addresses) {
+  if (!user) {
+    image.src = api.apiURL(picture.url);
+    return;
+  }
+  const address = URL.createObjectURL(await bytes(picture));
+  addresses.push(address);
+  image.src = address;
+}
 
 /** The bytes of a session's picture. @param {Picture} picture */
 export const bytes = async (picture) => (await api.fetchApi(picture.url)).blob();

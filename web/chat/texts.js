@@ -5,10 +5,14 @@ import { api } from "../../../scripts/api.js";
 
 let texts = {};
 
-/** Read the texts of the page's language. */
+/** Read the texts of the page's language; where they cannot be had, the panel speaks English. */
 export async function loadTexts() {
-  const all = await (await api.fetchApi("/i18n")).json();
-  texts = all[app.extensionManager.setting.get("Comfy.Locale")]?.m2chatPanel ?? {};
+  try {
+    const all = await (await api.fetchApi("/i18n")).json();
+    texts = all[app.extensionManager.setting.get("Comfy.Locale")]?.m2chatPanel ?? {};
+  } catch (error) {
+    console.warn("M2Chat: the texts of this language cannot be read.", error);
+  }
 }
 
 /**

@@ -1,7 +1,11 @@
 // The conversation as it is read: turns, their pictures, what can be done with them, and what is just coming.
 
-import { button, h, isSend, words } from "./elements.js";
-import { address } from "./sessions.js";
+import { enlarge } from "../shown/lightbox.js";
+import { said } from "./again.js";
+import { copyButton } from "./clipboard.js";
+import { arrows, button, h, prose, words } from "./elements.js";
+import { Forms } from "./forms.js";
+import { show } from "./sessions.js";
 import { t } from "./texts.js";
 
 const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: "M²Chat" });
@@ -15,12 +19,14 @@ const EXAMPLES = [
 /**
  * @typedef {import("./sessions.js").Picture & {node?: string, blob?: Blob}} Picture `node` paints it; or it is a
  *   `blob` that is yet to be uploaded.
- * @typedef {{role: string, segments: (import("./sessions.js").Text | Picture)[], node?: string}} Turn `node` writes it.
+ * @typedef {{role: string, segments: (import("./sessions.js").Text | Picture)[], node?: string,
+ *   thoughts?: string, versions?: import("./sessions.js").Versions}} Turn `node` writes it.
  * @typedef {{
  *   retell: (turn: number, text?: string) => void,
  *   rewind: (turn: number) => void,
  *   rewrite: (turn: number, segment: number, text: string) => void,
  *   repaint: (turn: number, segment: number, caption?: string) => void,
+ *   choose: (version: number, turn: number, segment?: number) => void,
  *   suggest: (premise: string) => void,
  * }} Actions Turns and segments are counted from 0.
  */
@@ -29,15 +35,13 @@ const EXAMPLES = [
 export class Transcript {
   #actions;
   #live = new Map(); // by the id of a node: where its text, picture and progress go
-  #drafts = new Map(); // what is being typed in place of a text, by where that stands
-  #reopen = []; // the forms of those
-  #sent = ""; // where the one stands that was sent
   #addresses = []; // of blobs, to be revoked
   #atEnd = true; // there one reads on, whatever comes
 
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
+    this.forms = new Forms(() => this.element);
     // Not live: it is made anew for every change. The panel reads aloud what has come.
     const about = { role: "log", "aria-label": t("Conversation"), "aria-live": "off" };
     this.element = h("div", { className: "m2chat-log", tabIndex: 0, ...about });
@@ -63,18 +67,7 @@ export class Transcript {
     this.element.replaceChildren(...(shown.length ? shown : [this.#welcome()]));
     this.element.setAttribute("aria-busy", String(busy));
     this.element.scrollTop = follows ? this.element.scrollHeight : scrollTop;
-    this.#reopen.splice(0).forEach((open) => open());
-  }
-
-  /** What was sent in place of a text has been done, or else is shown again. @param {boolean} done */
-  settle(done) {
-    if (done) this.#drafts.delete(this.#sent);
-    this.#sent = "";
-  }
-
-  /** Drop what is being typed in place of a text. */
-  forget() {
-    this.#drafts.clear();
+    this.forms.reopen();
   }
 
   /** Where one reads: the end. */
@@ -85,7 +78,16 @@ export class Transcript {
 
   /** @param {string} node @param {string} text */
   text(node, text) {
-    this.#live.get(node)?.text.replaceChildren(words(text.trim()));
+    this.#live.get(node)?.text.replaceChildren(prose(text.trim()));
+    this.#follow();
+  }
+
+  /** What the model thinks before it replies. @param {string} node @param {string} text */
+  thoughts(node, text) {
+    const live = this.#live.get(node);
+    if (!live) return;
+    live.thoughts.hidden = !text.trim();
+    live.thoughts.lastChild.textContent = text.trim();
     this.#follow();
   }
 
@@ -131,6 +133,7 @@ export class Transcript {
   /** @param {Turn} turn */
   #turn(turn, index, last, busy) {
     const body = h("div", { className: "m2chat-body" });
+    if (turn.thoughts) body.append(thoughts(turn.thoughts));
     turn.segments.forEach((segment, place) => body.append(this.#segment(turn, index, segment, place, busy)));
     if (turn.node) body.append(this.#coming(turn.node));
     const tools = busy || turn.role === "system" ? null : this.#tools(turn, index, last, body);
@@ -141,10 +144,11 @@ export class Transcript {
 
   #segment(turn, index, segment, place, busy) {
     if (segment.type === "text") {
-      const shown = words(segment.text.trim());
-      if (busy || turn.role !== "assistant") return shown;
+      if (turn.role !== "assistant") return words(segment.text.trim());
+      const shown = prose(segment.text.trim());
+      if (busy) return shown;
       const rewrite = (text) => this.#actions.rewrite(index, place, text);
-      const edit = this.#editor([index, place], shown, t("This part of the reply"), segment.text, t("Save"), rewrite);
+      const edit = this.forms.editor([index, place], shown, t("This part of the reply"), segment.text, t("Save"), rewrite);
       const tools = h("div", { className: "m2chat-tools" }, button(t("Edit"), edit, { "aria-label": t("Edit this text") }));
       return h("div", { className: "m2chat-passage" }, shown, tools);
     }
@@ -153,99 +157,81 @@ export class Transcript {
 
   /** @param {Picture} picture */
   #picture(turn, index, picture, place, busy) {
-    const source = picture.blob ? this.#addressOf(picture.blob) : picture.url && address(picture);
-    if (picture.node) return h("div", {}, this.#coming(picture.node, source), words(picture.caption, "m2chat-caption"));
-    const image = source
-      ? h("img", { className: "m2chat-picture", src: source, alt: picture.caption || t("Your picture") })
-      : h("div", { className: "m2chat-picture m2chat-open" }, t("Not painted yet"));
+    if (picture.node) {
+      const before = picture.url ? h("img", { className: "m2chat-picture" }) : null;
+      if (before) show(before, picture, this.#addresses);
+      return h("div", {}, this.#coming(picture.node, before), words(picture.caption, "m2chat-caption"));
+    }
+    const painted = picture.blob || picture.url;
+    const image = painted ? this.#painted(picture) : h("div", { className: "m2chat-picture m2chat-open" }, t("Not painted yet"));
     if (turn.role === "user") return h("figure", {}, image);
     const caption = words(picture.caption, "m2chat-caption");
     const how = [picture.seed && t("seed $", picture.seed), picture.gate !== null && t("gate $", picture.gate)];
     const made = h("div", { className: "m2chat-made" }, how.filter(Boolean).join(" · "));
     const repaint = (text) => this.#actions.repaint(index, place, text);
     const about = t("What the picture is to show");
-    const edit = busy || this.#editor([index, place], caption, about, picture.caption, t("Paint again"), repaint);
+    const edit = busy || this.forms.editor([index, place], caption, about, picture.caption, t("Paint again"), repaint);
     const tools = h(
       "div",
       { className: "m2chat-tools" },
-      button(source ? t("Re-roll") : t("Paint"), () => this.#actions.repaint(index, place), {
-        "aria-label": source ? t("Re-roll this picture") : t("Paint this picture"),
+      arrows(picture.versions, t("Versions of this picture"), (version) => this.#actions.choose(version, index, place)),
+      button(painted ? t("Re-roll") : t("Paint"), () => this.#actions.repaint(index, place), {
+        "aria-label": painted ? t("Re-roll this picture") : t("Paint this picture"),
       }),
       button(t("Edit caption"), edit),
     );
     return h("figure", {}, image, h("figcaption", {}, caption, made), busy ? null : tools);
   }
 
-  /** Where a node's text, preview and progress appear. @param {string} node @param {string} [before] A picture. */
+  /** A picture that is there, which a click enlarges. @param {Picture} picture */
+  #painted(picture) {
+    const image = h("img", { className: "m2chat-picture", alt: picture.caption || t("Your picture") });
+    if (picture.blob) image.src = this.#addressOf(picture.blob);
+    else show(image, picture, this.#addresses);
+    const large = () => {
+      const all = [...this.element.querySelectorAll(".m2chat-frame img")];
+      enlarge(
+        all.map((each) => ({ src: each.src, caption: each.alt })),
+        all.indexOf(image),
+      );
+    };
+    return h("button", { type: "button", className: "m2chat-frame", title: t("Enlarge"), onclick: large }, image);
+  }
+
+  /** Where a node's text, preview and progress appear. @param {string} node @param {?HTMLImageElement} [before] */
   #coming(node, before) {
     const dots = h("div", { className: "m2chat-waiting", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
     const text = h("div", {}, before ? null : dots);
-    const image = h("img", { className: "m2chat-picture", alt: t("The picture so far"), ...(before && { src: before }) });
+    const image = before || h("img", { className: "m2chat-picture" });
+    image.alt = t("The picture so far");
+    const thought = thoughts("");
+    thought.hidden = true;
     const bar = h("progress", { className: "m2chat-bar", "aria-label": t("Painting") });
     const figure = h("figure", { className: "m2chat-painting", hidden: !before }, image, bar);
-    this.#live.set(node, { text, image, bar, figure });
-    return h("div", {}, text, figure);
+    this.#live.set(node, { text, image, bar, figure, thoughts: thought });
+    return h("div", {}, thought, text, figure);
   }
 
   #tools(turn, index, last, body) {
-    const { retell, rewind } = this.#actions;
-    const made = [];
-    if (turn.role === "user") {
-      const text = turn.segments.map((segment) => segment.text ?? "").join("");
-      const edit = this.#editor([index], body, t("Your message"), text, t("Tell again"), (changed) => retell(index, changed));
+    const { retell, rewind, choose } = this.#actions;
+    const text = said(turn);
+    const mine = turn.role === "user";
+    const about = mine ? t("Versions of this message") : t("Versions of this reply");
+    const made = [arrows(turn.versions, about, (version) => choose(version, index))];
+    if (mine) {
+      const again = (changed) => retell(index, changed);
+      const edit = this.forms.editor([index], body, t("Your message"), text, t("Tell again"), again);
       made.push(button(t("Edit"), edit, { "aria-label": t("Edit this message") }));
       if (last) made.push(button(t("Let it reply"), () => retell(index)));
     } else {
       made.push(button(t("Re-roll reply"), () => retell(index - 1)));
-      if (!last) made.push(button(t("Rewind here"), () => rewind(index)));
     }
+    if (text.trim()) made.push(copyButton(() => text.trim(), mine ? t("Copy this message") : t("Copy this reply")));
+    if (!mine && !last) made.push(button(t("Rewind here"), () => rewind(index)));
     return h("div", { className: "m2chat-tools m2chat-of-turn" }, ...made);
   }
-
-  /**
-   * What opens a form in place of `shown`, until it is sent or left. What was typed stays until it has been done.
-   *
-   * @param {number[]} place
-   * @param {HTMLElement} shown
-   * @param {string} label
-   * @param {string} text
-   * @param {string} send
-   * @param {(text: string) => void} done
-   */
-  #editor(place, shown, label, text, send, done) {
-    const key = String(place);
-    const open = (asked) => {
-      const value = this.#drafts.get(key) ?? text;
-      const area = h("textarea", { className: "m2chat-input", value, rows: 3, dir: "auto", "aria-label": label });
-      const leave = () => {
-        this.#drafts.delete(key);
-        form.replaceWith(shown);
-        (before === document.body ? this.element : before).focus();
-      };
-      const submit = h("button", { type: "submit", className: "m2chat-button m2chat-primary" }, send);
-      const tools = h("div", { className: "m2chat-tools" }, submit, button(t("Cancel"), leave));
-      const form = h("form", { className: "m2chat-edit" }, area, tools);
-      area.oninput = () => this.#drafts.set(key, area.value);
-      form.onsubmit = (event) => {
-        event.preventDefault();
-        this.#drafts.set(key, area.value);
-        this.#sent = key;
-        done(area.value);
-      };
-      form.onkeydown = (event) => {
-        if (event.key === "Escape") leave();
-        else if (event.target === area && isSend(event)) form.requestSubmit();
-        else return;
-        event.preventDefault();
-        event.stopPropagation();
-      };
-      const before = document.activeElement;
-      shown.replaceWith(form);
-      if (!asked && before !== document.body) return; // one is typing elsewhere
-      area.focus();
-      form.scrollIntoView({ block: "nearest" });
-    };
-    if (this.#drafts.has(key)) this.#reopen.push(() => open(false));
-    return open;
-  }
 }
+
+/** What a model thought, folded: no part of what it said. @param {string} text */
+const thoughts = (text) =>
+  h("details", { className: "m2chat-thoughts" }, h("summary", {}, t("Thoughts")), words(text, "m2chat-thought"));

@@ -19,7 +19,7 @@ const address = ({ filename, subfolder, type }) =>
   api.apiURL(`/view?${new URLSearchParams({ filename, subfolder: subfolder ?? "", type: type ?? "output" })}`);
 
 /** The address of an exported file; /view makes a download of a web page, so the pack has a route of its own for these. */
-function pageAddress(file) {
+export function pageAddress(file) {
   if (!file.filename.endsWith(".html")) return address(file);
   const path = [...(file.subfolder ?? "").split(/[\\/]/), file.filename].filter(Boolean).map(encodeURIComponent);
   return api.apiURL(`/m2chat/pages/${path.join("/")}`);

@@ -1,0 +1,62 @@
+// A session as something to read elsewhere, written by the Export node into ComfyUI's output folder.
+
+import { api } from "../../../scripts/api.js";
+import { pageAddress } from "../shown/view.js";
+import { h } from "./elements.js";
+import { t } from "./texts.js";
+
+/** @typedef {import("./graph.js").Graph} Graph */
+
+const NODE = "M2Chat_ExportStory";
+
+/** What a format's own inputs are, where nobody says anything else. @param {string} format */
+async function defaults(format) {
+  const info = (await (await api.fetchApi(`/object_info/${NODE}`)).json())[NODE].input;
+  const [, { options }] = { ...info.required, ...info.optional }.format;
+  const { required = {}, optional = {} } = options.find(({ key }) => key === format).inputs;
+  const values = Object.entries({ ...required, ...optional }).map(([name, [type, how = {}]]) => {
+    const choices = how.options ?? (Array.isArray(type) ? type : []);
+    return [`format.${name}`, how.default ?? choices[0]];
+  });
+  return Object.fromEntries(values);
+}
+
+/** One export: what is queued for it, and what came of it. */
+export class Book {
+  #page = null;
+  #notes = [];
+
+  /**
+   * The workflow that writes a session.
+   *
+   * @param {string} name
+   * @param {string} format As the node calls it.
+   * @param {string} user Whose session it is, where ComfyUI has several users.
+   * @returns {Promise<Graph>}
+   */
+  async graph(name, format, user) {
+    const folder = name.replaceAll("%", " ").trim(); // a % begins what ComfyUI fills in
+    const inputs = { conversation: ["m2chat_session", 0], filename_prefix: `M2Chat/${folder}`, format };
+    Object.assign(inputs, await defaults(format));
+    return {
+      m2chat_session: { class_type: "M2Chat_LoadSession", inputs: { name, ...(user && { user }) } },
+      m2chat_export: { class_type: NODE, inputs },
+    };
+  }
+
+  /** Takes what a node showed. */
+  result = (node, { page, text }) => {
+    if (!page) return;
+    [this.#page] = page;
+    this.#notes = (text ?? []).slice(1);
+  };
+
+  /** What was written, with a link, and what a reader has to know about it. @returns {(Node | string)[]} */
+  get told() {
+    if (!this.#page) return [];
+    const { type, subfolder, filename } = this.#page;
+    const link = h("a", { href: pageAddress(this.#page), target: "_blank", rel: "noopener noreferrer" }, filename);
+    const folder = [type, ...subfolder.split(/[\\/]/)].filter(Boolean).join("/");
+    return [t("Written to $: ", folder), link, ...this.#notes.map((note) => h("div", { dir: "auto" }, note))];
+  }
+}

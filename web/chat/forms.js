@@ -1,0 +1,80 @@
+// Forms that open in place of a text, and what is being typed in them, whatever is shown anew meanwhile.
+
+import { button, h, isSend } from "./elements.js";
+import { t } from "./texts.js";
+
+/** The forms of a transcript. */
+export class Forms {
+  #around;
+  #drafts = new Map(); // what is being typed in place of a text, by where that stands
+  #reopen = []; // the forms of those
+  #sent = ""; // where the one stands that was sent
+
+  /** @param {() => HTMLElement} around What gets the focus where nothing else had it. */
+  constructor(around) {
+    this.#around = around;
+  }
+
+  /** What was sent in place of a text has been done, or else is shown again. @param {boolean} done */
+  settle(done) {
+    if (done) this.#drafts.delete(this.#sent);
+    this.#sent = "";
+  }
+
+  /** Drop what is being typed in place of a text. */
+  forget() {
+    this.#drafts.clear();
+  }
+
+  /** Open those again that were open before everything was shown anew. */
+  reopen() {
+    this.#reopen.splice(0).forEach((open) => open());
+  }
+
+  /**
+   * What opens a form in place of `shown`, until it is sent or left. What was typed stays until it has been done.
+   *
+   * @param {number[]} place
+   * @param {HTMLElement} shown
+   * @param {string} label
+   * @param {string} text
+   * @param {string} send
+   * @param {(text: string) => void} done
+   */
+  editor(place, shown, label, text, send, done) {
+    const key = String(place);
+    const open = (asked) => {
+      const value = this.#drafts.get(key) ?? text;
+      const area = h("textarea", { className: "m2chat-input", value, rows: 3, dir: "auto", "aria-label": label });
+      const leave = () => {
+        this.#drafts.delete(key);
+        form.replaceWith(shown);
+        (before === document.body ? this.#around() : before).focus();
+      };
+      const submit = h("button", { type: "submit", className: "m2chat-button m2chat-primary" }, send);
+      const tools = h("div", { className: "m2chat-tools" }, submit, button(t("Cancel"), leave));
+      const form = h("form", { className: "m2chat-edit" }, area, tools);
+      area.oninput = () => this.#drafts.set(key, area.value);
+      form.onsubmit = (event) => {
+        event.preventDefault();
+        this.#drafts.set(key, area.value);
+        this.#sent = key;
+        done(area.value);
+      };
+      form.onkeydown = (event) => {
+        if (event.key === "Escape") leave();
+        else if (event.target === area && isSend(event)) form.requestSubmit();
+        else return;
+        event.preventDefault();
+        event.stopPropagation();
+      };
+      const before = document.activeElement;
+      shown.replaceWith(form);
+      if (!asked && before !== document.body) return; // one is typing elsewhere
+      area.focus();
+      form.scrollIntoView({ block: "nearest" });
+    };
+    if (this.#drafts.has(key)) this.#reopen.push(() => open(false));
+    return open;
+  }
+}

@@ -1,0 +1,40 @@
+// What the panel keeps in the browser: settings, and which session was shown. Whatever lies there, the panel opens.
+
+const KEY = "M2Chat.Chat";
+
+const number = (least, most) => (value) => typeof value === "number" && value >= least && value <= most;
+
+/** What is kept: its value where there is none, and what a value has to be. */
+const KEPT = {
+  gate: [1, number(0, 2)],
+  steps: [20, (value) => Number.isInteger(value) && number(1, 1000)(value)],
+  guidance: [3, number(0, 30)],
+  models: ["starter", (value) => ["starter", "canvas"].includes(value)],
+  session: ["", (value) => typeof value === "string"],
+};
+
+/** @typedef {{gate: number, steps: number, guidance: number, models: "starter" | "canvas", session: string}} Kept */
+
+/** @returns {Kept} What is not there, cannot be read or makes no sense is as in a new browser. */
+export function read() {
+  let stored = null;
+  try {
+    stored = JSON.parse(localStorage.getItem(KEY) ?? "null");
+  } catch (error) {
+    console.warn("M2Chat: the chat's settings cannot be read, and are as in a new browser.", error);
+  }
+  const entries = Object.entries(KEPT).map(([name, [otherwise, fits]]) => {
+    const value = stored?.[name];
+    return [name, fits(value) ? value : otherwise];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** @param {Kept} kept Where the browser keeps nothing, they hold until the page is closed. */
+export function write(kept) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(Object.keys(KEPT).map((name) => [name, kept[name]]))));
+  } catch (error) {
+    console.warn("M2Chat: this browser does not keep the chat's settings.", error);
+  }
+}

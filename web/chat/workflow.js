@@ -1,0 +1,53 @@
+// A graph in API format as a workflow that opens on the canvas: nodes with places and sizes, links between them.
+
+import { app } from "../../../scripts/app.js";
+
+/** @typedef {import("./graph.js").Graph} Graph */
+
+/** Gives a node the values and links of its twin in the API graph. */
+function fill(node, inputs, nodes) {
+  for (const [name, value] of Object.entries(inputs)) {
+    if (Array.isArray(value)) {
+      const input = node.inputs.findIndex((each) => each.name === name);
+      if (input >= 0) nodes[value[0]].connect(value[1], node, input);
+      continue;
+    }
+    const widget = node.widgets?.find((each) => each.name === name);
+    if (!widget) continue;
+    widget.value = value;
+    widget.callback?.(value);
+  }
+  // The message is to be what it was, however often it runs.
+  const control = node.widgets?.find((each) => each.name === "control_after_generate");
+  if (control) control.value = "fixed";
+}
+
+/**
+ * The workflow of a graph. It is laid out beside the canvas, which stays as it is.
+ *
+ * @param {Graph} api Its ids are numbers, as `forCanvas` makes them.
+ * @returns {object | undefined} As ComfyUI saves workflows; undefined where a node is of a kind that is not installed.
+ */
+export function workflowOf(api) {
+  const { LiteGraph } = window;
+  if (Object.values(api).some(({ class_type: type }) => !(type in LiteGraph.registered_node_types))) return undefined;
+  const graph = new LiteGraph.LGraph();
+  graph.id = LiteGraph.uuidv4();
+  const nodes = {};
+  for (const [id, { class_type: type }] of Object.entries(api)) {
+    nodes[id] = LiteGraph.createNode(type);
+    nodes[id].id = Number(id);
+    graph.add(nodes[id]);
+  }
+  // Twice, for some inputs appear only when others have their values.
+  for (let round = 0; round < 2; round++) {
+    for (const [id, { inputs }] of Object.entries(api)) fill(nodes[id], inputs, nodes);
+  }
+  graph.arrange();
+  const workflow = graph.serialize();
+  graph.clear();
+  return workflow;
+}
+
+/** Puts a graph on the canvas, under a name. @param {Graph} api @param {string} name */
+export const open = (api, name) => app.loadGraphData(workflowOf(api), true, true, name);
