@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import toy_llms
 from m3adapter.conversation import Conversation
 from m3adapter.language_config import LanguageModelConfig
+from m3adapter.language_files import PROCESSORS
 from m3adapter.language_loading import load_language_model, weight_bytes
 from toys import one_sentence
 
@@ -56,8 +57,8 @@ def pointed(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(POINTER, "utf-8")
 
 
-def gone(name: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).unlink()
+def gone(*names: str) -> Callable[[Path], object]:
+    return lambda folder: [(folder / name).unlink(missing_ok=len(names) > 1) for name in names]
 
 
 def written(name: str, text: str) -> Callable[[Path], object]:
@@ -120,7 +121,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("weights of another name", "llama", lambda f: (f / "model.safetensors").rename(f / "x.safetensors"),
      "has no weights"),
     ("no tokenizer", "llama", gone("tokenizer.json"), "has no tokenizer"),
-    ("no processor", "llava", gone("processor_config.json"), "vision-language model without its processor"),
+    ("no processor", "llava", gone(*PROCESSORS), "vision-language model without its processor"),
     ("cut weights", "llama", lambda f: halved(f / "model.safetensors"), "model.safetensors is cut off"),
     ("a cut pickle", "llama", cut_pickle, "pytorch_model.bin is cut off"),
     ("a pickle with code", "llama", running_pickle, "llama cannot be opened"),
@@ -160,7 +161,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("another tokenizer", "llama", more_words, "tokenizer of llama has 266 tokens, and the model knows 264"),
     ("a smaller vocabulary", "llama", config(vocab_size=258), "264 tokens|260 tokens"),
     ("other sizes", "llama", config(hidden_size=64), "llama (cannot be opened|is not whole)"),
-    ("no sizes", "llama", config(num_attention_heads="two"), "llama has a config.json that transformers cannot read"),
+    ("no sizes", "llama", config(num_attention_heads="two"), "llama (has a config.json|cannot be opened)"),
     ("no number", "llama", config(num_hidden_layers="three"), "num_hidden_layers|config.json"),
     # Templates.
     ("no template", "llama", gone("chat_template.jinja"), "no chat template.* variant of llama"),
