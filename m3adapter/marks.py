@@ -27,11 +27,15 @@ def _begun(words: tuple[str, ...]) -> str:
 
 _NAME, _LABEL = _any(_NAMES), _any(_LABELS)
 _ATTRIBUTES = r"(?:[\s:=][^<>]{0,600})?"
+# A closing tag has no attributes: what comes in place of its end is text again.
 _TAG = (
-    rf"<\s{{0,4}}(?P<slash>/?)(?P<gap>\s{{0,4}}){_NAME}"
-    r"(?P<attributes>(?:[\s:=][^<>]{0,600}?)?)(?P<void>/?)>"
+    rf"<\s{{0,4}}(?:(?P<slash>/)(?P<gap>\s{{0,4}}){_NAME}(?:\s{{0,20}}/?>|(?=\s{{1,20}}[^\s/>]|[^\w\s/>-]))"
+    rf"|\s{{0,4}}{_NAME}(?P<attributes>(?:[\s:=][^<>]{{0,600}}?)?)(?P<void>/?)>)"
 )
-_TAG_BEGUN = rf"<\s{{0,4}}/?\s{{0,4}}(?:(?:{_begun(_NAMES)})?\Z|{_NAME}{_ATTRIBUTES}/?\Z)"
+_TAG_BEGUN = (
+    rf"<\s{{0,4}}(?:/\s{{0,4}}(?:(?:{_begun(_NAMES)})?\Z|{_NAME}\s{{0,20}}/?\Z)"
+    rf"|\s{{0,4}}(?:(?:{_begun(_NAMES)})?\Z|{_NAME}{_ATTRIBUTES}/?\Z))"
+)
 
 # "Image", "Image 2", "Image description", and what may separate it from the caption.
 _TITLE = rf"{_LABEL}(?:[ \t]{{1,3}}(?:caption|description|prompt|\d{{1,3}}))?"
@@ -62,20 +66,38 @@ OUTSIDE = re.compile(
 )
 IN_TAGS = re.compile(rf"(?P<tag>{_TAG})|(?P<begun>{_TAG_BEGUN})", _HOW)
 IN_LINE = re.compile(rf"{_ANYWHERE}|(?P<begun>{_ANYWHERE_BEGUN})|(?P<stop>[\[\]()\n])", _HOW)
-# What follows the caption of a Markdown picture.
-TARGET = re.compile(r"\([^()<\n]{0,300}(?:\)|(?P<begun>\Z))")
+# What follows the caption of a Markdown picture: an address, or the name of a file.
+_FILE = r"[^()<\n]{0,300}\.[a-z0-9]{2,5}"
+_NAMED = r"""(?:\s{1,4}"[^"\n]{0,200}")?\s{0,4}"""
+TARGET = re.compile(rf"\(\s{{0,4}}(?:[^()<\s]{{0,300}}|{_FILE}){_NAMED}\)|(?P<begun>\([^()<\n]{{0,300}}\Z)", _HOW)
+# A tag at the end of a text of which only the beginning has come, and not one word in it.
+CUT_OFF = re.compile(rf"<\s{{0,4}}/?\s{{0,4}}(?:{_begun(_NAMES)}|{_NAME}\s{{0,20}}/?)?\Z", _HOW)
 
 _VALUES = re.compile(r"""\b([a-z]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|“([^”]*)”)""", _HOW)
+_BARE_VALUES = re.compile(r"""\b[a-z-]+\s*=\s*[^\s"'“]+""", _HOW)
 _SAYING = ("caption", "alt", "description", "desc", "title", "text", "prompt", "label")
+
+_NOT_SAYING = ("src", "href", "url", "style", "class", "id", "srcset", "sizes")
 
 
 def caption_of(tag: re.Match[str]) -> str | None:
     """The caption that an opening tag carries itself; None where it has none."""
-    attributes = tag["attributes"].strip()
+    attributes = (tag["attributes"] or "").strip()
     values = {name.lower(): a or b or c for name, a, b, c in _VALUES.findall(attributes)}
     for name in _SAYING:
         if name in values:
             return " ".join(values[name].split())
     if attributes[:1] in (":", "="):
         return " ".join(attributes[1:].strip("\"'“” \t\n").split())
-    return None
+    told = [value for name, value in values.items() if " " in value and name not in _NOT_SAYING]
+    words = words_of(tag)
+    return " ".join(", ".join(told).split()) or (words if " " in words else None)
+
+
+def words_of(tag: re.Match[str]) -> str:
+    """What stands in an opening tag and is no attribute: words that belong to a caption, or to a text."""
+    attributes = (tag["attributes"] or "").strip()
+    if attributes[:1] in (":", "="):
+        return ""
+    rest = _BARE_VALUES.sub(" ", _VALUES.sub(" ", attributes)).split()
+    return " ".join(rest) if any(map(str.isalnum, "".join(rest))) else ""

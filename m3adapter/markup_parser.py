@@ -12,6 +12,8 @@ from .segments import Picture, Segment, Text
 _ENDS = {"tag": "", "bracket": "]", "markdown": "](", "parenthesis": ")", "heading": "\n"}
 _OPENING = {"]": "[", ")": "("}
 _EMPHASIS = ' *_`"“”'
+LONGEST = 200  # characters of a caption that nobody has closed, if a sentence ends before
+_SENTENCE = re.compile(rf".{{12,{LONGEST}}}?(?:[.!?…][\"'”’»)]*(?=\s)|[。！？])", re.DOTALL)
 _WORD = re.compile(r"[^\s*_]")  # its beginning: anything but blanks and emphasis
 
 
@@ -69,10 +71,15 @@ class MarkupParser:
     def close(self) -> list[MarkupEvent]:
         """The events at the end of the reply; afterwards the parser is as new."""
         events: list[MarkupEvent] = []
-        if self._caption is None:
-            self._write(self._pending, events)
-        while self._caption is not None:  # what is pending is the cut off beginning of a tag, no part of the caption
+        pending, self._pending = self._pending, ""
+        if self._caption is not None and marks.CUT_OFF.match(pending):
+            pending = ""
+        elif self._caption is None or not pending.startswith("<"):
+            self._write(pending, events)
+            pending = ""
+        while self._caption is not None:
             self._break_off(events)
+        self._write(pending, events)  # a tag that was not ended, and what was written into it
         self.__init__()  # type: ignore[misc]
         return events
 
@@ -104,6 +111,8 @@ class MarkupParser:
         if kind == "tag" and (mark["slash"] or (mark["void"] and written and own is None)):
             if self._caption is not None:
                 self._shut(events)
+                if not mark["slash"]:
+                    self._write(marks.words_of(mark), events)
             elif mark["gap"]:  # too far from a tag to be taken for one where none is due
                 self._write(mark.group(), events)
             return mark.end()
@@ -118,9 +127,15 @@ class MarkupParser:
             events.append(SlotOpened())
         self._caption, self._worded, self._depth = [], False, 0
         self._end = _ENDS[kind]  # type: ignore[index]
-        if kind == "tag" and (own is not None or mark["void"]):
-            self._caption = [own or ""]
-            self._shut(events)
+        if kind == "tag":
+            words = marks.words_of(mark)
+            if own is not None or mark["void"]:
+                self._caption = [own or words]
+                self._shut(events)
+                if own not in (None, words) and words:
+                    self._write(f" {words} ", events)
+            elif words:  # one word: it begins the caption
+                self._write(f"{words} ", events)
         return mark.end()
 
     def _stop(self, mark: re.Match[str], events: list[MarkupEvent]) -> int:
@@ -151,10 +166,15 @@ class MarkupParser:
         self._caption = None
 
     def _break_off(self, events: list[MarkupEvent]) -> None:
-        """Ends a caption that was not closed. What comes after its line is read as text, and may begin another one."""
+        """Ends a caption that was not closed. What comes after its line is read as text, and may begin another one.
+
+        Where that line is too long for a caption, what comes after its first sentence is.
+        """
         caption, rest = "".join(self._caption or ()), ""
         if not self._end and (word := _WORD.search(caption)) and (end := caption.find("\n", word.end())) >= 0:
             caption, rest = caption[:end], caption[end:]
+        if len(caption) > LONGEST and self._end != "\n" and (sentence := _SENTENCE.match(caption)):
+            caption, rest = caption[: sentence.end()], caption[sentence.end() :] + rest
         self._caption = [caption]
         self._shut(events)
         if rest:

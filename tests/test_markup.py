@@ -152,6 +152,7 @@ def test_with_captions_fills_gaps_and_adds_a_picture_only_for_a_premise() -> Non
 
 
 A, B = Picture("a fox"), Picture("a bear")
+LONG = "It ran and ran. " * 20 + "It slept."
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,24 @@ A, B = Picture("a fox"), Picture("a bear")
         ("<image>a fox\n[image: a bear]\nIt ran.", (A, Text("\n"), B, Text("\nIt ran."))),
         ("<image>a fox\nImage: a bear<image>c", (A, Text("\n"), B, Picture("c"))),
         ("<image>a\nfox</image>", (A,)),
+        # tags that nothing ends, and words where attributes would stand
+        ("<image>a fox <image", (A,)),
+        ("<image>a fox <image and it ran", (A, Text("<image and it ran"))),
+        ("<image>a fox <image a bear and an owl> ran", (A, Picture("a bear and an owl"), Text(" ran"))),
+        ("<image>a fox</image It ran. 3 > 2", (A, Text(" It ran. 3 > 2"))),
+        ("<image>a fox</picture\n\nIt ran", (A, Text("\n\nIt ran"))),
+        ("<image>a fox</image<b>It ran", (A, Text("<b>It ran"))),
+        ("<image a fox>It ran", (A, Text("It ran"))),
+        ("<image red>fox</image>", (Picture("red fox"),)),
+        ('<img alt="a fox" it ran>y', (A, Text(" it ran y"))),
+        ('<image who="a fox" where="a wood" id="1"/>y', (Picture("a fox, a wood"), Text("y"))),
+        ("<image>a fox<image it/>ran", (A, Text("itran"))),
+        ("[image: a fox [pict", (Picture("a fox [pict"),)),
+        ("![a fox](It ran home.)", (A, Text("(It ran home.)"))),
+        ("![a fox](my fox.png) z", (A, Text(" z"))),
+        (f"<image>A fox in a wood. {LONG}", (Picture("A fox in a wood."), Text(f" {LONG}"))),
+        (f"<image>A fox in a wood. {LONG}<image>a bear</image>", (Picture("A fox in a wood."), Text(f" {LONG}"), B)),
+        (f"![A fox in a wood. {LONG}", (Picture("A fox in a wood."), Text(f" {LONG}"))),
     ],
 )
 def test_other_spellings_are_understood(reply: str, segments: tuple) -> None:
@@ -211,7 +230,7 @@ def test_other_spellings_are_understood(reply: str, segments: tuple) -> None:
 
 SCRAPS = (
     "<image>", "</image>", "<picture>", "</ pic >", "<img alt='b'>", "<image/>", "<image: c>", "[image: ", "]", "![",
-    "](u)", "(Image: ", ")", "\n", "**", "Image: ", "Caption", ":", " ", "fox", "a", "<", "im", "[", "!", "(", "- ",
+    "](u)", "(Image: ", ")", "<image ", "</picture ", "> ", "<img alt='b' ", "\n", "**", "Image: ", "Caption", ":", " ", "fox", "a", "<", "im", "[", "!", "(", "- ",
 )  # fmt: skip
 
 
