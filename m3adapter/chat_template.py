@@ -1,9 +1,23 @@
-"""A model's own chat template, whatever it makes of system turns and of pictures."""
+"""A model's own chat template, whatever it makes of system turns, of pictures and of thinking."""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from .thought_marks import marked
+from .thoughts import ThoughtSplitter
+
+# The variables by which templates keep a model from thinking, or from thinking long, and let it think; None is to leave
+# a variable out.
+_SWITCHES: dict[str, tuple[Any, Any]] = {
+    "enable_thinking": (False, True),
+    "thinking": (False, True),
+    "thinking_budget": (0, None),
+    "reasoning_effort": ("low", None),
+}
 
 Message = tuple[str, Sequence[str | None]]  # the role, and what it says: texts, and None for each picture
 
@@ -37,10 +51,32 @@ class ChatTemplate:
             raise ValueError(untemplated(name))
         self.source = source
         self.shows_pictures = shows_pictures
-        # Models that can think aloud are asked not to.
-        self._how = {"enable_thinking": False} if "enable_thinking" in str(source.chat_template) else {}
+        self._how: dict[str, Any] = {}
         self._in_parts = self._understood(name)
+        self._how = self._quiet = self._switched()  # models that can think aloud are asked not to
         self._takes_system = self._heeds_system()
+
+    def aloud(self) -> ChatTemplate:
+        """The same template, letting the model think before it replies."""
+        other = copy.copy(self)
+        other._how = {name: _SWITCHES[name][1] for name in self._quiet if _SWITCHES[name][1] is not None}
+        return other
+
+    @property
+    def switches(self) -> bool:
+        """Whether it can ask the model not to think, or not to think long."""
+        return bool(self._quiet)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model may be expected to think before it replies."""
+        opening = self.opening()
+        return ThoughtSplitter(opening).thinking or (marked(str(self.source.chat_template)) and not marked(opening))
+
+    def opening(self) -> str:
+        """What the template writes of the assistant's turn itself: its mark, and in some the beginning of a thought."""
+        said = "Yes indeed"
+        return self._written([("user", [said])], add_generation_prompt=True).rpartition(said)[2]
 
     def render(self, messages: Sequence[Message]) -> str:
         """The messages, the system's first if any, and the beginning of the assistant's next one."""
@@ -97,6 +133,21 @@ class ChatTemplate:
             f"The chat template of {name} leaves out what is said in a conversation{said}: "
             "get the model's own chat template again, or another variant of the model."
         )
+
+    def _switched(self) -> dict[str, Any]:
+        """The values of the template's variables that keep the model from thinking."""
+        source, how = str(self.source.chat_template), {}
+        for name, (value, _) in _SWITCHES.items():
+            if not re.search(rf"\b{name}\b", source):
+                continue
+            if name == "reasoning_effort" and re.search(r"""['"]none['"]""", source):
+                value = "none"
+            try:
+                self._written([("user", ["Hello"])], **{name: value})
+            except _failures():  # the name means something else there
+                continue
+            how[name] = value
+        return how
 
     def _heeds_system(self) -> bool:
         """Whether a system turn reaches the prompt: some templates refuse one, some pass it over."""

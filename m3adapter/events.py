@@ -29,6 +29,20 @@ class TextChunk:
 
 
 @dataclass(frozen=True)
+class ThoughtChunk:
+    """Some more of what the language model thinks: no part of its reply."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextWithdrawn:
+    """What was told of this reply has turned out to be a thought; of it, only `text` is left."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class PictureStarted:
     """A picture is about to be painted: number `index` (from 0) of the `count` of this reply."""
 
@@ -67,4 +81,4 @@ class TurnDone:
     conversation: Conversation
 
 
-Event = TextChunk | PictureStarted | Step | PictureDone | TurnDone
+Event = TextChunk | ThoughtChunk | TextWithdrawn | PictureStarted | Step | PictureDone | TurnDone

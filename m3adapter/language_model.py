@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from .conversation import Conversation, ConversationError, Slot
 from .events import Interrupted
 from .language_config import LanguageModelConfig
-from .markup import MarkupParser
 from .prompts import Prompt, PromptError, PromptWriter, special_tokens
+from .reply_tokens import ReplyTokens
 from .sampling import Sampling, choose
+from .thought_marks import is_mark
+from .thoughts import ThoughtError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -88,11 +90,11 @@ class LanguageModel:
         self._picture_id = tokenizer.convert_tokens_to_ids(self.config.picture_token)
         special = special_tokens(tokenizer)
         self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
-        # A reply may hold words, markup and its end, but nobody else's turn.
+        # A reply may hold words, markup, marks of thoughts and its end, but nobody else's turn.
         markup = (self.config.open_tag, self.config.close_tag)
         words = model.config.get_text_config().vocab_size  # some tokenizers know more than their models
-        barred = (number for number, token in special.items() if token not in markup and number < words)
-        self._barred = frozenset(barred) - self._ends
+        free = (number for number, token in special.items() if token in markup or is_mark(token))
+        self._barred = frozenset(number for number in special if number < words) - self._ends - frozenset(free)
 
     def _prompts(self) -> PromptWriter:
         return PromptWriter(self.tokenizer, self.config)
@@ -167,11 +169,14 @@ class LanguageModel:
         seed: int = 0,
         should_stop: Callable[[], bool] | None = None,
     ) -> Iterator[str]:
-        """Streams the assistant's next turn, markup included, until its end or sampling.max_length tokens.
+        """Streams the assistant's next turn as the model writes it: its markup, and what it thinks, included.
 
-        The chunks joined are the reply; none of them breaks a character. What does not fit the context is left out of
-        the prompt: oldest exchanges first, then the middle of overlong texts. The same seed gives the same reply;
-        torch's own random state is left alone.
+        It goes on until its end or sampling.max_length tokens; thoughts have sampling.max_thinking of their own. The
+        chunks joined are the reply; none of them breaks a character. Where the chat template has begun a thought, they
+        begin with its mark: `thoughts.ThoughtSplitter` tells what is said from what is thought.
+
+        What does not fit the context is left out of the prompt: oldest exchanges first, then the middle of overlong
+        texts. The same seed gives the same reply; torch's own random state is left alone.
 
         Args:
             conversation: Ends with a user's turn.
@@ -183,6 +188,7 @@ class LanguageModel:
         Raises:
             Interrupted: should_stop said yes.
             ConversationError: the conversation does not end with a user's turn.
+            ThoughtError: a thought has not come to an end.
             ValueError: the number or shape of `visual` is not what the conversation needs.
         """
         conversation.check_ready_for_reply()
@@ -197,34 +203,36 @@ class LanguageModel:
         should_stop: Callable[[], bool] | None,
     ) -> Iterator[str]:
         generator = torch.Generator("cpu").manual_seed(seed)
+        prompts = self.prompts.aloud() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
-        prompt = self.prompts.for_reply(conversation, self.context_length - length)
+        spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
+        prompt = prompts.for_reply(conversation, self.context_length - length - spare)
+        room = max(self.context_length - len(prompt.ids) - length, 0)
+        tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
+        if tokens.splitter.begun:
+            yield tokens.splitter.begun
         written: list[int] = []
-        shown = caption = 0
-        read = MarkupParser()
+        shown = 0
         state: Any = None
-        for _ in range(length):
+        while not tokens.full and not tokens.splitter.over:
             if should_stop is not None and should_stop():
                 raise Interrupted("The reply was interrupted.")
             logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
-            # A caption repeats the words of the text on purpose, but its own only in a model that runs in circles.
-            if not read.in_caption:
-                caption = len(written)
-                said = written
-            else:
-                said = written[caption:] if self.config.instructions else []
+            said = tokens.repeated(in_captions=bool(self.config.instructions))
             token = choose(logits, sampling, generator, said=said, barred=self._barred)
-            if token in self._ends:
+            if token in self._ends and not tokens.splitter.goes_on(self._decoded([token])):
                 break
             written.append(token)
-            text = self._decoded(written)
+            text, chunk = self._decoded(written), ""
             # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
             if not text.endswith("\ufffd") and len(text) > shown:
-                read.feed(text[shown:])
-                yield text[shown:]
-                shown = len(text)
+                chunk, shown = text[shown:], len(text)
+                yield chunk
+            tokens.add(token, chunk)
         if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
             yield rest
+        if tokens.splitter.thinking and not tokens.splitter.over:
+            raise ThoughtError(_unfinished(tokens, sampling, prompts))
 
     def _decoded(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -347,6 +355,19 @@ class LanguageModel:
                 f"has {chosen[0].shape[-1]}: use the matching one."
             )
         return self.visual_projection(torch.cat(chosen).to(weight))
+
+
+def _unfinished(tokens: ReplyTokens, sampling: Sampling, prompts: PromptWriter) -> str:
+    """What to say of a reply that ended in a thought."""
+    off = "set thinking to off" if sampling.thinking and prompts.template.switches else "take one that thinks less"
+    if not tokens.full:
+        return f"The language model stopped in the middle of a thought: try another seed, or {off}."
+    if tokens.thinking < sampling.max_thinking:
+        return (
+            f"The language model was still thinking after {tokens.thinking} tokens, and its context has no room for "
+            f"more: shorten the conversation, lower max_length, or {off}."
+        )
+    return f"The language model was still thinking after {tokens.thinking} tokens: raise max_thinking, or {off}."
 
 
 def _end_ids(

@@ -10,6 +10,7 @@ from .segments import SEED_LIMIT
 from .values import is_number, is_whole, shown
 
 MAX_PANELS = 32
+MAX_PICTURES = 32  # of a reply
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30.0
 MAX_SIDE = 8192  # pixels
@@ -42,6 +43,11 @@ def check_premise(premise: Any) -> None:
 def check_panels(panels: Any) -> None:
     """Raises ValueError unless `panels` is a whole number from 1 to 32."""
     whole("panels", panels, 1, MAX_PANELS)
+
+
+def check_pictures(pictures: Any) -> None:
+    """Raises ValueError unless `max_pictures`, of one reply, is a whole number from 1 to 32."""
+    whole("max_pictures", pictures, 1, MAX_PICTURES)
 
 
 def check_steps(steps: Any) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation, ConversationError, Picture, References, Slot
-from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
-from .limits import check_guidance, check_seed, check_steps
-from .markup import MarkupEvent, MarkupParser, TextPiece, assemble, with_captions
+from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TextWithdrawn, ThoughtChunk, TurnDone
+from .limits import check_guidance, check_pictures, check_seed, check_steps
+from .markup import with_captions
 from .outline import CONTINUE, messages
+from .reply import PICTURES, ReplyReader
 from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, styled, turn_seed
 from .streaming import reports
 
@@ -85,23 +86,30 @@ class M2Chat:
         on_text: Callable[[str], None] | None = None,
         should_stop: ShouldStop | None = None,
         premise: str | None = None,
+        max_pictures: int = PICTURES,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Conversation:
         """With the assistant's next turn, its pictures still open slots. `on_text` gets its text, without markup.
 
         A caption that the model left empty becomes the reply's first sentence; so does, where the `premise` of a story
-        is given, that of a reply without any picture (or the premise's, should the reply be empty). Raises
-        ConversationError where the last turn is not the user's, ValueError for a bad seed, Interrupted.
+        is given, that of a reply without any picture (or the premise's, should the reply be empty). The captions of
+        more than `max_pictures` are text. What the model thinks is no part of the reply: `on_event` gets it, as
+        ThoughtChunk, beside the text. Raises ConversationError where the last turn is not the user's, ValueError for a
+        bad seed or number of pictures, ThoughtError for a reply that has nothing but thoughts, Interrupted.
         """
         check_seed(seed)
+        check_pictures(max_pictures)
         conversation.check_ready_for_reply()
-        writing = self._write(conversation, sampling, seed, should_stop, premise)
+        writing = self._write(conversation, sampling, seed, should_stop, premise, max_pictures)
         while True:
             try:
-                chunk = next(writing)
+                event = next(writing)
             except StopIteration as finished:
                 return finished.value
-            if on_text:
-                on_text(chunk.text)
+            if on_event:
+                on_event(event)
+            if on_text and isinstance(event, TextChunk):
+                on_text(event.text)
 
     def see(self, pictures: Sequence[Tensor]) -> VisionFeatures:
         """What the vision encoder sees in pictures [H, W, 3]; ValueError for none."""
@@ -223,6 +231,7 @@ class M2Chat:
         negative: str = "",
         width: int = 0,
         height: int = 0,
+        max_pictures: int = PICTURES,
     ) -> Iterator[Event]:
         """The assistant's next turn, text first and then its pictures, ending with TurnDone.
 
@@ -231,10 +240,12 @@ class M2Chat:
         `should_stop` is asked at every token and denoising step, and Interrupted raised when it says yes. `style` (put
         behind each caption) and `negative` are read by the decoder's text encoders, so they need an anchored adapter.
         `width` and `height` are the pictures', in pixels, multiples of the VAE's factor; 0 is the decoder's own size.
+        Of a reply with more than `max_pictures` (1..32), the captions of the others are text. A reply that has nothing
+        but thoughts is a ThoughtError.
         """
         request = Request(
             gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
-            width=width, height=height,
+            width=width, height=height, max_pictures=max_pictures,
         )  # fmt: skip
         self._check_words(request)
         slots = conversation.open_slots()
@@ -262,6 +273,7 @@ class M2Chat:
         rerolls: Mapping[int, int] | None = None,
         width: int = 0,
         height: int = 0,
+        max_pictures: int = PICTURES,
     ) -> Iterator[Event]:
         """A story of `panels` turns (1..32): the premise, then "What happens next?" for each further one.
 
@@ -277,7 +289,7 @@ class M2Chat:
         said = messages(premise, panels, outline)
         request = Request(
             gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
-            rerolls or {}, width=width, height=height,
+            rerolls or {}, width=width, height=height, max_pictures=max_pictures,
         )  # fmt: skip
         self._check_words(request)
         start = Conversation() if start is None else start
@@ -319,7 +331,7 @@ class M2Chat:
     ) -> Generator[Event, None, Conversation]:
         """`told` is how many pictures the story had before this turn."""
         conversation = yield from self._write(
-            conversation, request.sampling, request.seed, request.should_stop, premise
+            conversation, request.sampling, request.seed, request.should_stop, premise, request.max_pictures
         )
         slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
         return (yield from self._illustrate(conversation, slots, request, told))
@@ -346,7 +358,8 @@ class M2Chat:
         seed: int,
         should_stop: ShouldStop | None,
         premise: str | None = None,
-    ) -> Generator[TextChunk, None, Conversation]:
+        max_pictures: int = PICTURES,
+    ) -> Generator[TextChunk | ThoughtChunk | TextWithdrawn, None, Conversation]:
         """Streams the reply's text, returns the conversation with it; a `premise` asks for at least one picture."""
         if sampling is None:
             from .language_model import Sampling
@@ -358,15 +371,13 @@ class M2Chat:
         reply = self.language_model.reply(
             conversation, visual=visual, sampling=sampling, seed=seed, should_stop=should_stop
         )
-        parser, events = MarkupParser(), []
+        reader = ReplyReader(max_pictures)
         for chunk in reply:
             check_stop(should_stop)
-            events += (settled := parser.feed(chunk))
-            yield from _texts(settled)
+            yield from reader.feed(chunk)
         check_stop(should_stop)  # a model that was stopped may just end its reply
-        events += (settled := parser.close())
-        yield from _texts(settled)
-        return conversation.assistant(with_captions(assemble(events), premise))
+        yield from reader.close()
+        return conversation.assistant(with_captions(reader.segments(), premise))
 
     def _visual(self, conversation: Conversation, before: Slot | None = None) -> list[Tensor]:
         """What the language model needs of the vision encoder to see the users' pictures, if it does not see itself."""
@@ -395,7 +406,3 @@ def check_weights(directory: Path) -> None:
             f"The weights in {directory} are incomplete ({', '.join(missing)} missing): install the pack again, "
             "or train them with `python -m m3adapter train`."
         )
-
-
-def _texts(events: Iterable[MarkupEvent]) -> Iterator[TextChunk]:
-    return (TextChunk(event.text) for event in events if isinstance(event, TextPiece))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from .conversation import Conversation, Slot
 from .language_config import LanguageModelConfig, instructing
 from .markup import escape
 from .segments import Picture, Segment, Text, Turn
+from .thoughts import ThoughtSplitter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +63,7 @@ class PromptWriter:
         self.tokenizer = tokenizer
         self.config = config
         self.template = self._template()
+        self._heed_thoughts()
         self.instructions = instructing(config.instructions) if config.instructions else []
         # Markup and turn marks in what people write must not be read as such. Most are spelled like tags.
         self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
@@ -70,6 +73,17 @@ class PromptWriter:
 
     def _template(self) -> ChatTemplate:
         return ChatTemplate(self.tokenizer)
+
+    def aloud(self) -> PromptWriter:
+        """One that lets the model think before it replies, where its template can."""
+        other = copy.copy(self)
+        other.template = self.template.aloud()
+        other._heed_thoughts()
+        return other
+
+    def _heed_thoughts(self) -> None:
+        """What the template writes of a reply, and whether thoughts are to be expected in it."""
+        self.opening, self.thinks = self.template.opening(), self.template.thinks
 
     def for_reply(self, conversation: Conversation, limit: int) -> Prompt:
         """The prompt that asks for the assistant's next turn, of at most `limit` tokens.
@@ -101,6 +115,7 @@ class PromptWriter:
 
         def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns[:-1])
+            ids += self._tokens(ThoughtSplitter(self.opening).closing())  # the caption is no thought
             answer: list[int] = []
             *before, last = kept.turns[-1].segments
             for part in before:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from .events import Interrupted
 from .gate import GateSetting
-from .limits import check_gate, check_guidance, check_rerolls, check_seed, check_side, check_steps
+from .limits import check_gate, check_guidance, check_pictures, check_rerolls, check_seed, check_side, check_steps
 from .references import References
+from .reply import PICTURES
 from .segments import SEED_LIMIT
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Request:
     rerolls: Mapping[int, int] = field(default_factory=dict)
     width: int = 0
     height: int = 0
+    max_pictures: int = PICTURES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gate", gate_setting(self.gate))
@@ -79,6 +81,7 @@ class Request:
         check_steps(self.steps)
         check_guidance(self.guidance)
         check_rerolls(self.rerolls)
+        check_pictures(self.max_pictures)
         check_side("width", self.width)
         check_side("height", self.height)
 

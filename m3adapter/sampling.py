@@ -28,7 +28,9 @@ class Sampling:
         top_p: Only the likeliest tokens that together have this probability; 1 means all.
         min_p: Only tokens with at least this share of the likeliest one's probability; 0 means all.
         repetition_penalty: Above 1 makes tokens less likely that the reply's text already has; 1 is none.
-        max_length: Most tokens of a reply.
+        max_length: Most tokens of a reply, its thoughts not counted.
+        thinking: Whether to let a model think first that can; else its chat template asks it not to, where it can.
+        max_thinking: Most tokens of thoughts in a reply.
 
     Raises:
         ValueError: a setting is out of range.
@@ -41,6 +43,8 @@ class Sampling:
     min_p: float = 0.05
     repetition_penalty: float = 1.05
     max_length: int = 256
+    thinking: bool = False
+    max_thinking: int = 4096
 
     def __post_init__(self) -> None:
         for name, value, good in (
@@ -50,6 +54,7 @@ class Sampling:
             ("min_p", self.min_p, is_number(self.min_p, 0, 1)),
             ("repetition_penalty", self.repetition_penalty, is_number(self.repetition_penalty, 0, MOST)),
             ("max_length", self.max_length, is_whole(self.max_length, 1, MOST)),
+            ("max_thinking", self.max_thinking, is_whole(self.max_thinking, 0, MOST)),
         ):
             above_zero = name == "repetition_penalty" or (name == "temperature" and self.do_sample)
             if not good or (above_zero and not value):

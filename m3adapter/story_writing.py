@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation
-from .limits import check_panels, check_premise
+from .events import Event
+from .limits import check_panels, check_pictures, check_premise
 from .outline import beats, messages
+from .reply import PICTURES
 from .request import ShouldStop, picture_seed, turn_seed
 
 if TYPE_CHECKING:
@@ -30,16 +32,18 @@ def write_outline(
     seed: int = 0,
     on_text: Callable[[str], None] | None = None,
     should_stop: ShouldStop | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> tuple[str, ...]:
     """An outline of `panels` lines that the language model makes of a premise; of longer ones, the first lines.
 
-    Raises ValueError where it gives fewer, as small models do; Interrupted as `M2Chat.write`.
+    Arguments as for `M2Chat.write`. Raises ValueError where it gives fewer, as small models do; otherwise as that.
     """
     check_premise(premise)
     check_panels(panels)
     asked = Conversation().user(_ASK.format(count=panels, premise=premise.strip()))
     plain = replace(chat, language_model=chat.language_model.without_instructions())
-    said = plain.write(asked, sampling=sampling, seed=seed, on_text=on_text, should_stop=should_stop).turns[-1].text
+    how = {"sampling": sampling, "on_text": on_text, "on_event": on_event, "should_stop": should_stop}
+    said = plain.write(asked, seed=seed, **how).turns[-1].text
     # A line that ends with a colon announces the others.
     found = beats("\n".join(line for line in said.splitlines() if not line.rstrip(" *_").endswith(":")))
     if len(found) < panels:
@@ -59,13 +63,17 @@ def write_story(
     sampling: Sampling | None = None,
     on_text: Callable[[str], None] | None = None,
     should_stop: ShouldStop | None = None,
+    max_pictures: int = PICTURES,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[tuple[Conversation, list[int]]]:
     """What `M2Chat.story` tells, all pictures being open slots, and the seeds that it would paint them with.
 
     Yields, after each panel, the conversation so far and the seeds of the panel's pictures. Arguments as for
-    `M2Chat.story`, errors and interruption as for `M2Chat.write`; bad arguments raise ValueError at once.
+    `M2Chat.story` and, with errors and interruption, `M2Chat.write`; bad arguments raise ValueError at once.
     """
-    how = {"sampling": sampling, "on_text": on_text, "should_stop": should_stop}
+    check_pictures(max_pictures)
+    how = {"sampling": sampling, "on_text": on_text, "on_event": on_event, "should_stop": should_stop}
+    how["max_pictures"] = max_pictures
     return _written(chat, messages(premise, panels), premise, seed, how)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ class Family:
         marks: The tokens around turns. The first one tells the family.
         user, assistant, system: A turn. Without a form for system turns, models are told by the user.
         opening: The beginning of the assistant's next turn.
+        quiet: What follows it where a model that can think aloud is told that it has done so.
         start: The token in front of everything.
     """
 
@@ -29,6 +30,8 @@ class Family:
     opening: str
     system: str | None = None
     start: str = ""
+    quiet: str = ""
+    switch: str = "enable_thinking"  # the name by which ChatTemplate finds that `quiet` can be left out
 
 
 FAMILIES = (
@@ -43,7 +46,8 @@ FAMILIES = (
         ("<|turn>", "<turn|>"),
         user="<|turn>user\n{}<turn|>\n",
         assistant="<|turn>model\n{}<turn|>\n",
-        opening="<|turn>model\n<|channel>thought\n<channel|>",  # it has thought enough
+        opening="<|turn>model\n",
+        quiet="<|channel>thought\n<channel|>",
         system="<|turn>system\n{}<turn|>\n",
         start="<bos>",
     ),
@@ -63,7 +67,7 @@ FAMILIES = (
         start="<s>",
     ),
 )
-THOUGHT = "<think>\n\n</think>\n\n"  # how models that think aloud are told that they have done so
+THOUGHT = "<think>\n\n</think>\n\n"  # Qwen's form of `quiet`, in a family of which not all can think
 
 
 class StockTokenizer:
@@ -89,8 +93,8 @@ class StockTokenizer:
         family = next((family for family in FAMILIES if family.marks[0] in known), None)
         if family is None:
             raise ValueError("The text encoder knows no marks of turns, so it was not made for conversations.")
-        self.chat_template = family
-        self.opening = family.opening + (THOUGHT if thinks else "")
+        quiet = family.quiet or (THOUGHT if thinks else "")
+        self.chat_template = replace(family, quiet=quiet, switch=family.switch if quiet else "")
         self.added_tokens_decoder = {
             number: SimpleNamespace(content=token, special=True) for number, token in special.items()
         }
@@ -98,12 +102,19 @@ class StockTokenizer:
         self._marks = re.compile(f"({'|'.join(re.escape(token) for token in known)})")
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool = False
+        self,
+        messages: list[dict[str, str]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool = False,
+        enable_thinking: bool = True,
     ) -> str:
         """The messages as the family writes them; `tokenize` is False, always."""
-        forms = [(getattr(self.chat_template, each["role"]), each["content"]) for each in messages]
+        family = self.chat_template
+        forms = [(getattr(family, each["role"]), each["content"]) for each in messages]
         said = "".join(form.replace("{}", content) for form, content in forms if form)
-        return self.chat_template.start + said + (self.opening if add_generation_prompt else "")
+        opening = family.opening + ("" if enable_thinking else family.quiet)
+        return family.start + said + (opening if add_generation_prompt else "")
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
         """The ids of a text, those of its marks among them; `add_special_tokens` is False, always."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_SIDE, MAX_STEPS
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS
 from ..m3adapter.pages.fonts import FILES, FONTS
 from ..m3adapter.pages.panels import WORDS
 from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
+from ..m3adapter.reply import PICTURES
 from ..m3adapter.segments import SEED_LIMIT
 from . import folders, wires
+
+if TYPE_CHECKING:
+    from ..m3adapter.language_model import Sampling
 
 
 def _is_font(path: Path) -> bool:
@@ -113,6 +118,54 @@ def negative() -> io.Input:
         advanced=True,
         tooltip="What pictures are not to show. Only an anchored M3-Adapter lets it be read.",
     )
+
+
+def max_length(tooltip: str = "Most tokens of each reply; it may end earlier by itself.") -> io.Input:
+    """The budget of a reply, where it was none of a node's inputs from the beginning."""
+    return io.Int.Input("max_length", default=256, min=1, max=32768, optional=True, advanced=True, tooltip=tooltip)
+
+
+def max_pictures() -> io.Input:
+    """How many pictures a reply may have."""
+    return io.Int.Input(
+        "max_pictures",
+        default=PICTURES,
+        min=1,
+        max=MAX_PICTURES,
+        optional=True,
+        advanced=True,
+        tooltip="Most pictures of one reply; the captions of more stay in its text.",
+    )
+
+
+def thinking() -> list[io.Input]:
+    """Whether and how long the language model may think before it replies."""
+    return [
+        io.Combo.Input(
+            "thinking",
+            options=["off", "on"],
+            default="off",
+            optional=True,
+            advanced=True,
+            tooltip="Whether models that can think first are to. Some always do. Thoughts are no part of the reply.",
+        ),
+        io.Int.Input(
+            "max_thinking",
+            default=4096,
+            min=0,
+            max=131072,
+            optional=True,
+            advanced=True,
+            tooltip="Most tokens of thoughts for one reply. max_length is for the reply alone.",
+        ),
+    ]
+
+
+def sampling(max_length: int, thinking: str, max_thinking: int, **more: Any) -> Sampling:
+    """What these inputs say to the language model."""
+    from ..m3adapter.language_model import Sampling
+
+    return Sampling(max_length=max_length, thinking=thinking == "on", max_thinking=max_thinking, **more)
 
 
 def gate() -> io.Input:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import comfy.utils
 from comfy_api.latest import io
 
+from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.limits import check_premise
 from ..m3adapter.outline import beats
 from ..m3adapter.request import reroll_seed, turn_seed
@@ -13,6 +16,9 @@ from . import inputs
 from .errors import complaint, names_node
 from .memory import Handle, assemble
 from .running import LiveText, ShowsText, interruptible, show_text, shown
+
+if TYPE_CHECKING:
+    from ..m3adapter.sampling import Sampling
 
 
 class Outline(ShowsText, io.ComfyNode):
@@ -41,6 +47,8 @@ class Outline(ShowsText, io.ComfyNode):
                     optional=True,
                     tooltip="Writes the outline where lines is empty. The starter cannot follow such instructions.",
                 ),
+                inputs.max_length("Most tokens of the outline, where the language model writes it."),
+                *inputs.thinking(),
             ],
             outputs=[
                 io.String.Output(display_name="outline", tooltip="For Tell Story: one line for each panel."),
@@ -59,33 +67,41 @@ class Outline(ShowsText, io.ComfyNode):
     @classmethod
     @names_node
     def execute(
-        cls, premise: str, panels: int, seed: int, lines: str, language_model: Handle | None = None
+        cls,
+        premise: str,
+        panels: int,
+        seed: int,
+        lines: str,
+        language_model: Handle | None = None,
+        max_length: int = 256,
+        thinking: str = "off",
+        max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Write it, or take what was typed."""
-        outline = beats(lines)
+        outline, live = beats(lines), LiveText()
         if not outline:
             if language_model is None:
                 raise ValueError("There is nobody to write the outline: connect language_model, or type its lines.")
-            outline = cls._asked(language_model, premise, panels, seed)
+            sampling = inputs.sampling(max_length, thinking, max_thinking)
+            outline = cls._asked(language_model, premise, panels, seed, sampling, live)
         text = "\n".join(outline)
         show_text(text)
-        return io.NodeOutput(text, list(outline), ui=shown(text))
+        return io.NodeOutput(text, list(outline), ui=shown(text) | live.ui)
 
     @classmethod
-    def _asked(cls, language_model: Handle, premise: str, panels: int, seed: int) -> tuple[str, ...]:
-        from ..m3adapter.language_model import Sampling
-
-        sampling, text = Sampling(), LiveText()
+    def _asked(
+        cls, language_model: Handle, premise: str, panels: int, seed: int, sampling: Sampling, live: LiveText
+    ) -> tuple[str, ...]:
         bar = comfy.utils.ProgressBar(sampling.max_length)
 
-        def on_text(chunk: str) -> None:
-            text.add(chunk)
-            bar.update(1)
+        def on_event(event: Event) -> None:
+            live.hear(event)
+            bar.update(isinstance(event, TextChunk))
 
         chat = assemble(language_model=language_model)
         with interruptible() as should_stop:
             return write_outline(
-                chat, premise, panels, sampling=sampling, seed=seed, on_text=on_text, should_stop=should_stop
+                chat, premise, panels, sampling=sampling, seed=seed, on_event=on_event, should_stop=should_stop
             )
 
 

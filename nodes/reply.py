@@ -8,7 +8,9 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..m3adapter.conversation import Conversation, ConversationError
+from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.markup import with_captions
+from ..m3adapter.reply import PICTURES
 from ..m3adapter.segments import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
@@ -79,6 +81,8 @@ class Reply(ShowsText, io.ComfyNode):
                     default=True,
                     tooltip="Give a reply without a picture one at its end, captioned with its first sentence.",
                 ),
+                inputs.max_pictures(),
+                *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -86,6 +90,9 @@ class Reply(ShowsText, io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="text", tooltip="The reply's text, without the captions of its pictures."
+                ),
+                io.String.Output(
+                    display_name="thoughts", tooltip="What the model thought before and in its reply; mostly empty."
                 ),
             ],
         )
@@ -100,29 +107,32 @@ class Reply(ShowsText, io.ComfyNode):
         sampling_mode: dict[str, Any],
         always_picture: bool,
         vision_encoder: Handle | None = None,
+        max_pictures: int = PICTURES,
+        thinking: str = "off",
+        max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Write the reply."""
-        from ..m3adapter.language_model import Sampling
-
         language_model.part.check_sees(conversation)
         if vision_encoder is None and language_model.part.sees == "projection" and conversation.user_pictures():
             raise ConversationError("The user shows pictures, and nothing looks at them: connect vision_encoder.")
         settings = {name: value for name, value in sampling_mode.items() if name not in ("sampling_mode", "seed")}
-        sampling = Sampling(do_sample=sampling_mode["sampling_mode"] == "on", max_length=max_length, **settings)
+        by_chance = sampling_mode["sampling_mode"] == "on"
+        sampling = inputs.sampling(max_length, thinking, max_thinking, do_sample=by_chance, **settings)
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder)
         text, bar = LiveText(), comfy.utils.ProgressBar(max_length)
 
-        def on_text(chunk: str) -> None:
-            text.add(chunk)
-            bar.update(1)
+        def on_event(event: Event) -> None:
+            text.hear(event)
+            bar.update(isinstance(event, TextChunk))
 
         with interruptible() as should_stop:
             replied = chat.write(
                 conversation,
                 sampling=sampling,
                 seed=sampling_mode.get("seed", 0),
-                on_text=on_text,
+                on_event=on_event,
                 should_stop=should_stop,
+                max_pictures=max_pictures,
             )
         bar.update_absolute(max_length)
         text.show()
@@ -130,7 +140,7 @@ class Reply(ShowsText, io.ComfyNode):
         if always_picture:
             segments = with_captions(said.segments, conversation.turns[-1].text)
             replied = conversation.assistant(segments)
-        return io.NodeOutput(replied, said.text, ui=shown(said.text))
+        return io.NodeOutput(replied, said.text, *text.replies(1), ui=shown(said.text) | text.ui)
 
 
 NODES = [Reply]

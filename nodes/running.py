@@ -14,23 +14,75 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..m3adapter.conversation import Conversation
-from ..m3adapter.events import Event, Interrupted, PictureStarted, Step, TextChunk, TurnDone
+from ..m3adapter.events import (
+    Event,
+    Interrupted,
+    PictureStarted,
+    Step,
+    TextChunk,
+    TextWithdrawn,
+    ThoughtChunk,
+    TurnDone,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
+THOUGHTS = "m2chat.thoughts"  # the event
 TEXT_EVERY = 0.1  # seconds; a text is sent whole each time
 PREVIEW_EVERY = 0.25  # seconds; a preview costs a pass of the autoencoder
 
 
 class LiveText:
-    """A text that grows on the running node while it is written. Best effort: nobody may be watching."""
+    """A text that grows on the running node while it is written. Best effort: nobody may be watching.
+
+    What the language model thinks is told apart from it, in an event of its own.
+
+    Attributes:
+        thoughts: What was thought in each reply, the present one last; most are empty.
+    """
 
     def __init__(self) -> None:
         self.text = ""
-        self._sent = 0.0
+        self.thoughts = [""]
+        self._reply = 0  # where the present reply begins
+        self._sent = self._thought = 0.0
+
+    def hear(self, event: Event) -> None:
+        """Show what an event brings of text or thoughts."""
+        if isinstance(event, TextChunk):
+            self.add(event.text)
+        elif isinstance(event, TextWithdrawn):
+            self.text = self.text[: self._reply] + event.text
+            self.show()
+        elif isinstance(event, ThoughtChunk):
+            self.thoughts[-1] += event.text
+            if time.monotonic() - self._thought >= TEXT_EVERY:
+                self._think()
+
+    def end_reply(self) -> None:
+        """Another reply is to follow."""
+        self.add("\n\n")
+        self._reply = len(self.text)
+        if self.thoughts[-1]:
+            self._think()
+        self.thoughts.append("")
+
+    def replies(self, count: int) -> list[str]:
+        """What was thought in each of so many replies."""
+        return [thought.strip() for thought in self.thoughts[:count]]
+
+    @property
+    def ui(self) -> dict[str, list[str]]:
+        """What a node's `ui` result says of the thoughts, beside `shown`: nothing where there are none."""
+        found = [thought.strip() for thought in self.thoughts if thought.strip()]
+        return {"thoughts": found} if found else {}
+
+    def _think(self) -> None:
+        self._thought = time.monotonic()
+        _send_thoughts("\n\n".join(filter(None, map(str.strip, self.thoughts))))
 
     def add(self, chunk: str) -> None:
         """Add to the text, and show it if it was not shown just now."""
@@ -67,6 +119,14 @@ def show_text(text: str) -> None:
         logger.debug("M2Chat: the text could not be shown.", exc_info=True)
 
 
+def _send_thoughts(text: str) -> None:
+    """Tell the browser of whoever queued the running node all that was thought in it so far."""
+    context, server = get_executing_context(), PromptServer.instance
+    if context is None or server.client_id is None:
+        return
+    server.send_sync(THOUGHTS, {"node": context.node_id, "text": text}, server.client_id)
+
+
 class PaintingProgress:
     """The progress bar of one picture or many, with previews."""
 
@@ -95,21 +155,21 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         raise
 
 
-def follow(events: Iterator[Event], steps: int, panels: int = 1) -> Conversation:
+def follow(events: Iterator[Event], steps: int, panels: int = 1, text: LiveText | None = None) -> Conversation:
     """Shows a turn, or a story of several, while it is told; returns the conversation that it ends with.
 
     Args:
         events: What M2Chat.turn or M2Chat.story yields.
         steps: Denoising steps of each picture.
         panels: How many turns.
+        text: Where text and thoughts are shown.
     """
-    text, progress = LiveText(), PaintingProgress(panels * steps)
+    text, progress = text or LiveText(), PaintingProgress(panels * steps)
     panel, started, conversation = 0, None, None
     with interruptible(), closing(events):
         for event in events:
-            if isinstance(event, TextChunk):
-                text.add(event.text)
-            elif isinstance(event, PictureStarted):
+            text.hear(event)
+            if isinstance(event, PictureStarted):
                 started = event
                 text.show()
             elif isinstance(event, Step):
@@ -119,6 +179,6 @@ def follow(events: Iterator[Event], steps: int, panels: int = 1) -> Conversation
                 conversation = event.conversation
                 panel += 1
                 progress.update(panel * steps)
-                text.add("\n\n")
+                text.end_reply()
     text.show()
     return conversation

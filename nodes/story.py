@@ -13,10 +13,11 @@ from ..m3adapter.conversation import Conversation, Picture, References
 from ..m3adapter.limits import check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
 from ..m3adapter.outline import beats
+from ..m3adapter.reply import PICTURES
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import ShowsText, follow, shown
+from .running import LiveText, ShowsText, follow, shown
 
 
 def painted(conversation: Conversation, turn: int) -> list[Picture]:
@@ -57,6 +58,9 @@ class TakeTurn(ShowsText, io.ComfyNode):
                 inputs.style(),
                 inputs.negative(),
                 *inputs.size(),
+                inputs.max_length(),
+                inputs.max_pictures(),
+                *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -68,6 +72,9 @@ class TakeTurn(ShowsText, io.ComfyNode):
                     tooltip="The reply's pictures, one by one. Without any, what is connected here does not run.",
                 ),
                 io.String.Output(display_name="text", tooltip="The reply's text."),
+                io.String.Output(
+                    display_name="thoughts", tooltip="What the model thought before and in its reply; mostly empty."
+                ),
             ],
         )
 
@@ -90,17 +97,35 @@ class TakeTurn(ShowsText, io.ComfyNode):
         negative: str = "",
         width: int = 0,
         height: int = 0,
+        max_length: int = 256,
+        max_pictures: int = PICTURES,
+        thinking: str = "off",
+        max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Take the turn."""
         conversation = conversation.user(text) if text.strip() else conversation
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        how = {"gate": gate, "seed": seed, "steps": steps, "guidance": guidance, "width": width, "height": height}
-        events = chat.turn(conversation, **how, references=memory, style=style, negative=negative)
-        conversation = follow(events, steps)
+        events = chat.turn(
+            conversation,
+            gate=gate,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            sampling=inputs.sampling(max_length, thinking, max_thinking),
+            references=memory,
+            style=style,
+            negative=negative,
+            width=width,
+            height=height,
+            max_pictures=max_pictures,
+        )
+        live = LiveText()
+        conversation = follow(events, steps, text=live)
         images = [picture.image[None] for picture in painted(conversation, -1)]
         # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
         reply = conversation.turns[-1].text
-        return io.NodeOutput(conversation, images or [ExecutionBlocker(None)], reply, ui=shown(reply))
+        shown_as = shown(reply) | live.ui
+        return io.NodeOutput(conversation, images or [ExecutionBlocker(None)], reply, *live.replies(1), ui=shown_as)
 
 
 class TellStory(ShowsText, io.ComfyNode):
@@ -146,6 +171,9 @@ class TellStory(ShowsText, io.ComfyNode):
                     tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try).",
                 ),
                 *inputs.size(),
+                inputs.max_length(),
+                inputs.max_pictures(),
+                *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -157,6 +185,11 @@ class TellStory(ShowsText, io.ComfyNode):
                 io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
                 io.Int.Output(display_name="seeds", is_output_list=True, tooltip="The seed of each picture."),
                 io.Float.Output(display_name="gates", is_output_list=True, tooltip="The gate of each picture."),
+                io.String.Output(
+                    display_name="thoughts",
+                    is_output_list=True,
+                    tooltip="What the model thought in each panel; mostly empty.",
+                ),
             ],
         )
 
@@ -190,6 +223,10 @@ class TellStory(ShowsText, io.ComfyNode):
         rerolls: str = "",
         width: int = 0,
         height: int = 0,
+        max_length: int = 256,
+        max_pictures: int = PICTURES,
+        thinking: str = "off",
+        max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Tell the story."""
         start = Conversation() if conversation is None else conversation
@@ -201,6 +238,7 @@ class TellStory(ShowsText, io.ComfyNode):
             seed=seed,
             steps=steps,
             guidance=guidance,
+            sampling=inputs.sampling(max_length, thinking, max_thinking),
             references=memory,
             style=style,
             negative=negative,
@@ -209,10 +247,13 @@ class TellStory(ShowsText, io.ComfyNode):
             rerolls=parse_rerolls(rerolls),
             width=width,
             height=height,
+            max_pictures=max_pictures,
         )
-        story = follow(events, steps, panels)
+        live = LiveText()
+        story = follow(events, steps, panels, live)
         images, batch, texts, *how = _of_story(story, len(start.turns))
-        return io.NodeOutput(story, images, batch, texts, *how, ui=shown("\n\n".join(texts)))
+        shown_as = shown("\n\n".join(texts)) | live.ui
+        return io.NodeOutput(story, images, batch, texts, *how, live.replies(panels), ui=shown_as)
 
 
 def _of_story(

@@ -7,7 +7,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation import Conversation, ConversationError
+from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.limits import check_premise
+from ..m3adapter.reply import PICTURES
 from ..m3adapter.story_writing import write_story
 from . import inputs, wires
 from .errors import complaint, names_node
@@ -39,6 +41,8 @@ class WriteStory(ShowsText, io.ComfyNode):
                     max=32768,
                     tooltip="Most tokens of each part; it may end earlier by itself.",
                 ),
+                inputs.max_pictures(),
+                *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -47,6 +51,11 @@ class WriteStory(ShowsText, io.ComfyNode):
                 io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
                 io.Int.Output(
                     display_name="seeds", is_output_list=True, tooltip="A seed for each picture, as Tell Story's."
+                ),
+                io.String.Output(
+                    display_name="thoughts",
+                    is_output_list=True,
+                    tooltip="What the model thought in each panel; mostly empty.",
                 ),
             ],
         )
@@ -58,29 +67,39 @@ class WriteStory(ShowsText, io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, language_model: Handle, premise: str, panels: int, seed: int, max_length: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        language_model: Handle,
+        premise: str,
+        panels: int,
+        seed: int,
+        max_length: int,
+        max_pictures: int = PICTURES,
+        thinking: str = "off",
+        max_thinking: int = 4096,
+    ) -> io.NodeOutput:
         """Write the story."""
-        from ..m3adapter.language_model import Sampling
-
-        chat, sampling = assemble(language_model=language_model), Sampling(max_length=max_length)
+        chat = assemble(language_model=language_model)
+        sampling = inputs.sampling(max_length, thinking, max_thinking)
         text, bar = LiveText(), comfy.utils.ProgressBar(panels * max_length)
 
-        def on_text(chunk: str) -> None:
-            text.add(chunk)
-            bar.update(1)
+        def on_event(event: Event) -> None:
+            text.hear(event)
+            bar.update(isinstance(event, TextChunk))
 
         seeds: list[int] = []
         with interruptible() as should_stop:
-            how = {"seed": seed, "sampling": sampling, "on_text": on_text, "should_stop": should_stop}
+            how = {"seed": seed, "sampling": sampling, "max_pictures": max_pictures}
+            how |= {"on_event": on_event, "should_stop": should_stop}
             for panel, written in enumerate(write_story(chat, premise, panels, **how), 1):
                 conversation, own = written
                 seeds += own
                 bar.update_absolute(panel * max_length)
-                text.add("\n\n")
+                text.end_reply()
         text.show()
         captions = [conversation.at(slot).caption for slot in conversation.open_slots()]
         told = "\n\n".join(turn.text.strip() for turn in conversation.turns if turn.role == "assistant")
-        return io.NodeOutput(conversation, captions, seeds, ui=shown(told))
+        return io.NodeOutput(conversation, captions, seeds, text.replies(panels), ui=shown(told) | text.ui)
 
 
 class PlacePictures(io.ComfyNode):

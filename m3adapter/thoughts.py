@@ -1,0 +1,316 @@
+"""Tells what a language model says from what it only thinks, while the text is still coming.
+
+Thoughts are for nobody but a curious user: they are not told, not painted, and not given back to the model.
+`thought_marks.py` lists how models mark them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import thought_marks
+from .thought_marks import Mark
+
+SPEAKING = ""  # the mode in which nothing is thought
+
+
+class ThoughtError(ValueError):
+    """A reply of which only thoughts have come; the message is one clear sentence."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Text of the reply, markup included."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Thought:
+    """Text of a thought."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The last `length` characters that were said have been a thought: it was ended, though never begun."""
+
+    length: int
+
+
+Piece = Said | Thought | Withdrawn
+
+
+class ThoughtSplitter:
+    """Reads a reply chunk by chunk; however it is cut into chunks, it is read alike.
+
+    A thought ends where its own kind of mark ends it. A mark that ends a thought which nobody has begun makes a thought
+    of what was said before it, if more is said afterwards: templates and models leave out the beginning. A wrapping of
+    the answer behind a thought (`<answer>`, a channel's header) is left out.
+
+    Args:
+        opening: What the chat template has written of the reply; it may open a thought, and close it again.
+
+    Attributes:
+        thought: Whether anything was marked as a thought so far, be it empty.
+        over: Whether somebody else's turn has begun, so that the reply is over.
+    """
+
+    def __init__(self, opening: str = "") -> None:
+        self.thought = self.over = False
+        self._mode = SPEAKING
+        self._role = ""  # in a header: whose turn it says it is
+        self._role_mark = ""
+        self._header: str | None = None
+        self._opened = ""  # the mark that opened the present thought
+        self._wrapped = ""
+        self._said = ""  # since the last thought
+        self._told = False  # whether any word was said
+        self._blanks = ""  # in front of the first one
+        self._withheld = ""  # said, and withdrawn
+        self._pending = ""
+        self._fresh = True  # nothing but blanks so far
+        self._harmonic = False  # whether turns are written as gpt-oss writes them
+        self._awaited = False  # whether the opening was the beginning of a header
+        if opening:
+            self._open(opening)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next belongs to a thought, or to what stands around one."""
+        return self._mode != SPEAKING or self._header is not None
+
+    @property
+    def holding(self) -> bool:
+        """Whether something is kept back: blanks, or what may be the beginning of a mark."""
+        return bool(self._pending or self._blanks)
+
+    @property
+    def marking(self) -> bool:
+        """Whether what is kept back looks like the beginning of a mark."""
+        return self._pending.lstrip()[:1] in tuple("<[◁")
+
+    @property
+    def begun(self) -> str:
+        """What begins the present thought; "" where nothing is thought."""
+        if not self.thinking:
+            return ""
+        if self._header is not None:
+            return f"{self._opened}{self._header}"
+        ends = {"<|channel>": "thought\n", "<|channel|>": "analysis<|message|>"}
+        return self._opened + ends.get(self._opened, "")
+
+    def goes_on(self, token: str) -> bool:
+        """Whether the reply goes on behind `token`, which ends replies elsewhere: it ends only the present thought."""
+        mark = thought_marks.read(token) if thought_marks.MARK.fullmatch(token) else None
+        return self.thinking and self._harmonic and mark == Mark("end") and "end" in token.lower()
+
+    def feed(self, chunk: str) -> list[Piece]:
+        """The pieces that `chunk` settles, each kind in one piece as far as it goes on."""
+        return _joined(self._read(chunk))
+
+    def close(self) -> list[Piece]:
+        """The pieces at the end of the reply. Whether it ended in a thought, `thinking` still says."""
+        pieces: list[Piece] = []
+        rest, self._pending = self._pending, ""
+        self._write(rest, pieces)
+        if self._withheld:  # nothing was said behind it: so that was the answer
+            pieces.append(Said(self._withheld))
+            self._told, self._withheld = True, ""
+        elif self._blanks and not self.thought:
+            pieces.append(Said(self._blanks))
+        self._blanks = ""
+        return _joined(pieces)
+
+    def closing(self) -> str:
+        """What would end the present thought, so that an answer can begin; "" where nothing is thought."""
+        mark = self._opened
+        final = "<|channel|>final<|message|>"
+        if self._mode == SPEAKING and self._header is None:
+            return final if self._awaited and self._role_mark == "<|start|>" else ""
+        if self._header is not None or self._mode == "channel":
+            return "<channel|>" if mark == "<|channel>" else f"<|end|><|start|>assistant{final}"
+        for opens, closes in (("START", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix")):
+            if opens in mark:
+                return f"\n{mark.replace(opens, closes)}\n"
+        return f"\n{mark[0]}/{mark[1:]}\n\n"
+
+    def _open(self, opening: str) -> None:
+        self._read(opening)
+        if self._role == "?":  # a channel may follow, but nothing says that it has to
+            self._header, self._role, self._awaited = None, "", True
+        self._said = self._wrapped = self._withheld = self._pending = self._blanks = ""
+        self.thought, self._fresh, self._told, self.over = self.thinking, True, False, False
+
+    def _read(self, chunk: str) -> list[Piece]:
+        pieces: list[Piece] = []
+        buffer = self._pending + chunk
+        if self._fresh and not (buffer := self._begin(buffer)):
+            return pieces
+        position = 0
+        while True:
+            finder = thought_marks.MARK_IN.get(self._mode, thought_marks.MARK)
+            found = finder.search(buffer, position)
+            while found and found.lastgroup != "end" and thought_marks.read(found.group()) is None:
+                found = finder.search(buffer, found.start() + 1)
+            if found is None:
+                break
+            self._write(buffer[position : found.start()], pieces)
+            position = found.end()
+            if found.lastgroup == "end":
+                self._end_phrase(found.group())
+            else:
+                self._take(thought_marks.read(found.group()), found.group(), pieces)  # type: ignore[arg-type]
+        keep = thought_marks.held(buffer[position:], self._mode)
+        self._write(buffer[position : len(buffer) - keep], pieces)
+        self._pending = buffer[len(buffer) - keep :]
+        return pieces
+
+    def _begin(self, buffer: str) -> str:
+        """Looks at the beginning of a reply for what only there begins a thought; "" while that is not yet known."""
+        text = buffer.lstrip().lstrip("*#_ ")
+        low = text.lower()
+        phrases = thought_marks.PHRASES
+        undecided = not text or any(each.startswith(low) for each in (*phrases, *thought_marks.CHANNELS, "final"))
+        self._pending = buffer if undecided and self._mode == SPEAKING and self._header is None else ""
+        if self._pending:
+            return ""
+        self._fresh = False
+        if self._mode != SPEAKING or self._header is not None:
+            return buffer
+        for phrase in phrases:
+            if low.startswith(phrase):
+                self._think("phrase", phrase)
+                return text[len(phrase) :].lstrip("*") or " "
+        for channel in thought_marks.CHANNELS:  # without a blank behind it, this is no word
+            following = text[len(channel) :][:1]
+            if text.startswith(channel) and (following.isalnum() or following in tuple("\"“*'")):
+                self._think("bare", channel)
+                return text[len(channel) :]
+        if text.startswith("final") and (text[5].isupper() or text[5] in '"“*'):
+            return text[5:]
+        return buffer
+
+    def _end_phrase(self, phrase: str) -> None:
+        if not phrase.lower().endswith(("analysis", "commentary")):
+            self._mode = SPEAKING
+
+    def _think(self, mode: str, mark: str) -> None:
+        self.thought, self._mode, self._opened = True, mode, mark
+        self._said = self._wrapped = self._blanks = ""
+
+    def _take(self, mark: Mark, written: str, pieces: list[Piece]) -> None:
+        kind, name = mark
+        if kind in ("start", "channel", "constrain", "message", "end"):
+            self._harmony(kind, written, pieces)
+        elif kind == "open":
+            if self._mode == SPEAKING:
+                self._header = None
+                self._think(name, written)
+        elif kind == "close":
+            if self._mode == name:
+                self._mode = SPEAKING
+            elif self._mode == SPEAKING and self._header is None and name != "channel":
+                self._unbegun(pieces)
+        elif kind == "wrapping":
+            pass
+        elif kind == "wrap" and self._mode == SPEAKING and self.thought and not self._said.strip():
+            self._wrapped = name
+        elif kind == "unwrap" and self._mode == SPEAKING and self._wrapped == name:
+            self._wrapped = ""
+        else:
+            self._write(written, pieces)
+
+    def _unbegun(self, pieces: list[Piece]) -> None:
+        """A thought ends that nobody has begun."""
+        self.thought = True
+        if self._said.strip():
+            pieces.append(Withdrawn(len(self._said)))
+            self._withheld += self._said
+            self._told = False
+        self._said = self._blanks = ""
+
+    def _harmony(self, kind: str, written: str, pieces: list[Piece]) -> None:
+        self._harmonic, self._blanks = True, ""
+        if kind == "start":
+            self._role_mark = written.lower()
+            self._header, self._role, self._mode = "", "?", SPEAKING
+        elif kind == "channel":
+            if self._role == "?":
+                self._role = (self._header or "").strip()
+            self._header, self._mode, self._opened = "", SPEAKING, written
+            self.thought = True
+        elif kind == "message":
+            if self._header is not None:
+                self._end_header(pieces)
+        elif kind == "end":
+            if self._header is not None:
+                self._end_header(pieces)
+            if self._mode != SPEAKING:
+                self._mode = SPEAKING
+
+    def _end_header(self, pieces: list[Piece]) -> None:
+        """A header has come: the first word of it says who speaks, or in which channel."""
+        header, self._header = self._header or "", None
+        first, _, rest = header.lstrip().partition("\n")
+        if self._role == "?":
+            self._role, first = first, ""
+        if self._role and not self._role.startswith("assistant"):
+            self.over = True
+        word = first.split()[0].lower() if first.split() else "final"
+        if word not in ("final", "response", "answer") or self.over:
+            self._think("channel", self._opened)
+        if rest:
+            self._write(rest, pieces)
+
+    def _write(self, text: str, pieces: list[Piece]) -> None:
+        if not text:
+            return
+        if self._header is not None:
+            self._header += text
+            # Gemma's header is a line; others that go on and on are none.
+            if "\n" in self._header.lstrip() or len(self._header) > thought_marks.LONGEST:
+                self._end_header(pieces)
+            return
+        if self._mode != SPEAKING:
+            pieces.append(Thought(text))
+            return
+        if not self._told:
+            text, self._blanks = self._blanks + text, ""
+            if not text.strip():  # where a thought is near, they are no part of the reply
+                self._blanks = text
+                return
+            if self.thought:
+                text = text.lstrip()
+            self._told = True
+            if self._withheld:
+                pieces.append(Thought(self._withheld))
+                self._withheld = ""
+        pieces.append(Said(text))
+        self._said += text
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and isinstance(piece, (Said, Thought)) and type(joined[-1]) is type(piece):
+            joined[-1] = type(piece)(joined[-1].text + piece.text)  # type: ignore[union-attr]
+        else:
+            joined.append(piece)
+    return joined
+
+
+def split(text: str, opening: str = "") -> tuple[str, str]:
+    """A whole reply as what is said in it and what is thought."""
+    splitter = ThoughtSplitter(opening)
+    said = thought = ""
+    for piece in splitter.feed(text) + splitter.close():
+        if isinstance(piece, Said):
+            said += piece.text
+        elif isinstance(piece, Thought):
+            thought += piece.text
+        else:
+            said = said[: len(said) - piece.length]
+    return said, thought.strip()
