@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import UserError, mendable, painting, show
+from .console import UserError, mendable, painting, show, writing
 from .conversation import Conversation
 from .export import export_story, is_story
 from .limits import check_gate
@@ -74,9 +74,11 @@ class Chat:
         options = self.options
         replies = sum(turn.role == "assistant" for turn in self.conversation.turns)
         events = self.model.turn(
-            asked, **{**self.painting, "gate": self.gate, "seed": turn_seed(options.seed, replies)}
+            asked,
+            **{**self.painting, "gate": self.gate, "seed": turn_seed(options.seed, replies)},
+            **writing(options),
         )
-        self.conversation = show(events, asked)
+        self.conversation = show(events, asked, thoughts=options.show_thoughts)
         self.pictures = []
 
     def _picture(self, argument: str) -> None:

@@ -18,6 +18,7 @@ from .console import (
     UserError,
     add_model_options,
     add_painting_options,
+    add_writing_options,
     check_device,
     check_painting_options,
     load_model,
@@ -25,6 +26,7 @@ from .console import (
     painting,
     quiet_loading,
     show,
+    writing,
 )
 from .conversation import Conversation
 from .events import Interrupted, NotFinite
@@ -86,11 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     story.add_argument("--words", choices=WORDS, default="below", help="of pdf and pages: %(choices)s")
     story.add_argument("--overwrite", action="store_true", help="write there even among other files")
     add_painting_options(story)
+    add_writing_options(story)
     add_model_options(story)
     story.set_defaults(run=_story)
 
     chat = commands.add_parser("chat", help="talk in the terminal")
     add_painting_options(chat)
+    add_writing_options(chat)
     add_model_options(chat)
     chat.set_defaults(run=_chat)
 
@@ -131,7 +135,8 @@ def _story(options: argparse.Namespace) -> None:
     how = painting(options, model)
     with mendable():
         options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
-    conversation = show(model.story(options.premise, options.panels, **how), Conversation())
+    events = model.story(options.premise, options.panels, **how, **writing(options))
+    conversation = show(events, Conversation(), thoughts=options.show_thoughts)
     with mendable():
         layout = {"layout": options.layout, "words": options.words}
         story = export_story(conversation, options.output, how, formats=options.format, layout=layout, metadata={})

@@ -11,9 +11,14 @@ from typing import Any
 
 from . import limits
 from .conversation import Conversation
-from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TextWithdrawn, ThoughtChunk, TurnDone
 from .pipeline import M2Chat
+from .reply import PICTURES
+from .sampling import Sampling
+from .thoughts import ThoughtError
 from .values import shown
+
+_THOUGHT = ("[thinks: ", "]")
 
 
 class UserError(Exception):
@@ -60,8 +65,39 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_writing_options(parser: argparse.ArgumentParser) -> None:
+    """How long a reply may be, and whether the language model thinks before it."""
+    usual = Sampling()
+    parser.add_argument(
+        "--max-length", type=int, default=usual.max_length, metavar="N",
+        help="most tokens of a reply (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-pictures",
+        type=int,
+        default=PICTURES,
+        metavar="N",
+        help="most pictures of a reply (default: %(default)s)",
+    )
+    parser.add_argument("--thinking", action="store_true", help="let models think first that can be asked to")
+    parser.add_argument(
+        "--max-thinking", type=int, default=usual.max_thinking, metavar="N",
+        help="most tokens of thoughts for a reply (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--show-thoughts", action="store_true", help="print what the model thinks, too")
+
+
+def writing(options: argparse.Namespace) -> dict[str, Any]:
+    """What the writing options say to M2Chat. Raises UserError for a value out of its bounds."""
+    with mendable():
+        limits.check_pictures(options.max_pictures)
+        budget = {"max_length": options.max_length, "max_thinking": options.max_thinking}
+        return {"sampling": Sampling(thinking=options.thinking, **budget), "max_pictures": options.max_pictures}
+
+
 def check_painting_options(options: argparse.Namespace) -> None:
     """Raises UserError for a value out of its bounds: before any model is loaded."""
+    writing(options)
     with mendable():
         limits.check_gate(options.gate)
         limits.check_seed(options.seed)
@@ -110,13 +146,27 @@ def load_model(options: argparse.Namespace) -> M2Chat:
         return M2Chat.from_pretrained(options.starter, device=options.device)
 
 
-def show(events: Iterable[Event], conversation: Conversation) -> Conversation:
-    """Prints a reply, or a whole story, while it comes; returns the conversation with it."""
+def show(events: Iterable[Event], conversation: Conversation, *, thoughts: bool = False) -> Conversation:
+    """Prints a reply, or a whole story, while it comes; returns the conversation with it.
+
+    `thoughts` prints what the model thinks, too, in brackets. Raises UserError where it does nothing else.
+    """
     live = sys.stdout.isatty()
     started: PictureStarted | None = None
-    at_line_start = True
-    for event in events:
-        if isinstance(event, TextChunk):
+    at_line_start, thinks = True, False
+    for event in _mended(events):
+        if thinks and not isinstance(event, ThoughtChunk):
+            print(_THOUGHT[1], flush=True)
+            at_line_start, thinks = True, False
+        if isinstance(event, ThoughtChunk):
+            if thoughts:
+                begin = "" if thinks else f"{'' if at_line_start else chr(10)}{_THOUGHT[0]}"
+                print(begin + (event.text if thinks else event.text.lstrip()), end="", flush=True)
+                thinks = True
+        elif isinstance(event, TextWithdrawn):
+            print(f"\n{_THOUGHT[0]}that was a thought{_THOUGHT[1]}\n{event.text}", end="", flush=True)
+            at_line_start = not event.text
+        elif isinstance(event, TextChunk):
             text = event.text.lstrip() if at_line_start else event.text
             print(text, end="", flush=True)
             at_line_start = at_line_start and not text
@@ -135,6 +185,15 @@ def show(events: Iterable[Event], conversation: Conversation) -> Conversation:
             print(end="\n" if at_line_start else "\n\n", flush=True)
             at_line_start = True
     return conversation
+
+
+def _mended(events: Iterable[Event]) -> Iterator[Event]:
+    """The events; that there was nothing but thoughts is something a user can mend."""
+    try:
+        yield from events
+    except ThoughtError as error:
+        print()
+        raise UserError(str(error)) from error
 
 
 def _label(started: PictureStarted) -> str:

@@ -14,7 +14,18 @@ import torch
 
 from m3adapter import cli, console, pipeline
 from m3adapter.conversation import Conversation, Picture, Slot, Text
-from m3adapter.events import Interrupted, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.events import (
+    Interrupted,
+    PictureDone,
+    PictureStarted,
+    Step,
+    TextChunk,
+    TextWithdrawn,
+    ThoughtChunk,
+    TurnDone,
+)
+from m3adapter.language_model import Sampling
+from m3adapter.thoughts import ThoughtError
 
 
 class ModelStandIn:
@@ -164,6 +175,39 @@ def test_a_defect_keeps_its_traceback(model, tmp_path: Path) -> None:
     model.fails = ValueError("shapes do not fit")
     with pytest.raises(ValueError, match="shapes do not fit"):
         cli.main(["story", "A fox.", "--output", str(tmp_path / "out")])
+
+
+def test_thoughts_are_shown_to_those_who_want_them(capsys) -> None:
+    conversation, end = Conversation(), TurnDone(Conversation())
+    events = [
+        ThoughtChunk(" I "),
+        ThoughtChunk("plan."),
+        TextChunk("A fox"),
+        ThoughtChunk("Hm"),
+        TextChunk(" ran."),
+        end,
+    ]
+    console.show(events, conversation, thoughts=True)
+    assert capsys.readouterr().out == "[thinks: I plan.]\nA fox\n[thinks: Hm]\nran.\n\n"
+    console.show(events, conversation)
+    assert capsys.readouterr().out == "A fox ran.\n\n"
+    console.show([TextChunk("I plan."), TextWithdrawn(""), TextChunk("A fox."), end], conversation)
+    assert capsys.readouterr().out == "I plan.\n[thinks: that was a thought]\nA fox.\n\n"
+
+
+def test_the_budgets_of_a_reply_are_options(model, capsys, tmp_path: Path) -> None:
+    arguments = ("story", "A fox.", "--panels", 1, "--output", tmp_path / "s")
+    given = ("--max-length", 99, "--max-pictures", 2, "--max-thinking", 7, "--thinking")
+    assert run(capsys, *arguments)[0] == run(capsys, *arguments, *given)[0] == 0
+    plain, other = model.asked
+    assert (plain.sampling, plain.max_pictures) == (Sampling(), 4)
+    assert (other.sampling, other.max_pictures) == (Sampling(max_length=99, max_thinking=7, thinking=True), 2)
+    for wrong in ("--max-length", "--max-pictures"):
+        status, _, err = run(capsys, *arguments, wrong, 0)
+        assert status == 2 and wrong[2:].replace("-", "_") + " is 0" in err and err.count("\n") == 1
+    model.fails = ThoughtError("The language model was still thinking.")
+    status, _, err = run(capsys, *arguments)
+    assert (status, err) == (2, "m3adapter: The language model was still thinking.\n")
 
 
 def test_progress_is_drawn_only_on_a_terminal(model, capsys, monkeypatch) -> None:

@@ -230,7 +230,8 @@ def test_other_spellings_are_understood(reply: str, segments: tuple) -> None:
 
 SCRAPS = (
     "<image>", "</image>", "<picture>", "</ pic >", "<img alt='b'>", "<image/>", "<image: c>", "[image: ", "]", "![",
-    "](u)", "(Image: ", ")", "<image ", "</picture ", "> ", "<img alt='b' ", "\n", "**", "Image: ", "Caption", ":", " ", "fox", "a", "<", "im", "[", "!", "(", "- ",
+    "](u)", "(Image: ", ")", "<image ", "</picture ", "> ", "<img alt='b' ", "\n", "**", "Image: ", "Caption",
+    ":", " ", "fox", "a", "<", "im", "[", "!", "(", "- ",
 )  # fmt: skip
 
 

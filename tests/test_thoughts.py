@@ -94,7 +94,8 @@ def test_nothing_of_a_thought_is_said_and_nothing_else_is_lost(kind: str) -> Non
 @pytest.mark.parametrize(
     "text",
     ["1 < 2 and 3 > 2", "I <3 you", "He <thinks> of <b>home</b>.", "analysis of a fox", "final words",
-     "[Thinking] Yes.",     "</answer> is no answer", "Here is my thought.", "<answer>yes</answer>", "a <", "\n", " <image>a fox</image>",
+     "[Thinking] Yes.", "</answer> is no answer", "Here is my thought.",
+     "<answer>yes</answer>", "a <", "\n", " <image>a fox</image>",
      "He will <think of home> soon.", "finally", "a [th"],
 )  # fmt: skip
 def test_what_only_looks_like_a_thought_is_said(text: str) -> None:
