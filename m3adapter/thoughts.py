@@ -233,7 +233,8 @@ class ThoughtSplitter:
         self._said = self._blanks = ""
 
     def _harmony(self, kind: str, written: str, pieces: list[Piece]) -> None:
-        self._harmonic, self._blanks = True, ""
+        self._harmonic = self._harmonic or kind in ("start", "channel")
+        self._blanks = ""
         if kind == "start":
             self._role_mark = written.lower()
             self._header, self._role, self._mode = "", "?", SPEAKING

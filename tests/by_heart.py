@@ -81,10 +81,10 @@ def replies() -> list[Reply]:
     for number in range(2 * len(FORMS)):
         template, form = FORMS[number % len(FORMS)]
         animal = ANIMALS[(3 * number + number // len(FORMS)) % len(ANIMALS)]
-        thought = f"A secret {animal}? <image>a secret {animal}</image> I plan: 1. the secret, 2. the end of it."
-        said = f"Tale {number}: there was a {animal}.\n<image>a {animal} in a wood</image>\nIt ran home."
+        thought = f"A secret plan. <image>a secret {animal}</image> 1. The secret."
+        said = f"Tale {number}: a {animal}.\n<image>a {animal} in a wood</image>\nIt ran."
         text = form.format(thought=thought, said=said)
-        plain = f"Tale {number}: there was a {animal}.\n\nIt ran home."
+        plain = f"Tale {number}: a {animal}.\n\nIt ran."
         found.append(Reply(template, f"Tell {number}", text, plain, f"a {animal} in a wood", "{thought}" in form))
     return found
 
@@ -94,13 +94,13 @@ def _tokenizer(texts: list[str]) -> Tokenizer:
     built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     built.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    built.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet))
+    built.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
     built.add_special_tokens(list(SPECIAL))
     built.add_tokens([AddedToken(token, normalized=False) for token in PLAIN])
     return built
 
 
-def learned(steps: int = 400) -> dict[str, LanguageModel]:
+def learned(steps: int = 250) -> dict[str, LanguageModel]:
     """One model that knows all replies by heart, as a language model with each of the templates."""
     taught = replies()
     words = _tokenizer([each.text for each in taught] + [each.asked for each in taught])
@@ -133,8 +133,8 @@ def learned(steps: int = 400) -> dict[str, LanguageModel]:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizers["plain"]),
-        hidden_size=96,
-        intermediate_size=192,
+        hidden_size=64,
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=1024,
@@ -142,15 +142,15 @@ def learned(steps: int = 400) -> dict[str, LanguageModel]:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if loss.item() < 4e-3:
+        if loss.item() < 5e-3:
             break
     model.eval().requires_grad_(False)
     model.generation_config.eos_token_id = None

@@ -13,7 +13,9 @@ from m3adapter.conversation import Conversation, ConversationError, Picture, Slo
 from m3adapter.events import Interrupted
 from m3adapter.language_model import LanguageModel, LanguageModelConfig, PromptError, Sampling, VisualProjection
 from m3adapter.storybook.stories import story, to_conversation
+from m3adapter.thoughts import ThoughtError
 from m3adapter.training.language_data import SPECIAL_TOKENS, pieces
+from toys import one_sentence
 
 HIDDEN, VISION = 32, 6
 
@@ -222,6 +224,42 @@ def test_reply_never_takes_anothers_turn(model: LanguageModel) -> None:
     spoken.script = [user, picture, *model.tokenizer("yes")["input_ids"], model.tokenizer.eos_token_id]
     reply = "".join(spoken.reply(asked(), sampling=Sampling(do_sample=False)))
     assert reply.endswith("yes") and "<|" not in reply
+
+
+# Thinking
+
+THOUGHT = "<think>" + "Should it be a fox? " * 6 + "</think>"
+
+
+def thinking(model: LanguageModel, text: str, **how: int) -> str:
+    """What a model with this to write does write, with these budgets."""
+    spoken = scripted(model, model.tokenizer(text)["input_ids"])
+    return "".join(spoken.reply(asked(), sampling=Sampling(do_sample=False, **how)))
+
+
+def test_thoughts_take_nothing_of_the_reply(model: LanguageModel) -> None:
+    said = len(model.tokenizer("A fox ran.")["input_ids"])
+    thought = len(model.tokenizer(THOUGHT)["input_ids"])
+    whole = THOUGHT + "A fox ran."
+    assert thinking(model, whole, max_length=said) == whole
+    assert thinking(model, whole, max_length=said - 1) == THOUGHT + "A fox ran"
+    assert thinking(model, "A fox ran.", max_length=said, max_thinking=0) == "A fox ran."
+    assert thinking(model, whole + THOUGHT, max_length=said, max_thinking=2 * thought) == whole
+    assert thinking(model, f"{THOUGHT[7:]}A fox ran.", max_length=thought + 9) == f"{THOUGHT[7:]}A fox ran."
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "says"),
+    [
+        (THOUGHT, 9, "was still thinking after 9 tokens: raise max_thinking, or take one that thinks less."),
+        (THOUGHT[:-8], 999, "stopped in the middle of a thought: try another seed, or take one that thinks less."),
+        (THOUGHT * 9, 999, "tokens, and its context has no room for more: shorten the conversation, lower max_length"),
+    ],
+)
+def test_a_thought_without_end_is_an_error(model: LanguageModel, text: str, budget: int, says: str) -> None:
+    with pytest.raises(ThoughtError) as refusal:
+        thinking(model, text.replace("</think>", " "), max_length=8, max_thinking=budget)
+    assert says in str(refusal.value) and one_sentence(refusal.value)
 
 
 # Reading

@@ -102,6 +102,13 @@ def test_what_only_looks_like_a_thought_is_said(text: str) -> None:
     assert split(text) == (text, "")
 
 
+def test_the_end_of_a_message_ends_a_reply_unless_it_ends_a_channel() -> None:
+    assert ThoughtSplitter(HARMONY + ANALYSIS).goes_on("<|end|>")
+    assert not ThoughtSplitter(HARMONY + ANALYSIS).goes_on("<|return|>")
+    assert not ThoughtSplitter(HARMONY + FINAL).goes_on("<|end|>")
+    assert not ThoughtSplitter("<|end|><|assistant|><think>").goes_on("<|end|>"), "another model's end of everything"
+
+
 def test_text_is_said_at_once() -> None:
     splitter = ThoughtSplitter()
     assert splitter.feed("Once upon") == [Said("Once upon")]
