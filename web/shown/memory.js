@@ -2,7 +2,7 @@
 
 const PREFIX = "M2Chat.Shown.";
 const MOST = 40; // workflows
-const KEPT = ["text", "turns", "page"];
+const KEPT = ["text", "turns", "page", "thoughts"];
 
 /**
  * @typedef {import("./view.js").Output} Output
