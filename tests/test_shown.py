@@ -76,6 +76,16 @@ def told(look_page: Page, look: looks.Look) -> Iterator[tuple[Page, dict[str, st
     return page, page.evaluate(SHOWN)
 
 
+def go_to(page: Page, name: str) -> None:
+    """Go from tab to tab until that workflow is on the canvas."""
+    for _ in range(6):
+        page.evaluate("app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+        page.wait_for_timeout(1000)
+        if page.evaluate("app.extensionManager.workflow.activeWorkflow.filename") == name:
+            return
+    raise AssertionError(f"no tab has the workflow {name}")
+
+
 def stays(page: Page, before: dict[str, str]) -> None:
     """All that was shown is shown."""
     page.wait_for_function(
@@ -99,7 +109,8 @@ def test_texts_paths_and_pictures_stand_on_their_nodes_when_the_run_has_ended(
     conversation = page.locator(".m2chat-shown", has=page.locator(".m2chat-shown-turn"))
     assert SAID in conversation.inner_text() and page.evaluate("window.hurt") is None
     assert all(part in conversation.inner_text() for part in shown["Story"].split("\n\n"))
-    assert conversation.locator("img").evaluate_all("all => all.every(image => image.naturalWidth)")
+    image = conversation.locator("img").first.element_handle()
+    page.wait_for_function("image => image.naturalWidth", arg=image, timeout=PATIENCE)
 
 
 def test_a_text_grows_where_its_result_will_stand(told: tuple[Page, dict[str, str]]) -> None:
@@ -115,8 +126,7 @@ def test_it_stays_between_tabs(told: tuple[Page, dict[str, str]]) -> None:
     page, shown = told
     page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     page.wait_for_function("app.graph.nodes.length === 0", timeout=PATIENCE)
-    page.evaluate("app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
-    page.wait_for_function("app.graph.nodes.length", timeout=PATIENCE)
+    go_to(page, "told")
     stays(page, shown)
 
 
@@ -139,6 +149,24 @@ def test_it_is_there_after_a_reload_and_a_run_in_which_nothing_had_to_be_done(
     page.evaluate("for (const node of app.graph.nodes) node.widgets?.find(w => w.name === 'm2chat_shown')?.show({})")
     run(page)
     stays(page, shown)
+
+
+@pytest.mark.parametrize("look", looks.FRONT_ENDS, ids=str, indirect=True)
+def test_a_run_shows_nothing_on_another_workflow(told: tuple[Page, dict[str, str]]) -> None:
+    page, _ = told
+    page.evaluate("app.graph.nodes.find(n => n.type === 'M2Chat_TurnSeed').widgets[0].value = 77")
+    page.evaluate("window.queued = 0; app.api.addEventListener('execution_start', () => (window.queued = 1))")
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    page.wait_for_function("window.queued", timeout=PATIENCE)
+    page.evaluate("graph => app.loadApiJson(graph, 'other')", graphs.numbered(story(0)))
+    page.wait_for_function("app.ui.lastQueueSize === 0", timeout=PATIENCE)
+    page.wait_for_timeout(500)
+    assert not "".join(page.evaluate(SHOWN).values())
+    go_to(page, "told")
+    assert page.evaluate(SHOWN)["TurnSeed"] == "77"
+    go_to(page, "other")
+    assert not "".join(page.evaluate(SHOWN).values())
+    go_to(page, "told")
 
 
 def test_a_click_enlarges_a_picture(told: tuple[Page, dict[str, str]]) -> None:

@@ -16,9 +16,12 @@ const SIZE = [420, 520]; // of a new Show Conversation
 const ROOM = 200; // pixels in height that its view has at least
 const LINE = 20; // of a text elsewhere: it has the room of a few lines, and scrolls
 const LINES = 5;
+const MOST = 1000; // results of this page's runs
 
 const memory = new Memory();
 const runs = new Map(); // the mark of the workflow that was queued, by the id of the run
+const owners = new Map(); // the mark of the workflow whose run gave a result, by the node's id and the result
+let job; // the id of the run that goes on
 const places = new Map(); // the element that stands on the page for a node, by its workflow and id
 
 const root = () => app.rootGraph ?? app.graph;
@@ -40,9 +43,12 @@ function markOf(graph) {
 }
 
 /** What ComfyUI itself remembers that a node has shown. */
-function outputOf(node) {
+function outputOf(id, node, mark) {
   const place = node.graph === root() ? `${node.id}` : `${node.graph.id}:${node.id}`;
-  return shownOf(app.nodeOutputs?.[place]);
+  const output = shownOf(app.nodeOutputs?.[place]);
+  // It takes any result for one of the node with that id on the canvas, whatever workflow has run.
+  const owner = output && owners.get(id + JSON.stringify(output));
+  return owner && owner !== mark ? null : output;
 }
 
 /** The height that a text needs at least: about its own, up to some lines. @param {string} text */
@@ -107,7 +113,7 @@ function restore() {
   const { outputs } = memory.of(mark);
   for (const [id, node] of nodes) {
     try {
-      show(node, outputOf(node) ?? outputs[id]);
+      show(node, outputOf(id, node, mark) ?? outputs[id]);
     } catch (error) {
       console.warn(`M2Chat: what node ${id} has shown cannot be shown again.`, error); // the browser's copy was changed
     }
@@ -122,30 +128,32 @@ async function catchUp() {
   if (!mark || ![...nodesOf(graph)].some(([, node]) => isOurs(node))) return;
   const query = new URLSearchParams({ workflow_id: graph.id, status: "completed,failed", limit: 1 });
   const answer = await api.fetchApi(`/jobs?${query}`);
-  const job = answer.ok ? (await answer.json()).jobs?.[0]?.id : undefined;
-  if (!job || job === memory.of(mark).job) return;
-  const entry = (await (await api.fetchApi(`/history/${job}`)).json())[job];
+  const last = answer.ok ? (await answer.json()).jobs?.[0]?.id : undefined;
+  if (!last || last === memory.of(mark).job) return;
+  const entry = (await (await api.fetchApi(`/history/${last}`)).json())[last];
   if (entry?.prompt?.[3]?.extra_pnginfo?.workflow?.extra?.[MARK] !== mark) return;
   const outputs = Object.entries(entry.outputs ?? {}).map(([id, output]) => [id, shownOf(output)]);
-  memory.add(mark, job, Object.fromEntries(outputs.filter(([, output]) => output)));
+  memory.add(mark, last, Object.fromEntries(outputs.filter(([, output]) => output)));
   if (root() === graph && graph.extra?.[MARK] === mark) restore();
 }
 
-/** A node of the workflow on the canvas, unless the run is another workflow's. */
-function running(id, job) {
-  const mark = root().extra?.[MARK];
-  if (runs.has(job) && runs.get(job) !== mark) return undefined;
+/** Whether a run is of another workflow than that on the canvas. */
+const isForeign = (id) => runs.has(id) && runs.get(id) !== root().extra?.[MARK];
+
+/** One of our nodes on the canvas. @param {string} id As a run names it. */
+function find(id) {
   for (const [path, node] of nodesOf(root())) if (path === id && isOurs(node)) return node;
   return undefined;
 }
 
 /** While a node runs, its text grows where its result will stand, and not in ComfyUI's widget as well. */
 function onText({ detail }) {
-  const node = running(String(detail.nodeId), detail.prompt_id);
+  const node = find(String(detail.nodeId));
   if (!node) return;
-  if (node.comfyClass !== CONVERSATION) show(node, { text: [detail.text] });
+  const foreign = isForeign(detail.prompt_id ?? job); // older front ends do not say whose text it is
+  if (!foreign && node.comfyClass !== CONVERSATION) show(node, { text: [detail.text] });
   queueMicrotask(() => {
-    for (const widget of node.widgets.filter(({ name }) => name === COMFYS)) {
+    for (const widget of node.widgets?.filter(({ name }) => name === COMFYS) ?? []) {
       widget.hidden = true;
       widget.options.hidden = true;
     }
@@ -157,13 +165,16 @@ function onExecuted({ detail }) {
   const output = shownOf(detail.output);
   if (!output) return;
   const id = String(detail.display_node ?? detail.node);
-  const node = running(id, detail.prompt_id);
+  const node = isForeign(detail.prompt_id) ? undefined : find(id);
   if (node) {
     show(node, output);
     keepPlace(`${markOf(root())} ${id}`, node);
   }
   const mark = runs.get(detail.prompt_id) ?? (node && markOf(root()));
-  if (mark) memory.add(mark, detail.prompt_id, { [id]: output });
+  if (!mark) return;
+  memory.add(mark, detail.prompt_id, { [id]: output });
+  owners.set(id + JSON.stringify(output), mark);
+  if (owners.size > MOST) owners.delete(owners.keys().next().value);
 }
 
 /** Remember which workflow a run is of: results arrive whatever is on the canvas by then. */
@@ -183,6 +194,7 @@ app.registerExtension({
     const href = new URL("shown/shown.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
     watchQueue();
+    api.addEventListener("execution_start", ({ detail }) => (job = detail.prompt_id));
     api.addEventListener("progress_text", onText);
     api.addEventListener("executed", onExecuted);
   },
