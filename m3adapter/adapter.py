@@ -30,12 +30,10 @@ from torch import Tensor, nn
 
 from .attention import Attention, Block, FeedForward
 from .condition import Condition
+from .counting import MAX_PARTS, MAX_SIZE
 from .features import SlotFeatures
 from .gate import GateSetting
 from .values import is_number, is_whole, shown
-
-MAX_SIZE = 2**20  # of whatever an adapter is made of: more is a mistake, or a trap
-
 
 if TYPE_CHECKING:
     from .vision_encoder import VisionEncoder
@@ -84,12 +82,15 @@ class M3AdapterConfig:
             if field.type == "bool":
                 if not isinstance(value, bool):
                     raise ValueError(f"The adapter's {field.name} must be true or false, not {shown(value)}.")
-            elif field.type == "float":
+                continue
+            if field.type == "float":
                 if not is_number(value, 0, 1) or value == 0:
                     raise ValueError(f"The adapter's {field.name} must be above 0 and up to 1, not {shown(value)}.")
-            elif not is_whole(value, 1, MAX_SIZE):
+                continue
+            most = MAX_PARTS if field.name in ("blocks", "vision_levels") else MAX_SIZE
+            if not is_whole(value, 1, most):
                 raise ValueError(
-                    f"The adapter's {field.name} must be a whole number from 1 to {MAX_SIZE}, not {shown(value)}."
+                    f"The adapter's {field.name} must be a whole number from 1 to {most}, not {shown(value)}."
                 )
         if self.width % self.heads:
             raise ValueError(f"The adapter's width {self.width} is no multiple of its {self.heads} heads.")
@@ -242,7 +243,8 @@ class M3Adapter(nn.Module):
         """The condition of every slot in the batch.
 
         Strength 0 does not compute the low-level path at all: the result is bit-equal to having no reference.
-        An anchored adapter needs the decoder's own condition of the captions as `anchor`, takes its negatives and, as
+        An anchored adapter needs the decoder's own condition of the captions as `anchor` (of one that is longer than N
+        tokens, it changes the first N), takes its negatives and, as
         long as it is untrained, gives it back to the last bit, whatever the gate.
         Raises ValueError where the features or the anchor come from models of other widths than the adapter's, and
         where an anchor is missing or not wanted.
@@ -263,7 +265,9 @@ class M3Adapter(nn.Module):
         embeds, pooled = self.heads(fused)
         negatives = (torch.zeros_like(embeds), torch.zeros_like(pooled))
         if anchor is not None:
-            embeds = anchor.embeds + (torch.tanh(self.alpha.to(embeds)) * embeds).to(anchor.embeds)
+            change = (torch.tanh(self.alpha.to(embeds)) * embeds).to(anchor.embeds)
+            rest = anchor.embeds[:, change.shape[1] :]  # of a caption that is longer than the encoders read at once
+            embeds = torch.cat([anchor.embeds[:, : change.shape[1]] + change, rest], 1)
             pooled = anchor.pooled + (torch.tanh(self.alpha_pooled.to(pooled)) * pooled).to(anchor.pooled)
             negatives = (anchor.negative_embeds, anchor.negative_pooled)
         return Condition(embeds, pooled, *negatives, gate=applied, captions=features.captions)
@@ -322,10 +326,10 @@ class M3Adapter(nn.Module):
                 f"the anchor has {width} and {pooled}: encode the caption with the matching decoder."
             )
         for tokens in (anchor.embeds.shape[1], anchor.negative_embeds.shape[1]):
-            if tokens != config.tokens:
+            if not tokens or tokens % config.tokens:
                 raise ValueError(
-                    f"The M3-Adapter has {config.tokens} queries, and the anchor {tokens} tokens: shorten its texts, "
-                    "or encode them with the matching decoder."
+                    f"The M3-Adapter has {config.tokens} queries, and the anchor {tokens} tokens, no multiple of that: "
+                    "encode its texts with the matching decoder."
                 )
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .counting import CheckpointError, check_count
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,10 +23,6 @@ FORMAT = "m2chat-adapter-1"
 HEAD_WIDTH = 64  # of an adapter whose configuration is not stored
 # How far the learned gate opens in an adapter that does not say: what was measured on the starter when none said it.
 OPEN_GATE = 0.11
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message is one clear sentence."""
 
 
 def save_adapter(path: str | Path, adapter: M3Adapter, *, dtype: torch.dtype | None = None) -> None:
@@ -66,6 +64,8 @@ def build_adapter(
     from .adapter import M3Adapter
 
     config = _config(path, header, tensors)
+    check_count(f"The adapter {path.name}", tensors, "blocks.", config.blocks)
+    check_count(f"The adapter {path.name}", tensors, "vision_in.", config.vision_levels)
     expected = {name: tuple(value.shape) for name, value in M3Adapter(config, device="meta").state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else None
@@ -97,7 +97,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent}.")
+        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent.name}.")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -130,7 +130,7 @@ def recognise(tensors: Mapping[str, Tensor], heads: int | None = None) -> M3Adap
             references=tensors["vision_reference"].shape[0],
             anchor="alpha" in tensors,
         )
-    except (IndexError, KeyError, ValueError):
+    except (AttributeError, IndexError, KeyError, ValueError):
         return None
 
 
@@ -145,9 +145,8 @@ def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
         raise CheckpointError(f"The file {path.name} is not an M3-Adapter checkpoint (no {FORMAT} in its header).")
     try:
         values = json.loads(header["config"])
-        known = {field.name for field in fields(M3AdapterConfig)} & values.keys() - {"open_gate"}
-        read = {name: value if isinstance(value := values[name], bool) else int(value) for name in known}
-        read["open_gate"] = values.get("open_gate", OPEN_GATE)
-        return M3AdapterConfig(**read)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"The header of the adapter {path.name} is damaged: {error}.") from error
+        known = {field.name for field in fields(M3AdapterConfig)} & values.keys()
+        return M3AdapterConfig(**{"open_gate": OPEN_GATE, **{name: values[name] for name in known}})
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = str(error).rstrip(".")
+        raise CheckpointError(f"The header of the adapter {path.name} is damaged: {reason}.") from error

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 from . import __version__, limits
 from .chat import Chat, check_output
 from .console import (
+    USER_ERROR,
+    Parser,
     UserError,
     add_model_options,
     add_painting_options,
@@ -31,20 +32,14 @@ from .console import (
 from .conversation import Conversation
 from .events import Interrupted, NotFinite
 from .export import FORMATS, check_formats, export_story
+from .model_files import read_json
 from .pages.panels import WORDS
 from .pages.styles import LAYOUTS
 from .pipeline import STARTER, check_weights
 from .storage import write_file
 
 COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "starter")
-USER_ERROR, INTERRUPTED = 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake as one sentence, as all the commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"{self.prog}: {message} (--help explains).\n")
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="m3adapter", description="M²Chat: illustrated stories from one multimodal language model.")
+    parser = Parser(prog="m3adapter", description="M²Chat: illustrated stories from one multimodal language model.")
     parser.add_argument("--version", action="version", version=f"m3adapter {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -165,9 +160,10 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise UserError("Give --split or --ip-adapter: the comparison is on test stories.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
-        options.output.parent.mkdir(parents=True, exist_ok=True)
+        _check_report(options.output)
         starter = options.starter or STARTER
         check_weights(starter)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
     check_device(options.device)
     quiet_loading()
     how = {} if options.pictures is None else {"pictures": options.pictures}
@@ -181,6 +177,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")
     print(options.output)
+
+
+def _check_report(path: Path) -> None:
+    """Raises UserError where a file is in the way that is no earlier report."""
+    if not path.exists():
+        return
+    try:
+        earlier = read_json(path)
+    except ValueError:
+        earlier = {}
+    if "seed" not in earlier:
+        raise UserError(f"{path} is there already and is no report: name another file.")
 
 
 def _module(name: str) -> ModuleType:

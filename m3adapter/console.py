@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import limits
 from .conversation import Conversation
@@ -19,6 +19,17 @@ from .thoughts import ThoughtError
 from .values import shown
 
 _THOUGHT = ("[thinks: ", "]")
+USER_ERROR = 2  # the exit status after a mistake that a user can mend
+MAX_MESSAGE = 300
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake as one sentence, as all the commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program; of a long value, a line is quoted."""
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
+        self.exit(USER_ERROR, f"{self.prog}: {message} (--help explains).\n")
 
 
 class UserError(Exception):

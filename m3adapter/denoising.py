@@ -54,7 +54,7 @@ class Stretch:
         self.device, self.dtype = decoder.unet.device, decoder.unet.dtype
         self._from_noise = strength is None and start is None
         self._painter = _painter(decoder, scheduler or decoder.pipeline.scheduler, from_noise=self._from_noise)
-        self._condition = condition.to(self.device, self.dtype)
+        self._condition = condition.even().to(self.device, self.dtype)
         self._prompts = decoder.image_prompts
         self._how = {"num_inference_steps": steps, "guidance_scale": guidance, "denoising_end": end}
         scheduler = self._painter.scheduler

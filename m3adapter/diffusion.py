@@ -22,6 +22,7 @@ from .ip_adapter import cross_attentions
 from .latents import to_latents, to_pictures
 from .limits import check_denoise, check_side, check_switch
 from .pictures import normalised
+from .text_encoding import encode_long, is_long, of_one_length
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -125,21 +126,32 @@ class DiffusionDecoder:
     def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:
         """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment.
 
-        `negative` is what guidance leads away from, in place of an empty prompt. Raises ValueError for a decoder
-        without a tokenizer.
+        `negative` is what guidance leads away from, in place of an empty prompt. What is longer than the text encoders
+        read at once gets as many times their number of tokens. Raises ValueError for a decoder without a tokenizer.
         """
         if self.pipeline.tokenizer_2 is None:
             raise ValueError(
                 "The diffusion model came without a tokenizer, so it cannot read text: "
                 "load it with `tokenizer`, a folder that holds CLIP's vocab.json and merges.txt."
             )
-        parts = self.pipeline.encode_prompt(
-            list(prompts),
+        long = [is_long(self.pipeline, text) for text in (*prompts, negative)]
+        embeds, negative_embeds, pooled, negative_pooled = self.pipeline.encode_prompt(
+            ["" if too_long else prompt for prompt, too_long in zip(prompts, long, strict=False)],
             device=self.text_encoder_2.device,
             do_classifier_free_guidance=True,
-            negative_prompt=negative.strip() or None,
+            negative_prompt=None if long[-1] else negative.strip() or None,
         )
-        embeds, negative_embeds, pooled, negative_pooled = parts
+        if any(long[:-1]):
+            each = [
+                encode_long(self.pipeline, prompt) if too_long else (embeds[row : row + 1], pooled[row : row + 1])
+                for row, (prompt, too_long) in enumerate(zip(prompts, long, strict=False))
+            ]
+            embeds = torch.cat(of_one_length([one.to(embeds) for one, _ in each]))
+            pooled = torch.cat([one.to(pooled) for _, one in each])
+        if long[-1]:
+            one, one_pooled = encode_long(self.pipeline, negative)
+            negative_embeds = one.to(negative_embeds).expand(len(prompts), -1, -1)
+            negative_pooled = one_pooled.to(negative_pooled).expand(len(prompts), -1)
         return Condition(embeds, pooled, negative_embeds, negative_pooled, captions=tuple(prompts))
 
     def encode_captions(self, condition: Condition) -> Condition:

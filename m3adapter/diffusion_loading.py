@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .counting import check_config
 from .diffusion import DiffusionDecoder
 from .layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
 from .layouts import VAE as VAE_PREFIX
@@ -112,6 +113,8 @@ def _pipeline_class(kind: str) -> Any:
 
 
 def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
+    for part in path.iterdir():
+        check_config(part / "config.json")
     lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
     variant = "fp16" if any(".fp16" in file.name for file in weight_files(path, own_vae="vae" not in how)) else None
     return _pipeline_class(kind).from_pretrained(path, variant=variant, use_safetensors=True, **lacking, **how)
@@ -164,7 +167,7 @@ def _add_tokenizers(pipeline: Any, folder: Path) -> None:
     from transformers import CLIPTokenizer
 
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
-        raise FileNotFoundError(f"There is no CLIP tokenizer in {folder}: vocab.json is missing.")
+        raise FileNotFoundError(f"There is no CLIP tokenizer in {folder.name}: vocab.json is missing.")
     for number, padding in (("", {}), ("_2", {"pad_token": "!"})):  # as each of SDXL's two was trained
         encoder = getattr(pipeline, f"text_encoder{number}")
         if encoder is not None and getattr(pipeline, f"tokenizer{number}") is None:

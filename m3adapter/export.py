@@ -14,10 +14,11 @@ from .entries import without_versions
 from .export_epub import story_epub
 from .export_html import story_html
 from .export_markdown import story_markdown
+from .model_files import read_json
 from .pages.pdf import check_packages, pdf_bytes
 from .pictures import png_bytes
 from .segments import Picture
-from .storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, write_file
+from .storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, json_bytes, write_file
 
 # The file that each format is opened by.
 FORMATS = {
@@ -60,7 +61,7 @@ def export_story(
 
     Beside that: conversation.json with its PNGs, which Conversation.load() opens, and panel_1.png, panel_2.png, ...:
     the assistant's pictures in order. Each file is replaced atomically, and equal arguments give equal bytes. What an
-    earlier export left in the folder is removed; other files stay.
+    earlier export wrote and this one does not is removed, by the list in its conversation.json; other files stay.
 
     Args:
         conversation: With one turn at least.
@@ -95,7 +96,9 @@ def export_story(
             described = None if metadata is None else {"Title": book.title, "Software": GENERATOR, **metadata}
             pages = enumerate(draw(book, typesetter), 1)
             contents.update((f"page_{number}.png", png_bytes(page, described)) for number, page in pages)
-    contents[INDEX] = contents.pop(INDEX)  # written last: it names the others
+    index = json.loads(contents.pop(INDEX))
+    index["files"] = sorted(contents)  # what a later export may remove: nothing else in the folder is ours
+    contents[INDEX] = json_bytes(index)  # written last: it names the others
     _write(directory, contents)
     return Exported(directory / FORMATS[formats[0]], notes)
 
@@ -108,14 +111,25 @@ def is_story(directory: str | Path) -> bool:
 
 def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    earlier = is_story(directory)
+    earlier = _listed(directory)
     for name, data in contents.items():
         write_file(directory / name, data)
-    if earlier:
-        for path in list(directory.iterdir()):
-            ours = path.name in FORMATS.values() or _OURS.fullmatch(path.name) or PICTURE_NAME.fullmatch(path.name)
-            if ours and path.name not in contents:
-                path.unlink()
+    for name in earlier - contents.keys():
+        if not (directory / name).is_dir():
+            (directory / name).unlink(missing_ok=True)
+
+
+def _listed(directory: Path) -> set[str]:
+    """The files that an earlier export says to have written here; none where there was none, or an old one."""
+    if not is_conversation(directory):
+        return set()
+    names = read_json(directory / INDEX).get("files")
+    return {name for name in names if _is_ours(name)} if isinstance(names, list) else set()
+
+
+def _is_ours(name: Any) -> bool:
+    known = isinstance(name, str) and (_OURS.fullmatch(name) or PICTURE_NAME.fullmatch(name))
+    return bool(known) or name in FORMATS.values()
 
 
 def _panels(conversation: Conversation, metadata: Mapping[str, str] | None) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointError, build_adapter, fill, read_tensors
+from .checkpoint import build_adapter, fill, read_tensors
+from .counting import MAX_PARTS, CheckpointError, check_sizes
 from .official import HEAD_WIDTH, OfficialAdapter, OfficialConfig
 
 if TYPE_CHECKING:
@@ -96,11 +97,10 @@ def import_official(
     tensors, others = read_foreign(path)
     sources = _sources(tensors)
     config = _official_config(path, tensors)
-    adapter = OfficialAdapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
-    state = {"image_tokens": adapter.image_tokens}
+    state: dict[str, Tensor] = {}
     taken = []
     for name, expected in OfficialAdapter(config, device="meta").state_dict().items():
-        if name in state:
+        if name == "image_tokens":  # there are none
             continue
         source, value = sources.get(name, (None, None))
         if source is None or value.shape != expected.shape:
@@ -110,7 +110,8 @@ def import_official(
             )
         state[name] = value
         taken.append(source)
-    fill(adapter, state, device, dtype)
+    adapter = OfficialAdapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
+    fill(adapter, {"image_tokens": adapter.image_tokens, **state}, device, dtype)
     used = dict.fromkeys(taken)
     ignored = [name for name in tensors if name not in used]
     return adapter.eval().requires_grad_(False), Report(tuple(used), (*ignored, *others), ABSENT)
@@ -130,6 +131,7 @@ def import_visual_projection(path: str | Path) -> tuple[VisualProjection, Report
     weight = tensors.get("visual_proj.weight")
     if weight is None or weight.dim() != 2:
         raise CheckpointError(f"The file {path.name} has no visual projection (no visual_proj.weight in it).")
+    check_sizes(f"The visual projection in {path.name}", width=weight.shape[0], height=weight.shape[1])
     projection = VisualProjection(weight.shape[1], weight.shape[0])
     state = projection.state_dict()
     taken, missing = [], []
@@ -156,7 +158,7 @@ def read_foreign(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if path.suffix.lower() == ".safetensors":
         return read_tensors(path)[0], ()
     if not path.is_file():
-        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent}.")
+        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent.name}.")
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
     try:
@@ -180,6 +182,8 @@ def _flatten(values: Mapping[Any, Any], prefix: str, tensors: dict[str, Tensor],
         if isinstance(value, Mapping):
             _flatten(value, f"{name}.", tensors, others)
         elif isinstance(value, Tensor):
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"{name} is larger than what is stored of it")
             tensors[name] = value
         else:
             others.append(name)
@@ -193,6 +197,11 @@ def _official_config(path: Path, tensors: Mapping[str, Tensor]) -> OfficialConfi
             f"The file {path.name} holds no adapter of the official release (no sd_query and query_block in it)."
         )
     tokens, width = queries.shape
+    layers = len({name.split(".")[2] for name in tensors if name.startswith(f"{BLOCK}cross_attn_layers.")})
+    sizes = {"tokens": tokens, "width": width, "language model's width": keys.shape[1], "pooled width": pooled.shape[0]}
+    check_sizes(f"The official adapter {path.name}", **sizes)
+    if layers > MAX_PARTS:
+        raise CheckpointError(f"The official adapter {path.name} has {layers} layers, and {MAX_PARTS} are most.")
     if width % HEAD_WIDTH:
         raise CheckpointError(f"The queries in {path.name} are {width} wide, which is no multiple of {HEAD_WIDTH}.")
     return OfficialConfig(
@@ -200,7 +209,7 @@ def _official_config(path: Path, tensors: Mapping[str, Tensor]) -> OfficialConfi
         width=width,
         pooled_width=pooled.shape[0],
         tokens=tokens,
-        layers=len({name.split(".")[2] for name in tensors if name.startswith(f"{BLOCK}cross_attn_layers.")}),
+        layers=layers,
         heads=width // HEAD_WIDTH,
     )
 

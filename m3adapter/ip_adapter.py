@@ -11,6 +11,7 @@ told by the names and shapes in it, never by its own name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .counting import MAX_SIZE
 from .importing import read_foreign
 from .layouts import Shapes, recognise, shapes
 
@@ -179,7 +181,7 @@ def load_ip_adapter(
     }
     try:
         image_proj = Loaders._convert_ip_adapter_image_proj_to_diffusers(None, projection, low_cpu_mem_usage=False)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"{path.name} is not whole: its image projection lacks weights, so get it again.") from error
     stored = tensors["ip_adapter.1.to_k_ip.weight"].dtype
     dtype = dtype or stored
@@ -203,7 +205,15 @@ def read_config(name: str, found: Shapes) -> IPAdapterConfig:
         full = "proj.3.weight" in projection
         noun = "an IP-Adapter of the kind full-face" if full else "a FaceID IP-Adapter, which needs a face recogniser"
         raise ValueError(f"{name} is {noun}: {CURE}.")
-    keys = {int(key.split(".")[1]): shape for key, shape in found.items() if key.endswith("to_k_ip.weight")}
+    keys = {
+        int(match[1]): shape
+        for key, shape in found.items()
+        if (match := re.fullmatch(r"ip_adapter\.([0-9]{1,4})\.to_k_ip\.weight", key))
+    }
+    used = [shape for key, shape in found.items() if key.endswith(("to_k_ip.weight", "to_v_ip.weight"))]
+    used += [projection[key] for key in ("proj.weight", "proj_in.weight", "proj_out.weight") if key in projection]
+    if not keys or any(len(shape) != 2 or not all(0 < size <= MAX_SIZE for size in shape) for shape in used):
+        raise ValueError(f"{name} is not whole: its weights are of impossible sizes, so get it again.")
     embed_width = next(iter(keys.values()))[1]
     if len(keys) == 16 and embed_width in (768, 1024):
         raise ValueError(f"{name} is an IP-Adapter for Stable Diffusion {1.5 if embed_width == 768 else 2}: {CURE}.")
@@ -212,6 +222,11 @@ def read_config(name: str, found: Shapes) -> IPAdapterConfig:
         out, image_width = projection["proj.weight"]
         return IPAdapterConfig("base", image_width, out // embed_width, embed_width, layers)
     if "latents" in projection and "proj_in.weight" in projection:
+        # What the projection is built from must lie in the file as large as that.
+        hidden = projection["proj_in.weight"][0]
+        wide = projection.get("layers.0.1.1.weight"), projection["latents"][2:]
+        if wide != ((4 * hidden, hidden), (hidden,)):
+            raise ValueError(f"{name} is not whole: its image projection does not fit together, so get it again.")
         return IPAdapterConfig("plus", projection["proj_in.weight"][1], projection["latents"][1], embed_width, layers)
     raise ValueError(f"{name} is an IP-Adapter of a kind that is not known here: {CURE}.")
 

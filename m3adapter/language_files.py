@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from .counting import check_config
 from .layouts import header
 from .model_files import check_whole, label, read_json
 from .values import is_whole, shown
@@ -72,6 +73,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
             asks for code of its own; in one sentence.
     """
     noun = _noun(folder, {})
+    if not noun:
+        check_config(folder / CONFIG)
     config = {} if noun else read_json(folder / CONFIG)
     if noun := noun or _noun(folder, config):
         raise ValueError(f"{folder.name} is {noun}: choose a language model.")

@@ -57,7 +57,7 @@ def load_language_model(
     on_cpu = torch.device(device).type == "cpu"
     is_gguf = path.suffix.lower() == ".gguf"
     if not (path.is_file() if is_gguf else (path / "config.json").is_file()):
-        raise FileNotFoundError(f"There is no language model {path}: a folder with config.json or a .gguf file.")
+        raise FileNotFoundError(f"There is no language model {path.name}: a folder with config.json or a .gguf file.")
     if dtype is None and on_cpu:
         dtype = torch.float32
     elif dtype in (None, "auto"):

@@ -113,7 +113,7 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise FileNotFoundError(f"There is no model file {path}.")
+        raise FileNotFoundError(f"There is no model file {path.name}.")
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -157,7 +157,7 @@ def _models(index: dict[str, Any]) -> list[str]:
 
 def _index(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(f"There is no diffusion decoder in {folder}: {INDEX} is missing.")
+        raise FileNotFoundError(f"There is no diffusion decoder in {folder.name}: {INDEX} is missing.")
     return read_json(folder / INDEX)
 
 
@@ -170,7 +170,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path.parent.parent.name} lacks {path.parent.name}/{path.name}: get it again."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON: get the file again.") from error
+        raise ValueError(f"{path.parent.name}/{path.name} is no valid JSON: get the file again.") from error
 
 
 def _recognise_folder(folder: Path) -> str:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MAX_PIXELS = 2**26  # of a picture, 8192 x 8192: in memory it takes 12 bytes for each
+
+
 class PictureError(ValueError):
     """What was given is not a picture; the message is one clear sentence."""
 
@@ -31,6 +34,7 @@ def normalised(image: Any) -> Tensor:
         raise PictureError(f"A picture must have the shape [height, width, 3 or 4], not {shape}.")
     if not shape[0] or not shape[1]:
         raise PictureError(f"A picture must have at least one pixel, but its shape is {shape}.")
+    check_pixels(shape[1], shape[0])
     if not image.is_floating_point():
         raise PictureError(f"A picture must hold floats from 0 to 1, not {image.dtype}: divide 8-bit values by 255.")
     pixels = image.detach().to(device="cpu", dtype=torch.float32)
@@ -41,6 +45,15 @@ def normalised(image: Any) -> Tensor:
         return pixels.contiguous()
     colour, alpha = pixels[..., :3], pixels[..., 3:]
     return (colour * alpha + (1 - alpha)).contiguous()
+
+
+def check_pixels(width: int, height: int, name: str = "") -> None:
+    """Raises PictureError, one sentence, for a picture that is too large; `name` is its file's."""
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{f'The picture {name}' if name else 'A picture'} is too large: it has {width} x {height} pixels, and "
+            f"{MAX_PIXELS // 2**20} million are most, so make it smaller."
+        )
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -76,15 +89,27 @@ def read_picture(source: Path | bytes, *, formats: Sequence[str] | None = None) 
     import torch
     from PIL import Image, ImageOps
 
-    path = f"of {len(source)} bytes" if isinstance(source, bytes) else source
+    name = f"of {len(source)} bytes" if isinstance(source, bytes) else source.name
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as file:
+            check_pixels(*file.size, name)  # a few bytes may hold thousands of millions
             upright = ImageOps.exif_transpose(file)
             pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+    except PictureError:
+        raise
     except FileNotFoundError as error:
-        raise PictureError(f"The picture {path} does not exist.") from error
+        raise PictureError(f"The picture {name} does not exist.") from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"The picture {path} is too large to be opened safely.") from error
+        raise PictureError(f"The picture {name} is too large to be opened safely.") from error
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
-        raise PictureError(f"The picture {path} cannot be read: {error}.") from error
+        raise PictureError(f"The picture {name} cannot be read: {_reason(error)}.") from error
     return normalised(torch.from_numpy(pixels).float() / 255)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, without where it lies."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture of a known kind"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

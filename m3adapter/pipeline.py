@@ -403,6 +403,6 @@ def check_weights(directory: Path) -> None:
     missing = [part for part in _PARTS if not (directory / part).exists()]
     if missing:
         raise FileNotFoundError(
-            f"The weights in {directory} are incomplete ({', '.join(missing)} missing): install the pack again, "
+            f"The weights in {directory.name} are incomplete ({', '.join(missing)} missing): install the pack again, "
             "or train them with `python -m m3adapter train`."
         )

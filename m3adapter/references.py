@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from .cast import Character, named
 from .segments import ConversationError, Picture
-from .values import is_number, shown
+from .values import is_number, is_whole, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Rule = Literal["first and last", "first", "last", "character", "chosen"]
 RULES: tuple[str, ...] = get_args(Rule)
 MAX_WEIGHT = 10.0
+MAX_NUMBER = 2**31  # of pictures
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class References:
             raise ConversationError(
                 f"The rule of references must be one of {', '.join(RULES)}, not {shown(self.rule)}."
             )
-        if type(self.count) is not int or self.count < 0:
+        if not is_whole(self.count, 0, MAX_NUMBER):
             raise ConversationError(f"The limit of references must be a whole number from 0, not {shown(self.count)}.")
         for number in self.chosen:
-            if type(number) is not int or number < 1:
+            if not is_whole(number, 1, MAX_NUMBER):
                 raise ConversationError(f"Pictures are numbered from 1, and {shown(number)} is chosen.")
         for weight in self.weights:
             if not is_number(weight, 0, MAX_WEIGHT):

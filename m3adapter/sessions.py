@@ -6,13 +6,14 @@ import os
 import re
 import secrets
 import shutil
-import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .conversation import Conversation, ConversationError
+from .locking import FolderLock
 from .storage import INDEX, Saved, backup_of, read_index, read_saved, write_saved
 from .values import shown
 
@@ -21,7 +22,6 @@ MAX_NAME_BYTES = 200  # file systems take 255, and a name gets a prefix and a su
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 _FORBIDDEN = '/\\:*?"<>|'
-_LOCK = threading.RLock()  # a swap of folders must not come between the files that somebody reads
 
 
 class SessionError(ValueError):
@@ -83,15 +83,16 @@ class Sessions:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._lock = FolderLock(self.root)  # a swap of folders must not come between the files that somebody reads
 
     def list(self) -> list[Summary]:
         """All sessions, the latest first. One that is damaged is among them, and says so."""
-        with _LOCK:
+        with self._lock.reading():
             return sorted(map(self._summary, self._names()), key=lambda each: -each.modified)
 
     def load(self, name: str) -> Session:
         """Raises SessionMissing, or ConversationError where it is damaged."""
-        with _LOCK:
+        with self._lock.reading():
             saved = read_saved(folder := self._folder(name))
             return Session(folder.name, saved.revision, Conversation(saved.turns, saved.cast, saved.awaiting))
 
@@ -101,7 +102,8 @@ class Sessions:
         `revision` is the one that the conversation was made from, 0 for none: SessionConflict is raised where it is not
         the present one any more, so that nobody's turns get lost. None replaces whatever is there.
         """
-        with _LOCK:
+        check_name(name)
+        with self._lock.writing():
             present = self.revision(name)
             if revision is not None and revision != present:
                 raise SessionConflict(_changed(name, present, revision))
@@ -112,7 +114,7 @@ class Sessions:
 
     def edit(self, name: str, change: Callable[[Conversation], Conversation], revision: int | None = None) -> Session:
         """Loads a session, changes it and saves it, with nobody in between. `revision` as for `save`."""
-        with _LOCK:
+        with self._changing(name):
             session = self.load(name)
             expected = session.revision if revision is None else revision
             return self.save(session.name, change(session.conversation), expected)
@@ -122,7 +124,7 @@ class Sessions:
 
         Raises SessionConflict where the new name is taken.
         """
-        with _LOCK:
+        with self._changing(name):
             conversation = self.load(name).conversation
             if self.exists(to):
                 raise SessionConflict(f"There is a session {to} already: choose another name, or delete it first.")
@@ -130,7 +132,7 @@ class Sessions:
 
     def delete(self, name: str) -> None:
         """Deletes a session. Raises SessionMissing."""
-        with _LOCK:
+        with self._changing(name):
             folder = self._folder(name)
             self._sweep(folder.name)
             if folder.exists():
@@ -144,28 +146,37 @@ class Sessions:
     def exists(self, name: str) -> bool:
         """Whether there is a session of that name. Raises SessionError for a name that none can have."""
         check_name(name)
-        return any(_same(name, other) for other in self._names())
+        with self._lock.reading():
+            return any(_same(name, other) for other in self._names())
 
     def revision(self, name: str) -> int:
         """How often the session of that name was saved; 0 where there is none. It is not opened but for that."""
-        with _LOCK:
+        with self._lock.reading():
             return read_index(self._folder(name))["revision"] if self.exists(name) else 0
 
     def fingerprint(self, name: str) -> str:
         """Something that changes whenever the session of that name does, appears or vanishes."""
-        with _LOCK:
+        with self._lock.reading():
             if not self.exists(name):
                 return ""
             return f"{self.revision(name)} {self._modified(self._folder(name))}"
 
     def picture(self, name: str, file: str) -> bytes:
         """One of the session's PNGs, by the name that its index gives. Raises SessionMissing."""
-        with _LOCK:
+        with self._lock.reading():
             folder = self._folder(name)
             path = next((each / file for each in (folder, backup_of(folder)) if file in _pictures(each)), None)
             if path is None:
                 raise SessionMissing(f"The session {name} has no picture {file}.")
             return path.read_bytes()
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Nobody else in the folder, where there is a session of that name. Raises SessionMissing."""
+        with self._lock.reading():
+            self._folder(name)
+        with self._lock.writing():
+            yield
 
     def _summary(self, name: str) -> Summary:
         folder = self._folder(name)
@@ -204,7 +215,7 @@ class Sessions:
         return self.root / unicodedata.normalize("NFC", name)
 
     def _sweep(self, name: str) -> None:
-        """Removes what saves and deletions of this session that were cut off have left."""
+        """Removes what saves and deletions of this session that were cut off have left: under the lock, no other's."""
         for path in self.root.glob(".*"):
             if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}", path.name):
                 shutil.rmtree(path, ignore_errors=True)

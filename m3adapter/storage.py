@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 
 from .cast import Character
 from .entries import Damaged, add_versions, read_turns, read_versions, turn_entries, versions_entry
+from .model_files import label
 from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Turn
-from .values import shown
+from .values import is_whole, shown
 from .versions import Versions
 
 VERSION = 2
+MAX_REVISION = 2**53  # what pages can count to
 INDEX = "conversation.json"
 PICTURE_NAME = re.compile(r"picture_[0-9]+\.png", re.ASCII)
 
@@ -63,7 +65,12 @@ def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
     if saved.awaiting.others:
         index["awaiting"] = versions_entry(saved.awaiting, keep_once)
     yield from pngs.items()
-    yield INDEX, json.dumps(index, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
+    yield INDEX, json_bytes(index)
+
+
+def json_bytes(content: Any) -> bytes:
+    """As it is written: for people to read, too."""
+    return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -120,9 +127,9 @@ def read_saved(directory: str | Path) -> Saved:
         )
         awaiting = read_versions(content.get("awaiting"), png)
     except Damaged as error:
-        raise ConversationError(f"{folder / INDEX} is damaged: {error}") from error
+        raise ConversationError(f"{label(folder / INDEX)} is damaged: {error}") from error
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConversationError(f"{folder / INDEX} is damaged: a turn in it is incomplete.") from error
+        raise ConversationError(f"{label(folder / INDEX)} is damaged: a turn in it is incomplete.") from error
     return Saved(turns, cast, content["revision"], awaiting)
 
 
@@ -136,20 +143,24 @@ def read_index(directory: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConversationError(f"There is no saved conversation in {folder}: {INDEX} is missing.") from error
+        raise ConversationError(f"There is no saved conversation in {folder.name}: {INDEX} is missing.") from error
     except OSError as error:
-        raise ConversationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConversationError(f"{label(path)} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise ConversationError(f"{path} is damaged: it is not valid JSON.") from error
+        raise ConversationError(f"{label(path)} is damaged: it is not valid JSON.") from error
     version = content.get("version") if isinstance(content, dict) else None
     if type(version) is int and version > VERSION:
-        raise ConversationError(f"{path} has version {version}, and this pack reads {VERSION}: update the pack.")
+        raise ConversationError(
+            f"{label(path)} has version {shown(version)}, and this pack reads {VERSION}: update the pack."
+        )
     if type(version) is not int or version < 1:
-        raise ConversationError(f"{path} has version {shown(version)}, and this pack reads versions 1 to {VERSION}.")
+        raise ConversationError(
+            f"{label(path)} has version {shown(version)}, and this pack reads versions 1 to {VERSION}."
+        )
     if version == 1:  # it knew neither cast nor revision
         content = {**content, "version": VERSION, "cast": [], "revision": 0}
-    if type(content.get("revision")) is not int or content["revision"] < 0:
-        raise ConversationError(f"{path} is damaged: its revision is {shown(content.get('revision'))}.")
+    if not is_whole(content.get("revision"), 0, MAX_REVISION):
+        raise ConversationError(f"{label(path)} is damaged: its revision is {shown(content.get('revision'))}.")
     return content
 
 
@@ -165,9 +176,13 @@ def is_conversation(directory: Path) -> bool:
 def _file(directory: Path, name: Any) -> Path:
     """The path of a picture that an index names."""
     if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
-        raise ConversationError(f"{directory / INDEX} names the file {shown(name)}, and only picture_<k>.png may be.")
+        raise ConversationError(
+            f"{label(directory / INDEX)} names the file {shown(name)}, and only picture_<k>.png may be."
+        )
     if (directory / name).is_symlink():
-        raise ConversationError(f"{directory / name} is a link: a conversation's pictures must be its own files.")
+        raise ConversationError(
+            f"{label(directory / name)} is a link: a conversation's pictures must be its own files."
+        )
     return directory / name
 
 
@@ -175,9 +190,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ConversationError(f"The picture {path} does not exist.") from error
+        raise ConversationError(f"The picture {path.name} does not exist.") from error
     except OSError as error:
-        raise ConversationError(f"The picture {path} cannot be read: {error.strerror}.") from error
+        raise ConversationError(f"The picture {path.name} cannot be read: {error.strerror}.") from error
 
 
 def _picture(path: Path, how: dict[str, Any]) -> Picture:
@@ -209,10 +224,10 @@ def _check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise ConversationError(f"{target} is a file: choose a folder for the conversation.")
+        raise ConversationError(f"{target.name} is a file: choose a folder for the conversation.")
     foreign = sorted(p.name for p in target.iterdir() if p.name != INDEX and not PICTURE_NAME.fullmatch(p.name))
     if foreign:
-        raise ConversationError(f"{target} holds other files ({foreign[0]}): choose an empty or a new folder.")
+        raise ConversationError(f"{target.name} holds other files ({foreign[0]}): choose an empty or a new folder.")
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .counting import check_config
+from .model_files import read_json
+from .values import is_number, is_whole, shown
+
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel
 
@@ -75,14 +79,22 @@ class VisionEncoder:
 
         directory = Path(directory)
         if not (directory / "config.json").is_file():
-            raise FileNotFoundError(f"There is no vision encoder in {directory}: config.json is missing.")
+            raise FileNotFoundError(f"There is no vision encoder in {directory.name}: config.json is missing.")
+        check_config(directory / "config.json")
         model = CLIPVisionModel.from_pretrained(
             directory, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
         )
+        layers = model.config.num_hidden_layers
         path = directory / SETTINGS
-        settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        levels = settings.get("m2chat_levels", default_levels(model.config.num_hidden_layers))
+        settings = read_json(path) if path.is_file() else {}
+        levels = settings.get("m2chat_levels", default_levels(layers))
+        if not isinstance(levels, (list, tuple)) or not all(is_whole(level, 0, layers) for level in levels):
+            raise ValueError(f"{directory.name}/{SETTINGS} has the m2chat_levels {shown(levels)}: give 0 to {layers}.")
         named = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
+        for name, values in named.items():
+            right = isinstance(values, list) and len(values) == 3 and all(is_number(one, -1e6, 1e6) for one in values)
+            if values and not right:
+                raise ValueError(f"{directory.name}/{SETTINGS} has the {name} {shown(values)}: give three numbers.")
         return cls(model.to(device), levels, **{name: value for name, value in named.items() if value})
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..m3adapter.importing import open_adapter
 from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
+from ..m3adapter.prompt_syntax import unescaped
 from ..m3adapter.request import styled
 from ..m3adapter.segments import SEED_LIMIT
 from . import folders, inputs, wires
@@ -159,7 +160,6 @@ class EncodeText(io.ComfyNode):
                 io.String.Input(
                     "text",
                     multiline=True,
-                    dynamic_prompts=True,
                     default="",
                     tooltip="What to paint: the caption of Encode Slot, or any prompt.",
                 ),
@@ -184,7 +184,7 @@ class EncodeText(io.ComfyNode):
     @names_node
     def execute(cls, decoder: Handle, text: str, style: str = "", negative: str = "") -> io.NodeOutput:
         """Encode it."""
-        condition = assemble(decoder=decoder).encode_text([styled(text, style)], negative)
+        condition = assemble(decoder=decoder).encode_text([unescaped(styled(text, style))], unescaped(negative))
         return io.NodeOutput(condition.to(comfy.model_management.intermediate_device()))
 
 

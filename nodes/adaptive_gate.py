@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.adaptive_gate import OTHER, SAME, adapted_gate
+from ..m3adapter.prompt_syntax import escaped, unescaped
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, assemble
@@ -78,9 +79,11 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         def encode(texts: Sequence[str]) -> Tensor:
             if decoder is not None:
                 return assemble(decoder=decoder).encode_text(texts).pooled
-            pooled = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
+            tokens = [clip.tokenize(escaped(text)) for text in texts]
+            pooled = [clip.encode_from_tokens(each, return_pooled=True)[1] for each in tokens]
             return torch.cat(pooled)
 
+        reference_caption, caption = unescaped(reference_caption), unescaped(caption)
         how = {name: value for name, value in rule.items() if name != "rule"}
         verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **how)
         used = gate if rule["rule"] == "off" else verdict.gate

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..m3adapter.conversation import Conversation, References
 from ..m3adapter.references import RULES, chosen_of, weights_of
 from . import inputs, wires
-from .errors import complaint, names_node
+from .errors import names_node
 
 MOST = 8
 
@@ -93,11 +93,6 @@ class MemoryOfPictures(io.ComfyNode):
             ],
             outputs=[wires.Memory.Output(display_name="memory", tooltip="For Encode Slot, Take Turn and Tell Story.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, rule: Any = None, weights: str | None = None) -> bool | str:
-        """Refuse weights that are none before anything runs."""
-        return complaint(weights_of, weights)
 
     @classmethod
     @names_node

@@ -86,7 +86,6 @@ class UserMessage(io.ComfyNode):
                 io.String.Input(
                     "text",
                     multiline=True,
-                    dynamic_prompts=True,
                     default="",
                     tooltip="What to say. May stay empty if a picture is connected.",
                 ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from comfy_api.latest import io, ui
 
 from ..m3adapter.conversation import Conversation, Slot
 from ..m3adapter.export import check_formats, export_story
+from ..m3adapter.file_names import filled, portable, widget_of
 from ..m3adapter.segments import Segment, Text
 from . import inputs, wires
 from .errors import complaint, names_node
@@ -105,7 +107,8 @@ class ExportStory(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="M2Chat/story",
-                    tooltip="The folder below ComfyUI's output folder, to which a number is added.",
+                    tooltip="The folder below ComfyUI's output folder, to which a number is added. "
+                    "Save Image's marks for date, size and widgets are filled in.",
                 ),
                 io.DynamicCombo.Input(
                     "format",
@@ -125,7 +128,7 @@ class ExportStory(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, format: str | dict[str, Any] | None = None) -> bool | str:
         """Refuse a format whose packages are missing before anything runs."""
-        name = format["format"] if isinstance(format, dict) else format
+        name = format.get("format") if isinstance(format, dict) else format
         return complaint(lambda name: check_formats([name]), name)
 
     @classmethod
@@ -142,8 +145,12 @@ class ExportStory(io.ComfyNode):
             raise ValueError("The conversation is empty: there is nothing to write.")
         how = dict(format or {"format": "html"})
         name = how.pop("format")
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow") if cls.hidden else None
+        widget = widget_of(cls.hidden.prompt if cls.hidden else None, workflow)
         place, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
+            portable(filled(filename_prefix, datetime.now(), widget)),
+            folder_paths.get_output_directory(),
+            *_size(conversation),
         )
         folder = f"{stem}_{counter:05}"
         story = export_story(
@@ -179,6 +186,14 @@ def _details(conversation: Conversation) -> dict[str, object]:
         if picture.seed is not None:
             return {"Seed": picture.seed, "Gate": picture.gate}
     return {}
+
+
+def _size(conversation: Conversation) -> tuple[int, int]:
+    """Width and height of the first picture that there is; 0 where there is none."""
+    for slot in conversation.pictures():
+        height, width = conversation.at(slot).image.shape[:2]
+        return width, height
+    return 0, 0
 
 
 def _number(path: Path) -> int:

@@ -68,7 +68,6 @@ def premise() -> io.Input:
     return io.String.Input(
         "premise",
         multiline=True,
-        dynamic_prompts=True,
         default="A fox who finds a kite on the beach.",
         tooltip="What the story is about, in a sentence or two.",
     )

@@ -14,6 +14,7 @@ from ..m3adapter.conversation import Conversation, References
 from ..m3adapter.features import SlotFeatures
 from ..m3adapter.gate import GateSetting
 from ..m3adapter.gate_map import draw_gate
+from ..m3adapter.prompt_syntax import escaped
 from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node
@@ -55,7 +56,8 @@ class EncodeSlot(io.ComfyNode):
                     display_name="features", tooltip="What is known about the picture, for Fuse M3-Adapter."
                 ),
                 io.String.Output(
-                    display_name="caption", tooltip="What the picture is to show, in the assistant's words."
+                    display_name="caption",
+                    tooltip="What the picture is to show, as a prompt for Encode Text or CLIP Text Encode.",
                 ),
             ],
         )
@@ -78,7 +80,7 @@ class EncodeSlot(io.ComfyNode):
         features = chat.encode(conversation, place, references=references if memory is None else memory).to(
             comfy.model_management.intermediate_device()
         )
-        return io.NodeOutput(features, conversation.at(place).caption)
+        return io.NodeOutput(features, escaped(conversation.at(place).caption))
 
 
 class FuseM3Adapter(io.ComfyNode):

@@ -57,12 +57,9 @@ class Outline(ShowsText, io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, premise: str | None = None, lines: str | None = None) -> bool | str:
-        """Refuse an empty premise, and too many lines, before anything runs."""
-        refusal = complaint(beats, lines)
-        if refusal is not True or lines is None or lines.strip():
-            return refusal
-        return complaint(check_premise, premise)
+    def validate_inputs(cls, lines: str | None = None) -> bool | str:
+        """Refuse too many lines before anything runs; a premise is read only where there are none."""
+        return complaint(beats, lines)
 
     @classmethod
     @names_node
@@ -80,6 +77,7 @@ class Outline(ShowsText, io.ComfyNode):
         """Write it, or take what was typed."""
         outline, live = beats(lines), LiveText()
         if not outline:
+            check_premise(premise)
             if language_model is None:
                 raise ValueError("There is nobody to write the outline: connect language_model, or type its lines.")
             sampling = inputs.sampling(max_length, thinking, max_thinking)

@@ -39,7 +39,8 @@ from server import PromptServer
 
 from ..m3adapter.conversation import Character, Conversation, ConversationError, Picture, Segment, Slot, Text, Turn
 from ..m3adapter.sessions import Session, SessionConflict, SessionMissing, Sessions
-from ..m3adapter.values import shown
+from ..m3adapter.storage import MAX_REVISION
+from ..m3adapter.values import is_whole, shown
 from ..m3adapter.versions import Versions
 from .sessions import FOLDER
 
@@ -186,7 +187,7 @@ async def _body(request: web.Request) -> Json:
 
 def _whole(given: Json, name: str) -> int:
     value = given.get(name)
-    if type(value) is not int or value < 0:
+    if not is_whole(value, 0, MAX_REVISION):
         raise ConversationError(f"{name} is {shown(value)}: give a whole number from 0.")
     return value
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import starmap
-
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
@@ -45,7 +43,6 @@ class TakeTurn(ShowsText, io.ComfyNode):
                 io.String.Input(
                     "text",
                     multiline=True,
-                    dynamic_prompts=True,
                     default="",
                     tooltip="What the user says. Empty, the conversation's own last message is replied to, or the "
                     "pictures are painted that are still open.",
@@ -194,12 +191,13 @@ class TellStory(ShowsText, io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, premise: str | None = None, outline: str | None = None, rerolls: str | None = None
-    ) -> bool | str:
-        """Refuse an empty premise, and what is no outline or re-roll, before anything runs."""
-        checks = ((check_premise, premise), (beats, outline), (parse_rerolls, rerolls))
-        return next((found for found in starmap(complaint, checks) if found is not True), True)
+    def validate_inputs(cls, premise: str | None = None) -> bool | str:
+        """Refuse an empty premise before anything runs.
+
+        The engine would report a refusal under the name of every input that stands here: the others are checked first
+        thing in `execute`.
+        """
+        return complaint(check_premise, premise)
 
     @classmethod
     @names_node
@@ -229,6 +227,7 @@ class TellStory(ShowsText, io.ComfyNode):
         max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Tell the story."""
+        lines, again = beats(outline), parse_rerolls(rerolls)
         start = Conversation() if conversation is None else conversation
         chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
         events = chat.story(
@@ -242,9 +241,9 @@ class TellStory(ShowsText, io.ComfyNode):
             references=memory,
             style=style,
             negative=negative,
-            outline=beats(outline),
+            outline=lines,
             start=start,
-            rerolls=parse_rerolls(rerolls),
+            rerolls=again,
             width=width,
             height=height,
             max_pictures=max_pictures,

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..m3adapter.conversation import Conversation, ConversationError
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.limits import check_premise
+from ..m3adapter.prompt_syntax import escaped
 from ..m3adapter.reply import PICTURES
 from ..m3adapter.story_writing import write_story
 from . import inputs, wires
@@ -48,7 +49,11 @@ class WriteStory(ShowsText, io.ComfyNode):
                 wires.Conversation.Output(
                     display_name="conversation", tooltip="The story, its pictures still open: for Place Pictures."
                 ),
-                io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
+                io.String.Output(
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="What each picture is to show, as prompts for CLIP Text Encode: brackets are escaped.",
+                ),
                 io.Int.Output(
                     display_name="seeds", is_output_list=True, tooltip="A seed for each picture, as Tell Story's."
                 ),
@@ -97,7 +102,7 @@ class WriteStory(ShowsText, io.ComfyNode):
                 bar.update_absolute(panel * max_length)
                 text.end_reply()
         text.show()
-        captions = [conversation.at(slot).caption for slot in conversation.open_slots()]
+        captions = [escaped(conversation.at(slot).caption) for slot in conversation.open_slots()]
         told = "\n\n".join(turn.text.strip() for turn in conversation.turns if turn.role == "assistant")
         return io.NodeOutput(conversation, captions, seeds, text.replies(panels), ui=shown(told) | text.ui)
 

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -244,10 +245,58 @@ def clip_language(*makes: str) -> dict[str, Any]:
     return found
 
 
+def painters_words(captions: str, long: str) -> dict[str, Any]:
+    """How the engine's tokenizer reads captions (a JSON list) as nodes give them, and what becomes of a long prompt."""
+    import comfy.sd1_clip
+    from m2chat.m3adapter.conversation import Conversation, Picture, Text
+    from m2chat.nodes import memory, story_writing
+    from m2chat.nodes.adapters import EncodeText
+    from m2chat.nodes.adaptive_gate import AdaptiveGate
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.picture import EncodeSlot
+    from m2chat.nodes.stock import LoadStarterStock
+
+    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    parts = {name: starter[name] for name in NAMES[:3]}
+    stock = comfy.sd1_clip.SDTokenizer(embedding_directory=[str(environment.REPO)])
+    clip = LoadStarterStock.execute().result[1]
+    story_writing.LiveText = mock.Mock()  # there is no server to show it
+    read = []
+    for caption in json.loads(captions):
+        story = Conversation().user("Tell.").assistant([Text("x"), Picture(caption)])
+        story_writing.write_story = lambda *_, story=story, **__: iter([(story, [0])])
+        written = story_writing.WriteStory.execute(parts["language_model"], "Tell.", 1, 0, 1).result
+        encoded = EncodeSlot.execute(**parts, conversation=story, slot=0, references=0).result
+        tokens = [pair for chunk in stock.tokenize_with_weights(encoded[1]) for pair in chunk]
+        own = EncodeText.execute(starter["decoder"], encoded[1]).result[0]
+        gates = AdaptiveGate.execute(caption, encoded[1], 1.0, {"rule": "off"}, clip=clip).result
+        read.append(
+            {
+                "captions": [*written[1], encoded[1]],
+                "kept": written[0].at(story.open_slots()[0]).caption,
+                "ids": [token for token, _ in tokens if token not in (stock.start_token, stock.end_token)],
+                "weights": sorted({weight for _, weight in tokens}),
+                "words": stock.tokenizer(caption)["input_ids"][1:-1],
+                "own": list(own.captions),
+                "likeness": gates[1],
+            }
+        )
+    mine = memory.assemble(decoder=starter["decoder"]).encode_text([long], long[::-1])
+    theirs, pooled = clip.encode_from_tokens(clip.tokenize(long), return_pooled=True)
+    other, _ = clip.encode_from_tokens(clip.tokenize(long[::-1]), return_pooled=True)
+    differences = [(mine.embeds, theirs), (mine.pooled, pooled), (mine.negative_embeds, other)]
+    return {
+        "read": read,
+        "shapes": [list(one.shape) for pair in differences for one in pair],
+        "difference": max(float((one.cpu() - two.cpu()).abs().max()) for one, two in differences),
+    }
+
+
 if __name__ == "__main__":
     pack()
     import ip_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
+    scenarios["painters_words"] = painters_words
     scenarios |= ip_inside.SCENARIOS
     print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))

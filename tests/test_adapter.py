@@ -194,6 +194,10 @@ def test_a_configuration_must_make_sense() -> None:
     cases = [
         ({"width": 30}, "30 is no multiple of its 4 heads"),
         ({"tokens": 0}, "tokens must be a whole number from 1"),
+        ({"width": 2**62}, "width must be a whole number from 1 to 1048576, not 4611686018427387904"),
+        ({"blocks": 10**400}, "blocks must be a whole number from 1 to 1024, not a whole number of about 401 digits"),
+        ({"tokens": True}, "tokens must be a whole number from 1 to 1048576, not True"),
+        ({"heads": "2"}, "heads must be a whole number from 1 to 1048576, not '2'"),
         ({"anchor": 1}, "anchor must be true or false, not 1"),
         ({"open_gate": 0}, "open_gate must be above 0 and up to 1, not 0"),
         ({"open_gate": 1.5}, "open_gate must be above 0 and up to 1, not 1.5"),
@@ -339,15 +343,15 @@ def test_the_first_stage_trains_the_anchored_adapter_away_from_its_anchor() -> N
 
 def test_an_anchor_that_does_not_fit_is_refused(adapter: M3Adapter, anchored: M3Adapter) -> None:
     features, anchor = toys.slot_features(), toys.condition(3)
-    long = torch.zeros(3, 2 * toys.TOKENS, toys.EMBED_WIDTH)
+    long = torch.zeros(3, toys.TOKENS + 1, toys.EMBED_WIDTH)
     cases = [
         (adapter, anchor, "is not anchored and has no use for an anchor"),
         (anchored, None, r"is anchored: give it as anchor .* \(Encode Text\)"),
         (anchored, toys.condition(2), "of 2 captions, not of 3"),
         (anchored, replace(anchor, embeds=anchor.embeds[..., :8]), "of widths 96 and 32, and the anchor has 8 and 32"),
         (anchored, replace(anchor, pooled=anchor.pooled[..., :8]), "of widths 96 and 32, and the anchor has 96 and 8"),
-        (anchored, replace(anchor, embeds=long), "has 32 queries, and the anchor 64 tokens"),
-        (anchored, replace(anchor, negative_embeds=long), "has 32 queries, and the anchor 64 tokens"),
+        (anchored, replace(anchor, embeds=long), "has 32 queries, and the anchor 33 tokens"),
+        (anchored, replace(anchor, negative_embeds=long), "has 32 queries, and the anchor 33 tokens"),
     ]
     for model, given, words in cases:
         with pytest.raises(ValueError, match=words) as caught:

@@ -308,13 +308,13 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
 
     def evaluate(**how: object) -> dict:
         asked.append(how)
-        return {"fidelity": 0.5, "unit": "%"}
+        return {"seed": how["seed"], "unit": "%"}
 
     stand_in_module(monkeypatch, "m3adapter.evaluation", evaluate=evaluate)
     monkeypatch.setattr(cli, "check_weights", lambda directory: None)
     report = tmp_path / "new" / "report.json"
     status, out, _ = run(capsys, "evaluate", "--output", report, "--pictures", 12, "--seed", 3)
-    assert (status, out) == (0, f"{report}\n") and json.loads(report.read_text()) == {"fidelity": 0.5, "unit": "%"}
+    assert (status, out) == (0, f"{report}\n") and json.loads(report.read_text()) == {"seed": 3, "unit": "%"}
     usual = {"device": "cpu", "dtype": "float32", "without": None, "split": "test"}
     assert asked == [{"starter": pipeline.STARTER, "pictures": 12, "seed": 3, **usual}]
     run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate", "--split", "validation")

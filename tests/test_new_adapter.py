@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +40,21 @@ def test_it_paints_what_the_decoder_paints_of_the_caption(decoder: DiffusionDeco
     chat, features = M2Chat(None, None, adapter, decoder), toys.slot_features((2,))
     painted = chat.paint(chat.fuse(features, 2.0), seed=3, steps=2)
     assert torch.equal(painted, chat.paint(decoder.encode_text(features.captions), seed=3, steps=2))
+
+
+def test_a_style_behind_a_long_caption_is_read(decoder: DiffusionDecoder) -> None:
+    adapter = new_adapter(LANGUAGE, decoder, toys.vision_encoder(), **SMALL)
+    chat, caption = M2Chat(None, None, adapter, decoder), "a fox with a kite on the beach " * 6
+    features = replace(toys.slot_features((2,)), captions=(caption,))
+    plain, styled = chat.fuse(features), chat.fuse(features, style="in ink", negative=caption)
+    assert styled.embeds.shape[1] > toys.TOKENS and not plain.embeds.equal(styled.embeds)
+    expected = decoder.encode_text([f"{caption.rstrip()}, in ink"], caption)
+    assert torch.equal(styled.embeds, expected.embeds) and torch.equal(styled.negative_embeds, expected.negative_embeds)
+    assert torch.equal(styled.pooled, plain.pooled), "as in ComfyUI, the pooled embedding is the beginning's"
+    adapter.alpha.data.fill_(0.5)
+    moved = chat.fuse(features, style="in ink").embeds
+    assert not moved[:, : toys.TOKENS].equal(expected.embeds[:, : toys.TOKENS])
+    assert torch.equal(moved[:, toys.TOKENS :], expected.embeds[:, toys.TOKENS :])
 
 
 def test_the_same_seed_draws_the_same_adapter(decoder: DiffusionDecoder) -> None:
@@ -107,7 +123,7 @@ def test_an_untrained_adapter_is_not_said_to_be_trained(decoder: DiffusionDecode
     [
         ({"width": 100}, "width must be a multiple of 64, not 100"),
         ({"width": 0}, "width must be a whole number from 1 to 1048576, not 0"),
-        ({"blocks": 0}, "blocks must be a whole number from 1 to 1048576, not 0"),
+        ({"blocks": 0}, "blocks must be a whole number from 1 to 1024, not 0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

@@ -277,7 +277,8 @@ def test_memory_says_what_is_wrong(comfy: ComfyServer) -> None:
         failed(comfy, graph) == "Memory of Pictures: pictures is 'all': write numbers of earlier pictures, like 1, 3."
     )
     graph["memory"] = node("M2Chat_Memory", rule="first", rule__count=1, weights="much")
-    assert "weights is 'much': write numbers from 0 to 10, like 1, 0.5." in refused(comfy, graph)
+    once = "Memory of Pictures: weights is 'much': write numbers from 0 to 10, like 1, 0.5."
+    assert failed(comfy, graph) == once
 
 
 # The story's plan
@@ -300,15 +301,16 @@ def test_a_story_follows_an_outline_and_goes_on(comfy: ComfyServer) -> None:
 
 
 def test_a_plan_says_what_is_wrong(comfy: ComfyServer) -> None:
-    assert "rerolls has 'third': write pictures and numbers like 3: 1" in refused(comfy, graphs.story(rerolls="third"))
-    assert "The outline has 33 lines" in refused(comfy, graphs.story(outline="x\n" * 33))
+    once = "Tell Story: rerolls has 'third': write pictures and numbers like 3: 1, 5: 2, each picture once."
+    assert failed(comfy, graphs.story(rerolls="third")) == once
+    assert failed(comfy, graphs.story(outline="x\n" * 33)).startswith("Tell Story: The outline has 33 lines")
     assert failed(comfy, graphs.story(outline="a\nb")).startswith("Tell Story: The outline has 2 lines for 1 panels: ")
     said = "Tell Story: This M3-Adapter is not anchored, so that style and negative are read by nobody: "
     assert failed(comfy, graphs.story(style="watercolour")).startswith(said)
     graph = {"outline": node("M2Chat_Outline", premise="A fox.", panels=2, seed=0, lines="")}
     graph["show"] = node("PreviewAny", source=["outline", 0])
     assert failed(comfy, graph).startswith("Outline: There is nobody to write the outline: connect language_model")
-    assert "The premise is empty" in refused(comfy, graphs.changed(graph, "outline", premise=" "))
+    assert failed(comfy, graphs.changed(graph, "outline", premise=" ")).startswith("Outline: The premise is empty: ")
     graph |= {"load": node("M2Chat_LoadStarter")}
     graph = graphs.changed(graph, "outline", language_model=["load", 0], panels=32)
     assert "of 32 lines: try another seed or a larger model" in failed(comfy, graph)

@@ -154,6 +154,26 @@ def test_two_tabs_lose_nobodys_turn(comfy: ComfyServer, sessions: Sessions) -> N
     assert sessions.load("fox").conversation.turns[0].text == "Mine." and sessions.revision("fox") == 2
 
 
+STRANGE = ["{braces}", "{", "}{", "100%", "%7B", "%2e%2e", "a+b", "a b", "#1", "&=;,@!$'()[]~^`", "雪の狐", "é🦊"]
+
+
+def test_every_name_that_a_session_can_have_is_found_over_http(comfy: ComfyServer, sessions: Sessions) -> None:
+    for name in STRANGE:
+        sessions.save(name, story(1))
+        status, loaded = ask(comfy, "GET", path(name))
+        assert (status, loaded.get("name")) == (200, name), (name, loaded)
+        url = loaded["turns"][1]["segments"][1]["url"]
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(comfy.url + url, timeout=60) as response:
+            assert response.read() == sessions.picture(name, "picture_1.png")
+        given = {"revision": 1, "turn": 0, "text": "Mine."}
+        assert ask(comfy, "POST", path(name, "edit"), given)[0] == 200, name
+        assert ask(comfy, "PUT", path(name + "2"), {"revision": 0, "turns": [], "cast": []})[0] == 200, name
+        assert ask(comfy, "POST", path(name, "branch"), {"to": name + "3", "turn": 0})[0] == 200, name
+        assert ask(comfy, "DELETE", path(name))[0] == 200, name
+    left = {name + number for name in STRANGE for number in "23"}
+    assert {each.name for each in sessions.list()} == left
+
+
 @pytest.mark.parametrize(
     "name", ["..", ".", "../../default", "a/b", "..\\x", "C:\\x", "con", "x" * 300, "a\0b", ".hidden", "a\nb"]
 )

@@ -199,7 +199,9 @@ while True:
 
 def test_a_killed_process_leaves_the_old_or_the_new_session(sessions: Sessions) -> None:
     rng, size, seen, midway = random.Random(0), 20_000, 0, 0
-    for _ in range(KILLS):
+    for kills in range(3 * KILLS):
+        if kills >= KILLS and midway:  # on a busy machine it takes more until one is hit while it saves
+            break
         command = [sys.executable, "-c", SAVING, str(sessions.root), str(size)]
         process = subprocess.Popen(command, cwd=environment.REPO, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"saved\n"

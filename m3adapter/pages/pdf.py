@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -33,6 +36,28 @@ def pdf_bytes(book: Book, *, language: str = "") -> bytes:
     Equal books give equal bytes. Raises ValueError, one sentence, where a package is missing.
     """
     check_packages()
+    with _quiet():
+        return _written(book, language)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the hundreds of lines that the libraries say of every font, where the program logs what goes on.
+
+    What a reader has to know of a font, the book's notes say.
+    """
+    loggers = [logging.getLogger(name) for name in ("fontTools", "fpdf")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _written(book: Book, language: str) -> bytes:
     from fpdf import FPDF
     from fpdf.enums import PathPaintRule, StrokeJoinStyle
     from fpdf.prefs import ViewerPreferences

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import options
 from .fast_norm import use_fast_norm
 from .feeding import Feeder, Pool, add_workers_option
 from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, save_half, train
@@ -115,23 +116,26 @@ def psnr(model, images: Tensor, figures: Tensor | None = None) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train autoencoder`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train autoencoder", description=__doc__)
+    parser = options.parser("autoencoder", __doc__)
     add_options(parser, steps=4000, batch=3, lr=1e-3)
     add_world_option(parser)
     add_workers_option(parser)
-    parser.add_argument("--latent-channels", type=int, help=f"default: {CHANNELS}, or {DEEP_CHANNELS} at factor 16")
-    parser.add_argument("--kl", type=float, default=1e-4, help="weight of the KL term per latent value")
+    parser.add_argument(
+        "--latent-channels", type=options.whole(1, 1024), help=f"default: {CHANNELS}, or {DEEP_CHANNELS} at factor 16"
+    )
+    parser.add_argument("--kl", type=options.number(0), default=1e-4, help="weight of the KL term per latent value")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only: latents keep meaning")
     parser.add_argument("--init", type=Path, help="folder of an autoencoder to start from")
     args = parser.parse_args(argv)
-    begin(args)
+    options.check_folders(args, "init")
+    begin(args, "autoencoder", "vae")
     world = open_world(args.world)
     if args.init:
         from diffusers import AutoencoderKL
 
-        model = AutoencoderKL.from_pretrained(
-            args.init, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
+        with options.opened("init", args.init):
+            how = {"local_files_only": True, "trust_remote_code": False}
+            model = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32, **how)
     else:
         model = build(args.latent_channels or (CHANNELS if world.cell == 8 else DEEP_CHANNELS), world)
     device = accelerator().device

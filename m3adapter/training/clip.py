@@ -7,7 +7,6 @@ is trained on the text encoders, and the M³-Adapter learns to speak their langu
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -28,15 +27,18 @@ from ..storybook.world import (
     caption,
     random_scene,
 )
+from . import options
 from .autoencoder import to_tensor
 from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
-from .loop import Average, accelerator, add_options, autocast, begin, save_half, train
+from .loop import Average, accelerator, add_options, autocast, begin, make_folder, save_half, train
 from .muon import Muon
 from .worlds import World, add_world_option, open_world
 
 MAX_LENGTH = 32
 IGNORED = -100  # a label that nobody can tell
 VISION_WIDTH, TEXT_WIDTH, TEXT_WIDTH_2 = 192, 128, 192
+# What encoders to start from, or to keep, must share with new ones.
+SAME = ("hidden_size", "projection_dim", "image_size", "patch_size", "vocab_size", "max_position_embeddings")
 
 
 def build_tokenizer(directory: Path, texts: list[str], vocab_size: int = 1536, length: int = MAX_LENGTH) -> None:
@@ -213,32 +215,42 @@ def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train clip`: see `--help`."""
     from transformers import CLIPTokenizer
 
-    parser = argparse.ArgumentParser(prog="m3adapter train clip", description=__doc__)
+    parser = options.parser("clip", __doc__)
     add_options(parser, steps=1500, batch=48, lr=1.2e-3)
     add_world_option(parser)
     add_workers_option(parser)
     parser.add_argument("--text", type=Path, help="folder of trained text encoders: they stay as they are")
     parser.add_argument("--vision", type=Path, help="folder of a vision encoder to start from")
     args = parser.parse_args(argv)
-    begin(args)
+    options.check_folders(args, "text", "vision")
+    begin(args, "clip", "vision_encoder", "text_encoder", "text_encoder_2")
     world = open_world(args.world)
     folder = (args.text or args.output) / "tokenizer"
     with accelerator().main_process_first():
-        if not folder.is_dir():
+        if not folder.is_dir() and not args.text:
+            make_folder(args)
             texts = random.Random(args.seed)
             found = [world.caption(texts, world.random_scene(texts)) for _ in range(20000)]
             build_tokenizer(folder, found, length=world.tokens)
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    with options.opened("text" if args.text else "output", folder):
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     own = {"dtype": torch.float32, "attn_implementation": "sdpa", "local_files_only": True}
     device = accelerator().device
     towers = Towers(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, world).to(device)
     if args.text:
-        towers.text = type(towers.text).from_pretrained(args.text / "text_encoder", **own)
-        towers.text_2 = type(towers.text_2).from_pretrained(args.text / "text_encoder_2", **own)
+        with options.opened("text", args.text):
+            for name in ("text", "text_2"):
+                place = args.text / name.replace("text", "text_encoder")
+                trained = type(getattr(towers, name)).from_pretrained(place, **own)
+                options.check_same(trained.config, getattr(towers, name).config, *SAME)
+                setattr(towers, name, trained)
         towers.text.to(device).requires_grad_(False)
         towers.text_2.to(device).requires_grad_(False)
     if args.vision:
-        towers.vision = type(towers.vision).from_pretrained(args.vision, **own).to(device)
+        with options.opened("vision", args.vision):
+            trained = type(towers.vision).from_pretrained(args.vision, **own)
+            options.check_same(trained.config, towers.vision.config, *SAME)
+            towers.vision = trained.to(device)
     optimizer = Muon(towers.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(towers, 0.998)
 

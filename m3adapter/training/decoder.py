@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..storybook.render import SIZE
+from . import options
 from .autoencoder import to_tensor
 from .fast_norm import use_fast_norm
 from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
-from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, save_half, train
+from .loop import Average, accelerator, add_options, autocast, begin, make_folder, native_bfloat16, save_half, train
 from .muon import Muon
 from .whitening import Whitening
 from .worlds import World, add_world_option, open_world
@@ -80,25 +80,30 @@ def scheduler():
     )
 
 
+# What a UNet to start from must share with the one that fits the text encoders and the autoencoder.
+SAME = ("in_channels", "out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim")
+
+
 def assemble(vae_folder: Path, clip_folder: Path, world: World | None = None):
     """The decoder as a `StableDiffusionXLPipeline` with an untrained UNet."""
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     local = {"local_files_only": True}
-    vae = AutoencoderKL.from_pretrained(
-        vae_folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
+    with options.opened("vae", vae_folder):
+        vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32, trust_remote_code=False, **local)
     own = {"dtype": torch.float32, "attn_implementation": "sdpa", **local}
-    text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", **own)
-    text_2 = CLIPTextModelWithProjection.from_pretrained(clip_folder / "text_encoder_2", **own)
+    with options.opened("clip", clip_folder):
+        text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", **own)
+        text_2 = CLIPTextModelWithProjection.from_pretrained(clip_folder / "text_encoder_2", **own)
+        tokenizers = [CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local) for _ in range(2)]
     width = text.config.hidden_size + text_2.config.hidden_size
     return StableDiffusionXLPipeline(
         vae=vae.eval().requires_grad_(False),
         text_encoder=text.eval().requires_grad_(False),
         text_encoder_2=text_2.eval().requires_grad_(False),
-        tokenizer=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
-        tokenizer_2=CLIPTokenizer.from_pretrained(clip_folder / "tokenizer", **local),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
         unet=build(vae.config.latent_channels, width, text_2.config.projection_dim, world),
         scheduler=scheduler(),
         add_watermarker=False,
@@ -173,7 +178,8 @@ def cached_pictures(
     scenes = [world.random_scene(rng, characters=2 if rng.random() < pairs else 1) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
     if path.is_file():
-        kept = torch.load(path, weights_only=True)
+        with options.opened("output", path):
+            kept = torch.load(path, weights_only=True)
         # they may be of another seed or another autoencoder; the size of a batch changes them a little
         first = encode_scenes(pipeline, scenes[:1], seeds[:1], world)
         if len(kept["latents"]) == count and float((kept["latents"][:1] - first).float().abs().mean()) < 0.1:
@@ -256,25 +262,32 @@ def window(rng: random.Random) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train decoder`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train decoder", description=__doc__)
+    parser = options.parser("decoder", __doc__)
     add_options(parser, steps=12000, batch=32, lr=1.2e-3)
     add_world_option(parser)
     add_workers_option(parser)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
-    parser.add_argument("--pictures", type=int, default=20000, help="how many different ones (default: %(default)s)")
-    parser.add_argument("--pairs", type=float, help="part of them with two characters (default: as the world has them)")
-    parser.add_argument("--windows", type=float, help="part of the run on windows (default: 0.7, or 0 at factor 16)")
+    parser.add_argument(
+        "--pictures", type=options.whole(1, 10**7), default=20000, help="how many different ones (default: %(default)s)"
+    )
+    share = options.number(0, 1)
+    parser.add_argument("--pairs", type=share, help="part of them with two characters (default: as the world has them)")
+    parser.add_argument("--windows", type=share, help="part of the run on windows (default: 0.7, or 0 at factor 16)")
     args = parser.parse_args(argv)
-    begin(args)
+    options.check_folders(args, "vae", "clip", "init")
+    begin(args, "decoder", "decoder")
     world = open_world(args.world)
     windows = args.windows if args.windows is not None else 0.7 if world.cell == 8 else 0.0
     device = accelerator().device
     pipeline = assemble(args.vae, args.clip, world).to(device)
     if args.init:
         own = {"torch_dtype": torch.float32, "local_files_only": True}
-        pipeline.unet = type(pipeline.unet).from_pretrained(args.init, **own).to(device)
+        with options.opened("init", args.init):
+            unet = type(pipeline.unet).from_pretrained(args.init, **own)
+            options.check_same(unet.config, pipeline.unet.config, *SAME)
+        pipeline.unet = unet.to(device)
     texts = random.Random(args.seed)
     measured = [world.caption(texts, world.random_scene(texts)) for _ in range(1000)]
     whitening = Whitening.measure(*embed(pipeline, measured))
@@ -291,6 +304,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.workers:
         draw = _FromPool(pipeline, fresh_pictures(pipeline, args, world), args.batch)
     else:
+        make_folder(args)
         with accelerator().main_process_first():
             pairs = 0.25 if args.pairs is None else args.pairs
             path = args.output / "pictures.pt"
@@ -318,16 +332,14 @@ def main(argv: list[str] | None = None) -> None:
         save_half(unet.state_dict(), args.output / "unet_so_far" / "diffusion_pytorch_model.safetensors")
 
     try:
-        options = {"warmup": 100, "save_every": 500 if args.workers else 100, "export": export}
-        written = train(args, "decoder", unet, optimizer, average, step_loss, **options)
+        pace = {"warmup": 100, "save_every": 500 if args.workers else 100, "export": export}
+        written = train(args, "decoder", unet, optimizer, average, step_loss, **pace)
     finally:
         draw.close()
     if not written:
         return
     average.write()
     whitening.fold(unet)
-    if (args.output / "decoder").exists():
-        shutil.rmtree(args.output / "decoder")
     pipeline.save_pretrained(args.output / "decoder")
 
 

@@ -268,7 +268,9 @@ class Pool:
 
 def add_workers_option(parser: Any) -> None:
     """`--workers` and `--pool`."""
+    from .options import whole  # not needed by the processes that draw
+
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that draw pictures all the time (default: none)"
+        "--workers", type=whole(0, 1024), default=0, help="processes that draw pictures all the time (default: none)"
     )
-    parser.add_argument("--pool", type=int, default=0, help="the latest pictures that steps choose from")
+    parser.add_argument("--pool", type=whole(0, 10**7), default=0, help="the latest pictures that steps choose from")

@@ -7,7 +7,6 @@ that the caption keeps to itself. Both conditions are dropped now and then, as i
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from ..ip_adapter import IPAdapter, cross_attentions, new_base
 from ..pipeline import STARTER
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
 from ..vision_encoder import VisionEncoder
+from . import options
 from .decoder import FIGURE_WEIGHT, WINDOW, embed, encode_scenes, figure_shares, schedule_terms, v_loss, window
 from .fast_norm import use_fast_norm
 from .loop import Average, accelerator, add_options, begin, native_bfloat16, train
@@ -85,19 +85,24 @@ def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: i
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train ip`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train ip", description=__doc__)
+    parser = options.parser("ip", __doc__)
     add_options(parser, steps=1500, batch=24, lr=6e-3)
     parser.add_argument("--decoder", type=Path, default=STARTER / "decoder", help="folder of the decoder")
     parser.add_argument("--vision", type=Path, default=STARTER / "vision_encoder", help="folder of the vision encoder")
-    parser.add_argument("--pictures", type=int, default=4000, help="how many different ones (default: %(default)s)")
     parser.add_argument(
-        "--windows", type=float, default=0.7, help="part of the steps on windows (default: %(default)s)"
+        "--pictures", type=options.whole(1, 10**7), default=4000, help="how many different ones (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--windows", type=options.number(0, 1), default=0.7, help="part of the steps on windows (default: %(default)s)"
     )
     args = parser.parse_args(argv)
-    begin(args)
+    options.check_folders(args, "decoder", "vision")
+    begin(args, "ip", FILE)
     device = accelerator().device
-    decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
-    encoder = VisionEncoder.from_pretrained(args.vision, device=device)
+    with options.opened("decoder", args.decoder):
+        decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
+    with options.opened("vision", args.vision):
+        encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     if native_bfloat16():
         decoder.pipeline.unet = use_fast_norm(decoder.unet.to(memory_format=torch.channels_last))
     data = pairs(decoder, encoder, args.pictures, args.seed)

@@ -5,7 +5,6 @@ Blur and noise make it forgive what is not content.
 
 from __future__ import annotations
 
-import argparse
 import random
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.nn import functional
 from ..storybook.judge import Judge
 from ..storybook.render import render
 from ..storybook.world import Scene, random_scene
+from . import options
 from .autoencoder import to_tensor
 from .clip import labels, roughened
 from .feeding import add_workers_option
@@ -59,12 +59,12 @@ def held_out(count: int, seed: int) -> tuple[list[Scene], list[np.ndarray]]:
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train judge`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train judge", description=__doc__)
+    parser = options.parser("judge", __doc__)
     add_options(parser, steps=1200, batch=48, lr=1e-3)
     add_world_option(parser)
     add_workers_option(parser)
     args = parser.parse_args(argv)
-    begin(args)
+    begin(args, "judge", "judge.safetensors")
     if args.world == "picturebook":
         from . import picture_judge
 

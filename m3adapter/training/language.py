@@ -24,9 +24,10 @@ from torch.nn import functional
 
 from ..language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
 from ..storybook.world import SPECIES
+from . import options
 from .language_check import check_replies, failures
 from .language_data import Batch, Stories, story_texts, train_tokenizer
-from .loop import Average, accelerator, add_options, autocast, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
 from .muon import Muon
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train language`: see `--help`."""
     from transformers import AutoTokenizer
 
-    parser = argparse.ArgumentParser(prog="m3adapter train language", description=__doc__)
+    parser = options.parser("language", __doc__)
     add_options(parser, steps=1800, batch=8, lr=5e-3)
     parser.add_argument("--init", type=Path, help="folder of a language model to start from")
     parser.add_argument(
@@ -127,30 +128,51 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="train only what lies behind the layer that the adapter reads, so that adapter and projection stay valid",
     )
-    parser.add_argument("--grow", type=int, default=0, help="layers to put on top of the model given with --init")
-    parser.add_argument("--length", type=int, default=512, help="tokens of each of a step's --batch rows")
-    parser.add_argument("--tokenizer-stories", type=int, default=12000, help="stories the tokenizer is trained on")
-    parser.add_argument("--vocabulary", type=int, default=2048)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--vision-width", type=int, default=192, help="width of the vision features it will see")
-    parser.add_argument("--check-every", type=int, default=300, help="steps between two checks of generated replies")
-    parser.add_argument("--checks", type=int, default=40, help="replies per check; three times as many at the end")
+    parser.add_argument(
+        "--grow", type=options.whole(0, 1024), default=0, help="layers to put on top of the model given with --init"
+    )
+    parser.add_argument("--length", type=options.whole(16), default=512, help="tokens of each of a step's --batch rows")
+    parser.add_argument(
+        "--tokenizer-stories", type=options.whole(1, 10**7), default=12000, help="stories the tokenizer is trained on"
+    )
+    parser.add_argument("--vocabulary", type=options.whole(300, 10**6), default=2048)
+    parser.add_argument("--width", type=options.whole(1, options.WIDEST), default=256)
+    parser.add_argument("--layers", type=options.whole(1, 1024), default=4)
+    parser.add_argument("--heads", type=options.whole(1, 1024), default=4)
+    parser.add_argument(
+        "--vision-width",
+        type=options.whole(1, options.WIDEST),
+        default=192,
+        help="width of the vision features it will see",
+    )
+    parser.add_argument(
+        "--check-every", type=options.whole(1), default=300, help="steps between two checks of generated replies"
+    )
+    parser.add_argument(
+        "--checks", type=options.whole(1, 10**6), default=40, help="replies per check; three times as many at the end"
+    )
     args = parser.parse_args(argv)
     if args.keep_features and not args.init:
         parser.error("--keep-features needs the language model whose features are to be kept: name it with --init")
     if args.grow and not args.init:
         parser.error("--grow needs the language model that is to have more layers: name it with --init")
-    begin(args)
+    if args.width % (2 * args.heads):
+        parser.error(f"--width is {args.width}, and must be a multiple of twice the --heads, {2 * args.heads}")
+    options.check_folders(args, "init")
+    begin(args, "language", "language_model", "picture_stand_in.safetensors")
     tokens = args.init or args.output / "tokenizer"
     with accelerator().main_process_first():
         if not tokens.is_dir():
+            make_folder(args)
             train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
-    tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
+    with options.opened("init" if args.init else "output", tokens):
+        tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
     config, projection = LanguageModelConfig(), None
     if args.init:
-        started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)
+        with options.opened("init", args.init):
+            started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)
+            if started.model.config.model_type != "llama":
+                raise ValueError(f"it is of the kind {started.model.config.model_type}, and llama is trained here")
         model, projection = started.model.requires_grad_(True), started.visual_projection
         grow(model, args.grow)
         # Counted from the end: what the adapter reads stays where it was.

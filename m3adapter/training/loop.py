@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..console import mendable
+from .options import above_zero, check_output, number, opened, whole
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -114,11 +117,12 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, avera
     """Continue from the checkpoint at `path` if there is one; returns the step to go on with."""
     if not path.is_file():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for name, value in state["average"].items():
-        average.shadow[name].copy_(value)
+    with opened("output", path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["average"].items():
+            average.shadow[name].copy_(value)
     print(f"resumed at step {state['step']}", flush=True)
     return state["step"]
 
@@ -136,25 +140,31 @@ def clock(began: float) -> float:
 def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
     """The options of every training, with a training's own defaults."""
     parser.add_argument("--output", type=Path, required=True, help="folder for the result and for checkpoints")
-    parser.add_argument("--steps", type=int, default=steps, help="steps in all (default: %(default)s)")
+    parser.add_argument("--steps", type=whole(0), default=steps, help="steps in all (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=0, help="stop so long after the start; the learning rate follows the clock"
+        "--minutes", type=number(0), default=0, help="stop so long after the start; the learning rate follows the clock"
     )
-    parser.add_argument("--batch", type=int, default=batch, help="samples per step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=lr, help="highest learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="threads of torch (default: as many as there are cores)")
+    parser.add_argument("--batch", type=whole(1), default=batch, help="samples per step (default: %(default)s)")
+    parser.add_argument("--lr", type=above_zero, default=lr, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0)
+    parser.add_argument(
+        "--threads", type=whole(0, 4096), default=0, help="threads of torch (default: as many as there are cores)"
+    )
     parser.add_argument(
         "--export-every",
-        type=float,
+        type=number(0),
         default=0,
         metavar="SECONDS",
         help="write the averaged weights so often on the way",
     )
 
 
-def begin(args: argparse.Namespace) -> None:
-    """Prepare a run with the options above: threads, seed, folder."""
+def begin(args: argparse.Namespace, name: str, *results: str) -> None:
+    """Prepare a run with the options above: threads and seed.
+
+    Raises UserError where --output is no folder for the training `name`, which writes these `results` there.
+    """
+    check_output(args.output, f"{name}.pt", results)
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -162,7 +172,12 @@ def begin(args: argparse.Namespace) -> None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
     args.began = time.time()
-    args.output.mkdir(parents=True, exist_ok=True)
+
+
+def make_folder(args: argparse.Namespace) -> None:
+    """Make --output, once all is checked. Raises UserError where it cannot be made."""
+    with mendable():
+        args.output.mkdir(parents=True, exist_ok=True)
 
 
 def train(
@@ -198,6 +213,7 @@ def train(
     Returns:
         Whether it is for this process to write the result.
     """
+    make_folder(args)
     path = args.output / f"{name}.pt"
     process = accelerator().process_index
     done = start = resume(path, model, optimizer, average)

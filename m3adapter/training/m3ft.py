@@ -34,13 +34,16 @@ from ..language_model import LanguageModel
 from ..storybook.dataset import Sample
 from ..storybook.world import Scene
 from ..vision_encoder import VisionEncoder
+from . import options
 from .decoder import encode_scenes, schedule_terms, v_loss
-from .loop import Average, accelerator, add_options, autocast, begin, train
+from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
 from .m3ft_alignment import Alignment, Target, by_length
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
+# What an adapter to start from must share with one that fits the models.
+OUTER = ("llm_width", "vision_width", "vision_levels", "embed_width", "pooled_width")
 SETTLED = 0.15  # stage 1 of a new adapter: from then on its image tokens stay; the language model is asked no more
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
@@ -222,58 +225,73 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train m3ft`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train m3ft", description=__doc__.splitlines()[0])
+    parser = options.parser("m3ft", __doc__)
     add_options(parser, steps=1500, batch=32, lr=1e-3)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
     parser.add_argument("--init", type=Path, help="adapter to start from; stage 2 needs stage 1's")
     parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
     parser.add_argument("--vision", type=Path, required=True, help="folder of the vision encoder")
     parser.add_argument("--decoder", type=Path, required=True, help="folder of the decoder")
-    parser.add_argument("--samples", type=int, default=6000, help="how many pictures of stories (default: %(default)s)")
-    parser.add_argument("--align", type=float, default=1.0, help="weight of the text alignment loss")
-    parser.add_argument("--denoise-from", type=float, default=0.7, help="when to denoise, too (0..1)")
+    parser.add_argument(
+        "--samples",
+        type=options.whole(2, 10**7),
+        default=6000,
+        help="how many pictures of stories (default: %(default)s)",
+    )
+    parser.add_argument("--align", type=options.number(0), default=1.0, help="weight of the text alignment loss")
+    parser.add_argument("--denoise-from", type=options.number(0, 1), default=0.7, help="when to denoise, too (0..1)")
     parser.add_argument("--stand-in", type=Path, help="picture_stand_in.safetensors that `train language` wrote")
-    parser.add_argument("--projection-steps", type=int, default=300)
-    parser.add_argument("--next-token-steps", type=int, default=100)
+    parser.add_argument("--projection-steps", type=options.whole(0), default=300)
+    parser.add_argument("--next-token-steps", type=options.whole(0), default=100)
     parser.add_argument("--no-gate", action="store_true", help="ablation: a gate of 1")
     args = parser.parse_args(argv)
-    begin(args)
-    device = accelerator().device
-    language = LanguageModel.from_pretrained(args.language, dtype=torch.float32, device=device)
-    language.model.requires_grad_(False)
-    decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
     if args.stage == 2 and not args.init:
         parser.error("stage 2 needs the adapter of stage 1: name it with --init")
+    if not 2 <= args.batch <= args.samples:
+        parser.error(f"--batch is {args.batch}: give a number from 2 to that of the --samples, {args.samples}")
+    options.check_folders(args, "language", "vision", "decoder")
+    options.check_files(args, "init", "stand_in")
+    results = [f"adapter_stage{args.stage}.safetensors", *["language_model"][: args.stage - 1]]
+    begin(args, f"stage{args.stage}", *results)
+    device = accelerator().device
+    with options.opened("language", args.language):
+        language = LanguageModel.from_pretrained(args.language, dtype=torch.float32, device=device)
+    language.model.requires_grad_(False)
+    with options.opened("decoder", args.decoder):
+        decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)
+    with options.opened("vision", args.vision):
+        vision = VisionEncoder.from_pretrained(args.vision, device=device)
+    fitting = M3AdapterConfig(
+        llm_width=language.hidden_size,
+        vision_width=vision.hidden_size,
+        vision_levels=len(vision.levels),
+        embed_width=decoder.unet.config.cross_attention_dim,
+        pooled_width=decoder.text_encoder_2.config.projection_dim,
+        tokens=decoder.pipeline.tokenizer.model_max_length,
+    )
     if args.init:
-        adapter = load_adapter(args.init)
+        with options.opened("init", args.init):
+            adapter = load_adapter(args.init)
+            options.check_same(adapter.config, fitting, *OUTER)
     else:
-        vision = VisionEncoder.from_pretrained(args.vision)
-        adapter = M3Adapter(
-            M3AdapterConfig(
-                llm_width=language.hidden_size,
-                vision_width=vision.hidden_size,
-                vision_levels=len(vision.levels),
-                embed_width=decoder.unet.config.cross_attention_dim,
-                pooled_width=decoder.text_encoder_2.config.projection_dim,
-                tokens=decoder.pipeline.tokenizer.model_max_length,
-            )
-        )
+        adapter = M3Adapter(fitting)
     adapter.to(device)
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
     if args.stage == 1:
         stage1(args, adapter, language, decoder)
         return
     if language.visual_projection is not None:
-        target = stand_in(args.stand_in) if args.stand_in else None
-        encoder = VisionEncoder.from_pretrained(args.vision, device=device)
+        with options.opened("stand_in", args.stand_in):
+            target = stand_in(args.stand_in) if args.stand_in else None
         fit(
             language,
-            encoder,
+            vision,
             target,
             steps=args.projection_steps,
             next_token_steps=args.next_token_steps,
             seed=args.seed,
         )
         if accelerator().is_main_process:
+            make_folder(args)
             language.save_pretrained(args.output / "language_model")
     stage2(args, adapter, language, decoder)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from ..adapter import M3Adapter
 from ..checkpoint import load_adapter, save_adapter
+from ..console import mendable
 from ..diffusion import DiffusionDecoder
 from ..language_model import LanguageModel
 from ..vision_encoder import VisionEncoder
+from . import options
 
 LEVELS = (1, 2, 4)  # depths of the vision encoder that the adapter sees
 # Folders whose weights transformers 4 looks for under a prefix that transformers 5 no longer writes; both read it.
@@ -68,36 +71,75 @@ def write(path: Path, text: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """`python -m m3adapter train starter`: see `--help`."""
-    parser = argparse.ArgumentParser(prog="m3adapter train starter", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
+    parser = options.parser("starter", __doc__)
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
     parser.add_argument("--vision", type=Path, required=True, help="folder of the vision encoder")
     parser.add_argument("--decoder", type=Path, required=True, help="folder of the decoder")
     parser.add_argument("--vae", type=Path, help="a newer autoencoder with the same latents")
     parser.add_argument("--adapter", type=Path, required=True, help="adapter checkpoint")
-    parser.add_argument("--low-level", type=float, default=1.0, metavar="X", help="factor of the low-level feature")
+    parser.add_argument(
+        "--low-level", type=options.number(0, 100), default=1.0, metavar="X", help="factor of the low-level feature"
+    )
     args = parser.parse_args(argv)
-    if args.output.exists():
-        shutil.rmtree(args.output)
-    args.output.mkdir(parents=True)
-    language = LanguageModel.from_pretrained(args.language)
-    language.model.to(torch.float16)
-    if language.visual_projection is not None:
-        language.visual_projection.to(torch.float16)
-    language.save_pretrained(args.output / "language_model")
-    vision = VisionEncoder.from_pretrained(args.vision, dtype=torch.float16)
-    VisionEncoder(vision.model, LEVELS).save_pretrained(args.output / "vision_encoder")
-    pipeline = DiffusionDecoder.from_pretrained(args.decoder, dtype=torch.float16).pipeline
+    options.check_new(args.output)
+    options.check_folders(args, "language", "vision", "decoder", "vae")
+    options.check_files(args, "adapter")
+    parts = read_parts(args)
+    output = args.output.resolve()
+    with mendable():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+            draft = Path(folder, "starter")
+            put_together(parts, draft)
+            if output.is_dir():
+                output.rmdir()  # only where it is empty: anything else in it stops here
+            draft.rename(output)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    print(f"{args.output}: {size / 2**20:.1f} MiB")
+
+
+class Parts(NamedTuple):
+    """What a starter is put together from."""
+
+    language: LanguageModel
+    vision: VisionEncoder
+    decoder: DiffusionDecoder
+    adapter: M3Adapter
+
+
+def read_parts(args: argparse.Namespace) -> Parts:
+    """The parts that the options name. Raises UserError, one sentence, where one cannot be read."""
+    with options.opened("language", args.language):
+        language = LanguageModel.from_pretrained(args.language)
+        if not (args.language / "tokenizer_config.json").is_file():
+            raise ValueError("its tokenizer_config.json is missing")
+    with options.opened("vision", args.vision):
+        vision = VisionEncoder.from_pretrained(args.vision, dtype=torch.float16)
+    with options.opened("decoder", args.decoder):
+        decoder = DiffusionDecoder.from_pretrained(args.decoder, dtype=torch.float16)
     if args.vae:
         from diffusers import AutoencoderKL
 
-        pipeline.vae = AutoencoderKL.from_pretrained(
-            args.vae, torch_dtype=torch.float16, local_files_only=True, trust_remote_code=False
-        )
-    pipeline.save_pretrained(args.output / "decoder")
-    adapter = load_adapter(args.adapter)
-    strengthen(adapter, args.low_level)
-    save_adapter(args.output / "adapter.safetensors", adapter, dtype=torch.float16)
-    make_portable(args.output)
-    size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
-    print(f"{args.output}: {size / 2**20:.1f} MiB")
+        with options.opened("vae", args.vae):
+            how = {"local_files_only": True, "trust_remote_code": False}
+            vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float16, **how)
+            options.check_same(vae.config, decoder.pipeline.vae.config, "latent_channels")
+            decoder.pipeline.vae = vae
+    with options.opened("adapter", args.adapter):
+        adapter = load_adapter(args.adapter)
+        strengthen(adapter, args.low_level)
+    return Parts(language, vision, decoder, adapter)
+
+
+def put_together(parts: Parts, folder: Path) -> None:
+    """Write a starter to a new folder, in float16."""
+    folder.mkdir()
+    parts.language.model.to(torch.float16)
+    if parts.language.visual_projection is not None:
+        parts.language.visual_projection.to(torch.float16)
+    parts.language.save_pretrained(folder / "language_model")
+    VisionEncoder(parts.vision.model, LEVELS).save_pretrained(folder / "vision_encoder")
+    parts.decoder.pipeline.save_pretrained(folder / "decoder")
+    save_adapter(folder / "adapter.safetensors", parts.adapter, dtype=torch.float16)
+    make_portable(folder)

@@ -1,0 +1,103 @@
+"""What a node is given, checked against its schema. The engine checks what is typed into widgets, and not all of that;
+what comes over a wire, or stands in a prompt in the place of a wire, reaches a node as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..m3adapter.condition import Condition
+from ..m3adapter.conversation import Conversation, References
+from ..m3adapter.features import SlotFeatures
+from ..m3adapter.gate import MAX_STRENGTH
+from ..m3adapter.limits import number, whole
+from ..m3adapter.values import shown
+from .memory import Handle
+
+# What travels on the pack's wires.
+KINDS = {
+    "M2CHAT_LANGUAGE_MODEL": Handle,
+    "M2CHAT_VISION_ENCODER": Handle,
+    "M2CHAT_ADAPTER": Handle,
+    "M2CHAT_DECODER": Handle,
+    "M2CHAT_IP_ADAPTER": Handle,
+    "M2CHAT_CONVERSATION": Conversation,
+    "M2CHAT_FEATURES": SlotFeatures,
+    "M2CHAT_CONDITION": Condition,
+    "M2CHAT_MEMORY": References,
+    "MASK": Tensor,
+}
+# What a prompt can hold where a wire should be.
+LITERALS = (str, int, float, bool, list, tuple, dict)
+# By wire, the gate may be stronger than its slider goes.
+WIDER = {"gate": MAX_STRENGTH}
+
+
+def check(schema: io.Schema, given: Mapping[str, Any]) -> None:
+    """Raises ValueError, one sentence that names the input, where a node is given what its schema does not say."""
+    for each in schema.inputs:
+        if each.id not in given or (given[each.id] is None and each.optional):
+            continue
+        value = given[each.id]
+        for one in value if schema.is_input_list and isinstance(value, list) else [value]:
+            _check(each, one)
+
+
+def _check(each: io.Input, value: Any) -> None:
+    name = each.id
+    if isinstance(each, io.DynamicCombo.Input):
+        _check_dynamic(each, value)
+    elif isinstance(each, io.Autogrow.Input):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} is {shown(value)}: connect something to its sockets.")
+        for key, inner in value.items():
+            if inner is not None:
+                _check_wire(key, each.template.input.get_io_type(), inner)
+    elif isinstance(each, io.Int.Input):
+        whole(name, value, each.min if each.min is not None else -(2**63), each.max if each.max is not None else 2**64)
+    elif isinstance(each, io.Float.Input):
+        high = WIDER.get(name, each.max)
+        number(name, value, each.min if each.min is not None else -1e9, high if high is not None else 1e9)
+    elif isinstance(each, io.Boolean.Input):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {shown(value)}: give true or false.")
+    elif isinstance(each, (io.String.Input, io.Combo.Input)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {shown(value)}: give a text.")
+    else:
+        _check_wire(name, each.get_io_type(), value)
+
+
+def _check_dynamic(each: io.DynamicCombo.Input, value: Any) -> None:
+    choice = value.get(each.id) if isinstance(value, Mapping) else value
+    option = next((option for option in each.options if option.key == choice), None)
+    if option is None or not isinstance(value, Mapping):
+        names = ", ".join(option.key for option in each.options)
+        raise ValueError(f"{each.id} is {shown(choice)}: choose one of {names}.")
+    for inner in option.inputs:
+        if inner.id in value and not (value[inner.id] is None and inner.optional):
+            _check(inner, value[inner.id])
+
+
+def _check_wire(name: str, kind: str, value: Any) -> None:
+    if kind == "IMAGE":
+        if not isinstance(value, Tensor) or value.dim() != 4 or not value.numel():
+            what = f"a tensor of the shape {list(value.shape)}" if isinstance(value, Tensor) else shown(value)
+            raise ValueError(f"{name} is {what}: connect a picture, [batch, height, width, channels].")
+    elif kind == "CONDITIONING":
+        entries = value if isinstance(value, (list, tuple)) else [None]
+        if not all(isinstance(one, (list, tuple)) and len(one) == 2 and _is_entry(*one) for one in entries):
+            raise ValueError(f"{name} is {shown(value)}: connect the conditioning of a text encoder.")
+    elif kind in KINDS:
+        if not isinstance(value, KINDS[kind]):
+            raise ValueError(f"{name} is {shown(value)}: connect a node that gives {kind}.")
+    elif isinstance(value, LITERALS) or value is None:
+        raise ValueError(f"{name} is {shown(value)}: connect a node that gives {kind}.")
+
+
+def _is_entry(embeds: Any, extra: Any) -> bool:
+    return isinstance(embeds, Tensor) and embeds.dim() == 3 and isinstance(extra, Mapping)
