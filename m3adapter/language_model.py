@@ -188,7 +188,7 @@ class LanguageModel:
         Raises:
             Interrupted: should_stop said yes.
             ConversationError: the conversation does not end with a user's turn.
-            ThoughtError: a thought has not come to an end.
+            ThoughtError: a thought has not come to an end, and nothing was said before it.
             ValueError: the number or shape of `visual` is not what the conversation needs.
         """
         conversation.check_ready_for_reply()
@@ -231,7 +231,7 @@ class LanguageModel:
             tokens.add(token, chunk)
         if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
             yield rest
-        if tokens.splitter.thinking and not tokens.splitter.over:
+        if tokens.splitter.thinking and not tokens.splitter.told:
             raise ThoughtError(_unfinished(tokens, sampling, prompts))
 
     def _decoded(self, ids: list[int]) -> str:

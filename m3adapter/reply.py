@@ -38,10 +38,11 @@ class ReplyReader:
         """What is settled when the reply ends. Raises ThoughtError where it had nothing but thoughts."""
         yield from self._read(self._splitter.close())
         yield from self._tell(self._parser.close())
+        if self._said.strip() or not self._splitter.thought:
+            return
         if self._splitter.thinking and not self._splitter.over:
             raise ThoughtError("The language model stopped in the middle of a thought: try another seed or model.")
-        if self._splitter.thought and not self._said.strip():
-            raise ThoughtError("The language model thought, and then said nothing: try another seed or model.")
+        raise ThoughtError("The language model thought, and then said nothing: try another seed or model.")
 
     def segments(self) -> tuple[Segment, ...]:
         """The reply: its texts, and pictures still to be painted."""

@@ -68,6 +68,7 @@ class ThoughtSplitter:
         self._wrapped = ""
         self._said = ""  # since the last thought
         self._told = False  # whether any word was said
+        self._kept = False  # whether one was, before the last thought
         self._blanks = ""  # in front of the first one
         self._withheld = ""  # said, and withdrawn
         self._pending = ""
@@ -81,6 +82,11 @@ class ThoughtSplitter:
     def thinking(self) -> bool:
         """Whether what comes next belongs to a thought, or to what stands around one."""
         return self._mode != SPEAKING or self._header is not None
+
+    @property
+    def told(self) -> bool:
+        """Whether any word was said that has not turned out to be a thought."""
+        return self._kept or bool(self._said.strip())
 
     @property
     def holding(self) -> bool:
@@ -143,6 +149,7 @@ class ThoughtSplitter:
             self._header, self._role, self._awaited = None, "", True
         self._said = self._wrapped = self._withheld = self._pending = self._blanks = ""
         self.thought, self._fresh, self._told, self.over = self.thinking, True, False, False
+        self._kept = False
 
     def _read(self, chunk: str) -> list[Piece]:
         pieces: list[Piece] = []
@@ -199,6 +206,7 @@ class ThoughtSplitter:
 
     def _think(self, mode: str, mark: str) -> None:
         self.thought, self._mode, self._opened = True, mode, mark
+        self._kept = self.told
         self._said = self._wrapped = self._blanks = ""
 
     def _take(self, mark: Mark, written: str, pieces: list[Piece]) -> None:

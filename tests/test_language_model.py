@@ -245,6 +245,7 @@ def test_thoughts_take_nothing_of_the_reply(model: LanguageModel) -> None:
     assert thinking(model, whole, max_length=said - 1) == THOUGHT + "A fox ran"
     assert thinking(model, "A fox ran.", max_length=said, max_thinking=0) == "A fox ran."
     assert thinking(model, whole + THOUGHT, max_length=said, max_thinking=2 * thought) == whole
+    assert thinking(model, "A fox.<think>Hm", max_length=said + 9) == "A fox.<think>Hm", "what was said is kept"
     assert thinking(model, f"{THOUGHT[7:]}A fox ran.", max_length=thought + 9) == f"{THOUGHT[7:]}A fox ran."
 
 

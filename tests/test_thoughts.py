@@ -171,6 +171,11 @@ def test_a_reply_of_thoughts_alone_is_an_error(reply: str) -> None:
     assert one_sentence(refusal.value)
 
 
+def test_what_was_said_before_a_thought_without_end_is_kept() -> None:
+    told = chat(pieces(f"{SAID}<think>{SECRET}")).write(Conversation().user("Tell."), sampling=SAMPLING)
+    assert told.turns[-1].text == "There was a fox.\n\nIt ran."
+
+
 def test_an_outline_is_not_what_was_thought() -> None:
     model = chat(["<think>1. A cat.\n2. A secret.</think>1. A fox wakes.\n2. It runs."])
     model.language_model.without_instructions = lambda: model.language_model
