@@ -33,7 +33,7 @@ def _check_flag(finite: Tensor, dtype: torch.dtype) -> None:
     if not finite:
         raise NotFinite(
             f"The diffusion model computed NaN or infinite numbers in {_name(dtype)}: "
-            f"{_cure(dtype, 'load it with dtype bf16 or fp32 in Load Diffusion Model')}."
+            f"{_cure(dtype, 'load it with dtype bf16 or fp32 in Load SDXL Decoder')}."
         )
 
 
@@ -42,7 +42,7 @@ def check_pixels(images: Tensor, dtype: torch.dtype) -> None:
     if not is_finite(images):
         raise NotFinite(
             f"The VAE computed NaN or infinite numbers in {_name(dtype)}, which would be a black picture: "
-            f"{_cure(dtype, 'set vae_dtype of Load Diffusion Model to fp32')}."
+            f"{_cure(dtype, 'set vae_dtype of Load SDXL Decoder to fp32')}."
         )
 
 

@@ -67,7 +67,7 @@ class LoadDecoder(io.ComfyNode):
         """Describe the node."""
         return io.Schema(
             node_id="M2Chat_LoadDecoder",
-            display_name="Load Diffusion Model",
+            display_name="Load SDXL Decoder",
             category="M2Chat/loaders",
             description="Loads any SDXL model as the decoder: base, refiner or fine-tune, a file or diffusers folder.",
             search_aliases=["sdxl", "refiner", "checkpoint loader", "diffusers loader", "decoder"],

@@ -48,9 +48,7 @@ def adapter() -> io.Input:
 
 def decoder() -> io.Input:
     """The model that paints."""
-    return wires.Decoder.Input(
-        "decoder", tooltip="Paints the pictures. From Load M2Chat Starter or Load Diffusion Model."
-    )
+    return wires.Decoder.Input("decoder", tooltip="Paints the pictures. From Load M2Chat Starter or Load SDXL Decoder.")
 
 
 def models() -> list[io.Input]:

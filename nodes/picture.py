@@ -178,7 +178,7 @@ class Decode(io.ComfyNode):
                 wires.Decoder.Input(
                     "refiner",
                     optional=True,
-                    tooltip="An SDXL refiner from Load Diffusion Model, which paints the last steps.",
+                    tooltip="An SDXL refiner from Load SDXL Decoder, which paints the last steps.",
                 ),
                 io.Float.Input(
                     "switch_at",

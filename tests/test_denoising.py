@@ -278,13 +278,11 @@ def test_what_overflows_in_half_precision_names_the_cure(folder: Path, refiner_f
         decoder.decode(lost, seed=5, steps=1)
     decoder.vae.register_to_config(force_upcast=False)
     decoder.vae.to(torch.float16).decoder.conv_in.weight.mul_(60000)
-    with pytest.raises(
-        NotFinite, match="VAE .* in float16, .*: set vae_dtype of Load Diffusion Model to fp32"
-    ) as caught:
+    with pytest.raises(NotFinite, match="VAE .* in float16, .*: set vae_dtype of Load SDXL Decoder to fp32") as caught:
         decoder.decode(toys.condition(), seed=5, steps=1)
     assert toys.one_sentence(caught.value)
     decoder.unet.to(torch.bfloat16).conv_in.bias[0] = torch.nan
-    with pytest.raises(NotFinite, match="in bfloat16: load it with dtype .*fp32 in Load Diffusion Model") as caught:
+    with pytest.raises(NotFinite, match="in bfloat16: load it with dtype .*fp32 in Load SDXL Decoder") as caught:
         decoder.decode(toys.condition(), seed=5, steps=1)
     assert toys.one_sentence(caught.value)
 

@@ -240,3 +240,13 @@ def test_writing_stops_within_a_token(comfy: ComfyServer) -> None:
         assert seconds < 1.0  # the reply was over just then
     else:
         assert stopped[0]["data"]["node_id"] == "reply" and seconds < 2.0
+
+
+def test_no_node_is_called_as_one_of_the_core_or_of_another_of_ours(comfy: ComfyServer) -> None:
+    shown = {name: info["display_name"] for name, info in comfy.object_info().items()}
+    ours = [title for name, title in shown.items() if name.startswith("M2Chat_")]
+    core = {(title or name).lower() for name, title in shown.items() if not name.startswith("M2Chat_")}
+    # The nodes of paid services are not loaded here.
+    for path in (environment.ENGINE / "comfy_api_nodes").rglob("*.py"):
+        core |= {title.lower() for title in re.findall(r'display_name="([^"]+)"', path.read_text("utf-8"))}
+    assert len(set(ours)) == len(ours) and not {title.lower() for title in ours} & core

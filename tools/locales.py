@@ -28,7 +28,8 @@ PACK = "M2Chat_"
 # What the scripts in web/ show, where the page looks for it: a tooltip of the sidebar under the tooltip itself.
 TAB = "Chat with M²Chat"
 COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
-WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": "Paint again while the gate is turned."}}}
+LIVE = "Paint again while the gate is turned: with few steps while the hand moves, with all when it rests."
+WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": LIVE}}}
 # The chat panel looks its texts up by their English, where a $ stands for what is filled in.
 PANEL = "m2chatPanel"
 PANEL_TEXT = re.compile(r'\bt\(\s*"([^"]+)"')
@@ -59,16 +60,22 @@ def inputs_of(info: Texts, prefix: str = "") -> Iterator[tuple[str, str, str]]:
                         yield f"{prefix}{name}.{shown}", shown, tooltip
 
 
+def words(name: str) -> str:
+    """A name of a node's input or output as it is shown."""
+    return name.replace("_", " ")
+
+
 def node_texts(info: Texts) -> Texts:
     """The texts of a node, from its entry in /object_info."""
     return {
         "display_name": info["display_name"],
         "description": info["description"],
         "inputs": {
-            key_of(name): {"name": shown, "tooltip": tooltip} for name, shown, tooltip in inputs_of(info["input"])
+            key_of(name): {"name": words(shown), "tooltip": tooltip}
+            for name, shown, tooltip in inputs_of(info["input"])
         },
         "outputs": {
-            str(index): {"name": name, "tooltip": tooltip}
+            str(index): {"name": words(name), "tooltip": tooltip}
             for index, (name, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))
         },
     }
