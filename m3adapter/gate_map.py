@@ -1,4 +1,4 @@
-"""The picture of a gate: a bar for each token, and below them which channels of the tokens listen to the references."""
+"""The picture of a gate: a bar for each place of the prompt, and below it which channels listen to the references."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-WIDTH, HEIGHT = 768, 512
-LEFT, RIGHT = 56, WIDTH - 20
-BARS_TOP, BARS_BOTTOM = 62, 220
-MAP_TOP, MAP_BOTTOM = 266, HEIGHT - 44
+WIDTH, HEIGHT = 1024, 400
+LEFT, RIGHT = 76, WIDTH - 20
+BARS_TOP, BARS_BOTTOM = 76, 190
+MAP_TOP, MAP_BOTTOM = 232, HEIGHT - 54
+LARGE, SMALL = 24, 19  # of the letters: nodes show the picture at less than half of its size
 PAPER, INK, FAINT, LINE = (24, 26, 31), (236, 236, 240), (150, 153, 163), (58, 61, 70)
 SCALES = (0.5, 1.0, 2.0, 4.0)
 COLD, WARM = (44, 62, 99), (250, 168, 80)
 CLOSED = "closed: there is no earlier picture to look at, or the gate is 0"
+# The tokens of the prompt are learned, and none of them is one word of the caption. But the adapter learned to say them
+# as the decoder's text encoders do: a caption from the left, and after its end tokens that say nothing of their own.
+PLACES = "the words of the caption come first", "then places that are free for what earlier pictures show"
 
 
 def draw_gate(gate: Tensor, caption: str) -> Tensor:
-    """A chart of the gate by token and channel, as a picture [H, W, 3] in 0..1.
+    """A chart of the gate by token of the prompt and by channel, as a picture [H, W, 3] in 0..1.
 
     Channels have no order of their own; they stand from the one that is open widest in all, at the top, down.
 
@@ -30,26 +34,32 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
     tokens = gate.mean(1).tolist()
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(image)
-    large, small = ImageFont.load_default(16), ImageFont.load_default(12)
-    draw.text((LEFT, 10), f"Gate by token, mean {float(gate.mean()):.2f}", INK, large)
-    draw.text((LEFT, 33), _shortened(draw, caption, small) if gate.any() else CLOSED, FAINT, small)
+    large, small = ImageFont.load_default(LARGE), ImageFont.load_default(SMALL)
+    draw.text((LEFT, 10), f"How far the gate is open along the prompt: {float(gate.mean()):.2f} on average", INK, large)
+    draw.text((LEFT, 42), _shortened(draw, caption, small) if gate.any() else CLOSED, FAINT, small)
     _bars(draw, tokens, small)
     _channels(image, draw, gate, small)
-    step = (RIGHT - LEFT) / len(tokens)
-    for index in range(0, len(tokens), max(1, len(tokens) // 8)):
-        draw.text((LEFT + (index + 0.5) * step, MAP_BOTTOM + 6), str(index), FAINT, small, anchor="mt")
-    draw.text(((LEFT + RIGHT) / 2, HEIGHT - 16), "token", FAINT, small, anchor="mt")
+    first, then = PLACES
+    draw.text((LEFT, MAP_BOTTOM + 8), first, FAINT, small)
+    draw.text((RIGHT, MAP_BOTTOM + 8), then, FAINT, small, anchor="ra")
+    _arrow(draw, HEIGHT - 14)
     return torch.from_numpy(numpy.array(image)).float() / 255
+
+
+def _arrow(draw: ImageDraw.ImageDraw, y: float) -> None:
+    """The way from the beginning of the prompt to its end."""
+    draw.line((LEFT, y, RIGHT, y), FAINT, 2)
+    draw.polygon(((RIGHT, y), (RIGHT - 12, y - 5), (RIGHT - 12, y + 5)), FAINT)
 
 
 def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTypeFont) -> None:
     """The mean gate of each token, and a line at the mean of all."""
     scale = _scale(max(values))
     high = BARS_BOTTOM - BARS_TOP
-    for part in range(5):
-        y = BARS_BOTTOM - high * part / 4
+    for part in range(3):
+        y = BARS_BOTTOM - high * part / 2
         draw.line((LEFT, y, RIGHT, y), LINE)
-        draw.text((LEFT - 8, y), f"{scale * part / 4:g}", FAINT, font, anchor="rm")
+        draw.text((LEFT - 8, y), f"{scale * part / 2:g}", FAINT, font, anchor="rm")
     step = (RIGHT - LEFT) / len(values)
     for index, value in enumerate(values):
         left, right = LEFT + index * step, LEFT + (index + 1) * step - min(2.0, step / 4)
@@ -62,7 +72,8 @@ def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTy
 def _channels(image: Image.Image, draw: ImageDraw.ImageDraw, gate: Tensor, font: ImageFont.FreeTypeFont) -> None:
     """A cell for each token and channel, the brighter the wider it is open."""
     scale = _scale(float(gate.max()))
-    draw.text((LEFT, MAP_TOP - 22), f"by channel, the most open one on top; brightest: {scale:g}", FAINT, font)
+    said = f"channel by channel, the most open one on top; the brightest is open to {scale:g}"
+    draw.text((LEFT, MAP_TOP - 28), said, FAINT, font)
     order = gate.mean(0).argsort(descending=True, stable=True)
     share = (gate[:, order].T / scale).clamp(0, 1).numpy()[..., None]
     cells = numpy.array(COLD) + (numpy.array(WARM) - numpy.array(COLD)) * share
@@ -70,8 +81,8 @@ def _channels(image: Image.Image, draw: ImageDraw.ImageDraw, gate: Tensor, font:
     # every token keeps its sharp edge; channels are usually more than pixels, and share them
     part = part.resize((part.width, MAP_BOTTOM - MAP_TOP), Image.Resampling.BOX)
     image.paste(part.resize((RIGHT - LEFT, MAP_BOTTOM - MAP_TOP), Image.Resampling.NEAREST), (LEFT, MAP_TOP))
-    for y, name in ((MAP_TOP, "1"), (MAP_BOTTOM, str(gate.shape[1]))):
-        draw.text((LEFT - 8, y), name, FAINT, font, anchor="rm")
+    for y, name, anchor in ((MAP_TOP, "most", "ra"), (MAP_BOTTOM, "least", "rd")):
+        draw.text((LEFT - 8, y), name, FAINT, font, anchor=anchor)
 
 
 def _scale(highest: float) -> float:

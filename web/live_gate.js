@@ -67,11 +67,18 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     const gate = node.widgets?.find((widget) => widget.name === "gate");
     if (!gate) return;
-    const live = node.addWidget("toggle", "live", false, () => {}, {
+    // What is painted does not depend on it, so it is neither among the widgets' values nor in the prompt. A workflow
+    // keeps it as a property, so that one can be opened with it switched on.
+    const live = node.addWidget("toggle", "live", false, (value) => (node.properties.live = value), {
       serialize: false,
-      tooltip: "Paint again while the gate is turned.",
+      tooltip: "Paint again while the gate is turned: with few steps while the hand moves, with all when it rests.",
     });
-    live.serialize = false; // it is the page's, not the workflow's
+    live.serialize = false;
+    const configured = node.onConfigure;
+    node.onConfigure = function (...given) {
+      configured?.apply(this, given);
+      live.value = Boolean(this.properties.live);
+    };
     let timers = [];
     const before = gate.callback;
     gate.callback = function (...given) {
