@@ -44,6 +44,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
         pytest.fail("ComfyUI is not set up: run the tests with `python run.py test`.", pytrace=False)
     with ComfyServer(tmp_path_factory.mktemp("comfy")) as server:
         server.wait_ready()
+        server.request("/settings/M2Chat.Start", b'""')  # else every new browser would open a template
         yield server
 
 

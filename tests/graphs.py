@@ -13,6 +13,8 @@ from tools import environment
 Graph = dict[str, dict[str, Any]]
 Link = tuple[int, int, int, int, str]  # from which node and output, to which node and input, of which type
 
+INPUT, OUTPUT = -10, -20  # the ids that a subgraph's own inputs and outputs have among its links
+
 WORKFLOWS = environment.REPO / "tests" / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 
@@ -41,9 +43,16 @@ def load(path: Path) -> Graph:
 def quick(name: str) -> Graph:
     """Return a graph of tests/workflows/ with as little work in it as it takes to be itself.
 
-    ComfyUI's own loaders know no toys: the starter's parts stand in for SDXL's.
+    ComfyUI's own loaders know no toys: the starter's parts stand in for SDXL's, a folder for a text encoder.
     """
     graph = load(WORKFLOWS / f"{name}.json")
+    for key, given in list(graph.items()):
+        if given["class_type"] == "M2Chat_LanguageModelFromClip":
+            del graph[given["inputs"]["clip"][0]]
+            toy = {"model": "LLM/Qwen3-1.7B", "dtype": "auto", "quantization": "none"}
+            graph[key] = {"class_type": "M2Chat_LoadLanguageModel", "inputs": toy}
+        elif given["class_type"] == "M2Chat_LoadDecoder":
+            given["inputs"]["model"] = "diffusers/stable-diffusion-xl-base-1.0"
     stock = next((key for key, node in graph.items() if node["class_type"] == "CheckpointLoaderSimple"), None)
     for key, node in list(graph.items()):
         if key == stock:
@@ -181,6 +190,34 @@ def check_links(nodes: list[dict[str, Any]], links: dict[int, Link]) -> None:
             assert set(given["links"] or []) == {n for n, link in links.items() if link[:2] == (node["id"], index)}
     for source, output, target, taken, kind in links.values():
         assert by_id[source]["outputs"][output]["type"] == by_id[target]["inputs"][taken]["type"] == kind
+
+
+def subgraph_links(subgraph: dict[str, Any]) -> dict[int, Link]:
+    """The links of a subgraph in UI format, by id."""
+    ends = ("origin_id", "origin_slot", "target_id", "target_slot", "type")
+    return {link["id"]: tuple(link[end] for end in ends) for link in subgraph["links"]}
+
+
+def check_subgraph(subgraph: dict[str, Any], info: dict[str, Any]) -> None:
+    """Assert that the inside of a subgraph in UI format is made of nodes that exist, wired to its own ends."""
+    inner, links = subgraph["nodes"], subgraph_links(subgraph)
+    by_id = {given["id"]: given for given in inner}
+    assert len(by_id) == len(inner) and len(links) == len(subgraph["links"])
+    assert subgraph["state"]["lastNodeId"] == max(by_id) and subgraph["state"]["lastLinkId"] == max(links)
+    for given in inner:
+        check_slots(given, info[given["type"]])
+        # The page puts sockets first, and would leave links to other slots pointing beside them.
+        sockets = ["widget" in slot for slot in given["inputs"]]
+        assert sockets == sorted(sockets), given["type"]
+    taken = [{**slot, "links": slot["linkIds"]} for slot in subgraph["inputs"]]
+    made = [{**slot, "link": link} for slot in subgraph["outputs"] for (link,) in [slot["linkIds"]]]
+    ends = [{"id": INPUT, "inputs": [], "outputs": taken}, {"id": OUTPUT, "inputs": made, "outputs": []}]
+    check_links([*inner, *ends], links)
+
+
+def canvases(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The canvas of a workflow in UI format, and those of its subgraphs."""
+    return [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
 
 
 def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, TimeoutError
 
 import graphs
 from comfy_server import ComfyServer
-from graphs import Graph, Link, node
+from graphs import INPUT, OUTPUT, Graph, node
 from test_browser import PATIENCE, page, run
 from tools import environment
 
@@ -22,7 +22,6 @@ __all__ = ["page"]
 
 BLUEPRINTS = environment.REPO / "subgraphs"
 NAMES = sorted(path.stem for path in BLUEPRINTS.glob("*.json"))
-INPUT, OUTPUT = -10, -20  # the ids that a subgraph's own inputs and outputs have among its links
 
 REPLIED = {**graphs.conversation(), "reply": graphs.reply()}
 # What stands on the canvas before a blueprint is put there.
@@ -76,16 +75,10 @@ def blueprint(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return outside, inside
 
 
-def links_of(subgraph: dict[str, Any]) -> dict[int, Link]:
-    """The links of a subgraph, by id."""
-    ends = ("origin_id", "origin_slot", "target_id", "target_slot", "type")
-    return {link["id"]: tuple(link[end] for end in ends) for link in subgraph["links"]}
-
-
 def targets(subgraph: dict[str, Any], index: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The nodes that an input of a subgraph goes to, each with the input of its own."""
     by_id = {inner["id"]: inner for inner in subgraph["nodes"]}
-    ends = [link[2:4] for link in links_of(subgraph).values() if link[:2] == (INPUT, index)]
+    ends = [link[2:4] for link in graphs.subgraph_links(subgraph).values() if link[:2] == (INPUT, index)]
     return [(by_id[target], by_id[target]["inputs"][slot]) for target, slot in ends]
 
 
@@ -120,19 +113,7 @@ def test_the_node_outside_is_the_subgraph_inside(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_blueprint_fits_the_nodes(nodes: dict[str, Any], name: str) -> None:
     _, inside = blueprint(name)
-    inner, links = inside["nodes"], links_of(inside)
-    by_id = {given["id"]: given for given in inner}
-    assert len(by_id) == len(inner) and len(links) == len(inside["links"])
-    assert inside["state"]["lastNodeId"] == max(by_id) and inside["state"]["lastLinkId"] == max(links)
-    for given in inner:
-        graphs.check_slots(given, nodes[given["type"]])
-        # The page puts sockets first, and would leave links to other slots pointing beside them.
-        sockets = ["widget" in slot for slot in given["inputs"]]
-        assert sockets == sorted(sockets), given["type"]
-    taken = [{**slot, "links": slot["linkIds"]} for slot in inside["inputs"]]
-    made = [{**slot, "link": link} for slot in inside["outputs"] for (link,) in [slot["linkIds"]]]
-    ends = [{"id": INPUT, "inputs": [], "outputs": taken}, {"id": OUTPUT, "inputs": made, "outputs": []}]
-    graphs.check_links([*inner, *ends], links)
+    graphs.check_subgraph(inside, nodes)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +124,7 @@ def test_a_blueprint_reads_from_left_to_right(name: str) -> None:
     for slots, id in (("inputNode", INPUT), ("outputNode", OUTPUT)):
         x, _, width, _ = inside[slots]["bounding"]
         span[id] = (x, x + width)
-    assert all(span[source][1] < span[target][0] for source, _, target, _, _ in links_of(inside).values())
+    assert all(span[source][1] < span[target][0] for source, _, target, _, _ in graphs.subgraph_links(inside).values())
 
 
 def test_the_server_offers_the_blueprints(comfy: ComfyServer) -> None:

@@ -22,7 +22,8 @@ from typing import Any
 from . import comfy, environment
 
 GRAPH = environment.REPO / "tests" / "workflows" / "dialogue.json"
-REPLY, FUSE, DECODE, SHOWN = "10", "12", "13", "shown"  # of the second turn
+FIRST, SECOND = "4:", "5:"  # the turns, by the ids of the nodes in them
+REPLY, FUSE, DECODE, SHOWN = "5:11", "5:13", "5:14", "shown"  # of the second turn
 PREVIEW_STEPS = 4  # as web/live_gate.js has it
 
 Json = dict[str, Any]
@@ -30,7 +31,9 @@ Json = dict[str, Any]
 
 def second_turn() -> Json:
     """The template's graph up to the picture of its second turn, which is shown."""
-    graph = {key: node for key, node in json.loads(GRAPH.read_text("utf-8")).items() if int(key) <= int(DECODE)}
+    nodes = json.loads(GRAPH.read_text("utf-8"))
+    before = {key for key, node in nodes.items() if node["class_type"] in ("M2Chat_LoadStarter", "M2Chat_Conversation")}
+    graph = {key: node for key, node in nodes.items() if key in before or key.startswith((FIRST, SECOND))}
     graph[SHOWN] = {"class_type": "PreviewImage", "inputs": {"images": [DECODE, 0]}}
     return graph
 

@@ -66,6 +66,7 @@ def open_page(
     page = new_page(browser, url, width, height, scale, front_end=front_end)
     # What greets a first-time user would lie over the graph, or come in place of it.
     settings = {"Comfy.VueNodes.Enabled": nodes_2, "Comfy.TutorialCompleted": True, "M2Chat.Start": ""}
+    settings["Comfy.RightSidePanel.IsOpen"] = False
     page.request.post(f"{url}/settings", data=json.dumps(settings))
     page.goto(url, timeout=PATIENCE)
     page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)

@@ -1,0 +1,49 @@
+"""The public files that the templates mean: where ComfyUI gets each, where it belongs, and by which hash it is known.
+
+The addresses are those of ComfyUI's own templates or of the release that the file comes from. Hashes are SHA-256.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _file(name: str, directory: str, url: str, hash: str) -> dict[str, Any]:
+    return {"name": name, "url": url, "hash": hash, "hash_type": "SHA256", "directory": directory}
+
+
+_FACE = "https://huggingface.co"
+SDXL = _file(
+    "sd_xl_base_1.0.safetensors",
+    "checkpoints",
+    f"{_FACE}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+    "31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",
+)
+QWEN = _file(
+    "qwen_3_4b.safetensors",
+    "text_encoders",
+    f"{_FACE}/Comfy-Org/z_image_turbo/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
+    "6c671498573ac2f7a5501502ccce8d2b08ea6ca2f661c458e708f36b36edfc5a",
+)
+IP_ADAPTER = _file(
+    "ip-adapter-plus_sdxl_vit-h.safetensors",
+    "ipadapter",
+    f"{_FACE}/h94/IP-Adapter/resolve/main/sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors",
+    "3f5062b8400c94b7159665b21ba5c62acdcd7682262743d7f2aefedef00e6581",
+)
+CLIP_VISION = _file(
+    "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",
+    "clip_vision",
+    f"{_FACE}/h94/IP-Adapter/resolve/main/models/image_encoder/model.safetensors",
+    "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030",
+)
+
+
+def option(file: dict[str, Any]) -> str:
+    """What a node of the pack lists the file as: with the folder in front."""
+    return f"{file['directory']}/{file['name']}"
+
+
+def listed(file: dict[str, Any]) -> dict[str, Any]:
+    """The same for such a node: ComfyUI finds a missing file by what the node lists."""
+    return {**file, "name": option(file)}

@@ -1,0 +1,42 @@
+// One colour for each type of the pack's wires, on the classic canvas and in Nodes 2.0. ComfyUI's palettes know the core's
+// types only and draw all others alike; a palette that does give one of ours a colour has its way.
+
+import { app } from "../../scripts/app.js";
+
+// Far from each other, and from what the core has for MODEL, CLIP, VAE, CONDITIONING, LATENT and IMAGE.
+const COLOURS = {
+  M2CHAT_LANGUAGE_MODEL: "#e0b040",
+  M2CHAT_VISION_ENCODER: "#5fc9b8",
+  M2CHAT_ADAPTER: "#d96fb8",
+  M2CHAT_DECODER: "#9b7be8",
+  M2CHAT_CONVERSATION: "#8fd14f",
+  M2CHAT_FEATURES: "#f2865e",
+  M2CHAT_CONDITION: "#f0d78c",
+  M2CHAT_MEMORY: "#6f9fd8",
+  M2CHAT_IP_ADAPTER: "#c98a5a",
+  M2CHAT_REFERENCES: "#7fb3a0",
+};
+
+/** Give a table of colours by type ours. A palette clears the types that it does not know: ours then stay. */
+function colour(table) {
+  for (const [type, own] of Object.entries(COLOURS)) {
+    let given = table?.[type] || own;
+    Object.defineProperty(table, type, {
+      configurable: true,
+      enumerable: true,
+      get: () => given,
+      set: (value) => (given = value || own),
+    });
+  }
+}
+
+app.registerExtension({
+  name: "M2Chat.Colours",
+  setup() {
+    colour(LGraphCanvas.link_type_colors);
+    colour(app.canvas.default_connection_color_byType);
+    const rules = Object.entries(COLOURS).map(([type, own]) => `--color-datatype-${type}: ${own};`);
+    // What a palette sets stands at the element itself, and comes before this.
+    document.head.append(Object.assign(document.createElement("style"), { textContent: `:root { ${rules.join(" ")} }` }));
+  },
+});
