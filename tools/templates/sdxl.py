@@ -15,7 +15,7 @@ HERO = "a girl with red hair and a yellow raincoat"
 def decoder(graph: Graph, at: tuple[float, float], width: float, title: str | None = None) -> Node:
     """The loader of an SDXL model, with the file that most people have."""
     return graph.add(
-        "M2Chat_LoadDecoder", title, at=at, size=(width, 170), models=[files.listed(files.SDXL)],
+        "M2Chat_LoadDecoder", title, at=at, size=(width, 230), models=[files.listed(files.SDXL)],
         model=files.option(files.SDXL), scheduler="dpmpp_2m_karras",
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def sdxl_consistent_story(info: Info) -> Json:
     face = hero(info)
     portrait = graph.place(face, "The hero's portrait", at=(385, under(language)), size=(280, 210), **sdxl)
     story = graph.add(
-        "M2Chat_WriteStory", at=(690, TOP), size=(280, 290), language_model=language[0],
+        "M2Chat_WriteStory", at=(690, TOP), size=(280, 320), language_model=language[0],
         premise="A girl with red hair and a yellow raincoat finds a young whale that is stranded below the lighthouse.",
         panels=6, seed=7, max_length=256,
     )  # fmt: skip
@@ -229,7 +229,7 @@ def vlm_dialogue(info: Info) -> Json:
         fresh, "A new M3-Adapter", at=(355, under(paints)), size=(280, 90),
         language_model=language[0], decoder=paints[0],
     )  # fmt: skip
-    start = graph.add("M2Chat_Conversation", at=(355, under(adapter)), size=(280, 130))
+    start = graph.add("M2Chat_Conversation", at=(LEFT, 620), size=(290, 130))
     turn = chains.turn_in_one(info)
     models = {"language_model": language[0], "vision_encoder": adapter["vision_encoder"]}
     models |= {"adapter": adapter["adapter"], "decoder": paints[0]}
@@ -246,7 +246,7 @@ def vlm_dialogue(info: Info) -> Json:
         "M2Chat_ShowConversation", "The dialogue", at=(965, TOP), size=(310, 630), conversation=second["conversation"]
     )
     trained = trained_adapter(info)
-    graph.place(trained, "A trained M3-Adapter", at=(LEFT, 620), size=(290, 90), off=True)
+    graph.place(trained, "A trained M3-Adapter", at=(355, under(adapter)), size=(280, 90), off=True)
     return saved("vlm_dialogue", graph, [fresh, turn, trained])
 
 
