@@ -4,6 +4,7 @@ commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
     python run.py test       run all tests; further arguments go to pytest
     python run.py comfyui    open ComfyUI with the pack; further arguments go to ComfyUI
+    python run.py matrix     test the pack in other versions of ComfyUI, transformers and diffusers
 """
 
 from __future__ import annotations
@@ -47,13 +48,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
     commands.add_parser("test", help="run all tests; further arguments go to pytest", add_help=False)
 
+    matrix = commands.add_parser("matrix", help="test in other versions of ComfyUI, transformers and diffusers")
+    matrix.add_argument("rows", nargs="*", metavar="ROW", help="names of rows; all of them without any")
+
     ui = commands.add_parser("comfyui", help="open ComfyUI with the pack; further arguments go to ComfyUI")
     ui.add_argument("--comfyui", type=Path, metavar="PATH", help="a ComfyUI of yours instead of the one set up here")
     ui.add_argument("--port", type=int, default=8188, help="where it listens (default: %(default)s)")
 
     options, extra = parser.parse_known_args(arguments)
-    if extra and options.command == "story":
-        story.error(f"unrecognized arguments: {' '.join(extra)}")
+    if extra and options.command in ("story", "matrix"):
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
     options.extra = [argument for argument in extra if argument != "--"]
     return options
 
@@ -122,6 +126,13 @@ def test(options: argparse.Namespace) -> int:
     """Run the tests; pytest's exit code is ours."""
     environment.ensure()
     return subprocess.call([str(environment.PYTHON), "-m", "pytest", *options.extra], cwd=environment.REPO)
+
+
+def matrix(options: argparse.Namespace) -> int:
+    """Test the pack in environments of other versions; the exit code is how many of them fail."""
+    from tools import matrix
+
+    return matrix.run(options.rows)
 
 
 def comfyui(options: argparse.Namespace) -> int:
@@ -209,7 +220,7 @@ def missing_packages(python: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code."""
     options = parse(arguments)
-    commands = {"story": story, "test": test, "comfyui": comfyui}
+    commands = {"story": story, "test": test, "matrix": matrix, "comfyui": comfyui}
     try:
         return commands[options.command](options)
     except (UserError, comfy.ComfyError, environment.SetupError) as error:

@@ -16,6 +16,7 @@ from .counting import check_config
 from .diffusion import DiffusionDecoder
 from .layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
 from .layouts import VAE as VAE_PREFIX
+from .library_names import pipeline_dtype
 from .quantised import check_quantised, dequantised
 from .schedulers import check_prediction, check_scheduler, check_spacing, choose_scheduler
 from .vae_loading import KL, check_vae, load_vae
@@ -117,6 +118,10 @@ def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
         check_config(part / "config.json")
     lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
     variant = "fp16" if any(".fp16" in file.name for file in weight_files(path, own_vae="vae" not in how)) else None
+    how = {
+        **{name: value for name, value in how.items() if name != "torch_dtype"},
+        **pipeline_dtype(how["torch_dtype"]),
+    }
     return _pipeline_class(kind).from_pretrained(path, variant=variant, use_safetensors=True, **lacking, **how)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .conversation import Conversation, ConversationError, Slot
 from .events import Interrupted
 from .language_config import LanguageModelConfig
+from .library_names import cache_of, with_cache
 from .prompts import Prompt, PromptError, PromptWriter, special_tokens
 from .reply_tokens import ReplyTokens
 from .sampling import Sampling, choose
@@ -242,13 +243,13 @@ class LanguageModel:
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
         embeds, mask = self._embedded([prompt], [visual])
         out = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=True, logits_to_keep=1)
-        return out.logits[0, -1], out.past_key_values
+        return out.logits[0, -1], cache_of(out)
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
         ids = torch.tensor([[token]], device=self.model.device)
-        out = self.model(input_ids=ids, past_key_values=state, use_cache=True)
-        return out.logits[0, -1], out.past_key_values
+        out = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, state))
+        return out.logits[0, -1], cache_of(out)
 
     # Reading
 

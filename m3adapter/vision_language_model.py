@@ -20,6 +20,7 @@ from .chat_template import ChatTemplate
 from .conversation import Conversation, Slot
 from .language_config import LanguageModelConfig
 from .language_model import LanguageModel, SlotStates
+from .library_names import cache_of, with_cache
 from .pictures import to_pil
 from .prompts import Prompt, PromptWriter
 from .segments import Picture, Turn
@@ -111,7 +112,7 @@ class VisionLanguageModel(LanguageModel):
         if hasattr(self.model.base_model, "rope_deltas"):
             self.model.base_model.rope_deltas = None
         out = self.model(**self._inputs(prompt), use_cache=True, logits_to_keep=1)
-        return out.logits[0, -1], out.past_key_values
+        return out.logits[0, -1], cache_of(out)
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
@@ -119,8 +120,8 @@ class VisionLanguageModel(LanguageModel):
         # Without it, Qwen's models in transformers 4 begin anew at position 0; transformers 5 sees it for itself.
         told = {"cache_position": place} if "cache_position" in signature(self.model.forward).parameters else {}
         ids = torch.tensor([[token]], device=self.model.device)
-        out = self.model(input_ids=ids, past_key_values=state, use_cache=True, **told)
-        return out.logits[0, -1], out.past_key_values
+        out = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, state), **told)
+        return out.logits[0, -1], cache_of(out)
 
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor

@@ -154,6 +154,32 @@ def test_a_learned_gate_sees_both_features(adapter: M3Adapter) -> None:
     assert not torch.equal(gate, adapter.learned_gate(semantic, low.flip(0)))
 
 
+def test_the_gate_opens_with_its_own_sum_and_reads_each_feature_at_its_place() -> None:
+    """g = sigmoid(W [h ; l] + b): a large b opens it, a small one shuts it, and the first half of W is that of h."""
+    adapter = toys.adapter().requires_grad_(False)
+    semantic, low = torch.randn(2, 3, 5, adapter.config.width, generator=toys.generator())
+    for bias, setting in ((20.0, 1.0), (-20.0, 0.0)):
+        adapter.gate.bias.fill_(bias)
+        torch.testing.assert_close(
+            adapter.learned_gate(semantic, low), torch.full_like(low, setting), atol=1e-2, rtol=0
+        )
+    adapter.gate.bias.zero_()
+    adapter.gate.weight[:, adapter.config.width :] = 0
+    assert torch.equal(adapter.learned_gate(semantic, low), adapter.learned_gate(semantic, low.flip(0)))
+    assert not torch.equal(adapter.learned_gate(semantic, low), adapter.learned_gate(semantic.flip(0), low))
+
+
+def test_the_gated_low_level_feature_is_added_to_the_semantic_one(adapter: M3Adapter) -> None:
+    """f = h + s g l, and the condition is what the heads make of f."""
+    features = toys.slot_features((2, 1))
+    semantic = adapter.semantic(features)
+    low = adapter.low_level(semantic, features)
+    embeds, pooled = adapter.heads(semantic + 1.5 * adapter.learned_gate(semantic, low) * low)
+    condition = adapter(features, GateSetting(1.5))
+    torch.testing.assert_close(condition.embeds, embeds)
+    torch.testing.assert_close(condition.pooled, pooled)
+
+
 def test_strength_moves_away_from_the_semantic_path(adapter: M3Adapter) -> None:
     features = toys.slot_features((2, 1))
     semantic = adapter(features, GateSetting(0))

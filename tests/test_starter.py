@@ -143,6 +143,24 @@ def test_of_two_references_that_disagree_the_heavier_one_is_believed(model: M2Ch
     assert won[4.0] >= 4 and won[0.25] <= won[1.0] <= 2, won
 
 
+def test_the_gate_is_open_for_the_same_character_and_shut_for_another_and_for_a_named_colour(model: M2Chat) -> None:
+    bench = Bench(model, Judge.load(), random.Random("gate"), 0)
+    assert bench.gate_auc(16) > 0.9, "open for a slot's own references, shut for those of another story"
+    for species, look in (("fox", "blue"), ("bear", "pink")):
+        scene = Scene((Character(species, look),), None, "beach")
+        reference = torch.from_numpy(render(scene, 1)).float() / 255
+        told = Conversation().user(f"A {species} on the beach.")
+        told = told.assistant([Text(f"A {species}."), Picture(f"a {species} on the beach", reference)])
+
+        def opening(caption: str, told: Conversation = told) -> float:
+            asked = told.user("What happens next?").assistant([Text("The story goes on."), Picture(caption)])
+            condition = model.fuse(model.encode(asked, asked.open_slots()[0]), 1.0)
+            assert condition.gate is not None
+            return float(condition.gate.mean())
+
+        assert opening(f"a {species} in the forest") > 20 * opening(f"a red {species} in the forest")
+
+
 def test_a_story_is_the_same_for_the_same_seed(model: M2Chat) -> None:
     def told(seed: int) -> Conversation:
         events = model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=6)

@@ -94,8 +94,11 @@ def test_no_node_of_a_template_lies_on_another(name: str) -> None:
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
-    entry = comfy.run(graphs.quick(name))
-    assert all(output.get("images") or output.get("text") for output in entry["outputs"].values())
+    graph = graphs.quick(name)
+    entry = comfy.run(graph)
+    for key, output in entry["outputs"].items():
+        # A layout shows its notes, and here it has none to make.
+        assert output.get("images") or output.get("text") or graph[key]["class_type"] == "M2Chat_Pages", key
     pages = [
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]

@@ -1,4 +1,8 @@
-"""The Python environment and the real ComfyUI that run.py and the tests use, all below ``.run/`` in the repository."""
+"""The Python environment and the real ComfyUI that run.py and the tests use, all below ``.run/`` in the repository.
+
+The compatibility matrix (``tools.matrix``) sets up others elsewhere: ``M2CHAT_HOME`` names the folder, and
+``M2CHAT_PINS`` the one with the engine and the versions that it is made of.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
-HOME = REPO / ".run"
+HOME = Path(os.environ.get("M2CHAT_HOME", REPO / ".run"))
 VENV = HOME / "venv"
 ENGINE = HOME / "engine"
 NEWEST_FRONT_END = HOME / "front-end"
@@ -24,9 +28,10 @@ LOG = HOME / "setup.log"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 REQUIREMENTS = REPO / "requirements.txt"
-ENGINE_PIN = REPO / "tests" / "engine.txt"
+PINS_FOLDER = Path(os.environ.get("M2CHAT_PINS", REPO / "tests"))
+ENGINE_PIN = PINS_FOLDER / "engine.txt"
+CONSTRAINTS = PINS_FOLDER / "constraints.txt"
 FRONT_END_PIN = REPO / "tests" / "front_end.txt"
-CONSTRAINTS = REPO / "tests" / "constraints.txt"
 DEV_REQUIREMENTS = REPO / "requirements-dev.txt"
 # What the environment is made of.
 PINS = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, FRONT_END_PIN, CONSTRAINTS, Path(__file__))
