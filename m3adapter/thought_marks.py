@@ -56,7 +56,8 @@ class Mark(NamedTuple):
     """What a mark does.
 
     Attributes:
-        kind: "open" or "close" of a thought, "wrap" or "unwrap" of an answer, "wrapping" (an answer's special token),
+        kind: "open" or "close" of a thought, "wrap" or "unwrap" of an answer, "wrapping" (an answer's special token, or
+            an empty thought),
             or one of harmony's: "start", "channel", "constrain", "message", "end".
         name: The class of thoughts, or the word of an answer's tag; "" for others.
     """
@@ -84,6 +85,8 @@ def read(mark: str) -> Mark | None:
         return None
     word, rest = _bare(inner["word"]), inner["rest"].strip()
     left, right = bool(inner["left"]), rest.endswith(("|", "｜"))
+    if word in THOUGHTS and rest == "/" and not left:  # <think/>, a thought of nothing
+        return Mark("wrapping")
     rest = rest.rstrip("|｜/ ")
     if word == "channel" and left != right:  # Gemma's, <|channel> and <channel|>
         return Mark("channel") if left else Mark("close", "channel")

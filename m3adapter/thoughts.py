@@ -48,7 +48,7 @@ class ThoughtSplitter:
 
     A thought ends where its own kind of mark ends it. A mark that ends a thought which nobody has begun makes a thought
     of what was said before it, if more is said afterwards: templates and models leave out the beginning. A wrapping of
-    the answer behind a thought (`<answer>`, a channel's header) is left out.
+    the answer behind a thought (`<answer>`, a channel's header) is left out. Of a mark in backticks, the reply speaks.
 
     Args:
         opening: What the chat template has written of the reply; it may open a thought, and close it again.
@@ -97,6 +97,11 @@ class ThoughtSplitter:
     def marking(self) -> bool:
         """Whether what is kept back looks like the beginning of a mark."""
         return self._pending.lstrip()[:1] in tuple("<[◁")
+
+    @property
+    def _quoting(self) -> bool:
+        """Whether what was said has just begun a piece of code: a mark there is only spoken of."""
+        return self._said.endswith("`") and self._said.count("`") % 2 == 1
 
     @property
     def begun(self) -> str:
@@ -211,7 +216,9 @@ class ThoughtSplitter:
 
     def _take(self, mark: Mark, written: str, pieces: list[Piece]) -> None:
         kind, name = mark
-        if kind in ("start", "channel", "constrain", "message", "end"):
+        if kind in ("open", "close") and self._mode == SPEAKING and self._header is None and self._quoting:
+            self._write(written, pieces)
+        elif kind in ("start", "channel", "constrain", "message", "end"):
             self._harmony(kind, written, pieces)
         elif kind == "open":
             if self._mode == SPEAKING:

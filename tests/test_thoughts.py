@@ -29,6 +29,9 @@ REPLIES = {
     "empty": ("", f"<think>\n\n</think>\n\n{SAID}"),
     "its beginning left out": ("", f"{SECRET}\n</think>\n\n{SAID}"),
     "only its end": ("", f"</think>\n\n{SAID}"),
+    "a mark that closes itself": ("", f"<think/>\n{SAID}"),
+    "ends in code": ("", f"{SECRET} I write `a`</think>{SAID}"),
+    "speaks of its mark in code": ("", f"<think>{SECRET} `</think>` {SECRET}</think>{SAID}"),
     "an end too many": ("", f"<think>{SECRET}</think>{SAID}\n</think>"),
     "an end and no thought": ("", f"{SAID}</think>\n"),
     "speaks of its mark": ("", f"<think>I close with </think> at last. {SECRET}</think>{SAID}"),
@@ -96,7 +99,8 @@ def test_nothing_of_a_thought_is_said_and_nothing_else_is_lost(kind: str) -> Non
     ["1 < 2 and 3 > 2", "I <3 you", "He <thinks> of <b>home</b>.", "analysis of a fox", "final words",
      "[Thinking] Yes.", "</answer> is no answer", "Here is my thought.",
      "<answer>yes</answer>", "a <", "\n", " <image>a fox</image>",
-     "He will <think of home> soon.", "finally", "a [th"],
+     "He will <think of home> soon.", "finally", "a [th",
+     "Models write `<think>` and `</think>` around it. Now go on.", "`</think>` ends it: `[/THINK]`, too."],
 )  # fmt: skip
 def test_what_only_looks_like_a_thought_is_said(text: str) -> None:
     assert split(text) == (text, "")
