@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import toy_llms
 from m3adapter.conversation import Conversation
+from m3adapter.gguf_files import check_gguf
 from m3adapter.language_config import LanguageModelConfig
 from m3adapter.language_files import PROCESSORS
 from m3adapter.language_loading import load_language_model, weight_bytes
@@ -357,6 +358,27 @@ def test_a_gguf_file_that_is_not_right_is_refused_by_name(
     with pytest.raises(ValueError, match=reason) as refusal:
         load_language_model(path)
     assert one_sentence(refusal.value) and name in str(refusal.value), refusal.value
+
+
+def test_the_last_norm_of_a_gguf_file_may_be_called_as_lfm2s(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    for name in ("output_norm", "token_embd_norm", "another_norm"):
+        writer = GGUFWriter(path := tmp_path / f"{name}.gguf", "lfm2")
+        writer.add_block_count(1)
+        writer.add_token_list(["a"])
+        writer.add_chat_template("{{ messages }}")
+        for tensor in ("token_embd", "blk.0.attn_norm", name):
+            writer.add_tensor(f"{tensor}.weight", torch.zeros(1, 32).numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        if name == "another_norm":
+            with pytest.raises(ValueError, match="it lacks output_norm.weight"):
+                check_gguf(path)
+        else:
+            assert f"{name}.weight" in check_gguf(path).tensors
 
 
 def test_a_gguf_file_beside_an_adapter_is_not_taken_for_its_model(whole: dict[str, Path], tmp_path: Path) -> None:
