@@ -73,7 +73,7 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
         _check_channels(path, _latent_channels(path), channels)
     try:
         if path.is_dir():
-            vae = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, **how)
+            vae = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, variant=_variant(path), **how)
         elif kind == TINY:
             vae = _tiny(path, dtype)
         else:
@@ -86,6 +86,12 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
         raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.")
     _check_channels(path, vae.config.latent_channels, channels)
     return vae.eval().requires_grad_(False)
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant of the weights in a folder that has no others."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 def _tiny(path: Path, dtype: torch.dtype) -> Any:

@@ -240,12 +240,12 @@ def other_vae(folder: Path) -> Any:
     return diffusers.AutoencoderKL.from_config(config).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("layout", ["original", "in a checkpoint", "diffusers", "folder"])
+@pytest.mark.parametrize("layout", ["original", "in a checkpoint", "diffusers", "folder", "fp16 folder"])
 def test_a_vae_from_its_own_file(tmp_path: Path, folder: Path, weights: Any, layout: str) -> None:
     vae = other_vae(folder)
     file = tmp_path / "mine.safetensors"
-    if layout == "folder":
-        vae.save_pretrained(file := tmp_path / "mine")
+    if layout.endswith("folder"):
+        vae.save_pretrained(file := tmp_path / "mine", variant="fp16" if layout == "fp16 folder" else None)
     else:
         prefix = "first_stage_model." if layout == "in a checkpoint" else ""
         named = vae.state_dict() if layout == "diffusers" else vae_weights(vae)
