@@ -28,7 +28,7 @@ def shown(value: Any) -> str:
     it writes out a list of any length: of these, their kind is said.
     """
     if isinstance(value, str):
-        return _line(repr(value[:MAX_SHOWN])) if len(value) < MAX_SHOWN - 2 else f"{value[: MAX_SHOWN // 2]!r}…"
+        return _line(repr(value) if len(value) < MAX_SHOWN - 2 else f"{value[: MAX_SHOWN // 2]!r}…")
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a whole number of about {int(value.bit_length() * 0.30103) + 1} digits"
     if value is None or isinstance(value, (bool, int, float)):

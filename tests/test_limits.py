@@ -59,7 +59,9 @@ def refused(words: str, work: Callable[[], Any], folder: Path | None = None) -> 
 
 
 @pytest.mark.parametrize(
-    "value", [HUGE, -HUGE, 10**5000, "x" * 10**6, "a\nb" * 50, [[[]]] * 999, {"a": 1}, [0.5] * 99, b"x" * 999], ids=kind
+    "value",
+    [HUGE, -HUGE, 10**5000, "x" * 10**6, "a\nb" * 50, "\0" * 99, [[[]]] * 999, {"a": 1}, [0.5] * 99, b"x" * 999],
+    ids=kind,
 )
 def test_a_value_is_quoted_in_a_line(value: Any) -> None:
     assert 0 < len(shown(value)) <= MAX_SHOWN and "\n" not in shown(value)
