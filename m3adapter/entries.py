@@ -157,7 +157,11 @@ def _segment(entry: Entry, picture: Open, png: Callable[[Any], bytes]) -> Segmen
 def _version(entry: Any, png: Callable[[Any], bytes]) -> Version:
     """Not opened, but its files are read."""
     shelf = _Shelf()
-    return Version(_text(_with_files(entry, lambda name: shelf.keep(png(name)))), tuple(shelf.pngs))
+    content = _with_files(entry, lambda name: shelf.keep(png(name)))
+    try:
+        return Version(_text(content), tuple(shelf.pngs))
+    except ValueError as error:  # Python reads NaN and Infinity, which are no JSON
+        raise Damaged("a version in it has a number that is none.") from error
 
 
 def _with_files(value: Any, name_of: Callable[[Any], str]) -> Any:

@@ -170,6 +170,7 @@ def test_a_pack_that_knows_no_versions_reads_what_stands(tmp_path: Path) -> None
         ({"place": 0, "others": [{"file": "../secret.png"}]}, "only picture_<k>.png may be"),
         ({"place": 0, "others": [{"file": 3}]}, "only picture_<k>.png may be"),
         ({"place": 0, "others": [{"file": "picture_99.png"}]}, "does not exist"),
+        ({"place": 0, "others": [{"gate": float("nan")}]}, "a number that is none"),
     ],
 )
 def test_damaged_versions_are_one_sentence(tmp_path: Path, versions: object, said: str) -> None:
