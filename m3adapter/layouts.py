@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .model_files import check_whole
+from . import model_files
+from .model_files import check_whole, label
+from .values import is_whole, shown
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -152,7 +153,8 @@ def weight_files(path: Path, *, own_vae: bool = True) -> list[Path]:
 
 def _models(index: dict[str, Any]) -> list[str]:
     """The parts of a pipeline that have weights."""
-    return [name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if (index.get(name) or [None])[0]]
+    parts = {name: index.get(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    return [name for name, part in parts.items() if isinstance(part, list) and part and part[0]]
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -164,13 +166,11 @@ def _index(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A configuration beside a model's weights. Raises FileNotFoundError or ValueError, one sentence."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return model_files.read_json(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path.parent.parent.name} lacks {path.parent.name}/{path.name}: get it again."
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{path.parent.name}/{path.name} is no valid JSON: get the file again.") from error
 
 
 def _recognise_folder(folder: Path) -> str:
@@ -178,10 +178,15 @@ def _recognise_folder(folder: Path) -> str:
     name = str(index.get("_class_name"))
     if known := [noun for start, noun in _PIPELINES.items() if name.startswith(start)]:
         return known[0]
-    if not name.startswith("StableDiffusion") or "unet" not in index:
+    if not name.startswith("StableDiffusion") or not isinstance(index.get("unet"), list):
         return f"a model for diffusers' {name}"
-    unet = read_json(folder / "unet" / "config.json")
-    extra = unet.get("in_channels", 4) - unet.get("out_channels", 4)
+    config = folder / "unet" / "config.json"
+    unet = read_json(config)
+    channels = [unet.get(name, 4) for name in ("in_channels", "out_channels")]
+    for number in channels:
+        if not is_whole(number, 1, 2**16):
+            raise ValueError(f"{label(config)} has a number of channels that is {shown(number)}: get the file again.")
+    extra = channels[0] - channels[1]
     if unet.get("addition_embed_type") != "text_time":
         return _noun(_stable_diffusion(unet.get("cross_attention_dim")), extra)
     if extra:
@@ -217,9 +222,10 @@ def _base_or_refiner(found: Shapes) -> str:
     return BASE if any(name.startswith(f"{TEXT}1.model.") for name in found) else REFINER
 
 
-def _stable_diffusion(context: int | None) -> str:
+def _stable_diffusion(context: Any) -> str:
     """Which Stable Diffusion has prompt embeddings of that width."""
-    return {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2"}.get(context, "Stable Diffusion")
+    known = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2"}
+    return known.get(context, "Stable Diffusion") if isinstance(context, int) else "Stable Diffusion"
 
 
 def _noun(family: str, extra: int) -> str:

@@ -18,6 +18,7 @@ import single_file
 import toys
 from m3adapter.diffusion_loading import CONFIGS
 from m3adapter.layouts import BASE, REFINER, check_decoder, recognise, weight_files
+from m3adapter.vae_loading import check_vae
 from tools import environment
 
 KINDS = {"base": BASE, "refiner": REFINER}
@@ -258,5 +259,29 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"decoder lacks unet/config\.json"):
         check_decoder(path)
     (path / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match="is no valid JSON"):
+    with pytest.raises(ValueError, match="no valid JSON"):
         check_decoder(path)
+
+
+@pytest.mark.parametrize("file", ["model_index.json", "unet/config.json", "vae/config.json"])
+@pytest.mark.parametrize(
+    "content", ["[]", "3", "[" * 10**5, '{"a": ' * 10**5, "", "version https://git-lfs.github.com/spec/v1"]
+)
+def test_a_configuration_that_is_none_is_refused_by_name(tmp_path: Path, file: str, content: str) -> None:
+    path = folder(tmp_path / "model", "StableDiffusionXLPipeline")
+    (path / "vae").mkdir()
+    (path / file).write_text(content)
+    with pytest.raises(ValueError, match=file if "/" in file else f"model/{file}") as refusal:
+        check_vae(path / "vae") if file.startswith("vae") else check_decoder(path)
+    assert toys.one_sentence(refusal.value)
+
+
+def test_a_configuration_of_wrong_values_is_refused_by_name(tmp_path: Path) -> None:
+    path = folder(tmp_path / "model", "StableDiffusionXLPipeline", in_channels="4")
+    with pytest.raises(ValueError, match=r"unet/config\.json has a number of channels that is '4'") as refusal:
+        check_decoder(path)
+    assert toys.one_sentence(refusal.value)
+    other = folder(tmp_path / "other", "StableDiffusionPipeline", cross_attention_dim=[768])
+    assert recognise(other) == "a Stable Diffusion model"
+    (other / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline", "unet": 5}')
+    assert recognise(other) == "a model for diffusers' StableDiffusionXLPipeline"
