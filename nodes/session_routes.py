@@ -42,6 +42,7 @@ from ..m3adapter.sessions import Session, SessionConflict, SessionMissing, Sessi
 from ..m3adapter.storage import MAX_REVISION
 from ..m3adapter.values import is_whole, shown
 from ..m3adapter.versions import Versions
+from .errors import sentence
 from .sessions import FOLDER
 
 ROOT = "/m2chat/sessions"
@@ -83,7 +84,7 @@ def _answered(handler: Callable[[web.Request, Sessions], Awaitable[web.Response]
             return await handler(request, Sessions(Path(folder)))
         except (ValueError, OSError) as error:
             status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
-            return web.json_response({"error": str(error)}, status=status)
+            return web.json_response({"error": sentence(error)}, status=status)
 
     return answer
 

@@ -251,3 +251,18 @@ def test_what_is_no_json_is_told_in_a_sentence(comfy: ComfyServer, sessions: Ses
     for raw in (b"{", b"\xff", b"[" * 100_000):
         status, answer = ask(comfy, "PUT", path("fox"), raw=raw)
         assert status == 400 and answer == {"error": "The request's body is not valid JSON: send an object."}
+
+
+def test_no_error_says_where_files_lie_on_the_server(comfy: ComfyServer, sessions: Sessions) -> None:
+    aside = sessions.root.with_name("aside")
+    if there := sessions.root.exists():
+        sessions.root.rename(aside)
+    sessions.root.parent.mkdir(parents=True, exist_ok=True)
+    sessions.root.write_bytes(b"")  # a file in the folder's place
+    try:
+        status, refused = ask(comfy, "PUT", path("Fox"), {"revision": 0, "turns": []})
+    finally:
+        sessions.root.unlink()
+        if there:
+            aside.rename(sessions.root)
+    assert status == 500 and refused["error"] and str(comfy.base) not in refused["error"]
