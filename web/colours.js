@@ -20,7 +20,7 @@ const COLOURS = {
 /** Give a table of colours by type ours. A palette clears the types that it does not know: ours then stay. */
 function colour(table) {
   for (const [type, own] of Object.entries(COLOURS)) {
-    let given = table?.[type] || own;
+    let given = table[type] || own;
     Object.defineProperty(table, type, {
       configurable: true,
       enumerable: true,
@@ -33,8 +33,8 @@ function colour(table) {
 app.registerExtension({
   name: "M2Chat.Colours",
   setup() {
-    colour(LGraphCanvas.link_type_colors);
-    colour(app.canvas.default_connection_color_byType);
+    const tables = [window.LGraphCanvas?.link_type_colors, app.canvas?.default_connection_color_byType];
+    tables.filter(Boolean).forEach(colour);
     const rules = Object.entries(COLOURS).map(([type, own]) => `--color-datatype-${type}: ${own};`);
     // What a palette sets stands at the element itself, and comes before this.
     document.head.append(Object.assign(document.createElement("style"), { textContent: `:root { ${rules.join(" ")} }` }));

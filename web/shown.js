@@ -16,7 +16,7 @@ const SIZE = [420, 520]; // of a new Show Conversation
 const ROOM = 200; // pixels in height that its view has at least
 const LINE = 20; // of a text elsewhere: it has the room of a few lines, and scrolls
 const LINES = 5;
-const MOST = 1000; // results of this page's runs
+const MOST = 1000; // runs of this page, and results of theirs
 
 const memory = new Memory();
 const runs = new Map(); // the mark of the workflow that was queued, by the id of the run
@@ -183,6 +183,7 @@ function watchQueue() {
   api.queuePrompt = async function (number, prompt, ...more) {
     const answer = await queue.call(this, number, prompt, ...more);
     if (answer?.prompt_id) runs.set(answer.prompt_id, prompt?.workflow?.extra?.[MARK] ?? null);
+    if (runs.size > MOST) runs.delete(runs.keys().next().value);
     return answer;
   };
 }

@@ -6,7 +6,7 @@ import { app } from "../../scripts/app.js";
 
 const SETTING = "M2Chat.Start";
 // The folder under which ComfyUI serves the pack is also the source of its templates.
-const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)[1];
+const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)?.[1];
 
 /** Whether the page has a workflow of an earlier visit to come back to: more than the index of those, which is always there. */
 function hasWorkflow() {
@@ -20,7 +20,7 @@ app.registerExtension({
   init() {
     const { setting } = app.extensionManager;
     const template = setting.get(SETTING);
-    if (!template || location.search || location.hash) return;
+    if (!template || !SOURCE || location.search || location.hash) return;
     if (setting.get("Comfy.TutorialCompleted") && hasWorkflow()) return;
     // A new page: the present one has read its address already.
     location.replace(`?${new URLSearchParams({ template, source: SOURCE })}`);

@@ -4,7 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
-const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)[1];
+const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)?.[1];
 const ORDER = [
   "storybook",
   "gate",
@@ -24,7 +24,7 @@ app.registerExtension({
     const all = api.getWorkflowTemplates;
     api.getWorkflowTemplates = async function (...given) {
       const templates = await all.apply(this, given);
-      templates[SOURCE]?.sort((one, other) => ORDER.indexOf(one) - ORDER.indexOf(other));
+      templates?.[SOURCE]?.sort((one, other) => ORDER.indexOf(one) - ORDER.indexOf(other));
       return templates;
     };
   },

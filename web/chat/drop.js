@@ -57,6 +57,7 @@ export function takeDrops(element, take) {
     if (!brings(event.dataTransfer)) return;
     event.preventDefault();
     event.stopPropagation();
-    take(await filesOf(event.dataTransfer));
+    // An address that leads nowhere any more is no picture, as the composer says of an empty drop.
+    take(await filesOf(event.dataTransfer).catch(() => []));
   });
 }

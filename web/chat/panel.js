@@ -234,7 +234,7 @@ export class Panel {
 
   /** @returns {Promise<import("./run.js").Ending>} */
   async #queue(actions, expected) {
-    const { gate, steps, guidance, models, ...others } = this.settings;
+    const { gate, steps, guidance, models } = this.settings;
     const { revision } = this.#session;
     let { name } = this.#session;
     if (!name) {

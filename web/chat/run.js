@@ -23,6 +23,16 @@ function refusal(error) {
   return [first.message, first.details].filter(Boolean).join(": ");
 }
 
+/** The workflow that goes with a graph, which ComfyUI opens from its list of jobs: what is on the canvas is another one. */
+function drawn(graph) {
+  try {
+    return workflowOf(forCanvas(graph));
+  } catch (error) {
+    console.warn("M2Chat: the job goes without a workflow to open: this front end cannot draw one.", error);
+    return undefined;
+  }
+}
+
 /** One run of a workflow. */
 export class Run {
   #graph;
@@ -44,8 +54,7 @@ export class Run {
     const listeners = this.#listeners();
     for (const [name, listener] of listeners) api.addEventListener(name, listener);
     try {
-      // Its own workflow goes with it, which ComfyUI opens from its list of jobs: what is on the canvas is another one.
-      const workflow = workflowOf(forCanvas(this.#graph));
+      const workflow = drawn(this.#graph);
       this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow })).prompt_id;
       this.#end();
       if (this.#unwanted) await this.stop();

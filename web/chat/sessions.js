@@ -98,7 +98,11 @@ export async function show(image, picture, addresses) {
 }
 
 /** The bytes of a session's picture. @param {Picture} picture */
-export const bytes = async (picture) => (await api.fetchApi(picture.url)).blob();
+export async function bytes(picture) {
+  const answer = await api.fetchApi(picture.url);
+  if (!answer.ok) throw new Refused(t("ComfyUI answers $ to $.", answer.status, picture.url), answer.status);
+  return answer.blob();
+}
 
 /**
  * Put a picture into ComfyUI's input folder.
