@@ -31,7 +31,10 @@ _BEFORE = (
     ("a Stable Cascade model", r"^clip_txt_mapper|^down_blocks\.1\.0\.channelwise"),
     ("a video model", r"\btime_(stack|mixer)\b|motion_modules"),
     ("a Playground 2.5 model", r"^edm_mean$"),
+    ("a CosXL model", r"^edm_vpred\."),
 )
+# Merges leave some of their names in whole checkpoints, where nobody reads them.
+_LEFT_BEHIND = ("a LoRA", "an IP-Adapter", "an embedding (textual inversion)")
 _AFTER = (
     ("a UNet in diffusers' layout (choose the whole diffusers folder)", r"^(down_blocks\.0|input_blocks\.0)\."),
     ("a VAE alone", r"^(first_stage_model\.)?(en|de)coder\.(conv_in|down|up|mid)"),
@@ -197,8 +200,9 @@ def _recognise_folder(folder: Path) -> str:
 def _recognise_shapes(found: Shapes) -> str:
     names = "\n".join(found)
     first = found.get(f"{UNET}input_blocks.0.0.weight")
+    whole = first and any(name.startswith(TEXT) for name in found)
     for noun, mark in _BEFORE if first else (*_BEFORE, *_AFTER):
-        if re.search(mark, names, re.MULTILINE):
+        if not (whole and noun in _LEFT_BEHIND) and re.search(mark, names, re.MULTILINE):
             return noun
     if not first:
         return "no diffusion model that is known here"

@@ -158,6 +158,7 @@ def others() -> dict[str, dict[str, tuple[int, ...]]]:
             without=f"{UNET}input_blocks.8.1.transformer_blocks.9"
         ),
         "a Playground 2.5 model": altered(put={"edm_mean": (4,)}),
+        "a CosXL model": altered(put={"edm_vpred.sigma_max": (), "edm_vpred.sigma_min": ()}),
         "a LoRA": {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": (8, 640)},
         "a ControlNet": {"control_model.input_blocks.0.0.weight": (320, 4, 3, 3)},
         "an IP-Adapter": {"image_proj.proj.weight": (8192, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
@@ -179,6 +180,15 @@ def others() -> dict[str, dict[str, tuple[int, ...]]]:
 @pytest.mark.parametrize("noun", others())
 def test_other_models_are_called_by_their_names(noun: str) -> None:
     assert recognise(others()[noun]) == noun
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "image_proj.proj.weight", "clip_l",
+     "model_ema.decay", "denoiser.sigmas", "first_stage_model.loss.logvar", "v_pred"],
+)  # fmt: skip
+def test_what_merges_leave_behind_makes_a_checkpoint_no_other_model(name: str) -> None:
+    assert recognise(altered(put={name: (1,)})) == BASE
 
 
 def test_only_sdxl_becomes_a_decoder(tmp_path: Path) -> None:
