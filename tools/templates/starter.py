@@ -46,7 +46,7 @@ def gate(info: Info) -> Json:
 
 
 def dialogue(info: Info) -> Json:
-    """Three turns in blocks, and one in a single node."""
+    """Two turns in blocks, and one in a single node."""
     graph = Graph(info)
     note(graph, "dialogue", (260, 290))
     load = graph.add(LOADER, at=(LEFT, 420), size=(260, 120))
@@ -58,17 +58,13 @@ def dialogue(info: Info) -> Json:
         text="Tell me about a hedgehog with a drum in the forest.", seed=1,
     )  # fmt: skip
     second = graph.place(
-        turn, "Second turn", at=(325, under(first)), size=(260, 290),
-        **parts(load), conversation=first["conversation"], text="What happens next?", seed=2,
-    )  # fmt: skip
-    third = graph.place(
-        turn, "Third turn, with a picture", at=(610, TOP), size=(260, 290),
-        **parts(load), conversation=second["conversation"], picture_shown=first["picture"],
+        turn, "Second turn, with a picture", at=(325, under(first)), size=(260, 290),
+        **parts(load), conversation=first["conversation"], picture_shown=first["picture"],
         text="This was at the beginning. Now bring it to the castle at night.", seed=3,
     )  # fmt: skip
     last = graph.add(
-        "M2Chat_Turn", "Fourth turn, in one node", at=(610, under(third)), size=(260, 350),
-        **parts(load), conversation=third["conversation"], text="How does it end?", seed=4,
+        "M2Chat_Turn", "Third turn, in one node", at=(610, TOP), size=(260, 560),
+        **parts(load), conversation=second["conversation"], text="How does it end?", seed=4,
     )  # fmt: skip
     show = graph.add(
         "M2Chat_ShowConversation", "The dialogue", at=(895, TOP), size=(380, 430), conversation=last["conversation"]
