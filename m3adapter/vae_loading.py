@@ -19,6 +19,9 @@ KL, TINY = "AutoencoderKL", "AutoencoderTiny"
 CONFIG = "config.json"
 _CLASSES = (KL, TINY)
 _TINY = r"^(en|de)coder\.layers\.\d+\."
+# What diffusers called the parts of a VAE's attention once, and calls them today.
+_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD = re.compile(rf"(?<=mid_block\.attentions\.0\.)({'|'.join(_NAMES)})(?=\.)")
 _KL = r"^(first_stage_model\.|vae\.)?{half}\.(conv_in\.|mid)"
 
 
@@ -77,7 +80,8 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
         elif kind == TINY:
             vae = _tiny(path, dtype)
         else:
-            vae = diffusers.AutoencoderKL.from_single_file(str(path), config=str(config), subfolder="vae", **how)
+            weights = _known(path, config)
+            vae = diffusers.AutoencoderKL.from_single_file(weights, config=str(config), subfolder="vae", **how)
     except NotImplementedError as error:  # a weight without a value was to be cast
         raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.") from error
     except (KeyError, OSError, RuntimeError, ValueError) as error:
@@ -92,6 +96,23 @@ def _variant(folder: Path) -> str | None:
     """The variant of the weights in a folder that has no others."""
     names = [file.name for file in folder.glob("*.safetensors")]
     return "fp16" if names and all(".fp16" in name for name in names) else None
+
+
+def _known(path: Path, config: str | Path) -> str | dict[str, Any]:
+    """The path of a file in the original layout; of one in diffusers', the weights that are a VAE's.
+
+    diffusers takes a file for one in its own layout only where all names are those of today.
+    """
+    import diffusers
+    from safetensors.torch import load_file
+
+    if not any(name.startswith("decoder.mid_block.") for name in header(path)):
+        return str(path)
+    with torch.device("meta"):
+        told = diffusers.AutoencoderKL.load_config(str(config), subfolder="vae", local_files_only=True)
+        known = diffusers.AutoencoderKL.from_config(told).state_dict()
+    weights = {_OLD.sub(lambda found: _NAMES[found[0]], name): value for name, value in load_file(path).items()}
+    return {name: value for name, value in weights.items() if name in known}
 
 
 def _tiny(path: Path, dtype: torch.dtype) -> Any:

@@ -265,6 +265,20 @@ def test_a_vae_from_its_own_file(tmp_path: Path, folder: Path, weights: Any, lay
     assert torch.equal(painted(load_decoder(bare, configs=folder, vae=file)), painted(found))
 
 
+def test_a_vae_in_diffusers_layout_may_have_old_names_and_more_weights(tmp_path: Path, folder: Path) -> None:
+    vae = other_vae(folder)
+    old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
+    weights = {"model_ema.decay": torch.zeros(1)}
+    for name, value in vae.state_dict().items():
+        for now, then in old.items():
+            name = name.replace(now, then)
+        weights[name] = value.contiguous()
+    assert len(weights.keys() - vae.state_dict().keys()) > 8
+    save_file(weights, tmp_path / "old.safetensors")
+    found = load_vae(tmp_path / "old.safetensors", channels=4, config=folder, dtype=torch.float32).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in vae.state_dict().items())
+
+
 def test_sdxls_vae_from_a_file_has_sdxls_scale(tmp_path: Path) -> None:
     config = diffusers.AutoencoderKL.load_config(CONFIGS / "base", subfolder="vae")
     with torch.device("meta"):
