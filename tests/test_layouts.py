@@ -213,8 +213,12 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, kind: str) -> None:
         path.write_bytes(path.read_bytes()[:-4])
     else:
         path.write_bytes({"pickle": b"\x80\x02}q\x00.", "text": b"<html>Sign in</html>", "empty": b""}[kind])
-    words = "is a pickle, which may run any code" if kind in ("zip", "pickle") else "is cut off or no safetensors file"
-    with pytest.raises(ValueError, match=rf"model\.safetensors {words}: get .*\.$") as caught:
+    words = {
+        "text": "is a web page saved under the file's name: download the file itself",
+        "empty": "is empty: get the file again",
+        "cut": "is cut off or no safetensors file: get .*",
+    }.get(kind, "is a pickle, which may run any code: get .*")
+    with pytest.raises(ValueError, match=rf"model\.safetensors {words}\.$") as caught:
         recognise(path)
     assert "\n" not in str(caught.value)
 
