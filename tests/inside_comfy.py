@@ -140,10 +140,11 @@ def announced(folder: str) -> dict[str, Any]:
     import folder_paths
     from m2chat.m3adapter import diffusion_loading, language_loading
     from m2chat.m3adapter.pipeline import STARTER
-    from m2chat.nodes import memory
+    from m2chat.nodes import folders, memory
     from m2chat.nodes.diffusion_loading import LoadDecoder
     from m2chat.nodes.language_loading import LoadLanguageModel
 
+    folders.register()
     folder_paths.add_model_folder_path("LLM", folder)
     folder_paths.add_model_folder_path("diffusers", str(STARTER))
     lines: list[str] = []

@@ -95,7 +95,12 @@ def test_the_published_sizes_are_known() -> None:
     for image_width, encoder in ((1024, "CLIP ViT-H"), (1280, "CLIP ViT-bigG")):
         found = read_config("x", {"image_proj.proj.weight": (8192, image_width), **layers})
         assert found.tokens == 4 and found.encoder() == f"{encoder} (image embeddings {image_width} wide)"
-    found = read_config("x", {"image_proj.latents": (1, 16, 1280), "image_proj.proj_in.weight": (1280, 1280), **layers})
+    plus = {
+        "image_proj.latents": (1, 16, 1280),
+        "image_proj.proj_in.weight": (1280, 1280),
+        "image_proj.layers.0.1.1.weight": (5120, 1280),
+    }
+    found = read_config("x", {**plus, **layers})
     assert (found.kind, found.tokens) == ("plus", 16) and len(found.layers) == 70
     assert found.encoder() == "CLIP ViT-H (hidden states 1280 wide)"
 
