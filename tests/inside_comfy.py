@@ -261,7 +261,7 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
     parts = {name: starter[name] for name in NAMES[:3]}
     stock = comfy.sd1_clip.SDTokenizer(embedding_directory=[str(environment.REPO)])
     clip = LoadStarterStock.execute().result[1]
-    story_writing.LiveText = mock.Mock()  # there is no server to show it
+    story_writing.LiveText = mock.Mock(return_value=mock.Mock(ui={}))  # there is no server to show it
     read = []
     for caption in json.loads(captions):
         story = Conversation().user("Tell.").assistant([Text("x"), Picture(caption)])

@@ -32,8 +32,10 @@ def test_stock_encoders_read_captions_word_for_word_and_long_prompts_whole() -> 
         assert read["own"] == [unescaped(escaped(caption))], "Encode Text paints brackets, not backslashes"
         assert "\\(" in caption or read["likeness"] == pytest.approx(1), caption  # else it is taken for an escaped one
     assert found["difference"] < 1e-4, "a long prompt is what ComfyUI's chunks are"
-    assert found["shapes"][0] == found["shapes"][1] and found["shapes"][0][1] % 77 == 0
-    assert found["shapes"][0][1] > 3 * 77, "the prompt would have fitted anyway"
+    assert found["shapes"][0] == found["shapes"][1] and found["shapes"][0][1] % 32 == 0, (
+        "the starter's encoders read 32 tokens"
+    )
+    assert found["shapes"][0][1] > 3 * 32, "the prompt would have fitted anyway"
 
 
 def test_special_tokens_are_words() -> None:
