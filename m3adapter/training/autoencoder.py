@@ -134,8 +134,9 @@ def main(argv: list[str] | None = None) -> None:
         from diffusers import AutoencoderKL
 
         with options.opened("init", args.init):
-            how = {"local_files_only": True, "trust_remote_code": False}
-            model = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32, **how)
+            model = AutoencoderKL.from_pretrained(
+                args.init, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
     else:
         model = build(args.latent_channels or (CHANNELS if world.cell == 8 else DEEP_CHANNELS), world)
     device = accelerator().device

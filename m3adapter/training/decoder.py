@@ -91,7 +91,9 @@ def assemble(vae_folder: Path, clip_folder: Path, world: World | None = None):
 
     local = {"local_files_only": True}
     with options.opened("vae", vae_folder):
-        vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32, trust_remote_code=False, **local)
+        vae = AutoencoderKL.from_pretrained(
+            vae_folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
     own = {"dtype": torch.float32, "attn_implementation": "sdpa", **local}
     with options.opened("clip", clip_folder):
         text = CLIPTextModel.from_pretrained(clip_folder / "text_encoder", **own)

@@ -122,8 +122,9 @@ def read_parts(args: argparse.Namespace) -> Parts:
         from diffusers import AutoencoderKL
 
         with options.opened("vae", args.vae):
-            how = {"local_files_only": True, "trust_remote_code": False}
-            vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float16, **how)
+            vae = AutoencoderKL.from_pretrained(
+                args.vae, torch_dtype=torch.float16, local_files_only=True, trust_remote_code=False
+            )
             options.check_same(vae.config, decoder.pipeline.vae.config, "latent_channels")
             decoder.pipeline.vae = vae
     with options.opened("adapter", args.adapter):
