@@ -110,21 +110,24 @@ def shown(*texts: str) -> dict[str, list[str]]:
 
 def show_text(text: str) -> None:
     """Write a text on the running node, in the browser of whoever queued it."""
-    context, server = get_executing_context(), PromptServer.instance
-    if context is None or server.client_id is None or not text.strip():
-        return
-    try:
-        server.send_progress_text(text, context.node_id, server.client_id)
-    except Exception:  # whatever it is, a run must not fail for it
-        logger.debug("M2Chat: the text could not be shown.", exc_info=True)
+    if text.strip():
+        _tell(lambda server, node, client: server.send_progress_text(text, node, client))
 
 
 def _send_thoughts(text: str) -> None:
     """Tell the browser of whoever queued the running node all that was thought in it so far."""
+    _tell(lambda server, node, client: server.send_sync(THOUGHTS, {"node": node, "text": text}, client))
+
+
+def _tell(send: Callable[[PromptServer, str, str], None]) -> None:
+    """Send something about the running node to the browser that queued it, if there is one."""
     context, server = get_executing_context(), PromptServer.instance
     if context is None or server.client_id is None:
         return
-    server.send_sync(THOUGHTS, {"node": context.node_id, "text": text}, server.client_id)
+    try:
+        send(server, context.node_id, server.client_id)
+    except Exception:  # a run must not fail because nobody could be told of it
+        logger.debug("M2Chat: the page could not be told.", exc_info=True)
 
 
 class PaintingProgress:
