@@ -146,6 +146,7 @@ def test_a_reply_is_read_copied_and_its_pictures_enlarged(chat: ChatPage, sessio
     chat.reopen()
     chat.choose("markdown")
     page, prose = chat.page, chat.panel.locator(".m2chat-prose")
+    prose.locator("table").wait_for()  # the renderer is fetched when the first reply is shown
     tags = set(prose.locator("*").evaluate_all("all => all.map(each => each.tagName)"))
     assert tags == {"P", "EM", "CODE", "STRONG", "A", "UL", "LI", "SPAN", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD"}
     links = prose.locator("a").evaluate_all("all => all.map(each => [each.href, each.rel])")

@@ -11,6 +11,7 @@ medians are told; ratios are those of one round each. Prints a table in Markdown
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -23,17 +24,25 @@ from . import comfy, environment
 
 GRAPH = environment.REPO / "tests" / "workflows" / "dialogue.json"
 FIRST, SECOND = "4:", "5:"  # the turns, by the ids of the nodes in them
-REPLY, FUSE, DECODE, SHOWN = "5:11", "5:13", "5:14", "shown"  # of the second turn
+SHOWN = "shown"
 PREVIEW_STEPS = 4  # as web/live_gate.js has it
 
 Json = dict[str, Any]
 
 
+def of_second_turn(nodes: Json, node_id: str) -> str:
+    """The key of the second turn's node of that kind."""
+    return next(key for key, node in nodes.items() if key.startswith(SECOND) and node["class_type"] == node_id)
+
+
+NODES = json.loads(GRAPH.read_text("utf-8"))
+REPLY, FUSE, DECODE = (of_second_turn(NODES, f"M2Chat_{name}") for name in ("Reply", "FuseM3Adapter", "Decode"))
+
+
 def second_turn() -> Json:
     """The template's graph up to the picture of its second turn, which is shown."""
-    nodes = json.loads(GRAPH.read_text("utf-8"))
-    before = {key for key, node in nodes.items() if node["class_type"] in ("M2Chat_LoadStarter", "M2Chat_Conversation")}
-    graph = {key: node for key, node in nodes.items() if key in before or key.startswith((FIRST, SECOND))}
+    before = {key for key, node in NODES.items() if node["class_type"] in ("M2Chat_LoadStarter", "M2Chat_Conversation")}
+    graph = {key: node for key, node in NODES.items() if key in before or key.startswith((FIRST, SECOND))}
     graph[SHOWN] = {"class_type": "PreviewImage", "inputs": {"images": [DECODE, 0]}}
     return graph
 
@@ -61,7 +70,7 @@ def seconds(server: comfy.Server, graph: Json, runs: set[str]) -> float:
 
 def measure(server: comfy.Server, repeats: int, steps: int) -> dict[str, list[float]]:
     """Seconds of each way to a picture, in each round; a first round does not count."""
-    graph = second_turn()
+    graph = copy.deepcopy(second_turn())
     graph[DECODE]["inputs"]["steps"] = steps
     times: dict[str, list[float]] = {"turn": [], "picture": [], "preview": [], "gate": []}
     for number in range(repeats + 1):
