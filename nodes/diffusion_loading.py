@@ -34,11 +34,11 @@ MODELS = folders.Shelf({"checkpoints": _is_checkpoint, "diffusers": _is_folder, 
 VAES = folders.Shelf({"vae": lambda path: _is_checkpoint(path) or (path / "config.json").is_file()})
 
 
-def check_model(name: str, vae: str = BUILT_IN) -> None:
-    """Raises ValueError or OSError, one sentence, unless the name is that of an SDXL model, VAE included."""
+def check_model(name: str, *, own_vae: bool) -> None:
+    """Raises ValueError or OSError, one sentence, unless the name is an SDXL model's, with its VAE if `own_vae`."""
     from ..m3adapter.layouts import check_decoder
 
-    check_decoder(MODELS.find(name), own_vae=vae == BUILT_IN)
+    check_decoder(MODELS.find(name), own_vae=own_vae)
 
 
 def check_vae(name: str) -> None:
@@ -134,10 +134,12 @@ class LoadDecoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None, vae: str | None = None) -> bool | str:
-        """Refuse what is no SDXL model or no VAE before anything runs; only the header of a file is read."""
-        found = complaint(partial(check_model, vae=vae or BUILT_IN), model)
-        return complaint(check_vae, vae) if found is True else found
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Refuse what is no SDXL model before anything runs; only the header of a file is read.
+
+        Whether it needs a VAE depends on the input `vae`, so `execute` looks at both.
+        """
+        return complaint(partial(check_model, own_vae=False), model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, vae: str | None = BUILT_IN, **others: object) -> str:
@@ -160,6 +162,8 @@ class LoadDecoder(io.ComfyNode):
         """Load it into main memory; ComfyUI moves it to the device when it is used."""
         path = MODELS.find(model)
         with with_packages():
+            check_model(model, own_vae=vae == BUILT_IN)
+            check_vae(vae)
             from ..m3adapter.diffusion_loading import count_parameters, load_decoder
 
             parameters, device = count_parameters(path), offload_device()

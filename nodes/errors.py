@@ -28,11 +28,12 @@ def names_node(execute: Execute) -> Execute:
     def wrapper(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
         from .checked import check  # which needs what nodes are made of
 
+        schema = cls.SCHEMA or cls.define_schema()
         try:
-            check(cls.SCHEMA or cls.define_schema(), {**dict(zip(names, args, strict=False)), **inputs})
+            check(schema, {**dict(zip(names, args, strict=False)), **inputs})
             return execute(cls, *args, **inputs)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{cls.define_schema().display_name}: {sentence(error)}") from error
+            raise ValueError(f"{schema.display_name}: {sentence(error)}") from error
 
     return wrapper
 
@@ -54,7 +55,11 @@ def with_packages(cure: str = "install this pack's requirements.txt for ComfyUI"
 
 
 def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
-    """What validate_inputs() returns for one value: True, or the sentence of the check's error."""
+    """What validate_inputs() returns for one value: True, or the sentence of the check's error.
+
+    The engine reports it under the name of every input that validate_inputs() takes, so it takes one: the others are
+    checked first thing in execute().
+    """
     if value is None:  # linked to another node, and not known yet
         return True
     if not isinstance(value, str):

@@ -41,11 +41,6 @@ def _user() -> io.Input:
     )
 
 
-def _complaint(name: str | None, user: str | None) -> bool | str:
-    found = complaint(check_name, name)
-    return found if found is not True else complaint(check_user, user)
-
-
 class LoadSession(io.ComfyNode):
     """A saved conversation."""
 
@@ -74,9 +69,9 @@ class LoadSession(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None, user: str | None = None) -> bool | str:
-        """Refuse what cannot be a name, and whom nobody knows, before anything runs."""
-        return _complaint(name or None, user)
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse what cannot be a name before anything runs."""
+        return complaint(check_name, name or None)
 
     @classmethod
     def fingerprint_inputs(cls, name: str | None = None, user: str | None = "") -> str | float:
@@ -87,6 +82,7 @@ class LoadSession(io.ComfyNode):
     @names_node
     def execute(cls, name: str, user: str = "") -> io.NodeOutput:
         """Load it."""
+        check_user(user)
         if not name:
             return io.NodeOutput(Conversation(), 0)
         session = sessions(user).load(name)
@@ -128,9 +124,9 @@ class SaveSession(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None, user: str | None = None) -> bool | str:
-        """Refuse what cannot be a name, and whom nobody knows, before anything runs."""
-        return _complaint(name, user)
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse what cannot be a name before anything runs."""
+        return complaint(check_name, name)
 
     @classmethod
     @names_node

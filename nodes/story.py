@@ -192,11 +192,7 @@ class TellStory(ShowsText, io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, premise: str | None = None) -> bool | str:
-        """Refuse an empty premise before anything runs.
-
-        The engine would report a refusal under the name of every input that stands here: the others are checked first
-        thing in `execute`.
-        """
+        """Refuse an empty premise before anything runs."""
         return complaint(check_premise, premise)
 
     @classmethod

@@ -165,7 +165,19 @@ def test_bad_models_are_refused_before_anything_runs(comfy: ComfyServer, models:
             comfy.queue(shown({**prompt(), "mine": load(name), "b": decode("mine")}, "b"))
         assert sentence in str(error.value), name
         assert re.search(r"M2Chat_LoadDecoder \(mine\)", str(error.value))
-    shutil.copy(checkpoints / "style.safetensors", models / "vae" / "style.safetensors")
-    with pytest.raises(PromptRejected) as error:
-        comfy.queue(shown({**prompt(), "mine": load(vae="vae/style.safetensors"), "b": decode("mine")}, "b"))
-    assert "style.safetensors is a LoRA: choose a VAE for SDXL." in str(error.value)
+
+
+def test_a_wrong_model_or_vae_is_told_once_and_under_its_own_name(comfy: ComfyServer, models: Path) -> None:
+    save_file({"lora_unet_a.lora_down.weight": torch.zeros(4, 4)}, models / "vae" / "style.safetensors")
+
+    def graph(**given: str) -> graphs.Graph:
+        return shown({**prompt(), "mine": load(**given), "b": decode("mine")}, "b")
+
+    for given, wrong in (({"model": "none"}, "model"), ({"model": "none", "vae": "vae/mine.safetensors"}, "model"),
+                         ({"vae": "vae/none"}, "vae")):  # fmt: skip
+        with pytest.raises(PromptRejected) as error:
+            comfy.queue(graph(**given))
+        told = [each["extra_info"]["input_name"] for each in error.value.node_errors["mine"]["errors"]]
+        assert told == [wrong], given
+    said = failed(comfy, graph(vae="vae/style.safetensors"))
+    assert said == "Load SDXL Decoder: style.safetensors is a LoRA: choose a VAE for SDXL."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from PIL import ImageChops
@@ -14,6 +16,7 @@ from m3adapter.request import picture_seed, turn_seed
 from m3adapter.sessions import Sessions
 from runs import Event, picture, ran, same, text
 from test_inputs import failed, refused
+from tools.comfy import PromptRejected
 
 
 @pytest.fixture
@@ -70,6 +73,23 @@ def test_a_session_is_loaded_again_when_it_has_changed_and_only_then(comfy: Comf
     assert "Part 1." in text(comfy.run(loaded("watched")))
     sessions.delete("watched")
     assert failed(comfy, loaded("watched")).startswith("Load Session: There is no session watched: ")
+
+
+@pytest.mark.parametrize("kind", ["M2Chat_LoadSession", "M2Chat_SaveSession"])
+def test_a_wrong_name_or_user_is_told_once_and_under_its_own_name(comfy: ComfyServer, kind: str) -> None:
+    def graph(**given: str) -> graphs.Graph:
+        wires = {"conversation": ["user", 0]} if kind == "M2Chat_SaveSession" else {}
+        return {
+            **graphs.conversation(),
+            "session": node(kind, **wires, **given),
+            "show": node("M2Chat_ShowConversation", conversation=["session", 0]),
+        }
+
+    with pytest.raises(PromptRejected) as error:
+        comfy.queue(graph(name="a/b", user=""))
+    assert [each["extra_info"]["input_name"] for each in error.value.node_errors["session"]["errors"]] == ["name"]
+    said = failed(comfy, graph(name="fox", user="nobody"))
+    assert re.fullmatch(r"\w+ Session: user is 'nobody', and this ComfyUI knows no such user: leave it empty.", said)
 
 
 def test_each_run_of_load_turn_save_adds_a_turn(comfy: ComfyServer, sessions: Sessions) -> None:
