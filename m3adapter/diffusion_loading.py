@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .component_configs import CONFIG, SCHEDULER, building, check_parts
 from .counting import check_config
 from .diffusion import DiffusionDecoder
 from .layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
@@ -71,24 +72,24 @@ def load_decoder(
         dtype = torch.float32 if torch.device(device).type == "cpu" else stored_dtype(path)
     how = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
     own = path if path.is_dir() else Path(configs or CONFIGS / ("refiner" if kind == REFINER else "base"))
+    for part in own.iterdir():
+        for name in (CONFIG, SCHEDULER):
+            check_config(part / name)
+    check_parts(own)
     if vae is not None:
         channels = read_json(own / "unet" / "config.json").get("in_channels", 4)
         how["vae"] = load_vae(vae, channels=channels, config=_with_kl(own), dtype=vae_dtype or dtype)
     quantised = _check_quantised(path, vae is None)
-    try:
+    with building(path.name, kind, own):
         if quantised:
             how |= _dequantised(path, own, dtype, vae is None)
         pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, own, how)
-    except NotImplementedError as error:  # a weight without a value was to be cast
-        raise ValueError(f"{path.name} is not whole: it lacks weights that {kind} has.") from error
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path.name} is laid out as {kind}, but cannot be opened: {_line(error)}.") from error
     _check_complete(path, kind, pipeline)
     if tokenizer is not None:
         _add_tokenizers(pipeline, Path(tokenizer))
     if vae_dtype is not None:
         pipeline.vae.to(vae_dtype)
-    pipeline.scheduler = choose_scheduler(pipeline.scheduler, scheduler, spacing, prediction)
+    pipeline.scheduler = _scheduler(path, pipeline.scheduler, scheduler, spacing, prediction)
     return DiffusionDecoder(pipeline if torch.device(device).type == "cpu" else pipeline.to(device))
 
 
@@ -114,8 +115,6 @@ def _pipeline_class(kind: str) -> Any:
 
 
 def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
-    for part in path.iterdir():
-        check_config(part / "config.json")
     lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
     variant = "fp16" if any(".fp16" in file.name for file in weight_files(path, own_vae="vae" not in how)) else None
     how = {
@@ -167,6 +166,17 @@ def _dequantised(path: Path, configs: Path, dtype: torch.dtype, own_vae: bool) -
     }
 
 
+def _scheduler(path: Path, own: Any, *chosen: str | None) -> Any:
+    """`choose_scheduler`, of a model's own one whose configuration another class may not be able to take."""
+    try:
+        return choose_scheduler(own, *chosen)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The scheduler of {path.name} is not configured for what was chosen ({type(error).__name__}): leave it "
+            "as the model says."
+        ) from error
+
+
 def _add_tokenizers(pipeline: Any, folder: Path) -> None:
     """CLIP's tokenizer for each text encoder that has none."""
     from transformers import CLIPTokenizer
@@ -203,8 +213,3 @@ def _check_complete(path: Path, kind: str, pipeline: Any) -> None:
 def _plain(name: str) -> str:
     """A text encoder's weight without the prefix that some versions of transformers write and some do not."""
     return name.removeprefix("text_model.")
-
-
-def _line(error: Exception) -> str:
-    """What a library says, short and on one line."""
-    return str(error).strip().split("\n")[0].split(". ")[0].strip(".'\"")[:200]

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from .component_configs import check_types
+from .counting import check_config
 from .layouts import header, read_json, recognise
 
 BUILT_IN = "built-in"
@@ -74,6 +76,9 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
     how = {"torch_dtype": dtype, "local_files_only": True}
     if path.is_file() and kind == KL:
         _check_channels(path, _latent_channels(path), channels)
+    if path.is_dir():
+        check_config(path / CONFIG)
+        check_types(path / CONFIG, getattr(diffusers, kind))
     try:
         if path.is_dir():
             vae = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, variant=_variant(path), **how)
@@ -84,7 +89,9 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
             vae = diffusers.AutoencoderKL.from_single_file(weights, config=str(config), subfolder="vae", **how)
     except NotImplementedError as error:  # a weight without a value was to be cast
         raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.") from error
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
+    except (
+        ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
+    ) as error:  # fmt: skip
         raise ValueError(f"{path.name} is a VAE of another size than SDXL's: choose a VAE for SDXL.") from error
     if any(value.is_meta for value in vae.state_dict().values()):
         raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.")
