@@ -15,11 +15,16 @@ MAX_SIZE = 2**20  # of a width, or a number of tokens, in files of this pack's o
 MAX_DEPTH = 32  # of a configuration's nesting; real ones have five or so
 MAX_NUMBER = 2**31 - 1  # of anything in a configuration
 MAX_IMAGE_SIDE = 2**13
-MAX_LAYERS = 1024  # of any kind of layer, block or expert in a configuration
-_LAYERS = re.compile(r"layer|block|depth|expert|stage", re.IGNORECASE)
+MAX_LAYERS = 1024  # of any kind of layer or block in a configuration
+MAX_EXPERTS = 2**16  # of a layer; Doge has 2**14, which are rows of a matrix there
+MAX_ALL_EXPERTS = 2**20  # of all layers together, for other models build each of them
+MAX_TIMESTEPS = 2**16  # of a noise schedule; 1000 is usual
+_LAYERS = re.compile(r"layer|block|depth|stage", re.IGNORECASE)
+_EXPERTS = re.compile(r"expert", re.IGNORECASE)
 _WIDTHS = re.compile(r"channels|size|width|dim|rank|length|window", re.IGNORECASE)  # of layers: as large as they like
 _FREE = re.compile("max_length|max_seq")  # what tokenizers put there says "no bound", and builds nothing
 _IMAGE = re.compile(r"image_size|sample_size|patch_size")
+_TIMESTEPS = re.compile(r"timesteps|inference_steps")
 
 
 class CheckpointError(ValueError):
@@ -51,22 +56,38 @@ def check_config(path: Path) -> None:
     if not path.is_file():
         return
     place = label(path)
+    layers, experts = 1, ("", 0)
     for name, value in _entries(place, read_json(path)):
         if isinstance(value, list):
-            if _LAYERS.search(name) and len(value) > MAX_LAYERS:
+            if (_LAYERS.search(name) or _EXPERTS.search(name)) and len(value) > MAX_LAYERS:
                 raise ValueError(f"{place} asks for {len(value)} entries of {name}: {MAX_LAYERS} are most.")
             continue
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int) or isinstance(value, bool) or _FREE.search(name):
             continue
-        if _FREE.search(name):
-            continue
-        most = MAX_NUMBER
-        if _IMAGE.search(name):
-            most = MAX_IMAGE_SIDE
-        elif _LAYERS.search(name) and not _WIDTHS.search(name):
-            most = MAX_LAYERS
+        most = _most(name)
         if abs(value) > most:
             raise ValueError(f"{place} asks for {shown(value)} as {name}: {most} is most.")
+        if most == MAX_LAYERS and not name.startswith("max_"):  # max_window_layers is no number of layers
+            layers = max(layers, value)
+        elif most == MAX_EXPERTS:
+            experts = max(experts, (name, value), key=lambda found: found[1])
+    if layers * experts[1] > MAX_ALL_EXPERTS:
+        raise ValueError(
+            f"{place} asks for {experts[1]} as {experts[0]} in {layers} layers: {MAX_ALL_EXPERTS} are most of them all."
+        )
+
+
+def _most(name: str) -> int:
+    """The largest number that may stand under a name."""
+    if _IMAGE.search(name):
+        return MAX_IMAGE_SIDE
+    if _TIMESTEPS.search(name):
+        return MAX_TIMESTEPS
+    if _WIDTHS.search(name):
+        return MAX_NUMBER
+    if _LAYERS.search(name):
+        return MAX_LAYERS
+    return MAX_EXPERTS if _EXPERTS.search(name) else MAX_NUMBER
 
 
 def _entries(place: str, content: Any) -> Iterator[tuple[str, Any]]:

@@ -33,7 +33,7 @@ _OTHERS = ("merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.m
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                  "vocab.txt", "tekken.json")  # fmt: skip
 
-# Kinds of models (as config.json calls them) that lie in ComfyUI's folder of text encoders and write no text.
+# Families (as config.json calls them) that lie in ComfyUI's folder of text encoders; but for some, they write no text.
 _ENCODERS = re.compile(r"(u?m?t5|byt5|clip|siglip|.*bert|chinese_clip|xlm-)", re.IGNORECASE)
 
 # How weights may be quantised so that transformers runs them with a kernel, which it would fetch from the internet.
@@ -60,9 +60,14 @@ def _noun(folder: Path, config: Mapping[str, Any]) -> str | None:
     if (folder / PIPELINE).is_file() or "_class_name" in config or "_diffusers_version" in config:
         return "a model of diffusers, which paints"
     kind = config.get("model_type")
-    if isinstance(kind, str) and _ENCODERS.match(kind):
+    if isinstance(kind, str) and _ENCODERS.match(kind) and not _decodes(kind, config):
         return f"a {kind} model, which writes no text"
     return None
+
+
+def _decodes(kind: str, config: Mapping[str, Any]) -> bool:
+    """Whether a model of an encoder's family writes text all the same, from left to right."""
+    return kind.endswith("-decoder") or config.get("is_decoder") is True
 
 
 def check_folder(folder: Path) -> dict[str, Any]:

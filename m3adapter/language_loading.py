@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Quantization = Literal["8bit", "4bit"]
+_AGAIN = "get it again, or another variant"
+_NO_GGUF = "get the model as a folder, or choose another one"
 
 
 def load_language_model(
@@ -162,7 +164,8 @@ def _open_gguf(path: Path, how: dict[str, Any]) -> LanguageModel:
         raise ValueError(f"{path.name} lies beside an adapter ({ADAPTER}): move it to a folder of its own.")
     own = LanguageModelConfig.read(path.with_suffix(""))
     name, folder, file = path.name, path.parent, {"gguf_file": path.name, "local_files_only": True}
-    with _opening(path, f"holds a {found.architecture} model, which transformers does not open as GGUF"):
+    kind = shown(found.architecture).strip("'\"")
+    with _opening(path, f"holds a {kind} model, which transformers does not open as GGUF", cure=_NO_GGUF):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **file)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **file)
     template = ChatTemplate(tokenizer, name=name)
@@ -278,7 +281,7 @@ def _unpacking(method: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _opening(path: Path, trouble: str, method: str | None = None) -> Iterator[None]:
+def _opening(path: Path, trouble: str, method: str | None = None, cure: str = _AGAIN) -> Iterator[None]:
     """Raises ValueError, one sentence, for whatever makes transformers fail on the files of a model."""
     try:
         yield
@@ -293,7 +296,7 @@ def _opening(path: Path, trouble: str, method: str | None = None) -> Iterator[No
     # Damaged files can make it fail in any way.
     except Exception as error:
         how = f"is quantised by {method}, and that does not run here" if method else trouble
-        raise ValueError(f"{path.name} {how} ({_line(error, path)}): get it again, or another variant.") from error
+        raise ValueError(f"{path.name} {how} ({_line(error, path)}): {cure}.") from error
 
 
 _OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)

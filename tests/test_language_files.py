@@ -349,6 +349,11 @@ def test_a_gguf_file_that_is_remade_still_opens(whole: dict[str, Path], tmp_path
         ("toy.gguf", {"llama__pooling_type": 3}, "an embedding model"),
         ("toy.gguf", {"general__architecture": "flux"}, "a diffusion model"),
         ("toy.gguf", {"general__architecture": "mamba9", "mamba9__block_count": 3}, "mamba9"),
+        (
+            "toy.gguf",
+            {"general__architecture": "deci", "deci__block_count": 3},
+            "holds a deci model, which transformers does not open as GGUF .*: get the model as a folder, or choose",
+        ),
     ],
 )
 def test_a_gguf_file_that_is_not_right_is_refused_by_name(

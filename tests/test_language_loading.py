@@ -11,6 +11,7 @@ import torch
 import toy_llms
 from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.language_config import INSTRUCTIONS, LanguageModelConfig, instructing
+from m3adapter.language_files import unsuited
 from m3adapter.language_loading import load_language_model, quantization_config, weight_bytes
 from m3adapter.language_model import LanguageModel, Sampling
 from m3adapter.markup import parse
@@ -56,6 +57,24 @@ def bytes_of(text: str) -> int:
 
 
 # Every make
+
+
+@pytest.mark.parametrize("kind", ["ModernBertDecoder", "Doge", "Bert"])
+def test_decoders_of_encoders_families_and_many_experts_are_listed_and_write(kind: str, tmp_path: Path) -> None:
+    import transformers
+
+    words = toy_llms.tokenizer()
+    more = {"ModernBertDecoder": {"cls_token_id": 1, "sep_token_id": 2}, "Doge": {"num_experts": 16384}}.get(
+        kind, {"is_decoder": True}
+    )
+    config = getattr(transformers, f"{kind}Config")(**toy_llms._text(words, **more))
+    model = getattr(transformers, {"Bert": "BertLMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(config)
+    folder = toy_llms._save(tmp_path / kind, model, words)
+    assert unsuited(folder) is None
+    opened = load_language_model(folder)
+    assert any("".join(opened.reply(asked(), sampling=SHORT, seed=seed)) for seed in range(4))
+    states = opened.encode_slot(told(), Slot(1, 1), torch.zeros(2, WIDTH))
+    assert states.context.isfinite().all()
 
 
 @each([*toy_llms.TEXT, *toy_llms.VISION])

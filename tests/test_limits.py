@@ -190,7 +190,9 @@ def test_an_ip_adapters_sizes_are_looked_at_before_it_is_built(tmp_path: Path, c
     [
         {"num_hidden_layers": 1_000_000}, {"num_hidden_layers": HUGE}, {"hidden_size": 2**62}, {"num_experts": 10**7},
         {"text_config": {"num_hidden_layers": 10**6}}, {"layers_per_block": [1, 10**6]}, {"image_size": 2**31},
-        {"block_out_channels": [32] * 5000}, {"max_position_embeddings": 2**40},
+        {"block_out_channels": [32] * 5000}, {"max_position_embeddings": 2**40}, {"num_experts": [8] * 5000},
+        {"num_experts": 2**14, "num_hidden_layers": 1024}, {"num_local_experts": 2**16, "num_layers": 32},
+        {"n_routed_experts": 2**17, "num_hidden_layers": 1},
     ],
 )  # fmt: skip
 def test_a_configuration_is_counted_before_a_library_builds_it(tmp_path: Path, changes: dict) -> None:
@@ -214,7 +216,8 @@ def test_a_deep_configuration_is_refused_and_a_real_one_is_not(tmp_path: Path) -
         config.write_text(text_)
         refused(words, lambda: check_config(config), tmp_path)
     real = {
-        "vocab_size_per_layer_input": 262144, "num_hidden_layers": 126, "max_window_layers": 80, "num_experts": 384,
+        "vocab_size_per_layer_input": 262144, "num_hidden_layers": 61, "max_window_layers": 80,
+        "num_experts": 16384, "num_experts_per_tok": 64,
         "layer_norm_eps": 1e-5, "model_max_length": 10**30, "rope_theta": 1e9, "time_step_limit": [0.0, float("inf")],
         "quantization_config": {"weight_block_size": [128, 128], "group_size": 128}, "vision_feature_layer": -2,
         "vision_config": {"image_size": 448, "depth": 32}, "block_out_channels": [320, 640, 1280], "block_size": 2048,
