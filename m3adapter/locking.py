@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
 PATIENCE = 60.0  # seconds; what is done under the lock takes a few at most
 
-_THREADS = threading.RLock()
-
 
 class FolderBusy(ValueError):
-    """Another process has kept a folder to itself for too long; the message is one clear sentence."""
+    """Somebody else has kept a folder to himself for too long; the message is one clear sentence."""
+
+
+class _Locks:
+    """Those of one folder, which all that work on it in this process share, so that a thread may take them again."""
+
+    def __init__(self, file: Path) -> None:
+        self.thread = threading.RLock()
+        self.process = FileLock(file)
+
+
+_SHARED: WeakValueDictionary[str, _Locks] = WeakValueDictionary()
+_SHARING = threading.Lock()
+
+
+def _shared(file: Path) -> _Locks:
+    key = os.path.normcase(os.path.join(os.path.realpath(file.parent), file.name))
+    with _SHARING:
+        locks = _SHARED.get(key)
+        if locks is None:
+            locks = _SHARED[key] = _Locks(file)
+        return locks
 
 
 class FolderLock:
-    """Keeps a folder to the thread that holds it, which may take it again meanwhile.
+    """Keeps a folder to the thread that holds it, which may take it again meanwhile, by this object or another one.
 
     The system lets go of it when a process ends, however it ends. The lock's file lies beside the folder, so that the
     folder holds what is kept in it and nothing else. Nothing is locked as long as the folder is not there.
@@ -28,12 +49,12 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         place = folder.absolute()
-        self._file = FileLock(place.with_name(f".{place.name}.lock"), timeout=PATIENCE)
+        self._locks = _shared(place.with_name(f".{place.name}.lock"))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Nobody changes the folder meanwhile. One that this user cannot write to is read all the same."""
-        with _THREADS:
+        with self._alone():
             if not self._folder.is_dir():
                 yield
                 return
@@ -45,24 +66,37 @@ class FolderLock:
             try:
                 yield
             finally:
-                self._file.release()
+                self._locks.process.release()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """The folder is there, and nobody else reads or changes it meanwhile. Raises FolderBusy, and OSError."""
-        with _THREADS:
+        with self._alone():
             self._folder.mkdir(parents=True, exist_ok=True)
             self._acquire()
             try:
                 yield
             finally:
-                self._file.release()
+                self._locks.process.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread of this process is in the folder."""
+        if not self._locks.thread.acquire(timeout=PATIENCE):
+            raise self._busy("Something else")
+        try:
+            yield
+        finally:
+            self._locks.thread.release()
 
     def _acquire(self) -> None:
         try:
-            self._file.acquire()
+            self._locks.process.acquire(timeout=PATIENCE)
         except Timeout as error:
-            raise FolderBusy(
-                f"Another process has been working in the folder {self._folder.absolute().name} for {PATIENCE:g} "
-                "seconds: try again when it has finished, or end it."
-            ) from error
+            raise self._busy("Another process") from error
+
+    def _busy(self, who: str) -> FolderBusy:
+        return FolderBusy(
+            f"{who} has been working in the folder {self._folder.absolute().name} for {PATIENCE:g} seconds: "
+            "try again when it has finished, or end it."
+        )

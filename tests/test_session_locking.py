@@ -78,6 +78,39 @@ def test_a_folder_that_another_process_keeps_is_told_in_a_sentence(tmp_path: Pat
     assert [each.name for each in Sessions(root).list()] == ["fox"]
 
 
+def test_a_thread_that_holds_a_folder_may_take_it_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(locking, "PATIENCE", 0.2)
+    root = tmp_path / "sessions"
+    Sessions(root).save("fox", story(1))
+    spelled = tmp_path / "sessions" / ".." / "sessions"
+    with locking.FolderLock(root).writing(), locking.FolderLock(root).reading(), locking.FolderLock(root).writing():
+        assert [each.name for each in Sessions(spelled).list()] == ["fox"]
+        Sessions(root).edit("fox", lambda told: Sessions(spelled).load("fox").conversation.user("And?"))
+    assert Sessions(root).revision("fox") == 2
+    with locking.FileLock(tmp_path / ".sessions.lock", timeout=0.2):
+        pass  # all of it was let go
+
+
+def test_who_works_in_one_folder_holds_up_nobody_in_another(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(locking, "PATIENCE", 0.2)
+    found: dict[str, object] = {}
+
+    def work(user: str) -> None:
+        try:
+            found[user] = Sessions(tmp_path / user / "sessions").save("fox", story(1)).revision
+        except locking.FolderBusy as error:
+            found[user] = str(error)
+
+    with locking.FolderLock(tmp_path / "one" / "sessions").writing():
+        threads = [threading.Thread(target=work, args=(user,)) for user in ("one", "two")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert found.get("two") == 1, "another folder is free"
+    assert "has been working in the folder sessions for 0.2 seconds" in str(found.get("one"))
+
+
 def test_reading_makes_no_folder_and_no_lock(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path / "none")
     assert sessions.list() == [] and not sessions.exists("fox") and sessions.revision("fox") == 0
