@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import limits
-from .conversation import Conversation
-from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TextWithdrawn, ThoughtChunk, TurnDone
+from .conversation import Conversation, ConversationError
+from .events import (
+    Event,
+    PictureDone,
+    PictureStarted,
+    Step,
+    StoryEnded,
+    TextChunk,
+    TextWithdrawn,
+    ThoughtChunk,
+    TurnDone,
+)
 from .pipeline import M2Chat
-from .reply import PICTURES
+from .reply import FAILED_REPLY, PICTURES
 from .sampling import Sampling
-from .thoughts import ThoughtError
 from .values import shown
 
 _THOUGHT = ("[thinks: ", "]")
@@ -160,7 +169,8 @@ def load_model(options: argparse.Namespace) -> M2Chat:
 def show(events: Iterable[Event], conversation: Conversation, *, thoughts: bool = False) -> Conversation:
     """Prints a reply, or a whole story, while it comes; returns the conversation with it.
 
-    `thoughts` prints what the model thinks, too, in brackets. Raises UserError where it does nothing else.
+    `thoughts` prints what the model thinks, too, in brackets. Raises UserError where no reply can be made of what
+    models give; of a story, what was told before is kept, and stderr gets the reason.
     """
     live = sys.stdout.isatty()
     started: PictureStarted | None = None
@@ -195,14 +205,17 @@ def show(events: Iterable[Event], conversation: Conversation, *, thoughts: bool 
             conversation = event.conversation
             print(end="\n" if at_line_start else "\n\n", flush=True)
             at_line_start = True
+        elif isinstance(event, StoryEnded):
+            print("" if at_line_start else "\n", end="", flush=True)
+            print(event.text, file=sys.stderr, flush=True)
     return conversation
 
 
 def _mended(events: Iterable[Event]) -> Iterator[Event]:
-    """The events; that there was nothing but thoughts is something a user can mend."""
+    """The events; what no reply can be made of, nothing but thoughts say, is something a user can mend."""
     try:
         yield from events
-    except ThoughtError as error:
+    except (*FAILED_REPLY, ConversationError) as error:
         print()
         raise UserError(str(error)) from error
 

@@ -81,4 +81,32 @@ class TurnDone:
     conversation: Conversation
 
 
-Event = TextChunk | ThoughtChunk | TextWithdrawn | PictureStarted | Step | PictureDone | TurnDone
+@dataclass(frozen=True)
+class Shortened:
+    """The conversation is longer than the language model's context: `text` says what its reply was written without."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class StoryEnded:
+    """A story ends after `told` of `panels` panels, for the next one failed: `reason` is a sentence.
+
+    `conversation` is what was told.
+    """
+
+    conversation: Conversation
+    told: int
+    panels: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """That in a sentence."""
+        reason = self.reason[:1].lower() + self.reason[1:]
+        return f"The story ends after {self.told} of {self.panels} panels, for {reason}"
+
+
+Event = (
+    TextChunk | ThoughtChunk | TextWithdrawn | Shortened | PictureStarted | Step | PictureDone | TurnDone | StoryEnded
+)

@@ -8,7 +8,7 @@ markup of `markup.py`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,6 +60,30 @@ class VisualProjection(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The embeddings; same leading dimensions."""
         return self.norm(self.linear(features))
+
+
+class StreamedReply(Iterator[str]):
+    """What a language model writes, while it writes it.
+
+    Args:
+        chunks: The reply, piece by piece.
+        notes: Gets what there is to be said of its prompt, when that is made.
+    """
+
+    def __init__(self, chunks: Generator[str, None, None], notes: Sequence[str]) -> None:
+        self._chunks, self._notes = chunks, notes
+
+    @property
+    def note(self) -> str:
+        """What was shortened or left out of the conversation, in a sentence; "" where it is whole, or not begun."""
+        return " ".join(filter(None, self._notes))
+
+    def __next__(self) -> str:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """No more is wanted."""
+        self._chunks.close()
 
 
 class LanguageModel:
@@ -169,7 +193,7 @@ class LanguageModel:
         sampling: Sampling | None = None,
         seed: int = 0,
         should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[str]:
+    ) -> StreamedReply:
         """Streams the assistant's next turn as the model writes it: its markup, and what it thinks, included.
 
         It goes on until its end or sampling.max_length tokens; thoughts have sampling.max_thinking of their own. The
@@ -177,7 +201,7 @@ class LanguageModel:
         begin with its mark: `thoughts.ThoughtSplitter` tells what is said from what is thought.
 
         What does not fit the context is left out of the prompt: oldest exchanges first, then the middle of overlong
-        texts. The same seed gives the same reply; torch's own random state is left alone.
+        texts; the reply's `note` says what. The same seed gives the same reply; torch's own random state is left alone.
 
         Args:
             conversation: Ends with a user's turn.
@@ -193,7 +217,9 @@ class LanguageModel:
             ValueError: the number or shape of `visual` is not what the conversation needs.
         """
         conversation.check_ready_for_reply()
-        return self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop)
+        notes: list[str] = []
+        chunks = self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop, notes)
+        return StreamedReply(chunks, notes)
 
     def _reply(
         self,
@@ -202,12 +228,14 @@ class LanguageModel:
         sampling: Sampling,
         seed: int,
         should_stop: Callable[[], bool] | None,
-    ) -> Iterator[str]:
+        notes: list[str],
+    ) -> Generator[str, None, None]:
         generator = torch.Generator("cpu").manual_seed(seed)
         prompts = self.prompts.aloud() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
         spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
         prompt = prompts.for_reply(conversation, self.context_length - length - spare)
+        notes.append(prompt.note)
         room = max(self.context_length - len(prompt.ids) - length, 0)
         tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
         if tokens.splitter.begun:

@@ -8,11 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation, ConversationError, Picture, References, Slot
-from .events import Event, PictureDone, PictureStarted, Step, TextChunk, TextWithdrawn, ThoughtChunk, TurnDone
+from .events import (
+    Event,
+    PictureDone,
+    PictureStarted,
+    Shortened,
+    Step,
+    StoryEnded,
+    TextChunk,
+    TextWithdrawn,
+    ThoughtChunk,
+    TurnDone,
+)
 from .limits import check_guidance, check_pictures, check_seed, check_steps
 from .markup import with_captions
 from .outline import CONTINUE, messages
-from .reply import PICTURES, ReplyReader
+from .reply import FAILED_REPLY, PICTURES, ReplyReader
 from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, styled, turn_seed
 from .streaming import reports
 
@@ -279,6 +290,8 @@ class M2Chat:
 
         Panel k is `turn` with turn_seed(seed, k). Every panel gets a picture: the caption of a reply without one is its
         first sentence (of the premise, should the reply be empty). Arguments and interruption as for `turn`.
+        Where a later panel fails by what the models give (nothing but thoughts, a message too long for the context, a
+        picture of NaN), nothing of the ones before is lost: the story ends there, with StoryEnded as its last event.
 
         Args:
             outline: What is said in place of "What happens next?", a line for each panel; the first one follows the
@@ -301,7 +314,13 @@ class M2Chat:
         for panel, message in enumerate(said):
             asked = conversation.user(message)
             told = len(conversation.slots()) - len(start.slots())
-            conversation = yield from self._turn(asked, request.of_panel(panel), premise, told)
+            try:
+                conversation = yield from self._turn(asked, request.of_panel(panel), premise, told)
+            except FAILED_REPLY as error:
+                if not panel:
+                    raise
+                yield StoryEnded(conversation, panel, len(said), str(error))
+                return
 
     def _looks(self) -> bool:
         """Whether the adapter looks at references: an untrained one for another vision encoder does not.
@@ -359,7 +378,7 @@ class M2Chat:
         should_stop: ShouldStop | None,
         premise: str | None = None,
         max_pictures: int = PICTURES,
-    ) -> Generator[TextChunk | ThoughtChunk | TextWithdrawn, None, Conversation]:
+    ) -> Generator[TextChunk | ThoughtChunk | TextWithdrawn | Shortened, None, Conversation]:
         """Streams the reply's text, returns the conversation with it; a `premise` asks for at least one picture."""
         if sampling is None:
             from .language_model import Sampling
@@ -377,6 +396,8 @@ class M2Chat:
             yield from reader.feed(chunk)
         check_stop(should_stop)  # a model that was stopped may just end its reply
         yield from reader.close()
+        if note := getattr(reply, "note", ""):  # a plain iterator of texts has none
+            yield Shortened(note)
         return conversation.assistant(with_captions(reader.segments(), premise))
 
     def _visual(self, conversation: Conversation, before: Slot | None = None) -> list[Tensor]:

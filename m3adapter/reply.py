@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .events import TextChunk, TextWithdrawn, ThoughtChunk
+from .events import NotFinite, TextChunk, TextWithdrawn, ThoughtChunk
 from .markup import MarkupEvent, MarkupParser, SlotClosed, SlotOpened, TextPiece, assemble
+from .prompts import PromptError
 from .segments import Segment
 from .thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn
 
 PICTURES = 4  # of a reply, unless somebody wants more
+# What models can give that no reply can be made of; the messages are sentences.
+FAILED_REPLY = (ThoughtError, PromptError, NotFinite)
 
 
 class ReplyReader:

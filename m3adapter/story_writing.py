@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .conversation import Conversation
-from .events import Event
+from .events import Event, StoryEnded
 from .limits import check_panels, check_pictures, check_premise
 from .outline import beats, messages
-from .reply import PICTURES
+from .reply import FAILED_REPLY, PICTURES
 from .request import ShouldStop, picture_seed, turn_seed
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def write_story(
     """What `M2Chat.story` tells, all pictures being open slots, and the seeds that it would paint them with.
 
     Yields, after each panel, the conversation so far and the seeds of the panel's pictures. Arguments as for
-    `M2Chat.story` and, with errors and interruption, `M2Chat.write`; bad arguments raise ValueError at once.
+    `M2Chat.story` and, with errors and interruption, `M2Chat.write`; bad arguments raise ValueError at once. Where a
+    later panel fails, the story ends before it, as that of `M2Chat.story` does: `on_event` gets StoryEnded.
     """
     check_pictures(max_pictures)
     how = {"sampling": sampling, "on_text": on_text, "on_event": on_event, "should_stop": should_stop}
@@ -83,5 +84,12 @@ def _written(
     conversation = Conversation()
     for panel, message in enumerate(said):
         before, own = len(conversation.slots()), turn_seed(seed, panel)
-        conversation = chat.write(conversation.user(message), seed=own, premise=premise, **how)
+        try:
+            conversation = chat.write(conversation.user(message), seed=own, premise=premise, **how)
+        except FAILED_REPLY as error:
+            if not panel:
+                raise
+            if how["on_event"]:
+                how["on_event"](StoryEnded(conversation, panel, len(said), str(error)))
+            return
         yield conversation, [picture_seed(own, index) for index in range(len(conversation.slots()) - before)]

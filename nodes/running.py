@@ -18,7 +18,9 @@ from ..m3adapter.events import (
     Event,
     Interrupted,
     PictureStarted,
+    Shortened,
     Step,
+    StoryEnded,
     TextChunk,
     TextWithdrawn,
     ThoughtChunk,
@@ -47,6 +49,7 @@ class LiveText:
     def __init__(self) -> None:
         self.text = ""
         self.thoughts = [""]
+        self._shortened = self._ended = ""
         self._reply = 0  # where the present reply begins
         self._sent = self._thought = 0.0
 
@@ -61,6 +64,16 @@ class LiveText:
             self.thoughts[-1] += event.text
             if time.monotonic() - self._thought >= TEXT_EVERY:
                 self._think()
+        elif isinstance(event, Shortened):  # which the library has logged
+            self._shortened = event.text
+        elif isinstance(event, StoryEnded):
+            self._ended = event.text
+            logger.warning("M2Chat: %s", event.text)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said beside the text: what the last reply was written without, why a story ends."""
+        return [note for note in (self._shortened, self._ended) if note]
 
     def end_reply(self) -> None:
         """Another reply is to follow."""
@@ -76,9 +89,9 @@ class LiveText:
 
     @property
     def ui(self) -> dict[str, list[str]]:
-        """What a node's `ui` result says of the thoughts, beside `shown`: nothing where there are none."""
-        found = [thought.strip() for thought in self.thoughts if thought.strip()]
-        return {"thoughts": found} if found else {}
+        """What a node's `ui` result has beside `shown`: `thoughts` and `notes`, where there are any."""
+        found = {"thoughts": [thought.strip() for thought in self.thoughts if thought.strip()], "notes": self.notes}
+        return {name: texts for name, texts in found.items() if texts}
 
     def _think(self) -> None:
         self._thought = time.monotonic()

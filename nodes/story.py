@@ -248,7 +248,7 @@ class TellStory(ShowsText, io.ComfyNode):
         story = follow(events, steps, panels, live)
         images, batch, texts, *how = _of_story(story, len(start.turns))
         shown_as = shown("\n\n".join(texts)) | live.ui
-        return io.NodeOutput(story, images, batch, texts, *how, live.replies(panels), ui=shown_as)
+        return io.NodeOutput(story, images, batch, texts, *how, live.replies(len(texts)), ui=shown_as)
 
 
 def _of_story(

@@ -103,8 +103,9 @@ class WriteStory(ShowsText, io.ComfyNode):
                 text.end_reply()
         text.show()
         captions = [escaped(conversation.at(slot).caption) for slot in conversation.open_slots()]
-        told = "\n\n".join(turn.text.strip() for turn in conversation.turns if turn.role == "assistant")
-        return io.NodeOutput(conversation, captions, seeds, text.replies(panels), ui=shown(told) | text.ui)
+        texts = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
+        shown_as = shown("\n\n".join(texts)) | text.ui
+        return io.NodeOutput(conversation, captions, seeds, text.replies(len(texts)), ui=shown_as)
 
 
 class PlacePictures(io.ComfyNode):

@@ -293,11 +293,62 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
     }
 
 
+def early_end(premise: str) -> dict[str, Any]:
+    """Tell and write stories of three panels that fail at the third; take a turn that does; and tell a long premise.
+
+    Gives for each node its `ui` and how many there are of each of its lists, or its error; what was logged, too.
+    """
+    from m2chat.m3adapter.conversation import Conversation
+    from m2chat.m3adapter.language_model import LanguageModel
+    from m2chat.m3adapter.thoughts import ThoughtError
+    from m2chat.nodes import running
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.reply import Reply
+    from m2chat.nodes.story import TakeTurn, TellStory
+    from m2chat.nodes.story_writing import WriteStory
+
+    running.show_text = lambda text: None  # there is no server to show it
+    running.PaintingProgress = mock.Mock()
+    logged: list[str] = []
+    running.logger.addFilter(lambda record: bool(logged.append(record.getMessage())))
+    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    own, asked = LanguageModel.reply, []
+
+    def reply(model: Any, conversation: Any, **how: Any) -> Any:
+        asked.append(conversation)
+        yield from own(model, conversation, **how)
+        if len(asked) == failing:
+            raise ThoughtError("The language model thought, and then said nothing: try another seed or model.")
+
+    def ran(node: Any, *given: Any, **how: Any) -> dict[str, Any]:
+        asked.clear()
+        try:
+            made = node.execute(*given, **how)
+        except ValueError as error:
+            return {"error": str(error)}
+        return {"ui": made.ui, "lists": [len(each) for each in made.result if isinstance(each, list)]}
+
+    paint = {"gate": 1.0, "seed": 1, "steps": 1, "guidance": 1.0}
+    story = {**starter, "premise": "A fox on the beach.", "panels": 3, "max_length": 24, **paint}
+    words = {"language_model": starter["language_model"], "seed": 1, "max_length": 24}
+    found: dict[str, Any] = {}
+    with mock.patch.object(LanguageModel, "reply", reply):
+        for failing in (3, 1):
+            found[f"told {failing}"] = ran(TellStory, **story)
+            found[f"written {failing}"] = ran(WriteStory, **words, premise="A fox on the beach.", panels=3)
+    long = Conversation().user(premise)
+    found["turn"] = ran(TakeTurn, **starter, conversation=long, text="", **paint, max_length=24)
+    found["reply"] = ran(Reply, starter["language_model"], long, 24, {"sampling_mode": "off"}, False)
+    found["story"] = ran(TellStory, **{**story, "premise": premise, "panels": 1})
+    found["short"] = ran(TellStory, **{**story, "panels": 1})
+    return {**found, "logged": logged}
+
+
 if __name__ == "__main__":
     pack()
     import ip_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
-    scenarios["painters_words"] = painters_words
+    scenarios |= {each.__name__: each for each in (painters_words, early_end)}
     scenarios |= ip_inside.SCENARIOS
     print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))

@@ -13,18 +13,21 @@ import pytest
 import torch
 
 from m3adapter import cli, console, pipeline
-from m3adapter.conversation import Conversation, Picture, Slot, Text
+from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.events import (
     Interrupted,
+    NotFinite,
     PictureDone,
     PictureStarted,
     Step,
+    StoryEnded,
     TextChunk,
     TextWithdrawn,
     ThoughtChunk,
     TurnDone,
 )
 from m3adapter.language_model import Sampling
+from m3adapter.prompts import PromptError
 from m3adapter.thoughts import ThoughtError
 
 
@@ -208,6 +211,52 @@ def test_the_budgets_of_a_reply_are_options(model, capsys, tmp_path: Path) -> No
     model.fails = ThoughtError("The language model was still thinking.")
     status, _, err = run(capsys, *arguments)
     assert (status, err) == (2, "m3adapter: The language model was still thinking.\n")
+
+
+def test_a_story_that_ends_early_is_kept_with_the_reason(model, capsys, monkeypatch, tmp_path: Path) -> None:
+    reason = "The language model thought, and then said nothing: try another seed or model."
+    told = model.story
+
+    def story(premise: str, panels: int, **how: object):
+        for event in told(premise, 2, **how):
+            yield event
+        yield StoryEnded(event.conversation, 2, panels, reason)
+
+    monkeypatch.setattr(model, "story", story)
+    status, out, err = run(capsys, "story", "A fox.", "--panels", 4, "--output", tmp_path / "s")
+    assert status == 0 and str(tmp_path / "s" / "story.html") in out
+    assert err == f"The story ends after 2 of 4 panels, for the {reason[4:]}\n"
+    assert len(Conversation.load(tmp_path / "s").turns) >= 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ThoughtError("It only thought: try another seed."),
+        PromptError("The context leaves 3 tokens, too few for this message."),
+        NotFinite("The UNet computed NaN: choose another dtype."),
+        ConversationError("The language model cannot see: leave the pictures out."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_chat_survives_a_reply_that_cannot_be_used(model, monkeypatch, capsys, error, tmp_path: Path) -> None:
+    def fails_once(name: str) -> object:
+        model.fails = error if name == "Again" else None
+        return name
+
+    said = iter(["Hello", "Again", "Look", f"/save {tmp_path / 'out'}"])
+
+    def line(prompt: str = "") -> str:
+        try:
+            return fails_once(next(said))
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", line)
+    status, out, err = run(capsys, "chat")
+    assert (status, err) == (0, "") and str(error) in out
+    told = [turn.text for turn in Conversation.load(tmp_path / "out").turns if turn.role == "user"]
+    assert told == ["Hello", "Look"]
 
 
 def test_progress_is_drawn_only_on_a_terminal(model, capsys, monkeypatch) -> None:

@@ -178,6 +178,17 @@ def test_reply_is_bounded(model: LanguageModel) -> None:
     assert max(seen) <= model.context_length // 2 + 1
 
 
+def test_a_reply_says_what_it_was_written_without(model: LanguageModel) -> None:
+    for text, note in (
+        ("a fox", ""),
+        ("a " * 3000, "Of a conversation longer than the language model's context, 1 is"),
+    ):
+        reply = model.reply(asked(text), sampling=Sampling(max_length=3))
+        assert reply.note == "", "nothing is known yet"
+        "".join(reply)
+        assert reply.note.startswith(note) and bool(reply.note) == bool(note)
+
+
 def test_reply_needs_a_question(model: LanguageModel) -> None:
     with pytest.raises(ConversationError):
         model.reply(told())

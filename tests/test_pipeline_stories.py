@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from m3adapter.conversation import Conversation, ConversationError
-from m3adapter.events import PictureStarted
+from m3adapter.events import NotFinite, PictureStarted, StoryEnded, TextChunk, TurnDone
 from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
+from m3adapter.prompts import PromptError
 from m3adapter.story_writing import write_story
-from standins import SAMPLING, chat, shape
+from m3adapter.thoughts import ThoughtError
+from standins import REPLY, SAMPLING, chat, shape
 
 
 def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
@@ -89,3 +91,62 @@ def test_the_words_of_a_story_can_be_written_alone() -> None:
     assert "".join(heard) == "One.Two.Then night fell." and not model.decoder.painted
     with pytest.raises(ValueError, match="The premise is empty"):
         write_story(model, " ", 3)
+
+
+class FailsAt:
+    """A stand-in for the language model whose reply number `number` (from 1) cannot be used."""
+
+    def __init__(self, model: M2Chat, number: int, error: Exception) -> None:
+        self.model, self.number, self.error = model.language_model, number, error
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def reply(self, conversation, **how):
+        yield from self.model.reply(conversation, **how)
+        if len(self.model.asked) == self.number:
+            raise self.error
+
+
+ERRORS = [
+    ThoughtError("The language model thought, and then said nothing: try another seed or model."),
+    PromptError("The language model's context leaves 3 tokens, too few for this message."),
+    NotFinite("The UNet computed NaN: choose another dtype."),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_was_told_and_painted_stays_where_a_later_panel_fails(error: Exception) -> None:
+    whole = list(chat(REPLY).story("A fox.", 2, steps=1, sampling=SAMPLING))[-1].conversation
+    model = chat(REPLY)
+    model.language_model = FailsAt(model, 3, error)
+    events = list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))
+    end = events[-1]
+    assert isinstance(end, StoryEnded) and isinstance(events[-2], TextChunk), "its text had begun"
+    assert (end.told, end.panels) == (2, 4)
+    assert end.text == f"The story ends after 2 of 4 panels, for the {str(error)[4:]}"
+    assert end.conversation is [event for event in events if isinstance(event, TurnDone)][-1].conversation
+    assert [turn.text for turn in end.conversation.turns] == [turn.text for turn in whole.turns]
+    assert len(end.conversation.pictures()) == len(whole.pictures()) > 0
+    heard: list = []
+    writer = chat(REPLY)
+    writer.language_model = FailsAt(writer, 3, error)
+    panels = list(write_story(writer, "A fox.", 4, sampling=SAMPLING, on_event=heard.append))
+    assert len(panels) == 2 and heard[-1] == StoryEnded(panels[-1][0], 2, 4, str(error))
+
+
+def test_a_story_that_fails_at_its_first_panel_is_an_error() -> None:
+    model = chat(REPLY)
+    model.language_model = FailsAt(model, 1, ERRORS[0])
+    with pytest.raises(ThoughtError):
+        list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))
+    model.language_model = FailsAt(chat(REPLY), 1, ERRORS[0])
+    with pytest.raises(ThoughtError):
+        list(write_story(model, "A fox.", 4, sampling=SAMPLING))
+
+
+def test_a_defect_is_no_end_of_a_story() -> None:
+    model = chat(REPLY)
+    model.language_model = FailsAt(model, 2, ValueError("shapes do not fit"))
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))

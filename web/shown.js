@@ -68,7 +68,7 @@ function widgetOf(node) {
   element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
   let output = {};
   const room = () =>
-    node.comfyClass === CONVERSATION ? ROOM : roomFor(plain(output)) + LINE * (output.page?.length ?? 0);
+    node.comfyClass === CONVERSATION ? ROOM : roomFor([...(output.notes ?? []), plain(output)].join("\n\n")) + LINE * (output.page?.length ?? 0);
   const widget = node.addDOMWidget(WIDGET, "m2chat_shown", element, {
     serialize: false,
     hideOnZoom: false,

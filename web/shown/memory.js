@@ -2,7 +2,7 @@
 
 const PREFIX = "M2Chat.Shown.";
 const MOST = 40; // workflows
-const KEPT = ["text", "turns", "page", "thoughts"];
+const KEPT = ["text", "turns", "page", "thoughts", "notes"];
 
 /**
  * @typedef {import("./view.js").Output} Output

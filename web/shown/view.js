@@ -9,8 +9,9 @@ import { enlarge } from "./lightbox.js";
  * @typedef {{filename: string, subfolder: string, type: string}} File As ComfyUI's /view takes it.
  * @typedef {{text: string} | {picture: ?File, caption: string}} Segment Without a file, it is not painted yet.
  * @typedef {{role: "system" | "user" | "assistant", segments: Segment[]}} Turn
- * @typedef {{text?: string[], turns?: Turn[], page?: File[], thoughts?: string[]}} Output
- *   A node's `ui` result; `thoughts` are what the model thought in each reply, where it did.
+ * @typedef {{text?: string[], turns?: Turn[], page?: File[], thoughts?: string[], notes?: string[]}} Output
+ *   A node's `ui` result; `thoughts` are what the model thought in each reply, where it did, and `notes` sentences about
+ *   the text: why a story ends early, what of a conversation did not fit.
  */
 
 const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: "M²Chat" });
@@ -38,19 +39,23 @@ export function elementsOf(output) {
   const links = (output.page ?? []).map((file) =>
     h("a", { className: "m2chat-shown-link", href: pageAddress(file), target: "_blank", rel: "noopener noreferrer" }, t("Open $", file.filename)),
   );
-  return [...links, ...thoughts(output), ...(text ? [words(text, "m2chat-shown-words")] : [])];
+  const notes = texts(output.notes).map((note) => words(note, "m2chat-shown-words m2chat-shown-note"));
+  return [...links, ...notes, ...thoughts(output), ...(text ? [words(text, "m2chat-shown-words")] : [])];
 }
 
 /** What was thought, folded: it is no part of the text. @param {Output} output */
 const thoughts = ({ thoughts: given }) => {
-  const thought = (given ?? []).filter((each) => each?.trim?.()).join("\n\n");
+  const thought = texts(given).join("\n\n");
   if (!thought) return [];
   const fold = h("details", { className: "m2chat-shown-thoughts" }, h("summary", {}, t("Thoughts")), words(thought, "m2chat-shown-words"));
   return [fold];
 };
 
 /** An output's text, as it is shown. @param {Output} output */
-export const plain = (output) => (output.text ?? []).filter((text) => text?.trim?.()).join("\n\n").trim();
+export const plain = (output) => texts(output.text).join("\n\n").trim();
+
+/** Those of a list that say something. @param {string[]} [given] */
+const texts = (given) => (given ?? []).filter((text) => text?.trim?.());
 
 /** @param {Turn[]} turns */
 function conversation(turns) {
