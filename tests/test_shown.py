@@ -266,3 +266,17 @@ def test_what_the_browser_keeps_may_be_broken(look_page: Page) -> None:
         page.evaluate("([key, kept]) => localStorage.setItem(key, kept)", [f"M2Chat.Shown.{mark}", kept])
         page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         assert page.evaluate("app.graph.nodes.length") == 7
+
+
+@pytest.mark.parametrize("look", looks.FRONT_ENDS[:1], ids=str, indirect=True)
+def test_notes_stand_before_the_text_are_no_markup_and_are_kept(look_page: Page) -> None:
+    output = {"text": ["A fox ran."], "notes": ["The story ends after 2 of 3 panels, for <b>it</b> failed."]}
+    shown, kept = look_page.evaluate(
+        """async (output) => {
+          const [view, memory] = await Promise.all(
+            ["view", "memory"].map((name) => import(`/extensions/m2chat/shown/${name}.js`)));
+          return [view.elementsOf(output).map((each) => each.textContent), memory.shownOf(output)];
+        }""",
+        output,
+    )
+    assert shown == [*output["notes"], *output["text"]] and kept == output
