@@ -236,6 +236,13 @@ def test_pictures_are_attached_and_pasted(chat: ChatPage, sessions: Sessions, tm
     assert len(turns) == 4 and turns[0].segments[0] == shown and turns[2].text == "What happens next?"
 
 
+def test_the_panel_says_what_a_reply_was_written_without(chat: ChatPage) -> None:
+    chat.say("A fox finds a kite on the beach. " * 300)
+    assert not chat.has_error
+    note = "Of a conversation longer than the language model's context, 1 is shortened."
+    assert chat.panel.get_by_role("status").inner_text() == f"Saved. {note}"
+
+
 # Stopping, and what goes wrong
 
 

@@ -36,6 +36,7 @@ export class Panel {
   #busy = false;
   #last = null; // the workflow of the last message
   #thoughts = []; // what was thought for the replies of the last run, by turn
+  #notes = []; // sentences about its last reply: what of the conversation did not fit
 
   constructor() {
     this.settings = kept.read();
@@ -206,7 +207,7 @@ export class Panel {
     this.transcript.forms.settle(ending.how === "done");
     if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
     else await this.#reload();
-    this.status.textContent = { done: t("Saved."), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
+    this.status.textContent = { done: [t("Saved."), ...this.#notes].join(" "), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
     this.#show();
     if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
     if (document.activeElement === document.body) this.composer.text.focus();
@@ -217,6 +218,7 @@ export class Panel {
   async #watch(expected, run) {
     this.#busy = true;
     this.#thoughts = [];
+    this.#notes = [];
     this.#fail(null);
     this.status.textContent = t("Waiting for its turn…");
     this.#show(expected);
@@ -259,7 +261,10 @@ export class Panel {
         this.status.textContent = t("Thinking…");
         this.transcript.thoughts(node, text);
       },
-      result: (node, { thoughts }) => thoughts && thought.set(node, thoughts.join("\n\n")),
+      result: (node, { thoughts, notes }) => {
+        if (thoughts) thought.set(node, thoughts.join("\n\n"));
+        if (notes) this.#notes = notes;
+      },
     });
     const ending = await this.#run.follow();
     this.#thoughts = expected.map(({ node }) => thought.get(node));
