@@ -341,7 +341,10 @@ def early_end(premise: str) -> dict[str, Any]:
     found["reply"] = ran(Reply, starter["language_model"], long, 24, {"sampling_mode": "off"}, False)
     found["story"] = ran(TellStory, **{**story, "premise": premise, "panels": 1})
     found["short"] = ran(TellStory, **{**story, "panels": 1})
-    return {**found, "logged": logged}
+    TellStory.SCHEMA = None
+    with mock.patch.object(TellStory, "define_schema", side_effect=TellStory.define_schema) as built:
+        found["wrong"] = ran(TellStory, **{**story, "premise": 5})
+    return {**found, "logged": logged, "built": built.call_count}
 
 
 if __name__ == "__main__":

@@ -35,3 +35,7 @@ def test_a_first_panel_that_fails_is_an_error(found: dict[str, Any], kind: str, 
 def test_a_node_shows_what_of_the_conversation_did_not_fit(found: dict[str, Any], kind: str) -> None:
     assert found[kind]["ui"]["notes"] == [SHORTENED]
     assert "notes" not in found["short"]["ui"]
+
+
+def test_a_node_that_refuses_its_inputs_builds_its_schema_once(found: dict[str, Any]) -> None:
+    assert found["wrong"] == {"error": "Tell Story: premise is 5: give a text."} and found["built"] == 1
