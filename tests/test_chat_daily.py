@@ -193,7 +193,7 @@ BROKEN = [
     '"text"',
     "[1]",
     '{"gate": "x", "steps": -3, "guidance": null, "models": 9, "session": {}}',
-    '{"gate": 1e999, "steps": 2.5, "session": "nobody knows it"}',
+    '{"gate": 1e999, "steps": 2.5, "width": 100, "height": -8, "session": "nobody knows it"}',
 ]
 
 
@@ -204,7 +204,8 @@ def test_whatever_the_browser_keeps_the_panel_opens(chat: ChatPage, sessions: Se
     for broken in BROKEN:
         kept = chat.page.evaluate(read, broken)
         name = kept.pop("session")
-        assert kept == {"gate": 1, "steps": 20, "guidance": 3, "models": "starter"} and isinstance(name, str)
+        painting = {"gate": 1, "steps": 20, "guidance": 3, "width": 0, "height": 0}
+        assert kept == {**painting, "models": "starter"} and isinstance(name, str)
     # A new page in which the store cannot even be touched, and the last entry with a session that is gone.
     chat.page.add_init_script("""for (const name of ['getItem', 'setItem']) {
       const before = Storage.prototype[name];

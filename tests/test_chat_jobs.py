@@ -12,6 +12,14 @@ from chat_page import ChatPage
 from comfy_server import ComfyServer
 from tools import environment
 
+# The workflow on the canvas, and whether ComfyUI marks it as changed.
+OPEN = """() => {
+  const open = app.extensionManager.workflow.activeWorkflow;
+  const tracker = open.changeTracker;
+  tracker.captureCanvasState?.() ?? tracker.checkState?.();
+  return [app.graph.serialize(), open.isModified];
+}"""
+
 
 def kinds(graph: dict) -> list[str]:
     return sorted(node["class_type"] for node in graph.values())
@@ -23,9 +31,16 @@ def test_a_message_is_a_job_with_pictures_and_a_workflow(
 ) -> None:
     chat = ChatPage(browser, comfy.url, look=look)
     page = chat.page
-    nodes = page.evaluate("app.graph.nodes.length")
+    before = page.evaluate(OPEN)
+    assert before[0]["nodes"] and "m2chatShown" not in before[0]["extra"]
+    chat.panel.get_by_text("Models and painting").click()
+    for label, side in (("Width", "64"), ("Height", "48")):
+        chat.panel.get_by_label(label).fill(side)
+        chat.panel.get_by_label(label).press("Tab")
     chat.say("A fox finds a kite on the beach.")
-    assert not chat.has_error and page.evaluate("app.graph.nodes.length") == nodes
+    assert not chat.has_error and page.evaluate(OPEN) == before
+    size = chat.panel.locator(".m2chat-frame img").first.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert size == [64, 48]
     job = comfy.get("/api/jobs?sort_by=created_at&sort_order=desc")["jobs"][0]
     assert job["status"] == "completed" and job["preview_output"]["mediaType"] == "images"
     picture = job["preview_output"]["filename"]
@@ -34,6 +49,8 @@ def test_a_message_is_a_job_with_pictures_and_a_workflow(
     queued = comfy.history(job["id"])["prompt"]
     workflow = queued[3]["extra_pnginfo"]["workflow"]
     assert workflow["id"] == job["workflow_id"]
+    turn = next(node for node in queued[2].values() if node["class_type"] == "M2Chat_Turn")["inputs"]
+    assert (turn["width"], turn["height"]) == (64, 48)
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     opened = page.evaluate("async () => (await app.graphToPrompt()).output")
     assert kinds(opened) == sorted([*kinds(queued[2]), "M2Chat_ShowConversation"])

@@ -78,6 +78,33 @@ def test_a_turn_takes_back_what_the_last_one_queued(turned: Page) -> None:
     assert endings[-2:] == ["execution_success"] * 2 and len(endings) <= 3
 
 
+def test_a_preview_that_cannot_be_queued_says_so_once(page: Page) -> None:
+    workflow = json.loads((TEMPLATES / "gate.json").read_text("utf-8"))
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.evaluate("delete window.turned")
+    unhandled: list[str] = []
+    page.on("pageerror", lambda error: unhandled.append(str(error)))
+    toast = page.get_by_text("ComfyUI answers 500 Internal Server Error to /prompt.")
+    page.route("**/api/prompt", lambda route: route.fulfill(status=500, body="<html>Proxy</html>"))
+    for value in (0.2, 0.3):
+        page.evaluate(TURN, value)
+        page.wait_for_timeout(1000)  # both the preview and the picture
+    assert toast.count() == 1 and toast.is_visible()
+    page.unroute("**/api/prompt")
+    page.route("**/api/prompt", lambda route: route.abort())
+    page.evaluate(TURN, 0.4)
+    page.get_by_text("ComfyUI does not answer: start it again").first.wait_for()
+    page.wait_for_timeout(800)
+    page.unroute("**/api/prompt")
+    # A gate that has gone paints nothing, whatever has its id by then.
+    queued: list[str] = []
+    page.on("request", lambda request: queued.append(request.url) if request.url.endswith("/api/prompt") else None)
+    again = "const kept = app.graph.serialize(); app.graph.clear(); app.graph.configure(kept)"
+    page.evaluate(f"value => {{ ({TURN})(value); {again} }}", 0.5)
+    page.wait_for_timeout(1000)
+    assert not unhandled and not queued
+
+
 def test_the_switch_is_not_part_of_the_workflow(page: Page) -> None:
     workflow = json.loads((TEMPLATES / "gate.json").read_text("utf-8"))
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)

@@ -120,6 +120,10 @@ def test_every_type_of_wire_has_a_colour_of_its_own(look_page: Page, comfy: Comf
 def test_the_simplest_template_stands_first(look_page: Page) -> None:
     listed = look_page.evaluate("async () => (await import('/scripts/api.js')).api.getWorkflowTemplates()")["m2chat"]
     assert listed[:3] == ["storybook", "gate", "dialogue"] and sorted(listed) == graphs.NAMES
+    # Whatever the pack's folder is called: ComfyUI lists the templates by its name, and serves scripts by its address.
+    address = "http://there/extensions/M%C2%B2Chat%20for%20ComfyUI/source.js"
+    source = "async address => (await import('/extensions/m2chat/source.js')).sourceOf(address)"
+    assert look_page.evaluate(source, address) == "M²Chat for ComfyUI"
 
 
 @pytest.mark.parametrize("name", graphs.NAMES)

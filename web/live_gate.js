@@ -4,16 +4,29 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { refusal } from "./chat/server.js";
+import { t } from "./chat/texts.js";
 
 const NODE = "M2Chat_FuseM3Adapter";
 const DECODER = "M2Chat_Decode";
 const PREVIEW_STEPS = 4;
 const PREVIEW_AFTER = 120; // milliseconds without a change
 const FULL_AFTER = 800;
+const SAID = 8000; // milliseconds that a message stays
 
 const queued = new Set(); // the ids of our runs that have not ended
 for (const ending of ["execution_success", "execution_error", "execution_interrupted"]) {
   api.addEventListener(ending, ({ detail }) => queued.delete(detail?.prompt_id));
+}
+
+let said = ""; // what is just being said: a hand that moves on does not say it again
+
+/** Say in ComfyUI's way why something was not painted. @param {Error} error */
+function complain({ message }) {
+  if (message === said) return;
+  said = message;
+  setTimeout(() => (said = ""), SAID);
+  app.extensionManager.toast.add({ severity: "error", summary: t("Live gate"), detail: message, life: SAID });
 }
 
 /** The ids of all nodes of a prompt that need node `start`, itself among them. */
@@ -57,8 +70,12 @@ async function paint(node, steps) {
     const { class_type, inputs } = output[id];
     if (class_type === DECODER && typeof inputs.steps === "number") inputs.steps = Math.min(inputs.steps, steps);
   }
-  const answer = await api.queuePrompt(0, { output, workflow }, { partialExecutionTargets: targets });
-  queued.add(answer.prompt_id);
+  try {
+    const answer = await api.queuePrompt(0, { output, workflow }, { partialExecutionTargets: targets });
+    queued.add(answer.prompt_id);
+  } catch (error) {
+    throw new Error(refusal(error), { cause: error });
+  }
 }
 
 app.registerExtension({
@@ -80,13 +97,19 @@ app.registerExtension({
       live.value = Boolean(this.properties.live);
     };
     let timers = [];
+    const later = (wait, steps) => setTimeout(() => paint(node, steps).catch(complain), wait);
+    const removed = node.onRemoved;
+    node.onRemoved = function (...given) {
+      timers.forEach(clearTimeout); // another workflow may have a node with its id
+      return removed?.apply(this, given);
+    };
     const before = gate.callback;
     gate.callback = function (...given) {
       const result = before?.apply(this, given);
       timers.forEach(clearTimeout);
       if (live.value) {
-        withdraw();
-        timers = [setTimeout(paint, PREVIEW_AFTER, node, PREVIEW_STEPS), setTimeout(paint, FULL_AFTER, node)];
+        withdraw().catch(complain);
+        timers = [later(PREVIEW_AFTER, PREVIEW_STEPS), later(FULL_AFTER)];
       }
       return result;
     };

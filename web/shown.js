@@ -16,13 +16,13 @@ const SIZE = [420, 520]; // of a new Show Conversation
 const ROOM = 200; // pixels in height that its view has at least
 const LINE = 20; // of a text elsewhere: it has the room of a few lines, and scrolls
 const LINES = 5;
-const MOST = 1000; // runs of this page, and results of theirs
+const MOST = 1000; // runs of this page, results of theirs, and places of nodes
 
 const memory = new Memory();
 const runs = new Map(); // the mark of the workflow that was queued, by the id of the run
 const owners = new Map(); // the mark of the workflow whose run gave a result, by the node's id and the result
 let job; // the id of the run that goes on
-const places = new Map(); // the element that stands on the page for a node, by its workflow and id
+const places = new Map(); // the element that stands on the page for a node, by its workflow and id; the page alone keeps it
 
 const root = () => app.rootGraph ?? app.graph;
 const isOurs = (node) => node.comfyClass?.startsWith(OURS);
@@ -40,6 +40,16 @@ function markOf(graph) {
   graph.extra ??= {};
   // Not crypto.randomUUID: a page that comes over plain HTTP from another machine lacks it.
   return (graph.extra[MARK] ??= crypto.getRandomValues(new Uint32Array(4)).join("-"));
+}
+
+/** Mark a workflow when one of our nodes comes to it: with that change, and not only when the node has run. */
+function markWhenAdded(node) {
+  const added = node.onAdded;
+  node.onAdded = function (graph, ...more) {
+    added?.call(this, graph, ...more);
+    // The chat lays out its messages in graphs of their own, which are no business of the workflow on the canvas.
+    if (root() && (graph?.rootGraph ?? graph) === root()) markOf(root());
+  };
 }
 
 /** What ComfyUI itself remembers that a node has shown. */
@@ -66,21 +76,35 @@ function widgetOf(node) {
   element.tabIndex = 0;
   element.dataset.captureWheel = "true"; // with the focus, the wheel scrolls it instead of the canvas
   element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
-  let output = {};
-  const room = () =>
-    node.comfyClass === CONVERSATION ? ROOM : roomFor([...(output.notes ?? []), plain(output)].join("\n\n")) + LINE * (output.page?.length ?? 0);
+  let output = null;
+  const room = () => {
+    if (node.comfyClass === CONVERSATION) return ROOM;
+    const fold = element.querySelector("details");
+    const thoughts = fold ? LINE + (fold.open ? roomFor(fold.lastChild.textContent) : 0) : 0;
+    const texts = [...(output?.notes ?? []), plain(output ?? {})];
+    return roomFor(texts.join("\n\n")) + LINE * (output?.page?.length ?? 0) + thoughts;
+  };
   const widget = node.addDOMWidget(WIDGET, "m2chat_shown", element, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: room,
-    getValue: () => plain(output),
+    getValue: () => plain(output ?? {}),
     setValue: () => {}, // the text comes from results alone
   });
   widget.serialize = false;
-  widget.show = (given) => {
-    output = given;
-    element.replaceChildren(...elementsOf(given));
+  const fit = () => {
     element.style.minHeight = `${room()}px`; // for Nodes 2.0, which ask the element
+    const [width, height] = node.size;
+    const needed = node.computeSize()[1];
+    if (needed > height) node.setSize([width, needed]);
+    node.setDirtyCanvas?.(true, true);
+  };
+  element.addEventListener("toggle", fit, true); // thoughts that are unfolded
+  widget.show = (given) => {
+    // What stands there already stays as one reads it, scrolled and unfolded.
+    if (JSON.stringify(given) !== JSON.stringify(output)) element.replaceChildren(...elementsOf(given));
+    output = given;
+    fit();
   };
   return widget;
 }
@@ -89,18 +113,16 @@ function widgetOf(node) {
 function show(node, output) {
   if (!output || (!plain(output) && !output.turns && !node.widgets?.some((widget) => widget.name === WIDGET))) return;
   widgetOf(node).show(output);
-  const [width, height] = node.size;
-  const needed = node.computeSize()[1];
-  if (needed > height) node.setSize([width, needed]);
-  node.setDirtyCanvas?.(true, true);
 }
 
 /** Nodes 2.0 keep the element of a node that an undo has made anew: put the new one in its place. */
 function keepPlace(key, node) {
   const element = node.widgets?.find((widget) => widget.name === WIDGET)?.element;
   if (!element) return;
-  const before = places.get(key);
-  places.set(key, element);
+  const before = places.get(key)?.deref();
+  places.delete(key); // so that the oldest comes first
+  places.set(key, new WeakRef(element));
+  if (places.size > MOST) places.delete(places.keys().next().value);
   if (LiteGraph.vueNodesMode && before?.isConnected && !element.isConnected) before.replaceWith(element);
 }
 
@@ -200,7 +222,7 @@ app.registerExtension({
     api.addEventListener("executed", onExecuted);
   },
   nodeCreated(node) {
-    if (isOurs(node) && root()) markOf(root()); // now, with the change that a new node is, and not when it has run
+    if (isOurs(node)) markWhenAdded(node);
     if (node.comfyClass !== CONVERSATION) return;
     node.hideOutputImages = true; // they stand in the conversation
     node.onDrawBackground = () => {}; // what draws them in the classic canvas

@@ -3,15 +3,18 @@
 // does nothing.
 
 import { app } from "../../scripts/app.js";
+import { SOURCE } from "./source.js";
 
 const SETTING = "M2Chat.Start";
-// The folder under which ComfyUI serves the pack is also the source of its templates.
-const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)?.[1];
 
 /** Whether the page has a workflow of an earlier visit to come back to: more than the index of those, which is always there. */
 function hasWorkflow() {
   const kept = (key) => /workflow/i.test(key) && !/index/i.test(key);
-  return [localStorage, sessionStorage].some((store) => Object.keys(store).some(kept));
+  try {
+    return [localStorage, sessionStorage].some((store) => Object.keys(store).some(kept));
+  } catch {
+    return false; // a browser that keeps nothing has none either
+  }
 }
 
 app.registerExtension({
@@ -20,7 +23,8 @@ app.registerExtension({
   init() {
     const { setting } = app.extensionManager;
     const template = setting.get(SETTING);
-    if (!template || !SOURCE || location.search || location.hash) return;
+    // Under any other name ComfyUI opens no template by its address.
+    if (!template || !/^[\w.-]+$/.test(SOURCE ?? "") || location.search || location.hash) return;
     if (setting.get("Comfy.TutorialCompleted") && hasWorkflow()) return;
     // A new page: the present one has read its address already.
     location.replace(`?${new URLSearchParams({ template, source: SOURCE })}`);

@@ -3,8 +3,8 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { SOURCE } from "./source.js";
 
-const SOURCE = new URL(import.meta.url).pathname.match(/extensions\/([^/]+)\//)?.[1];
 const ORDER = [
   "storybook",
   "gate",

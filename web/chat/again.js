@@ -23,11 +23,11 @@ export async function say(turn) {
  * @param {import("./kept.js").Kept} settings
  * @returns {Promise<import("./graph.js").Graph>}
  */
-export async function again({ name, revision, turns }, { gate, steps, guidance, models }) {
+export async function again({ name, revision, turns }, { gate, steps, guidance, width, height, models }) {
   const index = turns.findLastIndex((turn) => turn.role === "user");
   const counts = ({ seed }) => seed !== null && Number.isSafeInteger(Number(seed));
   const painted = turns.slice(index + 1).flatMap(shown).find(counts);
-  const how = { gate: painted?.gate ?? gate, steps, guidance };
+  const how = { gate: painted?.gate ?? gate, steps, guidance, width, height };
   const reply = { seed: painted ? Number(painted.seed) : newSeed() };
   const actions = [{ edit: "retell", turn: index + 1 }, await say(turns[index]), reply];
   return graphOf({ models: await modelsOf(models), name, revision, actions, how, user: sessions.owner() });

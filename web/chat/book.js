@@ -1,8 +1,8 @@
 // A session as something to read elsewhere, written by the Export node into ComfyUI's output folder.
 
-import { api } from "../../../scripts/api.js";
 import { pageAddress } from "../shown/view.js";
 import { h } from "./elements.js";
+import { ask } from "./server.js";
 import { t } from "./texts.js";
 
 /** @typedef {import("./graph.js").Graph} Graph */
@@ -11,7 +11,7 @@ const NODE = "M2Chat_ExportStory";
 
 /** What a format's own inputs are, where nobody says anything else. @param {string} format */
 async function defaults(format) {
-  const info = (await (await api.fetchApi(`/object_info/${NODE}`)).json())[NODE].input;
+  const info = (await ask(`/object_info/${NODE}`))[NODE].input;
   const [, { options }] = { ...info.required, ...info.optional }.format;
   const { required = {}, optional = {} } = options.find(({ key }) => key === format).inputs;
   const values = Object.entries({ ...required, ...optional }).map(([name, [type, how = {}]]) => {

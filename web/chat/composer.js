@@ -4,10 +4,13 @@ import { button, h, iconButton, isSend } from "./elements.js";
 import { t } from "./texts.js";
 
 const MOST = 8; // pictures that User Message takes
+// In pixels; an empty one is 0.
+const SIDE = { min: 0, max: 8192, step: 8, otherwise: () => t("as the decoder says") };
 
 /**
  * @typedef {{text: string, pictures: Blob[]}} Draft
- * @typedef {{gate: number, steps: number, guidance: number, models: "starter" | "canvas"}} Settings
+ * @typedef {{gate: number, steps: number, guidance: number, width: number, height: number,
+ *   models: "starter" | "canvas"}} Settings
  */
 
 /** @param {File} file */
@@ -58,7 +61,6 @@ export class Composer {
     );
     this.element = h("footer", { className: "m2chat-composer" }, this.#tray, this.text, row, this.#more());
     this.element.addEventListener("keydown", (event) => this.#key(event));
-    this.element.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
   }
 
   /** @returns {Draft} What was typed, which is taken out. */
@@ -100,9 +102,9 @@ export class Composer {
     if (!this.sendButton.disabled) this.#send();
   }
 
-  /** Pictures that are pasted are the message's; on the rest of the page they would become nodes. */
-  #take(event, data) {
-    const pictures = [...(data?.files ?? [])].filter(isPicture);
+  /** Pictures that are pasted are the message's; on the rest of the page they would become nodes. @param {ClipboardEvent} event */
+  paste(event) {
+    const pictures = [...(event.clipboardData?.files ?? [])].filter(isPicture);
     if (!pictures.length) return;
     event.preventDefault();
     event.stopPropagation();
@@ -162,14 +164,22 @@ export class Composer {
       h("label", {}, t("Models"), source),
       this.#number(t("Steps"), "steps", { min: 1, max: 1000, step: 1 }),
       this.#number(t("Guidance"), "guidance", { min: 0, max: 30, step: 0.1 }),
+      this.#number(t("Width"), "width", SIDE),
+      this.#number(t("Height"), "height", SIDE),
     );
   }
 
   #number(label, name, bounds) {
-    const field = h("input", { className: "m2chat-input", type: "number", value: this.#settings[name], ...bounds });
+    const { otherwise, ...limits } = bounds;
+    const shown = () => (otherwise && !this.#settings[name] ? "" : this.#settings[name]);
+    const field = h("input", { className: "m2chat-input", type: "number", placeholder: otherwise?.() ?? "", ...limits });
+    field.value = shown();
     field.onchange = () => {
-      if (field.value && field.checkValidity()) this.#set({ [name]: Number(field.value) });
-      else field.value = this.#settings[name];
+      const fits = field.checkValidity() && (field.value || (otherwise && !field.validity.badInput));
+      if (fits) this.#set({ [name]: Number(field.value) });
+      const { min, max, step } = limits;
+      this.#complain(fits ? null : t("$ takes a number from $ to $, in steps of $.", label, min, max, step));
+      field.value = shown();
     };
     return h("label", {}, label, field);
   }

@@ -8,7 +8,7 @@
  * @typedef {{edit: "retell" | "caption" | "repaint", turn?: number, picture?: number, caption?: string}} Edit What Edit Conversation takes: turns, and pictures of the assistant, are counted from 1.
  * @typedef {{seed: number, last?: boolean}} Reply A reply, or the pictures that are still open, in the `last` turn or not.
  * @typedef {Say | Edit | Reply} Action
- * @typedef {{gate: number, steps: number, guidance: number}} How
+ * @typedef {{gate: number, steps: number, guidance: number, width: number, height: number}} How As Take Turn takes it.
  * @typedef {{models: import("./models.js").Models, name: string, revision: number, actions: Action[], how: How,
  *   user?: string}} Task `user` is whose session it is, where ComfyUI has several users.
  */

@@ -2,18 +2,27 @@
 
 const KEY = "M2Chat.Chat";
 
+const SIDE = 8192; // pixels, as the nodes take them
+
 const number = (least, most) => (value) => typeof value === "number" && value >= least && value <= most;
+
+const side = (value) => number(0, SIDE)(value) && value % 8 === 0;
 
 /** What is kept: its value where there is none, and what a value has to be. */
 const KEPT = {
   gate: [1, number(0, 2)],
   steps: [20, (value) => Number.isInteger(value) && number(1, 1000)(value)],
   guidance: [3, number(0, 30)],
+  width: [0, side], // 0 is the decoder's own
+  height: [0, side],
   models: ["starter", (value) => ["starter", "canvas"].includes(value)],
   session: ["", (value) => typeof value === "string"],
 };
 
-/** @typedef {{gate: number, steps: number, guidance: number, models: "starter" | "canvas", session: string}} Kept */
+/**
+ * @typedef {{gate: number, steps: number, guidance: number, width: number, height: number,
+ *   models: "starter" | "canvas", session: string}} Kept
+ */
 
 /** @returns {Kept} What is not there, cannot be read or makes no sense is as in a new browser. */
 export function read() {

@@ -37,6 +37,7 @@ export class Panel {
   #last = null; // the workflow of the last message
   #thoughts = []; // what was thought for the replies of the last run, by turn
   #notes = []; // sentences about its last reply: what of the conversation did not fit
+  #stale = false; // whether what is saved could not be read, which it says
 
   constructor() {
     this.settings = kept.read();
@@ -74,8 +75,10 @@ export class Panel {
     const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, this.spoken, composer.element);
     this.element = h("div", { className: "m2chat-panel" }, header.element, transcript.element, foot);
     takeDrops(this.element, (files) => composer.attach(files));
+    this.element.addEventListener("paste", (event) => composer.paste(event));
+    this.element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
     // A workflow on the canvas may save the session, too, or a run that a page that was closed since had queued.
-    api.addEventListener("execution_success", () => this.#busy || this.refresh());
+    for (const name of ["execution_success", "reconnected"]) api.addEventListener(name, () => this.#busy || this.refresh());
     this.#show();
   }
 
@@ -87,12 +90,15 @@ export class Panel {
       const found = list.find(({ name, error }) => name === shown.name && !error);
       const now = found ? (found.revision === shown.revision ? shown : await sessions.load(found.name)) : NEW;
       if (this.#busy || this.#session !== shown) return; // somebody was quicker
+      if (this.#stale) this.#fail(null);
       this.#list = list;
       this.#session = now;
       if (now !== shown) this.#show();
       else this.#showHeader();
     } catch (error) {
-      this.#fail(error.message);
+      if (this.#busy) return;
+      this.#fail(error.message, () => this.refresh());
+      this.#stale = true;
     }
   }
 
@@ -139,7 +145,7 @@ export class Panel {
       this.#fail(null);
       this.transcript.forms.settle(true);
     } catch (error) {
-      this.#fail(error.message, error.conflict);
+      this.#fail(error.message, error.conflict && (() => this.#reload()));
       this.transcript.forms.settle(false);
     } finally {
       this.#keep();
@@ -205,11 +211,12 @@ export class Panel {
   async #perform(expected, actions) {
     const ending = await this.#watch(expected, async () => this.#queue(await actions(), expected));
     this.transcript.forms.settle(ending.how === "done");
-    if (ending.how === "failed") this.#fail(ending.reason, ending.conflict);
+    if (ending.how === "failed") this.#fail(ending.reason, ending.conflict && (() => this.#reload()));
     else await this.#reload();
     this.status.textContent = { done: [t("Saved."), ...this.#notes].join(" "), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
     this.#show();
-    if (ending.how === "done") this.spoken.textContent = aloud(this.#session.turns.at(-1));
+    const told = ending.how === "done" && this.#session.turns.at(-1); // none where it was saved, but cannot be read
+    if (told) this.spoken.textContent = aloud(told);
     if (document.activeElement === document.body) this.composer.text.focus();
     return ending.how === "done";
   }
@@ -236,14 +243,15 @@ export class Panel {
 
   /** @returns {Promise<import("./run.js").Ending>} */
   async #queue(actions, expected) {
-    const { gate, steps, guidance, models } = this.settings;
+    const { gate, steps, guidance, width, height, models } = this.settings;
     const { revision } = this.#session;
     let { name } = this.#session;
     if (!name) {
       this.#list = await sessions.list();
       name = sessions.nameFrom(said(expected[0]), this.#list);
     }
-    const task = { models: await modelsOf(models), name, revision, actions, how: { gate, steps, guidance } };
+    const task = { models: await modelsOf(models), name, revision, actions };
+    task.how = { gate, steps, guidance, width, height };
     task.user = sessions.owner();
     const graph = graphOf(task);
     const thought = new Map(); // by node
@@ -261,6 +269,7 @@ export class Panel {
         this.status.textContent = t("Thinking…");
         this.transcript.thoughts(node, text);
       },
+      away: () => this.#waiting(),
       result: (node, { thoughts, notes }) => {
         if (thoughts) thought.set(node, thoughts.join("\n\n"));
         if (notes) this.#notes = notes;
@@ -275,6 +284,11 @@ export class Panel {
     return ending;
   }
 
+  /** Until ComfyUI answers again, or one stops. */
+  #waiting() {
+    this.status.textContent = t("Waiting for ComfyUI to answer…");
+  }
+
   async #stop() {
     this.status.textContent = t("Stopping…");
     await this.#run?.stop();
@@ -283,7 +297,7 @@ export class Panel {
   /** Put the last message on the canvas: as it was queued, or, in a session that was opened, as it is told again. */
   async #open() {
     try {
-      open(forCanvas(this.#last ?? (await again(this.#session, this.settings))), this.#session.name);
+      await open(forCanvas(this.#last ?? (await again(this.#session, this.settings))), this.#session.name);
     } catch (error) {
       this.#fail(error.message);
     }
@@ -294,7 +308,10 @@ export class Panel {
     const { name, turns } = this.#session;
     const book = new Book();
     const ending = await this.#watch(turns, async () => {
-      this.#run = new Run(await book.graph(name, format, sessions.owner()), { result: book.result });
+      this.#run = new Run(await book.graph(name, format, sessions.owner()), {
+        result: book.result,
+        away: () => this.#waiting(),
+      });
       return this.#run.follow();
     });
     this.#show();
@@ -324,12 +341,13 @@ export class Panel {
     this.header.show(this.#list, this.#session.name, { busy: this.#busy, opens });
   }
 
-  /** @param {?string} reason @param {boolean} [conflict] Whether loading the session again is the cure. */
-  #fail(reason, conflict = false) {
+  /** @param {?string} reason @param {?(() => void)} [load] Loads again, where that is the cure. */
+  #fail(reason, load = null) {
+    this.#stale = false;
     this.error.hidden = !reason;
     if (!reason) return this.error.replaceChildren();
     const close = iconButton("pi-times", t("Dismiss"), () => this.#fail(null));
-    const again = conflict && button(t("Load again"), () => this.#reload());
+    const again = load && button(t("Load again"), load);
     this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), close, again].filter(Boolean));
   }
 

@@ -2,26 +2,17 @@
 
 import { api } from "../../../scripts/api.js";
 import { forCanvas } from "./graph.js";
+import { ask, refusal } from "./server.js";
 import { t } from "./texts.js";
 import { workflowOf } from "./workflow.js";
 
 /**
  * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
  *   progress: (node: string, done: number, total: number) => void, thoughts: (node: string, text: string) => void,
- *   result: (node: string, output: object) => void}} Watcher Each may be missing.
+ *   result: (node: string, output: object) => void, away: () => void}} Watcher Each may be missing; `away` is told when
+ *   ComfyUI does not answer any more.
  * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
  */
-
-/** What ComfyUI said to a workflow that it did not queue, as one sentence. @param {*} error */
-function refusal(error) {
-  const { error: whole, node_errors: byNode } = error.response ?? {};
-  const first = Object.values(byNode ?? {})[0]?.errors?.[0] ?? whole;
-  if (!first) return t("ComfyUI does not answer: start it again, then repeat this.");
-  if (typeof first === "string") return first;
-  const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence, behind the input's name
-  if (first.type === "custom_validation_failed" && own >= 0) return first.details.slice(own + 3);
-  return [first.message, first.details].filter(Boolean).join(": ");
-}
 
 /** The workflow that goes with a graph, which ComfyUI opens from its list of jobs: what is on the canvas is another one. */
 function drawn(graph) {
@@ -66,12 +57,16 @@ export class Run {
     }
   }
 
-  /** Take it back, or have it stop within a step. */
+  /** Take it back, or have it stop within a step. Where nobody answers, it has failed: one need not wait for it. */
   async stop() {
     this.#unwanted = true;
     if (!this.#id) return; // it is just being queued
-    await api.deleteItem("queue", this.#id);
-    await api.interrupt(this.#id);
+    try {
+      await api.deleteItem("queue", this.#id);
+      await api.interrupt(this.#id);
+    } catch (error) {
+      console.warn("M2Chat: ComfyUI was not told to stop.", error); // what became of it is seen next
+    }
     await this.#look({ how: "stopped" });
   }
 
@@ -94,6 +89,7 @@ export class Run {
       ["execution_success", ending("done")],
       ["execution_interrupted", ending("stopped")],
       ["execution_error", ending("failed")],
+      ["reconnecting", () => this.#watcher.away?.()],
       ["reconnected", () => this.#look({ how: "failed", reason: t("ComfyUI was started again meanwhile: repeat this.") })],
     ];
   }
@@ -102,12 +98,18 @@ export class Run {
     if (this.#id && this.#ended.has(this.#id)) this.#settle(this.#ended.get(this.#id));
   }
 
-  /** Where it neither waits nor runs any more and did not succeed, it has ended as `otherwise` says. */
+  /**
+   * Where it neither waits nor runs any more and did not succeed, it has ended as `otherwise` says; where that cannot be
+   * found out, it has failed.
+   */
   async #look(/** @type {Ending} */ otherwise) {
-    const ask = async (path) => (await api.fetchApi(path, { cache: "no-store" })).json();
-    const { queue_running: running, queue_pending: pending } = await ask("/queue");
-    if ([...running, ...pending].some((item) => item[1] === this.#id)) return;
-    const entry = (await ask(`/history/${this.#id}`))[this.#id];
-    this.#settle(entry?.status?.status_str === "success" ? { how: "done" } : otherwise);
+    try {
+      const { queue_running: running, queue_pending: pending } = await ask("/queue");
+      if ([...running, ...pending].some((item) => item[1] === this.#id)) return;
+      const entry = (await ask(`/history/${this.#id}`))[this.#id];
+      this.#settle(entry?.status?.status_str === "success" ? { how: "done" } : otherwise);
+    } catch (error) {
+      this.#settle({ how: "failed", reason: error.message });
+    }
   }
 }

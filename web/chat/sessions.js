@@ -1,6 +1,7 @@
 // The saved sessions: what the pack's routes give and take, and pictures on their way into ComfyUI.
 
 import { api } from "../../../scripts/api.js";
+import * as server from "./server.js";
 import { t } from "./texts.js";
 
 const ROOT = "/m2chat/sessions";
@@ -16,35 +17,12 @@ const MOST = 40; // characters of a name that is made from a message
  * @typedef {{name: string, revision: number, turns: number, pictures: number, error: string}} Summary
  */
 
-/** What a route refused, in the server's sentence. */
-export class Refused extends Error {
-  /** @param {string} message @param {number} status */
-  constructor(message, status) {
-    super(message);
-    /** Whether somebody else has changed the session meanwhile. */
-    this.conflict = status === 409;
-  }
-}
-
-/** @param {string} path @param {RequestInit} [request] */
-async function ask(path, request) {
-  let answer;
-  try {
-    answer = await api.fetchApi(path, { cache: "no-store", ...request });
-  } catch {
-    throw new Refused(t("ComfyUI does not answer: start it again, then repeat this."), 0);
-  }
-  const given = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(given.error ?? t("ComfyUI answers $ to $.", answer.status, path), answer.status);
-  return given;
-}
-
 /** @param {string} name */
 const one = (name) => `${ROOT}/${encodeURIComponent(name)}`;
 
 /** @param {string} path @param {object} body */
 const post = (path, body) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  server.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 let user = ""; // who asks, where ComfyUI runs with --multi-user
 
@@ -53,16 +31,16 @@ export const owner = () => user;
 
 /** @returns {Promise<Summary[]>} The latest first. */
 export async function list() {
-  const listed = await ask(ROOT);
+  const listed = await server.ask(ROOT);
   user = listed.user ?? "";
   return listed.sessions;
 }
 
 /** @param {string} name @returns {Promise<Session>} */
-export const load = (name) => ask(one(name));
+export const load = (name) => server.ask(one(name));
 
 /** @param {string} name */
-export const remove = (name) => ask(one(name), { method: "DELETE" });
+export const remove = (name) => server.ask(one(name), { method: "DELETE" });
 
 /** Later turns go. @param {Session} session @param {number} turn From 0. @returns {Promise<Session>} */
 export const rewind = ({ name, revision }, turn) => post(`${one(name)}/rewind`, { revision, turn });
@@ -81,28 +59,24 @@ export async function rename(name, to) {
 }
 
 /**
- * Show a session's picture. Of several users' pictures ComfyUI is asked in the name of one, as no image element does.
+ * Show a session's picture; it fails where the picture cannot be had. Of several users' pictures ComfyUI is asked in the name of one, as no image element does.
  *
  * @param {HTMLImageElement} image
  * @param {Picture} picture
  * @param {string[]} addresses Gets the address of what was fetched, which is to be revoked.
  */
 export async function show(image, picture, addresses) {
-  if (!user) {
-    image.src = api.apiURL(picture.url);
-    return;
-  }
-  const address = URL.createObjectURL(await bytes(picture));
-  addresses.push(address);
-  image.src = address;
+  let address = api.apiURL(picture.url);
+  if (user) addresses.push((address = URL.createObjectURL(await bytes(picture))));
+  await new Promise((resolve, reject) => {
+    image.onload = resolve;
+    image.onerror = () => reject(new server.Refused(t("This picture cannot be loaded.")));
+    image.src = address;
+  });
 }
 
-/** The bytes of a session's picture. @param {Picture} picture */
-export async function bytes(picture) {
-  const answer = await api.fetchApi(picture.url);
-  if (!answer.ok) throw new Refused(t("ComfyUI answers $ to $.", answer.status, picture.url), answer.status);
-  return answer.blob();
-}
+/** The bytes of a session's picture. @param {Picture} picture @returns {Promise<Blob>} */
+export const bytes = ({ url }) => server.bytes(url);
 
 /**
  * Put a picture into ComfyUI's input folder.
@@ -114,7 +88,7 @@ export async function upload(picture) {
   const body = new FormData();
   body.append("image", picture, picture.name ?? "picture.png");
   body.append("subfolder", "m2chat");
-  const { name, subfolder } = await ask("/upload/image", { method: "POST", body });
+  const { name, subfolder } = await server.ask("/upload/image", { method: "POST", body });
   return subfolder ? `${subfolder}/${name}` : name;
 }
 

@@ -186,8 +186,6 @@ export class Transcript {
   /** A picture that is there, which a click enlarges. @param {Picture} picture */
   #painted(picture) {
     const image = h("img", { className: "m2chat-picture", alt: picture.caption || t("Your picture") });
-    if (picture.blob) image.src = this.#addressOf(picture.blob);
-    else show(image, picture, this.#addresses);
     const large = () => {
       const all = [...this.element.querySelectorAll(".m2chat-frame img")];
       enlarge(
@@ -195,7 +193,17 @@ export class Transcript {
         all.indexOf(image),
       );
     };
-    return h("button", { type: "button", className: "m2chat-frame", title: t("Enlarge"), onclick: large }, image);
+    const frame = h("button", { type: "button", className: "m2chat-frame", title: t("Enlarge"), onclick: large }, image);
+    if (picture.blob) image.src = this.#addressOf(picture.blob);
+    else show(image, picture, this.#addresses).catch(({ message }) => frame.replaceWith(this.#missing(picture, message)));
+    return frame;
+  }
+
+  /** In place of a picture that could not be had. @param {Picture} picture @param {string} reason */
+  #missing(picture, reason) {
+    const again = button(t("Load again"), () => box.replaceWith(this.#painted(picture)));
+    const box = h("div", { className: "m2chat-picture m2chat-open m2chat-missing" }, h("span", { dir: "auto" }, reason), again);
+    return box;
   }
 
   /** Where a node's text, preview and progress appear. @param {string} node @param {?HTMLImageElement} [before] */

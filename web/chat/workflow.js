@@ -1,6 +1,7 @@
 // A graph in API format as a workflow that opens on the canvas: nodes with places and sizes, links between them.
 
 import { app } from "../../../scripts/app.js";
+import { t } from "./texts.js";
 
 /** @typedef {import("./graph.js").Graph} Graph */
 
@@ -50,4 +51,8 @@ export function workflowOf(api) {
 }
 
 /** Puts a graph on the canvas, under a name. @param {Graph} api @param {string} name */
-export const open = (api, name) => app.loadGraphData(workflowOf(api), true, true, name);
+export async function open(api, name) {
+  const workflow = workflowOf(api);
+  if (!workflow) throw new Error(t("It cannot be opened: one of its nodes is not installed any more."));
+  await app.loadGraphData(workflow, true, true, name);
+}

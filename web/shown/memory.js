@@ -1,7 +1,7 @@
 // What nodes have shown, kept in the browser for each workflow, so that it is there again after a reload.
 
 const PREFIX = "M2Chat.Shown.";
-const MOST = 40; // workflows
+const MOST = 40; // workflows, in the browser's store as in the page
 const KEPT = ["text", "turns", "page", "thoughts", "notes"];
 
 /**
@@ -41,8 +41,11 @@ export class Memory {
 
   /** @param {string} mark @returns {Record} */
   of(mark) {
-    if (!this.#records.has(mark)) this.#records.set(mark, read(PREFIX + mark) ?? { at: 0, job: "", outputs: {} });
-    return this.#records.get(mark);
+    const record = this.#records.get(mark) ?? read(PREFIX + mark) ?? { at: 0, job: "", outputs: {} };
+    this.#records.delete(mark); // so that the one that was needed longest ago comes first
+    this.#records.set(mark, record);
+    if (this.#records.size > MOST) this.#records.delete(this.#records.keys().next().value);
+    return record;
   }
 
   /** @param {string} mark @param {string} job @param {Object<string, Output>} outputs What to add. */
