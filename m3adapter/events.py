@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .conversation import Conversation, Slot
+from .conversation.conversation import Conversation, Slot
 
 if TYPE_CHECKING:
     from PIL.Image import Image

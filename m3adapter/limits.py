@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from .conversation.segments import SEED_LIMIT
 from .gate import MAX_STRENGTH
-from .segments import SEED_LIMIT
 from .values import is_number, is_whole, shown
 
 MAX_PANELS = 32

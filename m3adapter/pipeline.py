@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .conversation import Conversation, ConversationError, Picture, References, Slot
+from .conversation.conversation import Conversation, ConversationError, Picture, References, Slot
+from .conversation.markup import with_captions
+from .conversation.outline import CONTINUE, messages
 from .events import (
     Event,
     PictureDone,
@@ -20,10 +22,8 @@ from .events import (
     ThoughtChunk,
     TurnDone,
 )
+from .language.reply import FAILED_REPLY, PICTURES, ReplyReader
 from .limits import check_guidance, check_pictures, check_seed, check_steps
-from .markup import with_captions
-from .outline import CONTINUE, messages
-from .reply import FAILED_REPLY, PICTURES, ReplyReader
 from .request import Request, ShouldStop, check_stop, gate_setting, picture_seed, styled, turn_seed
 from .streaming import reports
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .adapter import M3Adapter
-    from .condition import Condition
-    from .diffusion import DiffusionDecoder
-    from .features import SlotFeatures
+    from .adapter.features import SlotFeatures
+    from .adapter.m3_adapter import M3Adapter
+    from .adapter.official import OfficialAdapter
+    from .adapter.vision_encoder import VisionEncoder, VisionFeatures
+    from .diffusion.condition import Condition
+    from .diffusion.decoder import DiffusionDecoder
     from .gate import GateSetting
-    from .language_model import LanguageModel, Sampling
-    from .official import OfficialAdapter
-    from .vision_encoder import VisionEncoder, VisionFeatures
+    from .language.language_model import LanguageModel, Sampling
 
 STARTER = Path(__file__).parent / "starter"
 __all__ = ["CONTINUE", "STARTER", "M2Chat", "check_weights", "picture_seed", "turn_seed"]
@@ -76,10 +76,10 @@ class M2Chat:
         """
         directory = Path(directory)
         check_weights(directory)
-        from .checkpoint import load_adapter
-        from .diffusion import DiffusionDecoder
-        from .language_model import LanguageModel
-        from .vision_encoder import VisionEncoder
+        from .adapter.checkpoint import load_adapter
+        from .adapter.vision_encoder import VisionEncoder
+        from .diffusion.decoder import DiffusionDecoder
+        from .language.language_model import LanguageModel
 
         return cls(
             LanguageModel.from_pretrained(directory / "language_model", dtype=dtype, device=device),
@@ -139,7 +139,7 @@ class M2Chat:
         """
         import torch
 
-        from .features import SlotFeatures
+        from .adapter.features import SlotFeatures
 
         slot = Slot(*slot)
         if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
@@ -327,7 +327,7 @@ class M2Chat:
 
         Raises ValueError for a trained one, since what it has learned would be missing.
         """
-        from .adapter import M3Adapter
+        from .adapter.m3_adapter import M3Adapter
 
         if not isinstance(self.adapter, M3Adapter) or self.vision_encoder is None:
             return True
@@ -381,7 +381,7 @@ class M2Chat:
     ) -> Generator[TextChunk | ThoughtChunk | TextWithdrawn | Shortened, None, Conversation]:
         """Streams the reply's text, returns the conversation with it; a `premise` asks for at least one picture."""
         if sampling is None:
-            from .language_model import Sampling
+            from .language.language_model import Sampling
 
             sampling = Sampling()
         check_stop(should_stop)

@@ -6,15 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from .conversation.references import References
+from .conversation.segments import SEED_LIMIT
 from .events import Interrupted
 from .gate import GateSetting
-from .limits import check_gate, check_guidance, check_pictures, check_rerolls, check_seed, check_side, check_steps
-from .references import References
-from .reply import PICTURES
-from .segments import SEED_LIMIT
+from .language.reply import PICTURES
+from .limits import (
+    check_gate,
+    check_guidance,
+    check_pictures,
+    check_rerolls,
+    check_seed,
+    check_side,
+    check_steps,
+)
 
 if TYPE_CHECKING:
-    from .language_model import Sampling
+    from .language.language_model import Sampling
 
 ShouldStop = Callable[[], bool]
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .conversation import Conversation
+from .conversation.conversation import Conversation
+from .conversation.outline import beats, messages
 from .events import Event, StoryEnded
+from .language.reply import FAILED_REPLY, PICTURES
 from .limits import check_panels, check_pictures, check_premise
-from .outline import beats, messages
-from .reply import FAILED_REPLY, PICTURES
 from .request import ShouldStop, picture_seed, turn_seed
 
 if TYPE_CHECKING:
-    from .language_model import Sampling
+    from .language.language_model import Sampling
     from .pipeline import M2Chat
 
 _ASK = (

@@ -8,11 +8,11 @@ import comfy.model_management
 import comfy.ops
 from comfy_api.latest import io
 
-from ..m3adapter.importing import open_adapter
-from ..m3adapter.new_adapter import BLOCKS, WIDTH, new_adapter
-from ..m3adapter.prompt_syntax import unescaped
+from ..m3adapter.adapter.importing import open_adapter
+from ..m3adapter.adapter.new_adapter import BLOCKS, WIDTH, new_adapter
+from ..m3adapter.conversation.segments import SEED_LIMIT
+from ..m3adapter.diffusion.prompt_syntax import unescaped
 from ..m3adapter.request import styled
-from ..m3adapter.segments import SEED_LIMIT
 from . import folders, inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble, handle, offload_device

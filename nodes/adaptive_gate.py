@@ -10,8 +10,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.adaptive_gate import OTHER, SAME, adapted_gate
-from ..m3adapter.prompt_syntax import escaped, unescaped
+from ..m3adapter.diffusion.prompt_syntax import escaped, unescaped
+from ..m3adapter.ip_adapter.adaptive_gate import OTHER, SAME, adapted_gate
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, assemble

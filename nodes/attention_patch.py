@@ -17,7 +17,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..m3adapter.image_prompt import ImagePrompt, Reference, shares
+from ..m3adapter.ip_adapter.image_prompt import ImagePrompt, Reference, shares
 
 Block = tuple[str, int, int]  # as ComfyUI names a transformer block: way, number, index
 

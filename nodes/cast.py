@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, References
-from ..m3adapter.references import RULES, chosen_of, weights_of
+from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.conversation.references import RULES, chosen_of, weights_of
 from . import inputs, wires
 from .errors import names_node
 

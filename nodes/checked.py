@@ -10,9 +10,9 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.condition import Condition
-from ..m3adapter.conversation import Conversation, References
-from ..m3adapter.features import SlotFeatures
+from ..m3adapter.adapter.features import SlotFeatures
+from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.gate import MAX_STRENGTH
 from ..m3adapter.limits import number, whole
 from ..m3adapter.values import shown

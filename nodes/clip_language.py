@@ -13,10 +13,10 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, Slot
-from ..m3adapter.language_config import LanguageModelConfig
-from ..m3adapter.language_model import LanguageModel, SlotStates
-from ..m3adapter.prompts import Prompt
+from ..m3adapter.conversation.conversation import Conversation, Slot
+from ..m3adapter.language.config import LanguageModelConfig
+from ..m3adapter.language.language_model import LanguageModel, SlotStates
+from ..m3adapter.language.prompts import Prompt
 from . import wires
 from .clip_tokenizer import StockTokenizer
 from .errors import names_node

@@ -71,7 +71,7 @@ class VisionFromClipVision(io.ComfyNode):
     @names_node
     def execute(cls, clip_vision: comfy.clip_vision.ClipVisionModel) -> io.NodeOutput:
         """Wrap it; its weights stay in the care of its own patcher."""
-        from ..m3adapter.vision_encoder import VisionEncoder, default_levels
+        from ..m3adapter.adapter.vision_encoder import VisionEncoder, default_levels
 
         model = StockVisionModel(clip_vision)
         levels = default_levels(model.config.num_hidden_layers)

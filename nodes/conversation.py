@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, ConversationError, Slot
+from ..m3adapter.conversation.conversation import Conversation, ConversationError, Slot
 from . import inputs, wires
 from .errors import names_node
 

@@ -10,8 +10,8 @@ import comfy.sd1_clip
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter.schedulers import AS_THE_MODEL_SAYS, PREDICTIONS, SCHEDULERS, SPACINGS
-from ..m3adapter.vae_loading import BUILT_IN
+from ..m3adapter.diffusion.schedulers import AS_THE_MODEL_SAYS, PREDICTIONS, SCHEDULERS, SPACINGS
+from ..m3adapter.diffusion.vae_loading import BUILT_IN
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
@@ -36,14 +36,14 @@ VAES = folders.Shelf({"vae": lambda path: _is_checkpoint(path) or (path / "confi
 
 def check_model(name: str, *, own_vae: bool) -> None:
     """Raises ValueError or OSError, one sentence, unless the name is an SDXL model's, with its VAE if `own_vae`."""
-    from ..m3adapter.layouts import check_decoder
+    from ..m3adapter.weights.layouts import check_decoder
 
     check_decoder(MODELS.find(name), own_vae=own_vae)
 
 
 def check_vae(name: str) -> None:
     """Raises ValueError or OSError, one sentence, unless the name is that of a VAE, or the model's own is meant."""
-    from ..m3adapter.vae_loading import check_vae
+    from ..m3adapter.diffusion.vae_loading import check_vae
 
     if name != BUILT_IN:
         check_vae(VAES.find(name))
@@ -164,7 +164,7 @@ class LoadDecoder(io.ComfyNode):
         with with_packages():
             check_model(model, own_vae=vae == BUILT_IN)
             check_vae(vae)
-            from ..m3adapter.diffusion_loading import count_parameters, load_decoder
+            from ..m3adapter.diffusion.loading import count_parameters, load_decoder
 
             parameters, device = count_parameters(path), offload_device()
             kind = choose_dtype(dtype, parameters)

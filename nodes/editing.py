@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..m3adapter.conversation import Conversation, ConversationError
+from ..m3adapter.conversation.conversation import Conversation, ConversationError
 from . import inputs, wires
 from .errors import names_node
 

@@ -12,10 +12,10 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
-from ..m3adapter.conversation import Conversation, Slot
-from ..m3adapter.export import check_formats, export_story
-from ..m3adapter.file_names import filled, portable, widget_of
-from ..m3adapter.segments import Segment, Text
+from ..m3adapter.conversation.conversation import Conversation, Slot
+from ..m3adapter.conversation.segments import Segment, Text
+from ..m3adapter.export.file_names import filled, portable, widget_of
+from ..m3adapter.export.story import check_formats, export_story
 from . import inputs, wires
 from .errors import complaint, names_node
 from .pages import page_arguments

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..m3adapter.conversation.segments import SEED_LIMIT
+from ..m3adapter.export.pages.fonts import FILES, FONTS
+from ..m3adapter.export.pages.panels import WORDS
+from ..m3adapter.export.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
+from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS
-from ..m3adapter.pages.fonts import FILES, FONTS
-from ..m3adapter.pages.panels import WORDS
-from ..m3adapter.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
-from ..m3adapter.reply import PICTURES
-from ..m3adapter.segments import SEED_LIMIT
 from . import folders, wires
 
 if TYPE_CHECKING:
-    from ..m3adapter.language_model import Sampling
+    from ..m3adapter.language.language_model import Sampling
 
 
 def _is_font(path: Path) -> bool:
@@ -160,7 +160,7 @@ def thinking() -> list[io.Input]:
 
 def sampling(max_length: int, thinking: str, max_thinking: int, **more: Any) -> Sampling:
     """What these inputs say to the language model."""
-    from ..m3adapter.language_model import Sampling
+    from ..m3adapter.language.language_model import Sampling
 
     return Sampling(max_length=max_length, thinking=thinking == "on", max_thinking=max_thinking, **more)
 

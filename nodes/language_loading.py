@@ -8,8 +8,9 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter import gguf_files, language_files
-from ..m3adapter.language_files import ADAPTER, CONFIG, PIPELINE
+from ..m3adapter.language import gguf_files
+from ..m3adapter.language import model_folders as language_files
+from ..m3adapter.language.model_folders import ADAPTER, CONFIG, PIPELINE
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
@@ -99,7 +100,7 @@ class LoadLanguageModel(io.ComfyNode):
         bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
         chosen = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)
         with with_packages(f"install it for ComfyUI to open {model}"):
-            from ..m3adapter.language_loading import load_language_model, weight_bytes
+            from ..m3adapter.language.loading import load_language_model, weight_bytes
 
             device, size = compute if bits else offload_device(), weight_bytes(path, chosen, bits)
             if bits:  # they do not wait for their turn in main memory

@@ -50,10 +50,10 @@ class LoadStarter(io.ComfyNode):
         """Load the four parts into main memory; ComfyUI moves them to the device when they are used."""
         check_weights(STARTER)
         with with_packages():
-            from ..m3adapter.checkpoint import load_adapter
-            from ..m3adapter.diffusion import DiffusionDecoder
-            from ..m3adapter.language_model import LanguageModel
-            from ..m3adapter.vision_encoder import VisionEncoder
+            from ..m3adapter.adapter.checkpoint import load_adapter
+            from ..m3adapter.adapter.vision_encoder import VisionEncoder
+            from ..m3adapter.diffusion.decoder import DiffusionDecoder
+            from ..m3adapter.language.language_model import LanguageModel
 
             device = offload_device()
             language_model = LanguageModel.from_pretrained(STARTER / "language_model", device=device)

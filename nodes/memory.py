@@ -15,7 +15,7 @@ import comfy.model_patcher
 import torch
 
 if TYPE_CHECKING:
-    from ..m3adapter.diffusion import DiffusionDecoder
+    from ..m3adapter.diffusion.decoder import DiffusionDecoder
     from ..m3adapter.pipeline import M2Chat
 
 

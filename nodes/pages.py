@@ -10,11 +10,11 @@ import numpy
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter.conversation import Conversation
-from ..m3adapter.pages.drawing import draw
-from ..m3adapter.pages.fonts import FONTS
-from ..m3adapter.pages.items import Book
-from ..m3adapter.pages.layout import lay_out
+from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.export.pages.drawing import draw
+from ..m3adapter.export.pages.fonts import FONTS
+from ..m3adapter.export.pages.items import Book
+from ..m3adapter.export.pages.layout import lay_out
 from . import inputs
 from .errors import names_node
 from .running import PaintingProgress, ShowsText, show_text, shown

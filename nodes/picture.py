@@ -9,12 +9,12 @@ import comfy.model_management
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.condition import Condition
-from ..m3adapter.conversation import Conversation, References
-from ..m3adapter.features import SlotFeatures
+from ..m3adapter.adapter.features import SlotFeatures
+from ..m3adapter.adapter.gate_map import draw_gate
+from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.diffusion.condition import Condition
+from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.gate import GateSetting
-from ..m3adapter.gate_map import draw_gate
-from ..m3adapter.prompt_syntax import escaped
 from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node

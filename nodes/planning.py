@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import comfy.utils
 from comfy_api.latest import io
 
+from ..m3adapter.conversation.outline import beats
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.limits import check_premise
-from ..m3adapter.outline import beats
 from ..m3adapter.request import reroll_seed, turn_seed
 from ..m3adapter.story_writing import write_outline
 from . import inputs
@@ -18,7 +18,7 @@ from .memory import Handle, assemble
 from .running import LiveText, ShowsText, interruptible, show_text, shown
 
 if TYPE_CHECKING:
-    from ..m3adapter.sampling import Sampling
+    from ..m3adapter.language.sampling import Sampling
 
 
 class Outline(ShowsText, io.ComfyNode):

@@ -13,7 +13,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..m3adapter.conversation import Conversation
+from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.events import (
     Event,
     Interrupted,

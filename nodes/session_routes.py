@@ -37,11 +37,20 @@ from aiohttp import web
 from comfy.cli_args import args
 from server import PromptServer
 
-from ..m3adapter.conversation import Character, Conversation, ConversationError, Picture, Segment, Slot, Text, Turn
-from ..m3adapter.sessions import Session, SessionConflict, SessionMissing, Sessions
-from ..m3adapter.storage import MAX_REVISION
+from ..m3adapter.conversation.conversation import (
+    Character,
+    Conversation,
+    ConversationError,
+    Picture,
+    Segment,
+    Slot,
+    Text,
+    Turn,
+)
+from ..m3adapter.conversation.sessions import Session, SessionConflict, SessionMissing, Sessions
+from ..m3adapter.conversation.storage import MAX_REVISION
+from ..m3adapter.conversation.versions import Versions
 from ..m3adapter.values import is_whole, shown
-from ..m3adapter.versions import Versions
 from .errors import sentence
 from .sessions import FOLDER
 

@@ -8,8 +8,8 @@ import folder_paths
 from comfy_api.latest import io
 from server import PromptServer
 
-from ..m3adapter.conversation import Conversation
-from ..m3adapter.sessions import Sessions, check_name
+from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.conversation.sessions import Sessions, check_name
 from ..m3adapter.values import shown as quoted
 from . import inputs, wires
 from .errors import complaint, names_node

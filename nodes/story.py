@@ -7,11 +7,11 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, Picture, References
+from ..m3adapter.conversation.conversation import Conversation, Picture, References
+from ..m3adapter.conversation.outline import beats
+from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
-from ..m3adapter.outline import beats
-from ..m3adapter.reply import PICTURES
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble

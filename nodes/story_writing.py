@@ -6,11 +6,11 @@ import comfy.utils
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation import Conversation, ConversationError
+from ..m3adapter.conversation.conversation import Conversation, ConversationError
+from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.events import Event, TextChunk
+from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import check_premise
-from ..m3adapter.prompt_syntax import escaped
-from ..m3adapter.reply import PICTURES
 from ..m3adapter.story_writing import write_story
 from . import inputs, wires
 from .errors import complaint, names_node

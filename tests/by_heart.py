@@ -8,8 +8,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from m3adapter.language_config import LanguageModelConfig
-from m3adapter.language_model import LanguageModel
+from m3adapter.language.config import LanguageModelConfig
+from m3adapter.language.language_model import LanguageModel
 
 ANIMALS = ("fox", "owl", "bear", "cat", "frog", "hen", "crab", "swan")
 SPECIAL = (

@@ -50,8 +50,8 @@ def resident() -> float:
 
 def alternate(*folders: str) -> dict[str, Any]:
     """Load two language models in turn, 20 times in all; each replies, and is dropped for the other."""
-    from m2chat.m3adapter.conversation import Conversation
-    from m2chat.m3adapter.language_model import LanguageModel, Sampling
+    from m2chat.m3adapter.conversation.conversation import Conversation
+    from m2chat.m3adapter.language.language_model import LanguageModel, Sampling
     from m2chat.nodes import memory
 
     sizes, replies, managed = [], [], []
@@ -138,7 +138,8 @@ def announced(folder: str) -> dict[str, Any]:
     Says what was logged for each, with "loaded" where the weights have been read.
     """
     import folder_paths
-    from m2chat.m3adapter import diffusion_loading, language_loading
+    from m2chat.m3adapter.diffusion import loading as diffusion_loading
+    from m2chat.m3adapter.language import loading as language_loading
     from m2chat.m3adapter.pipeline import STARTER
     from m2chat.nodes import folders, memory
     from m2chat.nodes.diffusion_loading import LoadDecoder
@@ -178,7 +179,7 @@ def announced(folder: str) -> dict[str, Any]:
 def clip_vision(toy: str) -> dict[str, Any]:
     """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
     import comfy.clip_vision
-    from m2chat.m3adapter.vision_encoder import VisionEncoder
+    from m2chat.m3adapter.adapter.vision_encoder import VisionEncoder
     from m2chat.nodes import memory
     from m2chat.nodes.clip_vision import VisionFromClipVision
 
@@ -249,7 +250,7 @@ def clip_language(*makes: str) -> dict[str, Any]:
 def painters_words(captions: str, long: str) -> dict[str, Any]:
     """How the engine's tokenizer reads captions (a JSON list) as nodes give them, and what becomes of a long prompt."""
     import comfy.sd1_clip
-    from m2chat.m3adapter.conversation import Conversation, Picture, Text
+    from m2chat.m3adapter.conversation.conversation import Conversation, Picture, Text
     from m2chat.nodes import memory, story_writing
     from m2chat.nodes.adapters import EncodeText
     from m2chat.nodes.adaptive_gate import AdaptiveGate
@@ -298,9 +299,9 @@ def early_end(premise: str) -> dict[str, Any]:
 
     Gives for each node its `ui` and how many there are of each of its lists, or its error; what was logged, too.
     """
-    from m2chat.m3adapter.conversation import Conversation
-    from m2chat.m3adapter.language_model import LanguageModel
-    from m2chat.m3adapter.thoughts import ThoughtError
+    from m2chat.m3adapter.conversation.conversation import Conversation
+    from m2chat.m3adapter.language.language_model import LanguageModel
+    from m2chat.m3adapter.language.thoughts import ThoughtError
     from m2chat.nodes import running
     from m2chat.nodes.loading import LoadStarter
     from m2chat.nodes.reply import Reply

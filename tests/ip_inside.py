@@ -38,7 +38,7 @@ class Bench:
     def adapter(self, kind: str, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         """A random IP-Adapter, loaded by the pack from a file, and its weights as diffusers takes them."""
         import comfy.ops
-        from m2chat.m3adapter.ip_adapter import load_ip_adapter
+        from m2chat.m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 
         weights = toys.ip_adapter_weights(self.unet, kind, seed=seed)
         path = self.folder / f"{kind}{seed}.safetensors"
@@ -56,13 +56,13 @@ class Bench:
         return found if kind == "plus" else torch.cat([torch.zeros_like(found[:1]), found[1:]])
 
     def reference(self, adapter: Any, seed: int = 9, **how: Any) -> Any:
-        from m2chat.m3adapter.image_prompt import Reference
+        from m2chat.m3adapter.ip_adapter.image_prompt import Reference
 
         negative, tokens = adapter.tokens(self.features(adapter.config.kind, seed))
         return Reference(adapter, tokens, negative, **how)
 
     def patched(self, *references: Any, model: Any = None, **gate: Any) -> Any:
-        from m2chat.m3adapter.image_prompt import ImageGate, ImagePrompt
+        from m2chat.m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt
         from m2chat.nodes.attention_patch import apply
 
         return apply(model or self.model, ImagePrompt(references, ImageGate(**gate)))
@@ -125,8 +125,8 @@ def order(sdxl: str) -> dict[str, Any]:
     import comfy.utils
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from diffusers import UNet2DConditionModel
-    from m2chat.m3adapter.image_prompt import place_of
-    from m2chat.m3adapter.ip_adapter import cross_attentions as published
+    from m2chat.m3adapter.ip_adapter.image_prompt import place_of
+    from m2chat.m3adapter.ip_adapter.ip_adapter import cross_attentions as published
     from m2chat.nodes import stock_models
     from m2chat.nodes.attention_patch import cross_attentions
 
@@ -187,8 +187,8 @@ def together(folder: str) -> dict[str, Any]:
 def refusals(bench: Bench, reference: Any) -> list[str]:
     """What is said to models that are no SDXL base model, and to one of another size."""
     import comfy.model_base
-    from m2chat.m3adapter.image_prompt import Reference
-    from m2chat.m3adapter.ip_adapter import new_base
+    from m2chat.m3adapter.ip_adapter.image_prompt import Reference
+    from m2chat.m3adapter.ip_adapter.ip_adapter import new_base
     from m2chat.nodes.memory import managed
 
     config = bench.model.model.model_config
@@ -211,7 +211,7 @@ def refusals(bench: Bench, reference: Any) -> list[str]:
 
 def masks(bench: Bench, adapter: Any, whole: Any, alone: Tensor, plain: Tensor) -> dict[str, Any]:
     """What masks do to one reference, in the prediction and in one layer."""
-    from m2chat.m3adapter.image_prompt import Reference
+    from m2chat.m3adapter.ip_adapter.image_prompt import Reference
 
     def of(mask: Tensor, *more: Any) -> Tensor:
         return bench.stock(bench.patched(bench.reference(adapter, mask=mask), *more, strength=0.7))

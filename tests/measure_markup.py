@@ -13,10 +13,10 @@ import argparse
 import time
 from pathlib import Path
 
-from m3adapter.conversation import Conversation, Picture
-from m3adapter.language_loading import load_language_model
-from m3adapter.language_model import Sampling
-from m3adapter.markup import parse, with_captions
+from m3adapter.conversation.conversation import Conversation, Picture
+from m3adapter.conversation.markup import parse, with_captions
+from m3adapter.language.language_model import Sampling
+from m3adapter.language.loading import load_language_model
 
 TUNING = [
     "A hedgehog who finds a violin in the woods.",

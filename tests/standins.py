@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import torch
 
+from m3adapter.adapter.features import SlotFeatures
 from m3adapter.events import PictureDone, PictureStarted, Step, TextChunk, TurnDone
-from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import toys
-from m3adapter.adapter import M3Adapter
-from m3adapter.condition import Condition
-from m3adapter.features import SlotFeatures
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.adapter.m3_adapter import M3Adapter
+from m3adapter.diffusion.condition import Condition
 from m3adapter.gate import GateSetting
 from m3adapter.training.m3ft import group_of, opening
 from m3adapter.training.starter import strengthen

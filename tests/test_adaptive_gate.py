@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import toys
-from m3adapter.adaptive_gate import ANYTHING, adapted_gate, subjects
+from m3adapter.ip_adapter.adaptive_gate import ANYTHING, adapted_gate, subjects
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import Browser
 
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.displayed import displayed
-from m3adapter.export import FORMATS, check_formats, export_story, is_story
-from m3adapter.export_epub import story_epub
-from m3adapter.export_html import story_html
-from m3adapter.export_markdown import story_markdown
-from m3adapter.pages import pdf
-from m3adapter.pages.layout import lay_out
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.conversation.displayed import displayed
+from m3adapter.export.epub import story_epub
+from m3adapter.export.html import story_html
+from m3adapter.export.markdown import story_markdown
+from m3adapter.export.pages import pdf
+from m3adapter.export.pages.layout import lay_out
+from m3adapter.export.story import FORMATS, check_formats, export_story, is_story
 
 EVIL = (
     "<script>window.hurt = 1</script> \"'&<img src=x onerror='window.hurt = 1'> [a](javascript:hurt) "

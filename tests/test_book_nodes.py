@@ -13,7 +13,7 @@ from PIL import Image
 import graphs
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.pages.fonts import typeface
+from m3adapter.export.pages.fonts import typeface
 from runs import picture, text
 from tools.comfy import ExecutionFailed, PromptRejected
 

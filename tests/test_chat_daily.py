@@ -11,8 +11,8 @@ from playwright.sync_api import Browser
 import looks
 from chat_page import ChatPage
 from comfy_server import ComfyServer
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.conversation.sessions import Sessions
 from test_chat_panel import HOSTILE, sessions  # noqa: F401
 from test_sessions import grey, story
 

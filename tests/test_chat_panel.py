@@ -14,8 +14,8 @@ from playwright.sync_api import Browser
 import graphs
 from chat_page import CONTRAST, ChatPage
 from comfy_server import ComfyServer
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.conversation.sessions import Sessions
 from test_browser import SCREENSHOTS
 from test_sessions import story
 

@@ -16,8 +16,8 @@ import graphs
 from chat_page import ChatPage
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
-from m3adapter.conversation import Conversation
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.conversation.sessions import Sessions
 from test_browser import SCREENSHOTS
 from tools.comfy import ExecutionFailed
 

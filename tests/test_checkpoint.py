@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import toys
-from m3adapter.checkpoint import CheckpointError, load_adapter, recognise, save_adapter
+from m3adapter.adapter.checkpoint import CheckpointError, load_adapter, recognise, save_adapter
 from m3adapter.pipeline import STARTER
 
 

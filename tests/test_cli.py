@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from m3adapter import cli, console, pipeline
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter import pipeline
+from m3adapter.cli import console
+from m3adapter.cli import main as cli
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.events import (
     Interrupted,
     NotFinite,
@@ -26,9 +28,9 @@ from m3adapter.events import (
     ThoughtChunk,
     TurnDone,
 )
-from m3adapter.language_model import Sampling
-from m3adapter.prompts import PromptError
-from m3adapter.thoughts import ThoughtError
+from m3adapter.language.language_model import Sampling
+from m3adapter.language.prompts import PromptError
+from m3adapter.language.thoughts import ThoughtError
 
 
 class ModelStandIn:
@@ -341,8 +343,8 @@ def test_train_passes_the_exit_status(monkeypatch, capsys) -> None:
 
 
 def test_what_is_not_installed_is_named(monkeypatch, capsys) -> None:
-    def missing(name: str, package: str):
-        raise ModuleNotFoundError(name="accelerate" if "m3ft" in name else f"{package}{name}")
+    def missing(name: str):
+        raise ModuleNotFoundError(name="accelerate" if "m3ft" in name else name)
 
     monkeypatch.setattr(cli.importlib, "import_module", missing)
     assert run(capsys, "train", "m3ft")[2] == (
@@ -359,7 +361,7 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
         asked.append(how)
         return {"seed": how["seed"], "unit": "%"}
 
-    stand_in_module(monkeypatch, "m3adapter.evaluation", evaluate=evaluate)
+    stand_in_module(monkeypatch, "m3adapter.evaluation.starter", evaluate=evaluate)
     monkeypatch.setattr(cli, "check_weights", lambda directory: None)
     report = tmp_path / "new" / "report.json"
     status, out, _ = run(capsys, "evaluate", "--output", report, "--pictures", 12, "--seed", 3)
@@ -378,5 +380,5 @@ def test_the_command_line_imports_nothing_heavy(monkeypatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     for name in ("torch", "numpy", "PIL", "transformers", "diffusers"):
         monkeypatch.setitem(sys.modules, name, None)
-    fresh = importlib.import_module("m3adapter.cli")
+    fresh = importlib.import_module("m3adapter.cli.main")
     assert fresh is not cli and fresh.main is not cli.main

@@ -11,8 +11,8 @@ import pytest
 
 import toys
 from m3adapter.component_configs import check_parts
-from m3adapter.diffusion_loading import CONFIGS, load_decoder
-from m3adapter.vae_loading import load_vae
+from m3adapter.diffusion.loading import CONFIGS, load_decoder
+from m3adapter.diffusion.vae_loading import load_vae
 
 UNET, VAE, TEXT, SCHEDULER = (
     "unet/config.json",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import toys
-from m3adapter.condition import Condition
+from m3adapter.diffusion.condition import Condition
 
 
 def same(one: Condition, other: Condition) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from m3adapter.context import GAP
-from m3adapter.conversation import Conversation, Picture, Slot, Text
-from m3adapter.language_config import LanguageModelConfig
-from m3adapter.outline import CONTINUE
-from m3adapter.prompts import Prompt, PromptError, PromptWriter
+from m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
+from m3adapter.conversation.outline import CONTINUE
+from m3adapter.language.config import LanguageModelConfig
+from m3adapter.language.context import GAP
+from m3adapter.language.prompts import Prompt, PromptError, PromptWriter
 
 PICTURE = torch.zeros(2, 2, 3)
 PREMISE = "A fox named Finn finds a kite on the beach and wants to fly to the moon."

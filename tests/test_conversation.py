@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text, Turn
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text, Turn
 
 
 def grey(value: float, size: tuple[int, int] = (4, 6)) -> torch.Tensor:

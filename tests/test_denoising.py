@@ -12,11 +12,11 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipelin
 from torch import Tensor
 
 import toys
-from m3adapter.condition import Condition
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.diffusion_loading import load_decoder
+from m3adapter.diffusion.condition import Condition
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.loading import load_decoder
+from m3adapter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from m3adapter.events import NotFinite
-from m3adapter.schedulers import SCHEDULERS, build_scheduler
 
 STEPS = 5
 SEEDS = (7, 2**64 - 1)

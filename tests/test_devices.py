@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from m3adapter.conversation import Conversation, Picture, Text
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.events import Step, TurnDone
-from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook.judge import Judge

@@ -14,9 +14,9 @@ from diffusers import StableDiffusionXLPipeline
 from PIL.Image import Image
 
 import toys
-from m3adapter.condition import Condition
-from m3adapter.denoising import remember_clean
-from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.diffusion.condition import Condition
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.denoising import remember_clean
 
 STEPS = 3
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import toys
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.diffusion_loading import count_parameters, load_decoder, stored_dtype
-from m3adapter.schedulers import AS_THE_MODEL_SAYS, SCHEDULERS, build_scheduler
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.loading import count_parameters, load_decoder, stored_dtype
+from m3adapter.diffusion.schedulers import AS_THE_MODEL_SAYS, SCHEDULERS, build_scheduler
 from tools import environment
 
 CLIP_TOKENIZER = environment.ENGINE / "comfy" / "sd1_tokenizer"

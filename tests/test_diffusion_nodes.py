@@ -15,8 +15,8 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import node
+from m3adapter.diffusion.schedulers import AS_THE_MODEL_SAYS
 from m3adapter.pipeline import STARTER
-from m3adapter.schedulers import AS_THE_MODEL_SAYS
 from runs import picture, ran, same
 from tools.comfy import ExecutionFailed, PromptRejected
 

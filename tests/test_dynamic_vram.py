@@ -16,7 +16,7 @@ import toy_llms
 import toys
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.checkpoint import load_adapter
+from m3adapter.adapter.checkpoint import load_adapter
 from m3adapter.pipeline import STARTER
 from runs import picture, same
 from tools import environment

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import toys
-from m3adapter import evaluation
-from m3adapter.condition import Condition
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.evaluation import ABLATIONS, Bench, mean
-from m3adapter.features import SlotFeatures
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.diffusion.condition import Condition
+from m3adapter.evaluation import starter as evaluation
+from m3adapter.evaluation.starter import ABLATIONS, Bench, mean
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook import stories

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.export import export_story, is_story
-from m3adapter.export_html import story_html
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.export.html import story_html
+from m3adapter.export.story import export_story, is_story
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 

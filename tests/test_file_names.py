@@ -11,7 +11,7 @@ import pytest
 import graphs
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.file_names import filled, portable, widget_of
+from m3adapter.export.file_names import filled, portable, widget_of
 from toys import one_sentence
 
 NOW = datetime(2026, 3, 7, 9, 5, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from m3adapter.gate_map import (
+from m3adapter.adapter.gate_map import (
     BARS_BOTTOM,
     BARS_TOP,
     COLD,

@@ -9,7 +9,7 @@ import torch
 import graphs
 from comfy_server import ComfyServer
 from graphs import ADAPTER, DECODER, PAINT, VISION, node
-from m3adapter.gate_sweep import INK, PAPER, Cell, draw_sheet, parse_gates, similarity
+from m3adapter.adapter.gate_sweep import INK, PAPER, Cell, draw_sheet, parse_gates, similarity
 from runs import picture, same
 from tools.comfy import PromptRejected
 

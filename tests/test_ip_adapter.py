@@ -11,9 +11,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import toys
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.image_prompt import ImageGate, ImagePrompt, Reference, place_of, shares
-from m3adapter.ip_adapter import IPAdapter, check_file, cross_attentions, load_ip_adapter, new_base, read_config
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference, place_of, shares
+from m3adapter.ip_adapter.ip_adapter import (
+    IPAdapter,
+    check_file,
+    cross_attentions,
+    load_ip_adapter,
+    new_base,
+    read_config,
+)
 
 Weights = dict[str, Tensor]
 

@@ -11,17 +11,18 @@ import torch
 from safetensors.torch import load_file
 
 import toys
-from m3adapter import cli, ip_evaluation
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
-from m3adapter.ip_adapter import load_ip_adapter
+from m3adapter.adapter.vision_encoder import VisionEncoder
+from m3adapter.cli import main as cli
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.evaluation import ip_adapter as ip_evaluation
+from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
+from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from m3adapter.pipeline import STARTER
 from m3adapter.storybook.dataset import samples
 from m3adapter.storybook.stories import story
 from m3adapter.storybook.world import Character, Scene, caption
 from m3adapter.training import ip
 from m3adapter.training.decoder import embed, schedule_terms, v_loss
-from m3adapter.vision_encoder import VisionEncoder
 
 
 @pytest.fixture(scope="module")

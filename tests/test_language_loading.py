@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import toy_llms
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.language_config import INSTRUCTIONS, LanguageModelConfig, instructing
-from m3adapter.language_files import unsuited
-from m3adapter.language_loading import load_language_model, quantization_config, weight_bytes
-from m3adapter.language_model import LanguageModel, Sampling
-from m3adapter.markup import parse
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.markup import parse
+from m3adapter.language.config import INSTRUCTIONS, LanguageModelConfig, instructing
+from m3adapter.language.language_model import LanguageModel, Sampling
+from m3adapter.language.loading import load_language_model, quantization_config, weight_bytes
+from m3adapter.language.model_folders import unsuited
+from m3adapter.language.vision_language_model import VisionLanguageModel
 from m3adapter.pipeline import M2Chat
-from m3adapter.vision_language_model import VisionLanguageModel
 from toys import one_sentence
 
 SHORT = Sampling(temperature=1.5, top_k=0, top_p=1, min_p=0, max_length=12)

@@ -9,11 +9,17 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.events import Interrupted
-from m3adapter.language_model import LanguageModel, LanguageModelConfig, PromptError, Sampling, VisualProjection
+from m3adapter.language.language_model import (
+    LanguageModel,
+    LanguageModelConfig,
+    PromptError,
+    Sampling,
+    VisualProjection,
+)
+from m3adapter.language.thoughts import ThoughtError
 from m3adapter.storybook.stories import story, to_conversation
-from m3adapter.thoughts import ThoughtError
 from m3adapter.training.language_data import SPECIAL_TOKENS, pieces
 from toys import one_sentence
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from m3adapter import markup
-from m3adapter.conversation import Conversation
-from m3adapter.language_model import LanguageModel, Sampling
-from m3adapter.markup import CLOSE
+from m3adapter.conversation import markup
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.conversation.markup import CLOSE
+from m3adapter.language.language_model import LanguageModel, Sampling
 from m3adapter.storybook.stories import story
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies, words

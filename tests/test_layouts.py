@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 import single_file
 import toys
-from m3adapter.diffusion_loading import CONFIGS
-from m3adapter.layouts import BASE, REFINER, check_decoder, recognise, weight_files
-from m3adapter.vae_loading import check_vae
+from m3adapter.diffusion.loading import CONFIGS
+from m3adapter.diffusion.vae_loading import check_vae
+from m3adapter.weights.layouts import BASE, REFINER, check_decoder, recognise, weight_files
 from tools import environment
 
 KINDS = {"base": BASE, "refiner": REFINER}

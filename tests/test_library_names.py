@@ -10,11 +10,11 @@ import torch
 
 import toy_llms
 import toys
-from m3adapter.conversation import Conversation
-from m3adapter.diffusion_loading import load_decoder
-from m3adapter.language_loading import load_language_model
-from m3adapter.library_names import cache_of, with_cache
-from m3adapter.sampling import Sampling
+from m3adapter.compat import cache_of, with_cache
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.diffusion.loading import load_decoder
+from m3adapter.language.loading import load_language_model
+from m3adapter.language.sampling import Sampling
 
 
 def test_writing_and_painting_use_no_name_that_the_libraries_give_up(tmp_path: Path) -> None:

@@ -18,23 +18,23 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.checkpoint import FORMAT, load_adapter, save_adapter
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.counting import check_config
-from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.adapter.checkpoint import FORMAT, load_adapter, save_adapter
+from m3adapter.adapter.importing import import_official, import_visual_projection
+from m3adapter.adapter.vision_encoder import VisionEncoder
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.conversation.pictures import MAX_PIXELS, PictureError, normalised, read_picture
+from m3adapter.conversation.references import References, chosen_of
+from m3adapter.conversation.sessions import Sessions
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.export.pages.layout import lay_out
+from m3adapter.export.pages.pdf import pdf_bytes
 from m3adapter.gate import GateSetting
-from m3adapter.importing import import_official, import_visual_projection
-from m3adapter.ip_adapter import load_ip_adapter
-from m3adapter.language_loading import load_language_model
+from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
+from m3adapter.language.loading import load_language_model
+from m3adapter.language.sampling import Sampling
 from m3adapter.limits import check_gate, check_panels, check_seed
-from m3adapter.pages.layout import lay_out
-from m3adapter.pages.pdf import pdf_bytes
-from m3adapter.pictures import MAX_PIXELS, PictureError, normalised, read_picture
-from m3adapter.references import References, chosen_of
-from m3adapter.sampling import Sampling
-from m3adapter.sessions import Sessions
 from m3adapter.values import MAX_SHOWN, shown
-from m3adapter.vision_encoder import VisionEncoder
+from m3adapter.weights.counting import check_config
 from test_inputs import failed
 from test_session_routes import ask, path, sessions  # noqa: F401 (a fixture)
 

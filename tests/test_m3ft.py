@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 import toys
-from m3adapter.adapter import M3Adapter
-from m3adapter.checkpoint import load_adapter
-from m3adapter.condition import Condition
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.language_model import SlotStates
+from m3adapter.adapter.checkpoint import load_adapter
+from m3adapter.adapter.m3_adapter import M3Adapter
+from m3adapter.diffusion.condition import Condition
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.language.language_model import SlotStates
 from m3adapter.storybook import stories
 from m3adapter.storybook.dataset import Sample
 from m3adapter.storybook.world import Character, Scene

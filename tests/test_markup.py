@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from m3adapter.markup import (
+from m3adapter.conversation.markup import (
     MarkupParser,
     SlotClosed,
     SlotOpened,
@@ -20,7 +20,7 @@ from m3adapter.markup import (
     render,
     with_captions,
 )
-from m3adapter.segments import Picture, Text
+from m3adapter.conversation.segments import Picture, Text
 
 REPLY = "Once <3 a fox.\n<image>a  red\n fox</image> It ran, 1 < 2.<image>a bear</image>"
 SEGMENTS = (Text("Once <3 a fox.\n"), Picture("a red fox"), Text(" It ran, 1 < 2."), Picture("a bear"))

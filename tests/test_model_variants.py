@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import toys
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.diffusion_loading import CONFIGS, load_decoder
-from m3adapter.schedulers import choose_scheduler
-from m3adapter.vae_loading import check_vae, load_vae
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.loading import CONFIGS, load_decoder
+from m3adapter.diffusion.schedulers import choose_scheduler
+from m3adapter.diffusion.vae_loading import check_vae, load_vae
 from single_file import vae_weights
 
 UNET = "model.diffusion_model."

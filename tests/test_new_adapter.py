@@ -11,10 +11,10 @@ import torch
 
 import standins
 import toys
-from m3adapter.adapter import M3Adapter, M3AdapterConfig
-from m3adapter.checkpoint import load_adapter, save_adapter
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.new_adapter import BLOCKS, VISION_LEVELS, VISION_WIDTH, WIDTH, new_adapter
+from m3adapter.adapter.checkpoint import load_adapter, save_adapter
+from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.adapter.new_adapter import BLOCKS, VISION_LEVELS, VISION_WIDTH, WIDTH, new_adapter
+from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.pipeline import M2Chat
 
 LANGUAGE = SimpleNamespace(hidden_size=toys.LLM_WIDTH)

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 import toy_llms
-from m3adapter.conversation import Conversation
-from m3adapter.language_model import LanguageModel, Sampling
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.conversation.outline import CONTINUE, beats, messages
+from m3adapter.language.language_model import LanguageModel, Sampling
 from m3adapter.limits import rerolls
-from m3adapter.outline import CONTINUE, beats, messages
 from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_outline
 

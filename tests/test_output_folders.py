@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from m3adapter import cli
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.export import export_story
+from m3adapter.cli import main as cli
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.export.story import export_story
 from m3adapter.pipeline import STARTER, M2Chat
 from m3adapter.training import options, starter
 

@@ -11,16 +11,16 @@ import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.pages import bidi
-from m3adapter.pages.cmap import characters
-from m3adapter.pages.drawing import draw
-from m3adapter.pages.fonts import Face, typeface
-from m3adapter.pages.items import PAPER, Book, Photo, Shape, Words
-from m3adapter.pages.layout import lay_out
-from m3adapter.pages.panels import panels_of, speeches, without_speeches
-from m3adapter.pages.styles import LAYOUTS
-from m3adapter.pages.text import Typesetter
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.export.pages import bidi
+from m3adapter.export.pages.cmap import characters
+from m3adapter.export.pages.drawing import draw
+from m3adapter.export.pages.fonts import Face, typeface
+from m3adapter.export.pages.items import PAPER, Book, Photo, Shape, Words
+from m3adapter.export.pages.layout import lay_out
+from m3adapter.export.pages.panels import panels_of, speeches, without_speeches
+from m3adapter.export.pages.styles import LAYOUTS
+from m3adapter.export.pages.text import Typesetter
 
 NOWHERE = "\U0010fffd"  # for private use: no font has it
 

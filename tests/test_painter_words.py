@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import toys
-from m3adapter.condition import Condition
-from m3adapter.diffusion import DiffusionDecoder
-from m3adapter.prompt_syntax import escaped, unescaped
-from m3adapter.text_encoding import of_one_length
+from m3adapter.diffusion.condition import Condition
+from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.prompt_syntax import escaped, unescaped
+from m3adapter.diffusion.text_encoding import of_one_length
 from runs import inside
 from tools import environment
 

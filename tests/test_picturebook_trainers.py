@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.picturebook.judge import Judge
 from m3adapter.picturebook.render import render
 from m3adapter.picturebook.words import captioned
 from m3adapter.picturebook.world import SPECIES, random_scene
 from m3adapter.training import autoencoder, clip, decoder, feeding, judge, loop, picture_judge
 from m3adapter.training.worlds import open_world
-from m3adapter.vision_encoder import VisionEncoder
 
 WORLD = ("--world", "picturebook", "--steps", "2")
 

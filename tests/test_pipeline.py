@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import toys
-from m3adapter.conversation import Conversation, ConversationError, Picture, References, Slot, Text
-from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, References, Slot, Text
+from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.events import Interrupted, PictureStarted, Step
-from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.streaming import reports

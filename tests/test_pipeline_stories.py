@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3adapter.conversation import Conversation, ConversationError
+from m3adapter.conversation.conversation import Conversation, ConversationError
 from m3adapter.events import NotFinite, PictureStarted, StoryEnded, TextChunk, TurnDone
+from m3adapter.language.prompts import PromptError
+from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
-from m3adapter.prompts import PromptError
 from m3adapter.story_writing import write_story
-from m3adapter.thoughts import ThoughtError
 from standins import REPLY, SAMPLING, chat, shape
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import toys
-from m3adapter.adapter import _by_weight
-from m3adapter.cast import Character, named
-from m3adapter.conversation import Conversation, ConversationError, Picture, References, Slot
-from m3adapter.features import SlotFeatures
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.adapter.m3_adapter import _by_weight
+from m3adapter.conversation.cast import Character, named
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, References, Slot
 
 
 def grey(value: float) -> torch.Tensor:

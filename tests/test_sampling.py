@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3adapter.sampling import Sampling, choose
+from m3adapter.language.sampling import Sampling, choose
 
 
 def test_choose() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from m3adapter import locking
-from m3adapter.conversation import Picture, Text
-from m3adapter.sessions import Sessions
+from m3adapter.conversation import locking
+from m3adapter.conversation.conversation import Picture, Text
+from m3adapter.conversation.sessions import Sessions
 from test_sessions import story
 from tools import environment
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from comfy_server import ComfyServer
-from m3adapter.conversation import Picture, Slot, Text
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.conversation import Picture, Slot, Text
+from m3adapter.conversation.sessions import Sessions
 from test_sessions import grey, story
 from toys import one_sentence
 

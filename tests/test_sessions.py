@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from m3adapter import storage
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.sessions import SessionConflict, SessionError, SessionMissing, Sessions, check_name
+from m3adapter.conversation import storage
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.sessions import SessionConflict, SessionError, SessionMissing, Sessions, check_name
 from tools import environment
 from toys import one_sentence
 

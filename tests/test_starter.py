@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from m3adapter.conversation import Conversation, Picture, Text
-from m3adapter.evaluation import Bench
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.conversation.conversation import Conversation, Picture, Text
+from m3adapter.evaluation.starter import Bench
 from m3adapter.events import TurnDone
-from m3adapter.features import SlotFeatures
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import STARTER, M2Chat
 from m3adapter.storybook.judge import Judge

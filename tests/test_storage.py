@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from m3adapter import segments, storage
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.pictures import png_bytes
+from m3adapter.conversation import segments, storage
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.pictures import png_bytes
 
 
 def grey(value: float, size: tuple[int, int] = (4, 6)) -> torch.Tensor:

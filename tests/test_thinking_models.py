@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import by_heart
-from m3adapter.conversation import Conversation, Picture
+from m3adapter.conversation.conversation import Conversation, Picture
 from m3adapter.events import PictureStarted
-from m3adapter.language_model import LanguageModel, Sampling
+from m3adapter.language.language_model import LanguageModel, Sampling
+from m3adapter.language.thoughts import ThoughtSplitter
 from m3adapter.pipeline import M2Chat
-from m3adapter.thoughts import ThoughtSplitter
 from standins import AdapterStandIn, DecoderStandIn, VisionEncoderStandIn
 
 # Fewer tokens than most of the replies have with their thoughts.

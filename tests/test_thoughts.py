@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from m3adapter.conversation import Conversation, Picture
+from m3adapter.conversation.conversation import Conversation, Picture
+from m3adapter.conversation.segments import Text
 from m3adapter.events import TextChunk, TextWithdrawn, ThoughtChunk
+from m3adapter.language.thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn, split
 from m3adapter.pipeline import M2Chat
-from m3adapter.segments import Text
 from m3adapter.story_writing import write_outline
-from m3adapter.thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn, split
 from standins import SAMPLING, chat
 from toys import one_sentence
 

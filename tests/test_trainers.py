@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from m3adapter.diffusion import DiffusionDecoder
+from m3adapter.adapter.vision_encoder import VisionEncoder
+from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.storybook.judge import Judge
 from m3adapter.storybook.render import render
 from m3adapter.storybook.world import LOOKS, SPECIES, Character, Scene
 from m3adapter.training import autoencoder, clip, decoder, judge
-from m3adapter.vision_encoder import VisionEncoder
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from m3adapter.conversation import Conversation, ConversationError, Picture, Slot, Text
-from m3adapter.export import export_story
-from m3adapter.sessions import Sessions
-from m3adapter.storage import Saved, files, read_saved
-from m3adapter.versions import Versions
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.sessions import Sessions
+from m3adapter.conversation.storage import Saved, files, read_saved
+from m3adapter.conversation.versions import Versions
+from m3adapter.export.story import export_story
 from test_sessions import grey, story
 from toys import one_sentence
 
@@ -118,7 +118,7 @@ def test_versions_survive_on_disk_and_unopened(tmp_path: Path, monkeypatch) -> N
     sessions = Sessions(tmp_path)
     saved = sessions.save("fox", many())
     opened = []
-    monkeypatch.setattr("m3adapter.entries.read_picture", lambda *_, **__: opened.append(1))
+    monkeypatch.setattr("m3adapter.conversation.entries.read_picture", lambda *_, **__: opened.append(1))
     loaded = sessions.load("fox").conversation
     assert not opened, "a version costs no memory but that of its files"
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import toys
-from m3adapter.vision_encoder import VisionEncoder
+from m3adapter.adapter.vision_encoder import VisionEncoder
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3adapter.adapter import M3Adapter, M3AdapterConfig
-from m3adapter.condition import Condition
-from m3adapter.features import SlotFeatures
-from m3adapter.language_model import SlotStates
-from m3adapter.vision_encoder import VisionEncoder, VisionFeatures
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.adapter.vision_encoder import VisionEncoder, VisionFeatures
+from m3adapter.diffusion.condition import Condition
+from m3adapter.language.language_model import SlotStates
 
 LLM_WIDTH, VISION_WIDTH = 24, 16
 LEVELS = (1, 2, 3)
@@ -261,7 +261,7 @@ def save_single_file(path: Path, folder: Path, **more: Tensor) -> Path:
     """The toy decoder or refiner of a folder as a single-file checkpoint with more weights if given; returns `path`."""
     from safetensors.torch import save_file
 
-    from m3adapter.diffusion import DiffusionDecoder
+    from m3adapter.diffusion.decoder import DiffusionDecoder
     from single_file import checkpoint
 
     parts = DiffusionDecoder.from_pretrained(folder)
@@ -272,7 +272,7 @@ def save_single_file(path: Path, folder: Path, **more: Tensor) -> Path:
 
 def ip_adapter_weights(unet: Any, kind: str = "base", *, image_width: int = VISION_WIDTH, seed: int = 0) -> dict:
     """Random IP-Adapter weights for a diffusers UNet, by the names in the release's safetensors files."""
-    from m3adapter.ip_adapter import cross_attentions
+    from m3adapter.ip_adapter.ip_adapter import cross_attentions
 
     width = unet.config.cross_attention_dim
     shapes: dict[str, tuple[int, ...]] = {}

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from m3adapter.adapter import M3Adapter, M3AdapterConfig
-from m3adapter.diffusion_loading import CONFIGS
-from m3adapter.features import SlotFeatures
-from m3adapter.latents import to_pictures
+from m3adapter.adapter.features import SlotFeatures
+from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.diffusion.latents import to_pictures
+from m3adapter.diffusion.loading import CONFIGS
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 CAPTION, ANSWER = 48, 256  # tokens

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3adapter.condition import Condition
-from m3adapter.conversation import Conversation, Picture, Slot, Text
+from m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
+from m3adapter.diffusion.condition import Condition
 from m3adapter.pipeline import STARTER, M2Chat
 
 from .benchmark_sdxl import device_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..conversation import Conversation, Slot
+from ..conversation.conversation import Conversation, Slot
 from .stories import Panel, Story, Task, to_conversation
 from .world import Character, Scene
 

@@ -20,7 +20,7 @@ from .world import Scene
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..conversation import Conversation
+    from ..conversation.conversation import Conversation
 
 __all__ = ["SPLITS", "Exchange", "Panel", "Split", "Story", "Task", "composition_split", "story", "to_conversation"]
 
@@ -60,7 +60,7 @@ def to_conversation(
         system: Text of a system turn.
         start: Index of the first exchange to include.
     """
-    from ..conversation import Conversation, Picture, Text
+    from ..conversation.conversation import Conversation, Picture, Text
 
     end = len(told.exchanges) if upto is None else upto
     conversation = Conversation().system(system) if system else Conversation()

@@ -24,7 +24,17 @@ from . import options
 from .autoencoder import to_tensor
 from .fast_norm import use_fast_norm
 from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
-from .loop import Average, accelerator, add_options, autocast, begin, make_folder, native_bfloat16, save_half, train
+from .loop import (
+    Average,
+    accelerator,
+    add_options,
+    autocast,
+    begin,
+    make_folder,
+    native_bfloat16,
+    save_half,
+    train,
+)
 from .muon import Muon
 from .whitening import Whitening
 from .worlds import World, add_world_option, open_world

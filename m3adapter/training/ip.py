@@ -16,14 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import DiffusionDecoder
-from ..image_prompt import attached, processors_of
-from ..ip_adapter import IPAdapter, cross_attentions, new_base
+from ..adapter.vision_encoder import VisionEncoder
+from ..diffusion.decoder import DiffusionDecoder
+from ..ip_adapter.image_prompt import attached, processors_of
+from ..ip_adapter.ip_adapter import IPAdapter, cross_attentions, new_base
 from ..pipeline import STARTER
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
-from ..vision_encoder import VisionEncoder
 from . import options
-from .decoder import FIGURE_WEIGHT, WINDOW, embed, encode_scenes, figure_shares, schedule_terms, v_loss, window
+from .decoder import (
+    FIGURE_WEIGHT,
+    WINDOW,
+    embed,
+    encode_scenes,
+    figure_shares,
+    schedule_terms,
+    v_loss,
+    window,
+)
 from .fast_norm import use_fast_norm
 from .loop import Average, accelerator, add_options, begin, native_bfloat16, train
 from .m3ft_data import picture

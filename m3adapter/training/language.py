@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
+from ..language.language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
 from ..storybook.world import SPECIES
 from . import options
 from .language_check import check_replies, failures

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..language_model import LanguageModel, Sampling
-from ..markup import parse
-from ..segments import Picture, Text
+from ..conversation.markup import parse
+from ..conversation.segments import Picture, Text
+from ..language.language_model import LanguageModel, Sampling
 from ..storybook.stories import Exchange, Split, story, to_conversation
 from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..markup import CLOSE, OPEN, escape
+from ..conversation.markup import CLOSE, OPEN, escape
 from ..storybook.stories import Story, story
 from ..storybook.wording.requests import SYSTEM
 from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..console import mendable
+from ..cli.console import mendable
 from .options import above_zero, check_output, number, opened, whole
 
 if TYPE_CHECKING:

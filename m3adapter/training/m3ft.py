@@ -24,16 +24,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapter import M3Adapter, M3AdapterConfig
-from ..checkpoint import load_adapter, save_adapter
-from ..condition import Condition
-from ..conversation import Conversation, Slot
-from ..diffusion import DiffusionDecoder
-from ..features import SlotFeatures
-from ..language_model import LanguageModel
+from ..adapter.checkpoint import load_adapter, save_adapter
+from ..adapter.features import SlotFeatures
+from ..adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from ..adapter.vision_encoder import VisionEncoder
+from ..conversation.conversation import Conversation, Slot
+from ..diffusion.condition import Condition
+from ..diffusion.decoder import DiffusionDecoder
+from ..language.language_model import LanguageModel
 from ..storybook.dataset import Sample
 from ..storybook.world import Scene
-from ..vision_encoder import VisionEncoder
 from . import options
 from .decoder import encode_scenes, schedule_terms, v_loss
 from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train

@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..adapter import M3Adapter
-from ..condition import Condition
-from ..diffusion import DiffusionDecoder
-from ..features import SlotFeatures
-from ..language_model import LanguageModel, SlotStates
+from ..adapter.features import SlotFeatures
+from ..adapter.m3_adapter import M3Adapter
+from ..diffusion.condition import Condition
+from ..diffusion.decoder import DiffusionDecoder
+from ..language.language_model import LanguageModel, SlotStates
 from ..storybook.dataset import Sample, aside
 from .decoder import embed
 from .loop import autocast

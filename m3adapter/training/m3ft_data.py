@@ -11,12 +11,12 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..conversation import Conversation
+from ..adapter.vision_encoder import VisionEncoder
+from ..conversation.conversation import Conversation
 from ..storybook.dataset import Sample, aside, samples
 from ..storybook.render import render
 from ..storybook.stories import story
 from ..storybook.world import LOOKS, SPECIES, Scene
-from ..vision_encoder import VisionEncoder
 
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
 SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..language_model import LanguageModel, VisualProjection
+from ..adapter.vision_encoder import VisionEncoder
+from ..language.language_model import LanguageModel, VisualProjection
 from ..storybook.world import SPECIES, Character, random_scene
-from ..vision_encoder import VisionEncoder
 from .language_data import Batch, Stories
 from .loop import autocast, cosine
 from .m3ft_data import picture

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..adapter import M3Adapter
-from ..checkpoint import load_adapter, save_adapter
-from ..console import mendable
-from ..diffusion import DiffusionDecoder
-from ..language_model import LanguageModel
-from ..vision_encoder import VisionEncoder
+from ..adapter.checkpoint import load_adapter, save_adapter
+from ..adapter.m3_adapter import M3Adapter
+from ..adapter.vision_encoder import VisionEncoder
+from ..cli.console import mendable
+from ..diffusion.decoder import DiffusionDecoder
+from ..language.language_model import LanguageModel
 from . import options
 
 LEVELS = (1, 2, 4)  # depths of the vision encoder that the adapter sees

@@ -1,0 +1,139 @@
+"""Vision encoder: pictures to features from several depths of a CLIP vision model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..values import is_number, is_whole, shown
+from ..weights.counting import check_config
+from ..weights.model_files import read_json
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel
+
+SETTINGS = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What the encoder sees in B pictures.
+
+    Attributes:
+        levels: Patch features [B, L, P, D] from L depths, shallow to deep.
+        pooled: The deepest level averaged over a 2 x 2 grid [B, 4, D]: what the language model gets to see.
+    """
+
+    levels: Tensor
+    pooled: Tensor
+
+
+def default_levels(depth: int) -> tuple[int, int, int]:
+    """The depths that a stock model of `depth` layers is read at: a quarter, a half, the end."""
+    return (max(1, depth // 4), max(1, depth // 2), depth)
+
+
+class VisionEncoder:
+    """A CLIPVisionModel with the preparation of its input.
+
+    Args:
+        model: The model.
+        levels: Indices into its hidden states (0 is the embedding), shallow to deep.
+        mean, std: Normalisation of each colour channel.
+    """
+
+    def __init__(
+        self,
+        model: CLIPVisionModel,
+        levels: Sequence[int],
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.levels = tuple(levels)
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the model sees, in pixels."""
+        return self.model.config.image_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the features."""
+        return self.model.config.hidden_size
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ) -> VisionEncoder:
+        """The encoder in a local folder of transformers' layout. Raises FileNotFoundError where there is none."""
+        from transformers import CLIPVisionModel
+
+        directory = Path(directory)
+        if not (directory / "config.json").is_file():
+            raise FileNotFoundError(f"There is no vision encoder in {directory.name}: config.json is missing.")
+        check_config(directory / "config.json")
+        model = CLIPVisionModel.from_pretrained(
+            directory, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
+        )
+        layers = model.config.num_hidden_layers
+        path = directory / SETTINGS
+        settings = read_json(path) if path.is_file() else {}
+        levels = settings.get("m2chat_levels", default_levels(layers))
+        if not isinstance(levels, (list, tuple)) or not all(is_whole(level, 0, layers) for level in levels):
+            raise ValueError(f"{directory.name}/{SETTINGS} has the m2chat_levels {shown(levels)}: give 0 to {layers}.")
+        named = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
+        for name, values in named.items():
+            right = isinstance(values, list) and len(values) == 3 and all(is_number(one, -1e6, 1e6) for one in values)
+            if values and not right:
+                raise ValueError(f"{directory.name}/{SETTINGS} has the {name} {shown(values)}: give three numbers.")
+        return cls(model.to(device), levels, **{name: value for name, value in named.items() if value})
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write model and settings; `from_pretrained` reads them."""
+        self.model.save_pretrained(directory)
+        settings = {"image_mean": self.mean, "image_std": self.std, "m2chat_levels": self.levels}
+        (Path(directory) / SETTINGS).write_text(json.dumps(settings, indent=2), "utf-8")
+
+    def encode(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """Features of pictures [H, W, 3] in 0..1, of any sizes.
+
+        Each is cropped to its middle square and resized (averaging areas) to `image_size`. Raises ValueError for none.
+        """
+        states = self.model(pixel_values=self._batch(images), output_hidden_states=True).hidden_states
+        side = self.image_size // self.model.config.patch_size
+        # The patches come last: CLIP has a class token before them, SigLIP has none.
+        levels = torch.stack([states[index][:, -side * side :] for index in self.levels], dim=1)
+        grid = levels[:, -1].transpose(1, 2).unflatten(-1, (side, side))
+        return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
+
+    def embed(self, images: Sequence[Tensor]) -> Tensor:
+        """The pooled state [B, D] of pictures as `encode` takes them: what an IP-Adapter of the kind base is shown.
+
+        It plays CLIP's image embedding for a vision encoder without a projection, as stock CLIP_VISION has it.
+        """
+        return self.model(pixel_values=self._batch(images)).pooler_output
+
+    def _batch(self, images: Sequence[Tensor]) -> Tensor:
+        if not images:
+            raise ValueError("The vision encoder needs at least one picture.")
+        batch = torch.cat([self._prepared(image) for image in images])
+        return batch.to(self.model.device, self.model.dtype)
+
+    def _prepared(self, image: Tensor) -> Tensor:
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = image[top : top + side, left : left + side].permute(2, 0, 1)[None].float()
+        if side != self.image_size:
+            square = functional.interpolate(square, self.image_size, mode="area")
+        mean, std = (square.new_tensor(value)[:, None, None] for value in (self.mean, self.std))
+        return (square - mean) / std

@@ -1,0 +1,1 @@
+"""The command line: `python -m m3adapter {story,chat,train,evaluate}`."""

@@ -1,0 +1,118 @@
+"""A conversation in the terminal, a line at a time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..conversation.conversation import Conversation
+from ..conversation.pictures import read_picture
+from ..export.story import export_story, is_story
+from ..limits import check_gate
+from ..request import turn_seed
+from .console import UserError, mendable, painting, show, writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pipeline import M2Chat
+
+HELP = """Write what you want to say, or a command:
+  /picture PATH   show a picture with your next message
+  /gate X         0 free, 1 as trained, up to 4: ever closer to the earlier pictures
+  /save DIR       write the conversation with its pictures and a page to read
+  /quit           leave"""
+
+
+class Chat:
+    """The conversation so far, and what the next message brings along."""
+
+    def __init__(self, model: M2Chat, options: argparse.Namespace) -> None:
+        self.model = model
+        self.options = options
+        self.gate: float = options.gate
+        self.painting = painting(options, model)
+        self.conversation = Conversation()
+        self.pictures: list[Tensor] = []
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/picture": self._picture,
+            "/gate": self._gate,
+            "/save": self._save,
+            "/help": lambda _: print(HELP),
+        }
+
+    def run(self) -> None:
+        """Reads lines until /quit or the end of the input. What a user can mend is said, and the chat goes on."""
+        print(HELP)
+        while True:
+            try:
+                line = input("> ").strip()
+            except EOFError:
+                return
+            if line == "/quit":
+                return
+            try:
+                self.handle(line)
+            except UserError as error:
+                print(error)
+
+    def handle(self, line: str) -> None:
+        """Does what a line says: a command, or a message to reply to. Raises UserError."""
+        name, _, argument = line.partition(" ")
+        if not line.startswith("/"):
+            self._say(line)
+        elif name in self._commands:
+            self._commands[name](argument.strip())
+        else:
+            raise UserError(f"There is no command {name}: /help shows what there is.")
+
+    def _say(self, line: str) -> None:
+        with mendable():
+            asked = self.conversation.user(line, self.pictures)
+        options = self.options
+        replies = sum(turn.role == "assistant" for turn in self.conversation.turns)
+        events = self.model.turn(
+            asked,
+            **{**self.painting, "gate": self.gate, "seed": turn_seed(options.seed, replies)},
+            **writing(options),
+        )
+        self.conversation = show(events, asked, thoughts=options.show_thoughts)
+        self.pictures = []
+
+    def _picture(self, argument: str) -> None:
+        with mendable():
+            self.pictures.append(read_picture(_path(argument, "/picture PATH")))
+        print(f"It goes with your next message ({len(self.pictures)} so far).")
+
+    def _gate(self, argument: str) -> None:
+        try:
+            gate = float(argument)
+        except ValueError as error:
+            raise UserError("Say /gate X with a number from 0 to 4.") from error
+        with mendable():
+            check_gate(gate)
+        self.gate = gate
+        print(f"The gate is {gate:g}.")
+
+    def _save(self, argument: str) -> None:
+        directory = _path(argument, "/save DIR")
+        with mendable():
+            check_output(directory)
+            page = export_story(self.conversation, directory, {"seed": self.options.seed, "gate": self.gate}).path
+        print(page)
+
+
+def check_output(directory: Path, *, overwrite: bool = False) -> None:
+    """Raises UserError unless a story may be written to `directory`: new, empty, an earlier story, or `overwrite`."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file: choose a folder.")
+    if directory.is_dir() and any(directory.iterdir()) and not (overwrite or is_story(directory)):
+        raise UserError(f"{directory} is not empty and holds no earlier story: choose another folder.")
+
+
+def _path(argument: str, usage: str) -> Path:
+    if not argument:
+        raise UserError(f"Say {usage}.")
+    return Path(argument).expanduser()

@@ -1,0 +1,205 @@
+"""The command line: `python -m m3adapter {story,chat,train,evaluate}`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from .. import __version__, limits
+from ..conversation.conversation import Conversation
+from ..conversation.storage import write_file
+from ..events import Interrupted, NotFinite
+from ..export.pages.panels import WORDS
+from ..export.pages.styles import LAYOUTS
+from ..export.story import FORMATS, check_formats, export_story
+from ..pipeline import STARTER, check_weights
+from ..weights.model_files import read_json
+from .chat import Chat, check_output
+from .console import (
+    USER_ERROR,
+    Parser,
+    UserError,
+    add_model_options,
+    add_painting_options,
+    add_writing_options,
+    check_device,
+    check_painting_options,
+    load_model,
+    mendable,
+    painting,
+    quiet_loading,
+    show,
+    writing,
+)
+
+COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "starter")
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, 2 after a mistake a user can mend, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character must not end a story
+            stream.reconfigure(errors="replace")
+    try:
+        options = _parser().parse_args(arguments)
+        return options.run(options) or 0
+    except (UserError, NotFinite) as error:
+        print(f"m3adapter: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (KeyboardInterrupt, Interrupted):
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output is gone. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="m3adapter", description="M²Chat: illustrated stories from one multimodal language model.")
+    parser.add_argument("--version", action="version", version=f"m3adapter {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    story = commands.add_parser("story", help="tell an illustrated story and write it as a page")
+    story.add_argument("premise", metavar="PREMISE", help="what the story is about")
+    story.add_argument("--panels", type=int, default=4, metavar="N", help="how many parts (default: %(default)s)")
+    story.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write it to")
+    story.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["html"],
+        metavar="F",
+        help=f"{', '.join(FORMATS)} (default: html)",
+    )
+    story.add_argument("--layout", choices=LAYOUTS, default="one per page", help="of pdf and pages: %(choices)s")
+    story.add_argument("--words", choices=WORDS, default="below", help="of pdf and pages: %(choices)s")
+    story.add_argument("--overwrite", action="store_true", help="write there even among other files")
+    add_painting_options(story)
+    add_writing_options(story)
+    add_model_options(story)
+    story.set_defaults(run=_story)
+
+    chat = commands.add_parser("chat", help="talk in the terminal")
+    add_painting_options(chat)
+    add_writing_options(chat)
+    add_model_options(chat)
+    chat.set_defaults(run=_chat)
+
+    train = commands.add_parser("train", help="train a component; further arguments go to it")
+    train.add_argument("component", choices=COMPONENTS, metavar="COMPONENT", help=", ".join(COMPONENTS))
+    train.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments, such as --help")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure a set of weights")
+    evaluate.add_argument("--output", type=Path, required=True, metavar="FILE", help="the report to write, as JSON")
+    evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
+    evaluate.add_argument(
+        "--without", choices=("low-level", "gate"), help="ablation: no references, or a gate ever open"
+    )
+    evaluate.add_argument(
+        "--split", choices=("validation", "test"), default="test", help="which stories (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
+    )
+    evaluate.add_argument(
+        "--ip-adapter", type=Path, metavar="FILE", help="compare this IP-Adapter with the M3-Adapter over the gate"
+    )
+    add_model_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _story(options: argparse.Namespace) -> None:
+    with mendable():
+        limits.check_premise(options.premise)
+        limits.check_panels(options.panels)
+        check_formats(options.format)
+        check_output(options.output, overwrite=options.overwrite)
+    check_painting_options(options)
+    model = load_model(options)
+    how = painting(options, model)
+    with mendable():
+        options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
+    events = model.story(options.premise, options.panels, **how, **writing(options))
+    conversation = show(events, Conversation(), thoughts=options.show_thoughts)
+    with mendable():
+        layout = {"layout": options.layout, "words": options.words}
+        story = export_story(conversation, options.output, how, formats=options.format, layout=layout, metadata={})
+    for note in story.notes:
+        print(note, file=sys.stderr)
+    print(story.path)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    check_painting_options(options)
+    Chat(load_model(options), options).run()
+
+
+def _train(options: argparse.Namespace) -> int | None:
+    return _module(f"training.{options.component}").main(options.arguments)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    with mendable():
+        limits.check_seed(options.seed)
+        if options.pictures is not None and options.pictures < 1:
+            raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
+        if options.ip_adapter and options.without:
+            raise UserError("Give --without or --ip-adapter: the comparison is with the whole M3-Adapter.")
+        if options.ip_adapter and options.split != "test":
+            raise UserError("Give --split or --ip-adapter: the comparison is on test stories.")
+        if options.output.is_dir():
+            raise UserError(f"{options.output} is a folder: name a file for the report.")
+        _check_report(options.output)
+        starter = options.starter or STARTER
+        check_weights(starter)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    check_device(options.device)
+    quiet_loading()
+    how = {} if options.pictures is None else {"pictures": options.pictures}
+    how |= {name: getattr(options, name) for name in ("seed", "device", "dtype")}
+    if options.ip_adapter:
+        with mendable():
+            report = _module("evaluation.ip_adapter").compare(starter=starter, ip_adapter=options.ip_adapter, **how)
+    else:
+        report = _module("evaluation.starter").evaluate(
+            starter=starter, without=options.without, split=options.split, **how
+        )
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    with mendable():
+        write_file(options.output, text.encode("utf-8") + b"\n")
+    print(options.output)
+
+
+def _check_report(path: Path) -> None:
+    """Raises UserError where a file is in the way that is no earlier report."""
+    if not path.exists():
+        return
+    try:
+        earlier = read_json(path)
+    except ValueError:
+        earlier = {}
+    if "seed" not in earlier:
+        raise UserError(f"{path} is there already and is no report: name another file.")
+
+
+def _module(name: str) -> ModuleType:
+    """A module of this library that only some commands need. Raises UserError where something it needs is missing."""
+    library = __package__.rpartition(".")[0]
+    try:
+        return importlib.import_module(f"{library}.{name}")
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith(library):
+            raise UserError(f"This installation has no {name.replace('.', '/')}.py: install the pack again.") from error
+        raise UserError(f"The Python package {missing} is missing: install it with `pip install {missing}`.") from error

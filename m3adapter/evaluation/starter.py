@@ -1,0 +1,304 @@
+"""The figures of docs/starter.md: what the starter paints and writes on stories it has never seen.
+
+Every picture is read by the judge, a classifier of its own that was trained on renders only. Beside each figure stand
+two baselines from the same run: gate 0 (the first row of the gate curve), and references shuffled between stories.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapter.features import SlotFeatures
+from ..conversation.conversation import Conversation, Picture, Text
+from ..diffusion.condition import Condition
+from ..gate import GateSetting
+from ..language.sampling import Sampling
+from ..pipeline import CONTINUE, M2Chat
+from ..storybook.dataset import Sample, samples
+from ..storybook.judge import Judge, Verdict
+from ..storybook.render import render
+from ..storybook.stories import Split, story, to_conversation
+from ..storybook.world import PLACES, PROPS, SPECIES, Scene
+
+GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = 20
+GUIDANCE = 3.0
+BATCH = 16
+TEXT = Sampling(temperature=0.7)
+TRIES = 8  # so many stories are told for each long one that is asked for
+
+
+ABLATIONS = {
+    "low-level": GateSetting(strength=0.0),
+    "gate": GateSetting(mode="fixed", value=1.0),
+}
+
+
+def evaluate(
+    *,
+    starter: Path,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    pictures: int = 500,
+    without: str | None = None,
+    split: Split = "test",
+) -> dict[str, Any]:
+    """Measure the M²Chat in `starter`.
+
+    Args:
+        starter: Folder of weights.
+        seed: Chooses stories, layouts and noise; every seed gives other held-out stories.
+        device, dtype: Where the models run, and in which of torch's floating point types.
+        pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
+            their part of it.
+        without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is open everywhere,
+            as far as it typically opens).
+        split: Which stories: "validation" for whatever is chosen by its figures, "test" for what is reported.
+
+    Returns:
+        The report; all figures are fractions of 1, but for `vae_psnr` in dB and `seconds`.
+    """
+    began = time.time()
+    model = M2Chat.from_pretrained(starter, device=device, dtype=getattr(torch, dtype))
+    setting = ABLATIONS[without] if without else GateSetting()
+    bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting, split)
+    report: dict[str, Any] = {"pictures": pictures, "seed": seed, "steps": STEPS, "guidance": GUIDANCE}
+    report["dtype"] = dtype
+    if without:
+        report["without"] = without
+    if split != "test":
+        report["split"] = split
+    report["judge"] = judge_accuracy(bench.judge, 500, seed)
+    report["vae_psnr"] = autoencoder(model, 64, seed)
+    report |= bench.gate_curve(pictures)
+    report["gate_auc"] = bench.gate_auc(max(40, pictures // 2))
+    report["named_change"] = bench.named_change(max(20, pictures // 4))
+    report["story6_appearance"] = bench.long_stories(max(8, pictures // 12))
+    report |= bench.replies(max(40, pictures // 2))
+    report["seconds"] = round(time.time() - began)
+    return report
+
+
+def judge_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
+    """How often the judge itself is right on held-out renders."""
+    from ..training.judge import accuracy, held_out
+
+    scores = accuracy(judge, *held_out(count, seed))
+    return {name: round(scores[name], 4) for name in ("species", "scene", "prop", "appearance")}
+
+
+@torch.no_grad()
+def autoencoder(model: M2Chat, count: int, seed: int) -> float:
+    """Mean PSNR in dB of the autoencoder on held-out renders."""
+    from ..training.autoencoder import psnr, to_tensor
+    from ..training.judge import held_out
+
+    _, images = held_out(count, seed)
+    vae = model.decoder.vae
+    return round(psnr(vae, to_tensor(images).to(vae.device, vae.dtype)), 2)
+
+
+@dataclass
+class Bench:
+    """An M²Chat on the bench: slots of held-out stories in, scores out.
+
+    Attributes:
+        model, judge: Who paints, and who looks at it.
+        rng: Source of the stories, layouts and seeds.
+        seed: What `rng` began with.
+        setting: Of the gate at full strength.
+        split: Which stories; none of them is trained on.
+    """
+
+    model: M2Chat
+    judge: Judge
+    rng: random.Random
+    seed: int
+    setting: GateSetting = GateSetting()
+    split: Split = "test"
+
+    def fuse(self, features: SlotFeatures, gate: float) -> Condition:
+        """The adapter's condition at a gate strength of 0..1."""
+        return self.model.fuse(features, replace(self.setting, strength=gate * self.setting.strength))
+
+    def slots(self, count: int, wanted: Callable[[Sample], bool]) -> list[Sample]:
+        """`count` pictures of held-out stories for which `wanted` holds, at most one of a story."""
+        found: list[Sample] = []
+        while len(found) < count:
+            fit = [sample for sample in samples(story(self.rng, self.split)) if wanted(sample)]
+            if fit:
+                found.append(self.rng.choice(fit))
+        return found
+
+    @torch.no_grad()
+    def features(self, chosen: Sequence[Sample]) -> SlotFeatures:
+        """Features of slots whose references are renders."""
+        parts = []
+        for sample in chosen:
+            pictures = [self.picture(scene) for scene in sample.references]
+            seen = self.model.vision_encoder.encode(pictures) if pictures else None
+            shown = [self.picture(scene) for scene in sample.user_scenes]
+            visual = list(self.model.vision_encoder.encode(shown).pooled) if shown else []
+            states = self.model.language_model.encode_slot(
+                sample.conversation, sample.slot, self.model.adapter.image_tokens, visual=visual
+            )
+            parts.append((states, seen))
+        return SlotFeatures.collate(parts)
+
+    def paint(self, condition: Condition) -> list[Tensor]:
+        """A picture of every condition, each with a seed of its own."""
+        images: list[Tensor] = []
+        parts = condition.split()
+        for start in range(0, len(parts), BATCH):
+            some = Condition.concatenate(parts[start : start + BATCH])
+            seeds = [self.rng.randrange(2**32) for _ in range(some.batch)]
+            images += self.model.decoder.decode(some, seed=seeds, steps=STEPS, guidance=GUIDANCE)
+        return images
+
+    def verdict(self, features: SlotFeatures, gate: float) -> Verdict:
+        """What the judge sees in pictures painted from features at a gate strength."""
+        return self.judge.judge(self.paint(self.fuse(features, gate)))
+
+    def gate_curve(self, count: int) -> dict[str, Any]:
+        """Text alignment and kept appearance over the gate, and with shuffled references at gate 1."""
+        chosen = self.slots(count, lambda sample: bool(sample.known))
+        features = self.features(chosen)
+        curve = []
+        for gate in GATES:
+            curve.append({"gate": gate, **self.scores(chosen, self.verdict(features, gate))})
+            print(curve[-1], flush=True)
+        wrong = self.verdict(features.shuffled(torch.arange(count).roll(1)), 1.0)
+        scores = self.scores(chosen, wrong)
+        return {"gate_curve": curve, "baselines": {"shuffled_reference": scores}}
+
+    def gate_auc(self, count: int) -> float:
+        """How well the learned gate's mean tells slots with the same character from slots with another."""
+        same = self.slots(count // 2, lambda s: s.task == "same" and bool(s.known))
+        other = self.slots(count // 2, lambda s: s.task == "other" and bool(s.references) and not s.known)
+        scores = []
+        for chosen in (same, other):
+            condition = self.fuse(self.features(chosen), 1.0)
+            assert condition.gate is not None
+            scores.append(condition.gate.float().mean((1, 2)))
+        wins = (scores[0][:, None] > scores[1][None]).float() + 0.5 * (scores[0][:, None] == scores[1][None]).float()
+        return round(float(wins.mean()), 4)
+
+    def named_change(self, count: int) -> float:
+        """How often a colour that the user names is painted, although the references show another."""
+
+        def changed(sample: Sample) -> bool:
+            shown = [sample.shown(index) for index in sample.named]
+            return sample.task == "change" and any(
+                actor is not None and actor.look != sample.scene.characters[index].look
+                for actor, index in zip(shown, sample.named, strict=True)
+            )
+
+        chosen = self.slots(count, changed)
+        verdict = self.verdict(self.features(chosen), 1.0)
+        right = [
+            all(
+                verdict.look(row, sample.scene.characters[i].species) == sample.scene.characters[i].look
+                for i in sample.named
+            )
+            for row, sample in enumerate(chosen)
+        ]
+        return mean(right)
+
+    def long_stories(self, count: int, panels: int = 6) -> float:
+        """How often a character looks in the last picture of a told story as in its first.
+
+        The whole chain is at work: the language model tells, and what it painted is its reference. Stories are counted
+        whose last caption names the species of the first; others are told until there are enough, or too many.
+        """
+        kept: list[bool] = []
+        for _ in range(TRIES * count):
+            if len(kept) == count:
+                break
+            premise = story(self.rng, self.split, exchanges=1).exchanges[0]
+            if premise.user_scene or len(premise.panels) > 1:
+                continue
+            told = self._tell(premise.message, panels)
+            if told is not None:
+                first, last, species = told
+                verdict = self.judge.judge([first, last])
+                kept.append(verdict.look(0, species) == verdict.look(1, species))
+        return mean(kept)
+
+    def replies(self, count: int) -> dict[str, float]:
+        """How many replies parse as asked, and how many captions name what their text tells."""
+        parsed, matched = [], []
+        for _ in range(count):
+            told = story(self.rng, self.split, exchanges=self.rng.choice((1, 2)))
+            asked = told.exchanges[-1]
+            conversation = to_conversation(told, len(told.exchanges) - 1, paint=self.picture)
+            reply = self.model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32)).turns[-1]
+            captions = [segment.caption for segment in reply.segments if isinstance(segment, Picture)]
+            texts = [segment.text for segment in reply.segments if isinstance(segment, Text) and segment.text.strip()]
+            well = len(captions) == len(asked.panels) == len(texts) and all(caption.strip() for caption in captions)
+            parsed.append(well)
+            for caption, text in zip(captions, texts, strict=False):
+                words = _named(caption)
+                matched.append(bool(words) and words <= _named(text))
+        return {"replies_parse": mean(parsed), "captions_match": mean(matched)}
+
+    def _tell(self, premise: str, panels: int) -> tuple[Tensor, Tensor, str] | None:
+        """First and last picture of a told story, and the species that both captions name.
+
+        None where they name no common one, or where a panel got no picture.
+        """
+        model, conversation = self.model, Conversation().user(premise)
+        for panel in range(panels):
+            if panel:
+                conversation = conversation.user(CONTINUE)
+            conversation = model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32))
+            for slot in conversation.open_slots():
+                image = self.paint(self.fuse(model.encode(conversation, slot), 1.0))[0]
+                conversation = conversation.with_picture(slot, image)
+        painted = [conversation.at(slot) for slot in conversation.pictures()]
+        if len(painted) < panels:
+            return None
+        first, last = painted[0], painted[-1]
+        both = [name for name in SPECIES if name in _named(first.caption) and name in _named(last.caption)]
+        return (first.image, last.image, both[0]) if both else None
+
+    def scores(self, chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
+        """How much of what the pictures should show the judge has found, and how many known looks were kept."""
+        species, scene, prop, kept = [], [], [], []
+        for row, sample in enumerate(chosen):
+            names = {actor.species for actor in sample.scene.characters}
+            species.append(verdict.species(row, len(names)) == names)
+            scene.append(PLACES[int(verdict.place[row])] == sample.scene.place)
+            if sample.scene.prop:
+                found = int(verdict.prop[row])
+                prop.append(found < len(PROPS) and PROPS[found] == sample.scene.prop)
+            for index in sample.known:
+                actor = sample.shown(index)
+                assert actor is not None
+                kept.append(verdict.look(row, actor.species) == actor.look)
+        return {"species": mean(species), "scene": mean(scene), "prop": mean(prop), "appearance_kept": mean(kept)}
+
+    def picture(self, scene: Scene) -> Tensor:
+        """A render of a scene [H, W, 3] in 0..1."""
+        return torch.from_numpy(render(scene, self.rng.randrange(2**31))).float() / 255
+
+
+def _named(text: str) -> set[str]:
+    """The species and places that a text names."""
+    found = set(re.findall(r"[a-z]+", text.lower()))
+    return {name for name in (*SPECIES, *PLACES) if name in found}
+
+
+def mean(values: Iterable[bool]) -> float:
+    """The fraction that is true, to four digits."""
+    listed = list(values)
+    return round(sum(listed) / max(1, len(listed)), 4)

@@ -1,0 +1,1 @@
+"""A conversation as a folder, a web page, Markdown, an e-book, or pages of pictures."""

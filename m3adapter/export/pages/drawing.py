@@ -1,0 +1,68 @@
+"""Pages as pictures, drawn with Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from PIL import Image, ImageChops, ImageDraw
+
+from ...conversation.pictures import to_pil
+from .items import INK, PAPER, Book, Item, Photo, Point, Shape, Words
+from .text import Typesetter, as_drawn
+
+_FINER = 4  # shapes are drawn so many times larger, then reduced: Pillow's own edges are jagged
+
+
+def draw(book: Book, typesetter: Typesetter) -> Iterator[Image.Image]:
+    """The pages, one after the other."""
+    for items in book.pages:
+        page = Image.new("RGB", (book.width, book.height), PAPER)
+        canvas = ImageDraw.Draw(page)
+        for item in items:
+            _draw(item, page, canvas, typesetter)
+        yield page
+
+
+def photo_image(photo: Photo) -> Image.Image:
+    """A picture at the size it has on the page, its corners in the paper's colour and its border drawn."""
+    size = (max(1, round(photo.width)), max(1, round(photo.height)))
+    image = to_pil(photo.picture.image).resize(size, Image.Resampling.LANCZOS)
+    if photo.radius or photo.border:
+        outer = _rounded(size, 0, photo.radius)
+        inner = _rounded(size, photo.border, max(0.0, photo.radius - photo.border))
+        image.paste(INK, mask=ImageChops.subtract(outer, inner))
+        image.paste(PAPER, mask=ImageChops.invert(outer))
+    return image
+
+
+def _draw(item: Item, page: Image.Image, canvas: ImageDraw.ImageDraw, typesetter: Typesetter) -> None:
+    if isinstance(item, Photo):
+        page.paste(photo_image(item), (round(item.x), round(item.y)))
+    elif isinstance(item, Shape):
+        _polygon(page, item.points, item.fill, item.outline)
+    elif isinstance(item, Words):
+        text, _, direction = as_drawn(item.run.text, item.run.rtl)
+        font = typesetter.font(item.run.face, item.size)
+        canvas.text((item.x, item.y), text, item.colour, font, anchor="ls", direction=direction)
+
+
+def _polygon(page: Image.Image, points: tuple[Point, ...], fill: tuple[int, int, int], outline: float) -> None:
+    margin = outline + 2
+    left, top = (int(min(point[axis] for point in points) - margin) for axis in (0, 1))
+    right, bottom = (int(max(point[axis] for point in points) + margin) + 1 for axis in (0, 1))
+    size = (right - left, bottom - top)
+    larger = [((x - left) * _FINER, (y - top) * _FINER) for x, y in points]
+    area, edge = (Image.new("L", (size[0] * _FINER, size[1] * _FINER)) for _ in range(2))
+    ImageDraw.Draw(area).polygon(larger, fill=255)
+    page.paste(fill, (left, top), area.resize(size, Image.Resampling.BOX))
+    if outline:
+        ImageDraw.Draw(edge).line([*larger, *larger[:2]], fill=255, width=round(outline * _FINER), joint="curve")
+        page.paste(INK, (left, top), edge.resize(size, Image.Resampling.BOX))
+
+
+def _rounded(size: tuple[int, int], inset: float, radius: float) -> Image.Image:
+    mask = Image.new("L", (size[0] * _FINER, size[1] * _FINER))
+    box = (inset * _FINER, inset * _FINER, (size[0] - inset) * _FINER - 1, (size[1] - inset) * _FINER - 1)
+    if box[2] > box[0] and box[3] > box[1]:
+        ImageDraw.Draw(mask).rounded_rectangle(box, radius * _FINER, fill=255)
+    return mask.resize(size, Image.Resampling.BOX)

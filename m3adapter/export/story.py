@@ -1,0 +1,147 @@
+"""The folder of a finished story: what is to be read, in one format or several, and the conversation as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..conversation.conversation import Conversation
+from ..conversation.displayed import GENERATOR, one_line
+from ..conversation.entries import without_versions
+from ..conversation.pictures import png_bytes
+from ..conversation.segments import Picture
+from ..conversation.storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, json_bytes, write_file
+from ..weights.model_files import read_json
+from .epub import story_epub
+from .html import story_html
+from .markdown import story_markdown
+from .pages.pdf import check_packages, pdf_bytes
+
+# The file that each format is opened by.
+FORMATS = {
+    "html": "story.html",
+    "markdown": "story.md",
+    "pdf": "story.pdf",
+    "epub": "story.epub",
+    "pages": "page_1.png",
+}
+_OURS = re.compile(r"(panel|page)_[0-9]+\.png", re.ASCII)
+
+
+class Exported(NamedTuple):
+    """The file to open, and in a sentence each what a reader has to know about it."""
+
+    path: Path
+    notes: tuple[str, ...]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises ValueError, one sentence: no format or one not in FORMATS, or a package it needs is not installed."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"The format is {', '.join(unknown) or 'missing'}: choose from {', '.join(FORMATS)}.")
+    if "pdf" in formats:
+        check_packages()
+
+
+def export_story(
+    conversation: Conversation,
+    directory: str | Path,
+    details: Mapping[str, Any] | None = None,
+    *,
+    title: str | None = None,
+    formats: Sequence[str] = ("html",),
+    layout: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Exported:
+    """Writes a story's folder; returns the path of what the first format is opened by.
+
+    Beside that: conversation.json with its PNGs, which Conversation.load() opens, and panel_1.png, panel_2.png, ...:
+    the assistant's pictures in order. Each file is replaced atomically, and equal arguments give equal bytes. What an
+    earlier export wrote and this one does not is removed, by the list in its conversation.json; other files stay.
+
+    Args:
+        conversation: With one turn at least.
+        directory: Made where it is missing.
+        details: Name and value of what stands small at the end of a text, for example the seed.
+        title: None takes the first message's first sentence.
+        formats: Names in FORMATS.
+        layout: Arguments of pages.layout.lay_out() for "pdf" and "pages".
+        metadata: Text chunks for the panels and pages, which get their caption, seed and gate too; None leaves all out.
+
+    Raises ValueError, one sentence, as check_formats() and lay_out() do; OSError where it cannot be written.
+    """
+    check_formats(formats)
+    from .pages.drawing import draw
+    from .pages.layout import lay_out
+
+    directory = Path(directory).expanduser()
+    contents = dict(files(Saved(without_versions(conversation.turns), conversation.cast)))
+    contents.update(_panels(conversation, metadata))
+    notes: tuple[str, ...] = ()
+    written = {"html": story_html, "markdown": story_markdown, "epub": story_epub}
+    for name in formats:
+        if name in written:
+            content = written[name](conversation, title=title, details=details)
+            contents[FORMATS[name]] = content.encode("utf-8") if isinstance(content, str) else content
+            continue
+        book, typesetter = lay_out(conversation, title=title, **(layout or {}))
+        notes = book.notes
+        if name == "pdf":
+            contents[FORMATS[name]] = pdf_bytes(book)
+        else:
+            described = None if metadata is None else {"Title": book.title, "Software": GENERATOR, **metadata}
+            pages = enumerate(draw(book, typesetter), 1)
+            contents.update((f"page_{number}.png", png_bytes(page, described)) for number, page in pages)
+    index = json.loads(contents.pop(INDEX))
+    index["files"] = sorted(contents)  # what a later export may remove: nothing else in the folder is ours
+    contents[INDEX] = json_bytes(index)  # written last: it names the others
+    _write(directory, contents)
+    return Exported(directory / FORMATS[formats[0]], notes)
+
+
+def is_story(directory: str | Path) -> bool:
+    """Whether export_story() wrote this folder."""
+    directory = Path(directory)
+    return any((directory / name).is_file() for name in FORMATS.values()) and is_conversation(directory)
+
+
+def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    earlier = _listed(directory)
+    for name, data in contents.items():
+        write_file(directory / name, data)
+    for name in earlier - contents.keys():
+        if not (directory / name).is_dir():
+            (directory / name).unlink(missing_ok=True)
+
+
+def _listed(directory: Path) -> set[str]:
+    """The files that an earlier export says to have written here; none where there was none, or an old one."""
+    if not is_conversation(directory):
+        return set()
+    names = read_json(directory / INDEX).get("files")
+    return {name for name in names if _is_ours(name)} if isinstance(names, list) else set()
+
+
+def _is_ours(name: Any) -> bool:
+    known = isinstance(name, str) and (_OURS.fullmatch(name) or PICTURE_NAME.fullmatch(name))
+    return bool(known) or name in FORMATS.values()
+
+
+def _panels(conversation: Conversation, metadata: Mapping[str, str] | None) -> Iterator[tuple[str, bytes]]:
+    """The assistant's pictures under their own names."""
+    slots = [slot for slot in conversation.pictures() if conversation.turns[slot.turn].role == "assistant"]
+    for number, slot in enumerate(slots, 1):
+        picture = conversation.at(slot)
+        yield f"panel_{number}.png", png_bytes(picture.image, None if metadata is None else _about(picture, metadata))
+
+
+def _about(picture: Picture, metadata: Mapping[str, str]) -> dict[str, str]:
+    """A panel's text chunks: the PNG specification's keywords, ComfyUI's, and how it was painted."""
+    painted = {"caption": picture.caption, "seed": picture.seed, "gate": picture.gate}
+    about = {"Description": one_line(picture.caption), "Software": GENERATOR, "m2chat": json.dumps(painted)}
+    return {**about, **metadata}

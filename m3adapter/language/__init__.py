@@ -1,0 +1,1 @@
+"""Language models: what they are told, what they write, and the hidden states of a picture's slot."""

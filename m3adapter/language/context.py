@@ -1,0 +1,239 @@
+"""What a prompt keeps of a conversation that is longer than the context.
+
+Messages that are over-long lose their middles first. Then whole exchanges go, oldest first, except for what a story
+hangs on: the system text, the premise (with its reply, since turns alternate) and the newest turns. They go several at
+a time, so that the beginnings of successive prompts are mostly equal. Where even the rest is too long, the premise
+loses its pictures, and then all of it is shortened.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..conversation.outline import CONTINUE
+from ..conversation.segments import Picture, Segment, Text, Turn
+
+# Between the beginning and the end of what is too long.
+GAP = " … "
+# The share of a shortened text that is its beginning: a premise comes first, what is asked often last.
+_HEAD = 0.6
+# How much of the room an ordinary message may take, tried in order; the system text and the premise may take twice as
+# much, the newest turns three times. Messages within the last share are whole as long as anything else can go.
+_SHARES = (1 / 2, 7 / 16, 3 / 8, 5 / 16, 1 / 4)
+_CHIEF, _NEWEST = 2, 3
+# To how much of their room the turns shrink when exchanges go.
+_FILL = 0.75
+_STEP = 0.9  # from one level of shortening to the next
+_LEAST = 6  # tokens of a message that is shortened
+_LONGEST_WORD = 24  # characters, at whose border a text is cut
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a conversation.
+
+    Attributes:
+        turns: The turns that stay, shortened where they were too long.
+        places: Which turns of the whole conversation they are.
+        shortened: How many of them are.
+        dropped: How many turns are left out.
+    """
+
+    turns: tuple[Turn, ...]
+    places: tuple[int, ...]
+    shortened: int = 0
+    dropped: int = 0
+
+    @property
+    def note(self) -> str:
+        """What there is to be said of it, in a sentence; "" where everything stays."""
+        done = [f"{self.dropped} earlier turns are left out"] if self.dropped else []
+        done += [f"{self.shortened} {'is' if self.shortened == 1 else 'are'} shortened"] if self.shortened else []
+        return f"Of a conversation longer than the language model's context, {' and '.join(done)}." if done else ""
+
+
+class Fitter:
+    """Fits the turns of a conversation into a number of tokens.
+
+    Args:
+        turns: The turns.
+        last: How many turns at the end are being worked on, and therefore stay.
+        sizes: Of each turn, the tokens of its segments.
+        mark: Tokens that a turn takes beside its segments.
+        count: The tokens of a text.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        last: int,
+        sizes: Sequence[Sequence[int]],
+        mark: int,
+        count: Callable[[str], int],
+    ) -> None:
+        self.turns, self.sizes, self.mark, self.count = tuple(turns), sizes, mark, count
+        self.whole = self.turns
+        self.head = 1 if self.turns and self.turns[0].role == "system" else 0
+        self.newest = range(len(turns) - last, len(turns))
+        self.premises = self._premises()
+        weights = {**dict.fromkeys((*range(self.head), *self.premises), _CHIEF), **dict.fromkeys(self.newest, _NEWEST)}
+        self.weights = [weights.get(place, 1) for place in range(len(self.turns))]
+
+    def _premises(self) -> tuple[int, ...]:
+        """Where the user says what a story is about: the first turn, and the last one that does not just go on."""
+        users = [place for place in range(self.head, self.newest.start) if self.turns[place].role == "user"]
+        told = [place for place in users if self.turns[place].text.strip() != CONTINUE]
+        running = all(self.turns[place].text.strip() == CONTINUE for place in self.newest if self._asks(place))
+        return tuple(dict.fromkeys([*users[:1], *(told[-1:] if running else [])]))
+
+    def _asks(self, place: int) -> bool:
+        return self.turns[place].role == "user"
+
+    def fit(self, room: int) -> Kept | None:
+        """The turns in at most about `room` tokens; None where there is too little room for any message."""
+        everything = range(len(self.turns))
+        for share in _SHARES:
+            if self._cost(everything, share * room) <= room:
+                return self._kept(everything, share * room)
+        cap = _SHARES[-1] * room
+        bare = {*range(self.head), *self.newest}
+        premises = bare | {place + more for place in self.premises for more in (0, 1)}
+        needed = premises | {*range(max(self.newest.start - 2, self.head), self.newest.start)}
+        plain = self._unillustrated()
+        for fitter in (self, plain):
+            if fitter._cost(needed, cap) <= room:
+                return fitter._kept(fitter._recent(needed, cap, room), cap)
+        # Then all of that shorter; without the exchange before; and at last without the premise, for what is asked must
+        # be understood.
+        for fitter, places, least in ((plain, needed, 16), (plain, premises, 2), (self, bare, 2)):
+            smaller = cap
+            while smaller >= least:
+                if fitter._cost(places, smaller) <= room:
+                    return fitter._kept(sorted(places), smaller)
+                smaller *= _STEP
+        return None
+
+    def _unillustrated(self) -> Fitter:
+        """The same with the premises' pictures left out, unless a premise is nothing else."""
+        other = copy.copy(self)
+        turns, sizes = list(self.turns), list(self.sizes)
+        for place in self.premises:
+            if self.turns[place].text.strip():
+                words = [index for index, part in enumerate(self.turns[place].segments) if isinstance(part, Text)]
+                turns[place] = replace(turns[place], segments=tuple(turns[place].segments[index] for index in words))
+                sizes[place] = [sizes[place][index] for index in words]
+        other.turns, other.sizes, other.whole = tuple(turns), sizes, self.turns
+        return other
+
+    def _recent(self, needed: Collection[int], cap: float, room: float) -> list[int]:
+        """The turns that are needed, and as many of the others as fit, newest ones.
+
+        They are counted as the conversation grew, so that nothing goes at one turn that came back at the next.
+        """
+        others = [place for place in range(len(self.turns)) if place not in needed]
+        rest = room - self._cost(needed, cap)
+        first = used = 0
+        for index, place in enumerate(others):
+            used += self._cost([place], cap)
+            # An exchange is complete with its reply.
+            if self.turns[place].role == "assistant" and used > rest:
+                while first <= index and used > rest * _FILL:
+                    used -= self._cost(others[first : first + 2], cap)
+                    first += 2
+        return sorted([*needed, *others[first:]])
+
+    def _cap(self, place: int, cap: float) -> float:
+        return self.weights[place] * cap
+
+    def _cost(self, places: Iterable[int], cap: float) -> float:
+        return sum(self._cost_of(place, self._cap(place, cap)) for place in places)
+
+    def _cost_of(self, place: int, cap: float) -> float:
+        shown = self._shown(place)
+        words = sum(self.sizes[place]) - shown
+        return self.mark + shown + min(words, max(cap - shown, _LEAST))
+
+    def _shown(self, place: int) -> int:
+        """Tokens of a user's pictures, which cannot be shortened."""
+        turn = self.turns[place]
+        if turn.role == "assistant":
+            return 0
+        return sum(
+            size for segment, size in zip(turn.segments, self.sizes[place], strict=True) if isinstance(segment, Picture)
+        )
+
+    def _kept(self, places: Sequence[int], cap: float) -> Kept:
+        turns = [self._within(place, self._cap(place, cap)) for place in places]
+        shortened = sum(turn is not self.whole[place] for place, turn in zip(places, turns, strict=True))
+        return Kept(tuple(turns), tuple(places), shortened, len(self.turns) - len(places))
+
+    def _within(self, place: int, cap: float) -> Turn:
+        turn, sizes = self.turns[place], self.sizes[place]
+        if sum(sizes) <= cap:
+            return turn
+        if turn.role != "assistant":
+            shown = self._shown(place)
+            share = max(cap - shown, _LEAST) / max(sum(sizes) - shown, 1)
+            if share >= 1:
+                return turn
+            segments = [
+                Text(self.shorten(segment.text, size * share)) if isinstance(segment, Text) else segment
+                for segment, size in zip(turn.segments, sizes, strict=True)
+            ]
+            return replace(turn, segments=tuple(segments))
+        if place not in self.newest:
+            return replace(turn, segments=tuple(self._ends(turn.segments, sizes, cap)))
+        # The picture at its end is what it is about.
+        *before, picture = turn.segments
+        if sizes[-1] > cap / 2:
+            picture = replace(picture, caption=self.shorten(picture.caption, cap / 2))
+        room = cap - min(sizes[-1], cap / 2)
+        rest = before if sum(sizes[:-1]) <= room else self._ends(before, sizes[:-1], room)
+        return replace(turn, segments=(*rest, picture))
+
+    def _ends(self, segments: Sequence[Segment], sizes: Sequence[int], cap: float) -> list[Segment]:
+        """The beginning and the end of a reply: what lies between goes, a text at either border loses a part."""
+        ahead, behind = cap * _HEAD, cap * (1 - _HEAD)
+        start, end = 0, len(segments)
+        while start < end and sizes[start] <= ahead:
+            ahead -= sizes[start]
+            start += 1
+        while end > start and sizes[end - 1] <= behind:
+            behind -= sizes[end - 1]
+            end -= 1
+        first, last = segments[start], segments[end - 1]
+        if end - start == 1 and isinstance(first, Text):
+            middle = self.shorten(first.text, ahead + behind)
+        else:
+            begun = self.shorten(first.text, ahead, head=1.0) if isinstance(first, Text) else GAP
+            ended = self.shorten(last.text, behind, head=0.0) if isinstance(last, Text) and end - start > 1 else ""
+            middle = begun + ended.removeprefix(GAP)
+        return [*segments[:start], Text(middle), *segments[end:]]
+
+    def shorten(self, text: str, tokens: float, head: float = _HEAD) -> str:
+        """The text in at most `tokens` tokens: its beginning and its end, `head` of it being its beginning."""
+        size, length, short = self.count(text), len(text), text
+        while size > tokens:
+            # A little below what should do, so that few rounds are needed and each one shortens.
+            length = int(min(length * min(tokens / size, 0.98) * 0.97, length - 1))
+            if length < 2:
+                return GAP
+            begin = round(length * head)
+            short = _begun(text, begin) + GAP + _ended(text, length - begin)
+            size = self.count(short)
+        return short
+
+
+def _begun(text: str, length: int) -> str:
+    """The first characters of a text, up to the end of a word if one is near."""
+    word = text.rfind(" ", max(length - min(_LONGEST_WORD, length // 4), 1), length)
+    return text[: word if word > 0 else length]
+
+
+def _ended(text: str, length: int) -> str:
+    """The last characters of a text, from the beginning of a word if one is near."""
+    start = len(text) - length
+    word = text.find(" ", start, start + min(_LONGEST_WORD, length // 4))
+    return text[(word + 1 if word > 0 else start) :]

@@ -1,0 +1,410 @@
+"""The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
+
+Any causal language model of transformers with a chat template will do (`language_loading.py` opens them). A user's
+picture is a few tokens whose embeddings are projected vision features; the assistant's pictures are captions in the
+markup of `markup.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..compat import cache_of, with_cache
+from ..conversation.conversation import Conversation, ConversationError, Slot
+from ..events import Interrupted
+from .config import LanguageModelConfig
+from .prompts import Prompt, PromptError, PromptWriter, special_tokens
+from .reply_tokens import ReplyTokens
+from .sampling import Sampling, choose
+from .thought_marks import is_mark
+from .thoughts import ThoughtError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["LanguageModel", "LanguageModelConfig", "PromptError", "Sampling", "SlotStates", "VisualProjection"]
+
+PROJECTION_NAME = "visual_projection.safetensors"
+
+
+@dataclass(frozen=True)
+class SlotStates:
+    """What the language model knows about one picture: hidden states [length, H] at the tokens concerned.
+
+    Attributes:
+        context: At the caption and the image tokens that follow it.
+        text: At the reply's text before the picture and at the caption.
+        caption: The caption as written.
+    """
+
+    context: Tensor
+    text: Tensor
+    caption: str
+
+
+class VisualProjection(nn.Module):
+    """Vision features [..., D_v] as embeddings [..., hidden] of the language model."""
+
+    def __init__(self, vision_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(vision_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The embeddings; same leading dimensions."""
+        return self.norm(self.linear(features))
+
+
+class StreamedReply(Iterator[str]):
+    """What a language model writes, while it writes it.
+
+    Args:
+        chunks: The reply, piece by piece.
+        notes: Gets what there is to be said of its prompt, when that is made.
+    """
+
+    def __init__(self, chunks: Generator[str, None, None], notes: Sequence[str]) -> None:
+        self._chunks, self._notes = chunks, notes
+
+    @property
+    def note(self) -> str:
+        """What was shortened or left out of the conversation, in a sentence; "" where it is whole, or not begun."""
+        return " ".join(filter(None, self._notes))
+
+    def __next__(self) -> str:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """No more is wanted."""
+        self._chunks.close()
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer and, where it can see, the projection of vision features.
+
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: Its tokenizer, with a chat template.
+        visual_projection: Takes vision features [K, D_v] to embeddings [K, hidden]; None for a model that cannot see.
+            With one, the tokenizer must know config.picture_token.
+        config: See LanguageModelConfig.
+
+    Raises:
+        ValueError: the tokenizer has no chat template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        visual_projection: nn.Module | None = None,
+        config: LanguageModelConfig | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.visual_projection = visual_projection
+        self.config = config or LanguageModelConfig()
+        self.prompts = self._prompts()
+        self._picture_id = tokenizer.convert_tokens_to_ids(self.config.picture_token)
+        special = special_tokens(tokenizer)
+        self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
+        # A reply may hold words, markup, marks of thoughts and its end, but nobody else's turn.
+        markup = (self.config.open_tag, self.config.close_tag)
+        words = model.config.get_text_config().vocab_size  # some tokenizers know more than their models
+        free = (number for number, token in special.items() if token in markup or is_mark(token))
+        self._barred = frozenset(number for number in special if number < words) - self._ends - frozenset(free)
+
+    def _prompts(self) -> PromptWriter:
+        return PromptWriter(self.tokenizer, self.config)
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    ) -> LanguageModel:
+        """The language model in a folder; see `language_loading.load_language_model`."""
+        from .loading import load_language_model
+
+        return load_language_model(directory, dtype=dtype, device=device)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes everything from_pretrained reads; the weights in their present dtype."""
+        from safetensors.torch import save_file
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        self.config.write(directory)
+        if self.visual_projection is not None:
+            state = {
+                name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()
+            }
+            save_file(state, directory / PROJECTION_NAME)
+
+    def without_instructions(self) -> LanguageModel:
+        """The same model, which is not told how illustrated stories are written: for asking it something else."""
+        other = copy.copy(self)
+        other.prompts = copy.copy(self.prompts)
+        other.prompts.instructions = []
+        return other
+
+    @property
+    def sees(self) -> Literal["natively", "projection", "not at all"]:
+        """How it sees the users' pictures: itself, by features of a vision encoder, or not at all."""
+        return "not at all" if self.visual_projection is None else "projection"
+
+    def check_sees(self, conversation: Conversation) -> None:
+        """Raises ConversationError where users show pictures to a model that cannot see."""
+        if self.sees == "not at all" and conversation.user_pictures():
+            raise ConversationError(
+                "The user shows pictures, and the language model cannot see: "
+                "use a vision-language model, or leave the pictures out."
+            )
+
+    @property
+    def movable(self) -> bool:
+        """Whether its weights can be moved to another device; quantised ones stay where they were loaded."""
+        return not getattr(self.model, "is_quantized", False)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the hidden states and of the image tokens."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a prompt and its reply together."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
+
+    # Writing
+
+    def reply(
+        self,
+        conversation: Conversation,
+        *,
+        visual: Sequence[Tensor] = (),
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> StreamedReply:
+        """Streams the assistant's next turn as the model writes it: its markup, and what it thinks, included.
+
+        It goes on until its end or sampling.max_length tokens; thoughts have sampling.max_thinking of their own. The
+        chunks joined are the reply; none of them breaks a character. Where the chat template has begun a thought, they
+        begin with its mark: `thoughts.ThoughtSplitter` tells what is said from what is thought.
+
+        What does not fit the context is left out of the prompt: oldest exchanges first, then the middle of overlong
+        texts; the reply's `note` says what. The same seed gives the same reply; torch's own random state is left alone.
+
+        Args:
+            conversation: Ends with a user's turn.
+            visual: Features [K, D_v] of each picture of the users in the conversation, in order; () leaves them unseen.
+            sampling: Settings of the choice.
+            seed: 0..2**64-1.
+            should_stop: Asked before every token.
+
+        Raises:
+            Interrupted: should_stop said yes.
+            ConversationError: the conversation does not end with a user's turn.
+            ThoughtError: a thought has not come to an end, and nothing was said before it.
+            ValueError: the number or shape of `visual` is not what the conversation needs.
+        """
+        conversation.check_ready_for_reply()
+        notes: list[str] = []
+        chunks = self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop, notes)
+        return StreamedReply(chunks, notes)
+
+    def _reply(
+        self,
+        conversation: Conversation,
+        visual: list[Tensor],
+        sampling: Sampling,
+        seed: int,
+        should_stop: Callable[[], bool] | None,
+        notes: list[str],
+    ) -> Generator[str, None, None]:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        prompts = self.prompts.aloud() if sampling.thinking else self.prompts
+        length = min(sampling.max_length, self.context_length // 2)
+        spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
+        prompt = prompts.for_reply(conversation, self.context_length - length - spare)
+        notes.append(prompt.note)
+        room = max(self.context_length - len(prompt.ids) - length, 0)
+        tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
+        if tokens.splitter.begun:
+            yield tokens.splitter.begun
+        written: list[int] = []
+        shown = 0
+        state: Any = None
+        while not tokens.full and not tokens.splitter.over:
+            if should_stop is not None and should_stop():
+                raise Interrupted("The reply was interrupted.")
+            logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
+            said = tokens.repeated(in_captions=bool(self.config.instructions))
+            token = choose(logits, sampling, generator, said=said, barred=self._barred)
+            if token in self._ends and not tokens.splitter.goes_on(self._decoded([token])):
+                break
+            written.append(token)
+            text, chunk = self._decoded(written), ""
+            # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
+            if not text.endswith("\ufffd") and len(text) > shown:
+                chunk, shown = text[shown:], len(text)
+                yield chunk
+            tokens.add(token, chunk)
+        if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
+            yield rest
+        if tokens.splitter.thinking and not tokens.splitter.told:
+            raise ThoughtError(_unfinished(tokens, sampling, prompts))
+
+    def _decoded(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    # no_grad only inside these two: entered around a yield, it would switch off the caller's gradients too.
+    @torch.no_grad()
+    def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
+        embeds, mask = self._embedded([prompt], [visual])
+        out = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        return out.logits[0, -1], cache_of(out)
+
+    @torch.no_grad()
+    def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
+        ids = torch.tensor([[token]], device=self.model.device)
+        out = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, state))
+        return out.logits[0, -1], cache_of(out)
+
+    # Reading
+
+    def encode_slot(
+        self, conversation: Conversation, slot: Slot, image_tokens: Tensor, *, visual: Sequence[Tensor] = ()
+    ) -> SlotStates:
+        """What the model knows about one picture of the assistant; see encode_slots."""
+        return self.encode_slots([(conversation, slot, visual)], image_tokens)[0]
+
+    def encode_slots(
+        self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
+    ) -> list[SlotStates]:
+        """One forward pass over several conversations, each up to its slot's caption and on over the image tokens.
+
+        Padding does not influence the states. Gradients flow to `image_tokens` and to the visual projection (and to
+        the model's own weights, unless they are frozen); callers that need none use torch.no_grad().
+
+        Args:
+            requests: For each: the conversation, the slot of an assistant's picture in it, and the features [K, D_v]
+                of the users' pictures in front of the slot, in order, or () to leave them unseen.
+            image_tokens: [K, H] embeddings.
+
+        Raises:
+            ValueError: there is no such slot, the features do not fit the conversation, or the image tokens the model.
+        """
+        self._check_width(image_tokens)
+        if not requests:
+            return []
+        limit = self.context_length - len(image_tokens)
+        prompts = [self.prompts.for_slot(conversation, slot, limit) for conversation, slot, _ in requests]
+        embeds, mask = self._embedded(prompts, [list(visual) for _, _, visual in requests], image_tokens)
+        out = self.model.base_model(
+            inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False
+        )
+        states = out.hidden_states[self.config.feature_layer]
+        return [
+            self._states(row, prompt, len(image_tokens), conversation, slot)
+            for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True)
+        ]
+
+    def _check_width(self, image_tokens: Tensor) -> None:
+        if image_tokens.shape[1] != self.hidden_size:
+            raise ValueError(
+                f"The M3-Adapter is for language models of width {image_tokens.shape[1]}, and this one's is "
+                f"{self.hidden_size}: load an adapter that was trained for it."
+            )
+
+    @staticmethod
+    def _states(
+        states: Tensor, prompt: Prompt, image_tokens: int, conversation: Conversation, slot: Slot
+    ) -> SlotStates:
+        """Of the hidden states [L, H] of a prompt and so many image tokens behind it: those that the adapter reads."""
+        end = len(prompt.ids)
+        context = [*prompt.caption, *range(end, end + image_tokens)]
+        text = [*prompt.answer, *prompt.caption]
+        return SlotStates(states[context], states[text], conversation.at(slot).caption)  # type: ignore[union-attr]
+
+    def _embedded(
+        self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [B, L, H], right-padded, and their mask [B, L]; the image tokens, if given, follow each prompt."""
+        table = self.model.get_input_embeddings()
+        device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
+        lengths = [len(prompt.ids) + extra for prompt in prompts]
+        ids = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt.ids)] = torch.tensor(prompt.ids)
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        embeds = table(ids.to(device))
+        seen = [self._seen(prompt, features) for prompt, features in zip(prompts, visual, strict=True)]
+        if any(item is not None for item in seen):
+            places = ids == self._picture_id
+            for row, item in enumerate(seen):
+                if item is None:
+                    places[row] = False
+            values = torch.cat([item for item in seen if item is not None]).to(embeds.dtype)
+            embeds = embeds.index_put(tuple(places.to(device).nonzero().T), values)
+        if image_tokens is not None:
+            starts = torch.tensor(lengths) - extra
+            columns = (starts[:, None] + torch.arange(extra)).to(device)
+            rows = torch.arange(len(prompts), device=device)[:, None].expand_as(columns)
+            embeds = embeds.index_put((rows, columns), image_tokens.to(embeds).expand(len(prompts), -1, -1))
+        return embeds, mask.to(device, torch.long)
+
+    def _seen(self, prompt: Prompt, features: list[Tensor]) -> Tensor | None:
+        """The embeddings [pictures * K, H] of the users' pictures in a prompt; None where they stay unseen."""
+        if not prompt.pictures or not features or self.visual_projection is None:
+            return None
+        if len(features) <= prompt.pictures[-1]:
+            raise ValueError(
+                f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but features of {len(features)} "
+                "were given."
+            )
+        chosen = [features[number] for number in prompt.pictures]
+        width = self.config.picture_length
+        if any(item.dim() != 2 or item.shape[0] != width for item in chosen):
+            raise ValueError(
+                f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}."
+            )
+        weight = next(self.visual_projection.parameters())
+        if chosen[0].shape[-1] != weight.shape[-1]:
+            raise ValueError(
+                f"The language model learned to see with a vision encoder of width {weight.shape[-1]}, and this one "
+                f"has {chosen[0].shape[-1]}: use the matching one."
+            )
+        return self.visual_projection(torch.cat(chosen).to(weight))
+
+
+def _unfinished(tokens: ReplyTokens, sampling: Sampling, prompts: PromptWriter) -> str:
+    """What to say of a reply that ended in a thought."""
+    off = "set thinking to off" if sampling.thinking and prompts.template.switches else "take one that thinks less"
+    if not tokens.full:
+        return f"The language model stopped in the middle of a thought: try another seed, or {off}."
+    if tokens.thinking < sampling.max_thinking:
+        return (
+            f"The language model was still thinking after {tokens.thinking} tokens, and its context has no room for "
+            f"more: shorten the conversation, lower max_length, or {off}."
+        )
+    return f"The language model was still thinking after {tokens.thinking} tokens: raise max_thinking, or {off}."
+
+
+def _end_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, special: dict[int, str], ending: str
+) -> frozenset[int]:
+    """Every token that ends a reply: the model's, the tokenizer's, and what the chat template writes there."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    written = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
+    found = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
+    return frozenset(item for item in found if item is not None)

@@ -1,0 +1,265 @@
+"""Tells what is wrong with a folder of a language model, before transformers opens it and makes up what it lacks.
+
+Everything is read off the small files and the headers of the large ones.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..values import is_whole, shown
+from ..weights.counting import check_config
+from ..weights.layouts import header
+from ..weights.model_files import check_whole, label, read_json
+
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+PIPELINE = "model_index.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+MOST_LAYERS = 10_000
+
+# What transformers reads beside the weights, and what of it is JSON.
+_JSON = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "chat_template.json", "video_preprocessor_config.json", *PROCESSORS,
+)  # fmt: skip
+_OTHERS = ("merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
+                 "vocab.txt", "tekken.json")  # fmt: skip
+
+# Families (as config.json calls them) that lie in ComfyUI's folder of text encoders; but for some, they write no text.
+_ENCODERS = re.compile(r"(u?m?t5|byt5|clip|siglip|.*bert|chinese_clip|xlm-)", re.IGNORECASE)
+
+# How weights may be quantised so that transformers runs them with a kernel, which it would fetch from the internet.
+_FETCHING = ("eetq", "nvfp4")
+# The package that transformers asks for, where its own message leaves it open.
+_PACKAGES = {"awq": "gptqmodel", "gptq": "gptqmodel", "exl2": "exllamav2", "exl3": "exllamav3"}
+
+
+def unsuited(folder: Path) -> str | None:
+    """What a folder with config.json is, as a noun, if it is no model that writes text: "a text encoder", say.
+
+    None is returned for models that may, and for folders that cannot be read.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+    except (ValueError, OSError):
+        config = {}
+    return _noun(folder, config)
+
+
+def _noun(folder: Path, config: Mapping[str, Any]) -> str | None:
+    if (folder / ADAPTER).is_file():
+        return "an adapter (LoRA), which works only when merged into the model that it was made for"
+    if (folder / PIPELINE).is_file() or "_class_name" in config or "_diffusers_version" in config:
+        return "a model of diffusers, which paints"
+    kind = config.get("model_type")
+    if isinstance(kind, str) and _ENCODERS.match(kind) and not _decodes(kind, config):
+        return f"a {kind} model, which writes no text"
+    return None
+
+
+def _decodes(kind: str, config: Mapping[str, Any]) -> bool:
+    """Whether a model of an encoder's family writes text all the same, from left to right."""
+    return kind.endswith("-decoder") or config.get("is_decoder") is True
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder with a whole language model in it.
+
+    Raises:
+        ValueError: a file is missing, cut off or stands in for another one; it is another kind of model, or one that
+            asks for code of its own; in one sentence.
+    """
+    noun = _noun(folder, {})
+    if not noun:
+        check_config(folder / CONFIG)
+    config = {} if noun else read_json(folder / CONFIG)
+    if noun := noun or _noun(folder, config):
+        raise ValueError(f"{folder.name} is {noun}: choose a language model.")
+    _check_kind(folder, config)
+    _check_small_files(folder)
+    files = weight_files(folder)
+    quantization = check_quantization(folder, config)
+    names = [name for file in files for name in _names(file)]
+    if names and quantization is None:
+        _check_layers(folder, config, names)
+    return config
+
+
+def _check_small_files(folder: Path) -> None:
+    for name in _JSON:
+        if (folder / name).is_file():
+            read_json(folder / name)
+    for name in _OTHERS:
+        if (folder / name).is_file():
+            check_whole(folder / name)
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise ValueError(f"{folder.name} has no tokenizer (tokenizer.json is missing): get the whole folder.")
+
+
+def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ValueError unless transformers knows the kind of model by itself; code in the folder is never run."""
+    import transformers
+
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ValueError(f"{folder.name}/{CONFIG} does not say what kind of model it is (model_type): get it again.")
+    if kind in transformers.CONFIG_MAPPING:
+        return
+    if config.get("auto_map"):
+        raise ValueError(
+            f"{folder.name} needs code that comes with the model, and such code is not run: "
+            "choose a model that transformers knows by itself."
+        )
+    raise ValueError(
+        f"transformers {transformers.__version__} does not know the kind of model in {folder.name} ({shown(kind)}): "
+        "update it, or choose another model."
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files in which transformers looks for a folder's weights, in the order of their names.
+
+    Raises:
+        ValueError: there are none, or one of them is missing or cut off; in one sentence.
+    """
+    if (folder / SINGLE).is_file():
+        files = [folder / SINGLE]
+    elif (folder / INDEX).is_file():
+        files = _shards(folder / INDEX)
+    elif (folder / PICKLE).is_file():
+        files = [folder / PICKLE]
+    elif (folder / PICKLE_INDEX).is_file():
+        files = _shards(folder / PICKLE_INDEX)
+    else:
+        raise ValueError(
+            f"{folder.name} has no weights under a name that transformers looks for: get {SINGLE}, or {INDEX} with "
+            "the files that it lists."
+        )
+    for file in files:
+        check_whole(file)
+        if file.suffix == ".bin":
+            _check_pickle(file)
+    return files
+
+
+def _shards(index: Path) -> list[Path]:
+    folder = index.parent
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed or not all(isinstance(name, str) for name in listed.values()):
+        raise ValueError(f"{label(index)} lists no weights: get the file again.")
+    names = sorted(set(listed.values()))
+    for name in names:
+        if _leads_out(name):
+            raise ValueError(f"{label(index)} names a file outside of its folder: get the model from another source.")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder.name} is not whole, {len(missing)} of its {len(names)} files of weights are missing: "
+            f"get {missing[0]}{' and the others' if len(missing) > 1 else ''}."
+        )
+    return [folder / name for name in names]
+
+
+def _leads_out(name: str) -> bool:
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
+
+
+def _check_pickle(file: Path) -> None:
+    """Raise ValueError for a file that is neither an archive of torch's, whole, nor of its older format."""
+    with file.open("rb") as stream:
+        start = stream.read(2)
+    if start == b"PK" and not zipfile.is_zipfile(file):
+        raise ValueError(f"{label(file)} is cut off: get the file again.")
+    if start[:1] not in (b"P", b"\x80"):
+        raise ValueError(f"{label(file)} is cut off or no file of weights: get it again, or the model as safetensors.")
+
+
+def _names(file: Path) -> Iterable[str]:
+    return header(file) if file.suffix == ".safetensors" else ()
+
+
+def _check_layers(folder: Path, config: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise ValueError where all weights of one of the layers are missing that config.json counts."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, Mapping) else config
+    count = inner.get("num_hidden_layers", config.get("num_hidden_layers"))
+    if count is None:
+        return
+    if not is_whole(count, 1, MOST_LAYERS):
+        raise ValueError(
+            f"{folder.name}/{CONFIG} has {shown(count)} as num_hidden_layers: get the file again, or mend it."
+        )
+    stacks: dict[str, set[int]] = {}
+    for name in names:
+        if found := re.match(r"(.*?)\b(layers|h|blocks)\.(\d{1,5})\.", name):
+            stacks.setdefault(f"{found[1]}{found[2]}", set()).add(int(found[3]))
+    # The vision tower has layers too; the language model is the stack that has nearly as many as are counted. What
+    # escapes this look, names of another form say, is found when the model is loaded.
+    text_stacks = [there for stack, there in stacks.items() if not re.search(r"vi(sion|sual)|audio|encoder", stack)]
+    there = max(text_stacks, key=len, default=set())
+    missing = [number for number in range(count) if number not in there]
+    if missing and len(there) * 2 >= count:
+        raise ValueError(
+            f"{folder.name} is not whole, it lacks layer {missing[0]} of {count}: get its files of weights again."
+        )
+
+
+def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """How a folder's weights are quantised, as config.json calls it; None where they are not.
+
+    Raises:
+        ValueError: in a way that transformers does not read; in one sentence.
+    """
+    stored = config.get("quantization_config")
+    if stored is None and isinstance(config.get("text_config"), Mapping):
+        stored = config["text_config"].get("quantization_config")
+    if stored is None and isinstance(config.get("quantization"), Mapping):
+        stored = {"quant_method": "mlx"}
+    if stored is None:
+        return None
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
+    if isinstance(stored, Mapping) and (stored.get("load_in_4bit") or stored.get("load_in_8bit")):
+        return "bitsandbytes"
+    if method == "bitsandbytes":
+        return method
+    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        how = f"quantised by {method}" if isinstance(method, str) else "quantised in a way that config.json leaves open"
+        raise ValueError(
+            f"{folder.name} is {how}, which transformers does not read: choose the model unquantised, or as GGUF."
+        )
+    if method in _FETCHING:
+        raise ValueError(
+            f"{folder.name} is quantised by {method}, which runs with code from the internet only, and nothing is "
+            "downloaded: choose the model unquantised, or as GGUF."
+        )
+    return method
+
+
+def package_for(method: str) -> str:
+    """The Python package by which transformers opens weights of a quantization method, as far as that is known."""
+    return _PACKAGES.get(method, method)
+
+
+def unpacked(method: str) -> Any:
+    """Transformers' configuration that unpacks quantised weights when they are loaded, so that no kernel is needed.
+
+    None is returned for methods whose weights stay as they are.
+    """
+    from inspect import signature
+
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method, object)
+    can = method in ("gguf", "mxfp4", "fp8", "mxfp8", "metal") and "dequantize" in signature(kind.__init__).parameters
+    return kind(dequantize=True) if can else None

@@ -1,0 +1,214 @@
+"""From a conversation to token ids: the chat template, what stands where, and what has to go when it gets too long."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..conversation.conversation import Conversation, Slot
+from ..conversation.markup import escape
+from ..conversation.segments import Picture, Segment, Text, Turn
+from .chat_template import ChatTemplate, Message
+from .config import LanguageModelConfig, instructing
+from .context import Fitter, Kept
+from .thoughts import ThoughtSplitter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_ROUNDS = 8  # of fitting a prompt, each with a better estimate
+
+
+class PromptError(ValueError):
+    """A conversation that no prompt can be made of; the message is one clear sentence."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids and what they are.
+
+    Attributes:
+        ids: Token ids.
+        pictures: For each picture of a user that is still in the prompt: its number among all of them (from 0).
+        caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's
+            prompt.
+        inputs: What a model that sees pictures itself is given beside the ids; it may cover only their beginning.
+        note: What was shortened or left out of the conversation, in a sentence; "" where it is whole.
+    """
+
+    ids: list[int]
+    pictures: tuple[int, ...] = ()
+    caption: tuple[int, ...] = ()
+    answer: tuple[int, ...] = ()
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    note: str = ""
+
+
+class PromptWriter:
+    """Writes prompts with a tokenizer's chat template.
+
+    Args:
+        tokenizer: With a chat template that takes messages with string contents.
+        config: The markup, the instructions, and what stands for a user's picture.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LanguageModelConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.template = self._template()
+        self._heed_thoughts()
+        self.instructions = instructing(config.instructions) if config.instructions else []
+        # Markup and turn marks in what people write must not be read as such. Most are spelled like tags.
+        self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
+        # A model without that token has not learned what it means.
+        known = self._tokens(config.picture_token)
+        self.picture = config.picture_token * config.picture_length if len(known) == 1 else ""
+
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.tokenizer)
+
+    def aloud(self) -> PromptWriter:
+        """One that lets the model think before it replies, where its template can."""
+        other = copy.copy(self)
+        other.template = self.template.aloud()
+        other._heed_thoughts()
+        return other
+
+    def _heed_thoughts(self) -> None:
+        """What the template writes of a reply, and whether thoughts are to be expected in it."""
+        self.opening, self.thinks = self.template.opening(), self.template.thinks
+
+    def for_reply(self, conversation: Conversation, limit: int) -> Prompt:
+        """The prompt that asks for the assistant's next turn, of at most `limit` tokens.
+
+        Raises:
+            PromptError: the limit leaves no room even for one message.
+        """
+
+        def write(kept: Kept) -> Prompt:
+            ids, inputs = self._begun(kept.turns)
+            return Prompt(ids, _numbers(conversation.turns, kept), inputs=inputs, note=kept.note)
+
+        prompt = self._fitting(conversation.turns, 1, limit, write)
+        if prompt.note:
+            logger.warning("M2Chat: %s", prompt.note)
+        return prompt
+
+    def for_slot(self, conversation: Conversation, slot: Slot, limit: int) -> Prompt:
+        """The prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
+
+        Raises:
+            PromptError: there is no such picture, or the limit leaves no room.
+        """
+        segment = conversation.at(slot)
+        turn = conversation.turns[slot[0]]
+        if turn.role != "assistant" or not isinstance(segment, Picture):
+            raise PromptError(f"There is no picture of the assistant at {tuple(slot)}.")
+        told = (*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1]))
+
+        def write(kept: Kept) -> Prompt:
+            ids, inputs = self._begun(kept.turns[:-1])
+            ids += self._tokens(ThoughtSplitter(self.opening).closing())  # the caption is no thought
+            answer: list[int] = []
+            *before, last = kept.turns[-1].segments
+            for part in before:
+                tokens = self._tokens(self._written(part, "assistant") or "")
+                if isinstance(part, Text):
+                    answer += range(len(ids), len(ids) + len(tokens))
+                ids += tokens
+            ids += self._tokens(self.config.open_tag)
+            start = len(ids)
+            ids += self._tokens(escape(last.caption, self.special))  # type: ignore[union-attr]
+            # Without a word of caption, the opening mark itself stands for it.
+            caption = range(start if start < len(ids) else start - 1, len(ids))
+            return Prompt(ids, _numbers(told, kept), tuple(caption), tuple(answer), inputs, kept.note)
+
+        return self._fitting(told, 2, limit, write)
+
+    def _fitting(self, turns: Sequence[Turn], last: int, limit: int, write: Callable[[Kept], Prompt]) -> Prompt:
+        """The prompt of all turns, or, where that has more than `limit` tokens, of what `context` keeps of them."""
+        prompt = write(Kept(tuple(turns), tuple(range(len(turns)))))
+        if len(prompt.ids) <= limit:
+            return prompt
+        sizes = [[self._size(segment, turn.role) for segment in turn.segments] for turn in turns]
+        mark = self._mark()
+        fitter = Fitter(turns, last, sizes, mark, lambda text: len(self._tokens(escape(text, self.special))))
+        # What is not said by anybody: instructions, and the beginning of the reply.
+        room = limit - max(len(prompt.ids) - sum(map(sum, sizes)) - mark * len(turns), 0)
+        for _ in range(_ROUNDS):
+            kept = fitter.fit(room)
+            if kept is None:
+                break
+            prompt = write(kept)
+            if len(prompt.ids) <= limit:
+                return prompt
+            room -= len(prompt.ids) - limit
+        raise PromptError(f"The language model's context leaves {limit} tokens, too few for this message.")
+
+    def _size(self, segment: Segment, role: str) -> int:
+        """How many tokens a segment takes, about."""
+        written = self._written(segment, role)
+        return self._picture_size(segment) if written is None else len(self._tokens(written))
+
+    def _picture_size(self, picture: Segment) -> int:
+        """How many tokens a picture takes that the template shows itself."""
+        shown, hidden = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
+        return len(shown) - len(hidden)
+
+    def _mark(self) -> int:
+        """How many tokens a turn takes beside what is said in it, on average."""
+        asked, replied = (Turn(role, (Text("a"),)) for role in ("user", "assistant"))
+        one, three = (len(self._tokens(self._rendered(turns))) for turns in ((asked,), (asked, replied, asked)))
+        return max(math.ceil((three - one) / 2) - len(self._tokens("a")), 0)
+
+    def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
+        """The turns and the beginning of the assistant's next one: token ids, and what else the model is given."""
+        return self._tokens(self._rendered(turns)), {}
+
+    def _rendered(self, turns: Sequence[Turn]) -> str:
+        messages: list[Message] = [
+            (turn.role, [self._written(segment, turn.role) for segment in turn.segments]) for turn in turns
+        ]
+        if self.instructions:
+            (_, told), *examples = self.instructions
+            own = ["\n\n", *messages.pop(0)[1]] if messages[0][0] == "system" else []
+            messages = [("system", [*told, *own]), *examples, *messages]
+        return self.template.render(messages)
+
+    def _written(self, segment: Segment, role: str) -> str | None:
+        """A segment in a message; None is a picture that the template shows itself."""
+        if isinstance(segment, Text):
+            return escape(segment.text, self.special)
+        if role == "assistant":
+            return f"{self.config.open_tag}{escape(segment.caption, self.special)}{self.config.close_tag}"
+        return None if self.template.shows_pictures else self.picture
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
+    """The numbers of the users' pictures that are left, among all of them."""
+    counts = [_shown(turn) for turn in turns]
+    return tuple(
+        sum(counts[:place]) + number
+        for place, turn in zip(kept.places, kept.turns, strict=True)
+        for number in range(_shown(turn))
+    )
+
+
+def _shown(turn: Turn) -> int:
+    return sum(isinstance(segment, Picture) for segment in turn.segments) if turn.role == "user" else 0
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Every token that is no part of anybody's words, by its id."""
+    added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}

@@ -1,0 +1,82 @@
+"""A reply while it comes: what is said of what is thought, its text, and its pictures up to so many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..conversation.markup import MarkupEvent, MarkupParser, SlotClosed, SlotOpened, TextPiece, assemble
+from ..conversation.segments import Segment
+from ..events import NotFinite, TextChunk, TextWithdrawn, ThoughtChunk
+from .prompts import PromptError
+from .thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn
+
+PICTURES = 4  # of a reply, unless somebody wants more
+# What models can give that no reply can be made of; the messages are sentences.
+FAILED_REPLY = (ThoughtError, PromptError, NotFinite)
+
+
+class ReplyReader:
+    """Reads what a language model writes, chunk by chunk.
+
+    Args:
+        max_pictures: How many pictures it may have; the captions of more are text.
+    """
+
+    def __init__(self, max_pictures: int = PICTURES) -> None:
+        self._max_pictures = max_pictures
+        self._splitter = ThoughtSplitter()
+        self._said = ""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._parser = MarkupParser()
+        self._events: list[MarkupEvent] = []
+        self._pictures = 0
+
+    def feed(self, chunk: str) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
+        """What `chunk` settles."""
+        yield from self._read(self._splitter.feed(chunk))
+
+    def close(self) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
+        """What is settled when the reply ends. Raises ThoughtError where it had nothing but thoughts."""
+        yield from self._read(self._splitter.close())
+        yield from self._tell(self._parser.close())
+        if self._said.strip() or not self._splitter.thought:
+            return
+        if self._splitter.thinking and not self._splitter.over:
+            raise ThoughtError("The language model stopped in the middle of a thought: try another seed or model.")
+        raise ThoughtError("The language model thought, and then said nothing: try another seed or model.")
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The reply: its texts, and pictures still to be painted."""
+        return assemble(self._events)
+
+    def _read(self, pieces: Iterable[Said | Thought | Withdrawn]) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
+        for piece in pieces:
+            if isinstance(piece, Thought):
+                yield ThoughtChunk(piece.text)
+            elif isinstance(piece, Said):
+                self._said += piece.text
+                yield from self._tell(self._parser.feed(piece.text))
+            else:
+                self._said = self._said[: len(self._said) - piece.length]
+                self._restart()
+                yield TextWithdrawn("".join(told.text for told in self._tell(self._parser.feed(self._said))))
+
+    def _tell(self, settled: Iterable[MarkupEvent]) -> Iterator[TextChunk]:
+        """The text among events of the markup; all of them are kept."""
+        for event in settled:
+            if not isinstance(event, TextPiece) and self._pictures >= self._max_pictures:
+                if isinstance(event, SlotOpened) or not event.caption:
+                    continue
+                event = TextPiece(self._apart(event.caption))
+            self._pictures += isinstance(event, SlotClosed)
+            self._events.append(event)
+            if isinstance(event, TextPiece):
+                yield TextChunk(event.text)
+
+    def _apart(self, caption: str) -> str:
+        """A caption as text, with blanks where it would stick to the text around it."""
+        told = [event.text for event in self._events if isinstance(event, TextPiece)]
+        before = " " if told and not told[-1][-1:].isspace() else ""
+        return f"{before}{caption} "

@@ -1,0 +1,1 @@
+"""Files of weights and configurations, examined before anything is built from them."""
