@@ -2,7 +2,7 @@
 
 commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
-    python run.py test       run all tests; further arguments go to pytest
+    python run.py test       run all tests (--fast: the library's alone); further arguments go to pytest
     python run.py comfyui    open ComfyUI with the pack; further arguments go to ComfyUI
     python run.py matrix     test the pack in other versions of ComfyUI, transformers and diffusers
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tools import comfy, environment
 
 STORY = environment.REPO / "tests" / "workflows" / "storybook.json"
 STORY_NODE = "M2Chat_Story"
+MOST_WORKERS = 4  # each has a ComfyUI of its own
 STORY_INPUTS = ("premise", "panels", "gate", "seed")
 
 
@@ -46,7 +48,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     story.add_argument("--gate", type=float, metavar="X", help="0: free; 1: as trained; more: closer to the past")
     story.add_argument("--seed", type=int, metavar="N", help="another number, another story")
 
-    commands.add_parser("test", help="run all tests; further arguments go to pytest", add_help=False)
+    tests = commands.add_parser("test", help="run all tests; further arguments go to pytest", add_help=False)
+    tests.add_argument("--fast", action="store_true", help="only those that need neither ComfyUI nor much time")
 
     matrix = commands.add_parser("matrix", help="test in other versions of ComfyUI, transformers and diffusers")
     matrix.add_argument("rows", nargs="*", metavar="ROW", help="names of rows; all of them without any")
@@ -123,9 +126,21 @@ def story(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run the tests; pytest's exit code is ours."""
+    """Run the tests; pytest's exit code is ours.
+
+    They are shared among the processors, file by file, unless somebody names the ones to run.
+    """
     environment.ensure()
-    return subprocess.call([str(environment.PYTHON), "-m", "pytest", *options.extra], cwd=environment.REPO)
+    arguments = list(options.extra)
+    settings = dict(os.environ)
+    if options.fast:
+        arguments += ["-m", "not comfy and not browser and not slow"]
+    if all(argument.startswith("-") for argument in options.extra):
+        cores = os.cpu_count() or 1
+        workers = min(cores, MOST_WORKERS)
+        arguments += ["-n", str(workers), "--dist", "loadfile"]
+        settings.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))  # else they would get in each other's way
+    return subprocess.call([str(environment.PYTHON), "-m", "pytest", *arguments], cwd=environment.REPO, env=settings)
 
 
 def matrix(options: argparse.Namespace) -> int:

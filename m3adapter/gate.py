@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .limits import MAX_STRENGTH
 from .values import is_number, shown
-
-MAX_STRENGTH = 4.0
 
 
 @dataclass(frozen=True)

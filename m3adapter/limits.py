@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .conversation.segments import SEED_LIMIT
-from .gate import MAX_STRENGTH
 from .values import is_number, is_whole, shown
 
+SEED_LIMIT = 2**64
+MAX_STRENGTH = 4.0  # of a gate
 MAX_PANELS = 32
 MAX_PICTURES = 32  # of a reply
 MAX_STEPS = 1000

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .conversation.references import References
-from .conversation.segments import SEED_LIMIT
 from .events import Interrupted
 from .gate import GateSetting
 from .language.reply import PICTURES
 from .limits import (
+    SEED_LIMIT,
     check_gate,
     check_guidance,
     check_pictures,

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from ..m3adapter.adapter.importing import open_adapter
 from ..m3adapter.adapter.new_adapter import BLOCKS, WIDTH, new_adapter
-from ..m3adapter.conversation.segments import SEED_LIMIT
 from ..m3adapter.diffusion.prompt_syntax import unescaped
+from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.request import styled
 from . import folders, inputs, wires
 from .errors import complaint, names_node

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.conversation.conversation import Conversation, References
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.gate import MAX_STRENGTH
-from ..m3adapter.limits import number, whole
+from ..m3adapter.limits import MAX_STRENGTH, number, whole
 from ..m3adapter.values import shown
 from .memory import Handle
 

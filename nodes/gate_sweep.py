@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_sweep import MOST, Cell, draw_sheet, parse_gates, similarity
-from ..m3adapter.conversation.segments import SEED_LIMIT
 from ..m3adapter.diffusion.condition import Condition
+from ..m3adapter.limits import SEED_LIMIT
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble

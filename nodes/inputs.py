@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..m3adapter.conversation.segments import SEED_LIMIT
 from ..m3adapter.export.pages.fonts import FILES, FONTS
 from ..m3adapter.export.pages.panels import WORDS
 from ..m3adapter.export.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.language.reply import PICTURES
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS, SEED_LIMIT
 from . import folders, wires
 
 if TYPE_CHECKING:

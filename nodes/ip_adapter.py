@@ -15,8 +15,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation.pictures import normalised
-from ..m3adapter.ip_adapter.image_prompt import MAX_STRENGTH, PRESETS, ImageGate, ImagePrompt, Reference
+from ..m3adapter.ip_adapter.image_prompt import (
+    PRESETS,
+    ImageGate,
+    ImagePrompt,
+    Reference,
+)
 from ..m3adapter.ip_adapter.ip_adapter import check_file, load_ip_adapter
+from ..m3adapter.limits import MAX_STRENGTH
 from . import attention_patch, folders, inputs, wires
 from .errors import complaint, names_node, with_packages
 from .memory import Handle, handle, load, offload_device

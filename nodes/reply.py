@@ -9,9 +9,9 @@ from comfy_api.latest import io
 
 from ..m3adapter.conversation.conversation import Conversation, ConversationError
 from ..m3adapter.conversation.markup import with_captions
-from ..m3adapter.conversation.segments import SEED_LIMIT
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.language.reply import PICTURES
+from ..m3adapter.limits import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, assemble

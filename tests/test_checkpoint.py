@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import toys
-from m3adapter.adapter.checkpoint import CheckpointError, load_adapter, recognise, save_adapter
+from m3adapter.adapter.checkpoint import load_adapter, recognise, save_adapter
 from m3adapter.pipeline import STARTER
+from m3adapter.weights.counting import CheckpointError
 
 
 @pytest.fixture

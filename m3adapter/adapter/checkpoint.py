@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..weights.counting import CheckpointError, check_count
+from ..weights.tensors import fill, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,34 +78,6 @@ def build_adapter(
     adapter = M3Adapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
     fill(adapter, tensors, device, dtype)
     return adapter.eval().requires_grad_(False)
-
-
-def fill(
-    module: torch.nn.Module,
-    tensors: Mapping[str, Tensor],
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Gives a module all its weights, on `device` and in `dtype` (default float32).
-
-    ComfyUI's operations have none before on some machines, and take those they are given as they are.
-    """
-    module.load_state_dict({name: value.to(device, dtype or torch.float32) for name, value in tensors.items()})
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, and the text in its header. Raises CheckpointError."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent.name}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"The file {path.name} is not a complete safetensors file: copy or download it again ({error})."
-        ) from error
 
 
 def recognise(tensors: Mapping[str, Tensor], heads: int | None = None) -> M3AdapterConfig | None:

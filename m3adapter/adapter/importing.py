@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ..weights.counting import MAX_PARTS, CheckpointError, check_sizes
-from .checkpoint import build_adapter, fill, read_tensors
+from ..weights.tensors import fill, read_foreign, read_tensors
+from .checkpoint import build_adapter
 from .official import HEAD_WIDTH, OfficialAdapter, OfficialConfig
 
 if TYPE_CHECKING:
@@ -147,46 +148,6 @@ def import_visual_projection(path: str | Path) -> tuple[VisualProjection, Report
     ignored = [name for name in tensors if name not in taken]
     report = Report(tuple(taken), (*ignored, *others), tuple(missing))
     return projection.eval().requires_grad_(False), report
-
-
-def read_foreign(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a pickle or safetensors file by dotted name, and the names of what is no tensor.
-
-    What a checkpoint of LLaMA-Adapter keeps below `model` is taken from there. Raises CheckpointError, and executes
-    nothing, for a pickle of anything but tensors, numbers, texts and containers.
-    """
-    if path.suffix.lower() == ".safetensors":
-        return read_tensors(path)[0], ()
-    if not path.is_file():
-        raise CheckpointError(f"There is no adapter file {path.name} in {path.parent.name}.")
-    tensors: dict[str, Tensor] = {}
-    others: list[str] = []
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(contents, Mapping):
-            inner = contents.get("model")
-            _flatten(inner if isinstance(inner, Mapping) else contents, "", tensors, others)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes can be an instruction of any kind to the loader, and fail in any way
-        raise CheckpointError(
-            f"The file {path.name} is damaged or holds more than tensors, and nothing in it was executed: get it again "
-            "from where it is known to be good."
-        ) from error
-    return tensors, tuple(others)
-
-
-def _flatten(values: Mapping[Any, Any], prefix: str, tensors: dict[str, Tensor], others: list[str]) -> None:
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            _flatten(value, f"{name}.", tensors, others)
-        elif isinstance(value, Tensor):
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError(f"{name} is larger than what is stored of it")
-            tensors[name] = value
-        else:
-            others.append(name)
 
 
 def _official_config(path: Path, tensors: Mapping[str, Tensor]) -> OfficialConfig:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import UserError, mendable
 from ..conversation.conversation import Conversation
 from ..conversation.pictures import read_picture
 from ..export.story import export_story, is_story
 from ..limits import check_gate
 from ..request import turn_seed
-from .console import UserError, mendable, painting, show, writing
+from .console import painting, show, writing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 from .. import __version__, limits
+from ..arguments import (
+    USER_ERROR,
+    Parser,
+    UserError,
+    mendable,
+)
 from ..conversation.conversation import Conversation
 from ..conversation.storage import write_file
 from ..events import Interrupted, NotFinite
@@ -22,16 +28,12 @@ from ..pipeline import STARTER, check_weights
 from ..weights.model_files import read_json
 from .chat import Chat, check_output
 from .console import (
-    USER_ERROR,
-    Parser,
-    UserError,
     add_model_options,
     add_painting_options,
     add_writing_options,
     check_device,
     check_painting_options,
     load_model,
-    mendable,
     painting,
     quiet_loading,
     show,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..gate import MAX_STRENGTH
+from ..limits import MAX_STRENGTH, SEED_LIMIT
 from ..values import is_number, is_whole, shown
 from .pictures import PictureError, normalised, png_bytes
 from .versions import Versions
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = ("system", "user", "assistant")
-SEED_LIMIT = 2**64
 
 
 class ConversationError(ValueError):

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..limits import MAX_STRENGTH
 from ..values import is_number, shown
 from .ip_adapter import IPAdapter, cross_attentions
 
-MAX_STRENGTH = 4.0
 PRESETS = ("all", "composition", "style")
 MASK_SIDE = 256  # masks are kept no larger: the finest cross-attention of SDXL at 1024 x 1024 has 64 x 64 places
 

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..adapter.importing import read_foreign
 from ..weights.counting import MAX_SIZE
 from ..weights.layouts import Shapes, recognise, shapes
+from ..weights.tensors import read_foreign
 
 BASE_TOKENS = 4  # of a new one; what a file makes, its shapes say
 ENCODERS = {1024: "CLIP ViT-H", 1280: "CLIP ViT-bigG"}  # that give image embeddings of this width

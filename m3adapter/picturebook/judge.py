@@ -102,6 +102,6 @@ class Judge(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the weights in float16."""
-        from ..training.loop import save_half
+        from ..weights.tensors import save_half
 
         save_half(self.state_dict(), path)

@@ -10,10 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..weights.tensors import save_half
 from . import options
 from .fast_norm import use_fast_norm
 from .feeding import Feeder, Pool, add_workers_option
-from .loop import Average, accelerator, add_options, autocast, begin, native_bfloat16, save_half, train
+from .loop import (
+    Average,
+    accelerator,
+    add_options,
+    autocast,
+    begin,
+    native_bfloat16,
+    train,
+)
 from .muon import Muon
 from .worlds import World, add_world_option, open_world
 

@@ -27,10 +27,19 @@ from ..storybook.world import (
     caption,
     random_scene,
 )
+from ..weights.tensors import save_half
 from . import options
 from .autoencoder import to_tensor
 from .feeding import CAPTIONS, Feeder, Pool, add_workers_option
-from .loop import Average, accelerator, add_options, autocast, begin, make_folder, save_half, train
+from .loop import (
+    Average,
+    accelerator,
+    add_options,
+    autocast,
+    begin,
+    make_folder,
+    train,
+)
 from .muon import Muon
 from .worlds import World, add_world_option, open_world
 

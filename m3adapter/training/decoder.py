@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..storybook.render import SIZE
+from ..weights.tensors import save_half
 from . import options
 from .autoencoder import to_tensor
 from .fast_norm import use_fast_norm
@@ -32,7 +33,6 @@ from .loop import (
     begin,
     make_folder,
     native_bfloat16,
-    save_half,
     train,
 )
 from .muon import Muon

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..cli.console import mendable
+from ..arguments import mendable
 from .options import above_zero, check_output, number, opened, whole
 
 if TYPE_CHECKING:
@@ -249,12 +249,3 @@ def train(
         save_state(path, model, optimizer, average, done)
     accelerator().wait_for_everyone()
     return process == 0
-
-
-def save_half(state: dict[str, Tensor], path: Path) -> None:
-    """Write weights in float16, so that a reader never finds half a file."""
-    from safetensors.torch import save_file
-
-    part = path.with_suffix(".part")
-    save_file({name: v.half().contiguous() if v.is_floating_point() else v for name, v in state.items()}, part)
-    part.replace(path)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..cli.console import Parser, UserError
+from ..arguments import Parser, UserError
 from ..values import is_number, is_whole, shown
 
 MOST = 10**9  # steps, samples, tokens: more is a slip of the finger

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ..adapter.checkpoint import load_adapter, save_adapter
 from ..adapter.m3_adapter import M3Adapter
 from ..adapter.vision_encoder import VisionEncoder
-from ..cli.console import mendable
+from ..arguments import mendable
 from ..diffusion.decoder import DiffusionDecoder
 from ..language.language_model import LanguageModel
 from . import options
