@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import toys
-from m3adapter.component_configs import check_parts
+from m3adapter.diffusion.component_configs import check_parts
 from m3adapter.diffusion.loading import CONFIGS, load_decoder
 from m3adapter.diffusion.vae_loading import load_vae
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from ..compat import pipeline_dtype
-from ..component_configs import CONFIG, SCHEDULER, building, check_parts
 from ..weights.counting import check_config
 from ..weights.layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
 from ..weights.layouts import VAE as VAE_PREFIX
+from .component_configs import CONFIG, SCHEDULER, building, check_parts
 from .decoder import DiffusionDecoder
 from .quantised import check_quantised, dequantised
 from .schedulers import check_prediction, check_scheduler, check_spacing, choose_scheduler

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ..component_configs import check_types
 from ..weights.counting import check_config
 from ..weights.layouts import header, read_json, recognise
+from .component_configs import check_types
 
 BUILT_IN = "built-in"
 KL, TINY = "AutoencoderKL", "AutoencoderTiny"

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from .values import shown
-from .weights.layouts import read_json
-from .weights.model_files import label
+from ..values import shown
+from ..weights.layouts import read_json
+from ..weights.model_files import label
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 _TEXT, _NUMBER, _TRUTH, _NOTHING, _LIST, _OBJECT = "text", "number", "truth", "nothing", "list", "object"
