@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Route
 
 from chat_page import ChatPage
 from comfy_server import ComfyServer
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.sessions import Sessions
 from test_chat_panel import sessions  # noqa: F401
 from test_sessions import story
 
