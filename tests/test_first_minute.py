@@ -118,8 +118,8 @@ def test_the_command_opens_the_storybook_under_the_name_that_the_pack_is_served_
 
     opened: list[str] = []
     monkeypatch.setattr(run.webbrowser, "open", opened.append)
-    for start in ("own_server", "existing_server"):
-        monkeypatch.setattr(run, start, lambda *_, **__: Server())
+    for module, start in ((run.comfy, "own_server"), (run, "existing_server")):
+        monkeypatch.setattr(module, start, lambda *_, **__: Server())
     monkeypatch.setattr(environment, "ensure", lambda: None)
     monkeypatch.setattr(environment, "is_new", lambda _: new)
     command = ["comfyui"]
@@ -141,7 +141,7 @@ def test_the_package_can_do_what_its_readme_opens_with(tmp_path: Path) -> None:
     commands = re.search(r"```\n(.+?)\n```", readme, re.DOTALL)[1].splitlines()
     assert commands == ["python run.py story", "python run.py test"]
     assert readme.index("```") < 40, "the commands come first"
-    paths = "[run.STORY, *e.PINS]"
+    paths = "[run.story.GRAPH, *e.PINS]"
     code = f"import run; from tools import environment as e; assert all(p.is_file() for p in {paths}), {paths}"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=package, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}

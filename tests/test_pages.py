@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import numpy
@@ -10,6 +11,8 @@ import pytest
 import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from fpdf.bidi import BidiParagraph
+from fpdf.enums import TextDirection
 
 from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.export.pages import bidi
@@ -228,6 +231,15 @@ def test_text_of_both_directions_is_ordered_as_unicode_says(text: str, rtl: bool
         text[start:end][::-1].translate(mirrored) if backwards else text[start:end] for start, end, backwards in runs
     )
     assert result == shown
+
+
+def test_levels_of_text_in_both_directions_are_those_of_fpdf2() -> None:
+    rng = random.Random(0)
+    for _ in range(4000):
+        text = "".join(rng.choices("abאבגعدر 12٣٤ .,:+-$%#()[]{}!?'\"", k=rng.randint(1, 16)))
+        for direction in (TextDirection.LTR, TextDirection.RTL):
+            expected = [character.embedding_level for character in BidiParagraph(text, direction).get_characters()]
+            assert bidi.levels(text, direction is TextDirection.RTL) == expected, (text, direction)
 
 
 def test_lines_of_right_to_left_text_end_at_the_left_and_of_left_to_right_text_at_the_right() -> None:

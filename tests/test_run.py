@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,8 +16,8 @@ from playwright.sync_api import Browser
 
 import run
 from comfy_server import ComfyServer
-from tools import environment
-from tools.comfy import PromptRejected
+from tools import environment, story
+from tools.comfy import ComfyError, NoAnswer, PromptRejected, Server
 
 IMAGE = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255}}}
 PREVIEW = {**IMAGE, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
@@ -37,6 +39,15 @@ def test_a_run_is_followed_to_its_end(comfy: ComfyServer) -> None:
     assert events[-1]["type"] == "executing" and events[-1]["data"]["node"] is None
     again = comfy.events(PREVIEW)
     assert {"1", "2"} <= {node for e in again if e["type"] == "execution_cached" for node in e["data"]["nodes"]}
+
+
+def test_a_run_that_takes_too_long_and_a_server_that_is_gone_are_told_apart(comfy: ComfyServer) -> None:
+    with pytest.raises(ComfyError, match="did not end within 0 s"):
+        comfy.follow(PREVIEW, lambda _: None, timeout=0)
+    gone = object.__new__(Server)
+    gone.url, gone.log = "http://127.0.0.1:9", None
+    with pytest.raises(NoAnswer, match="does not answer"):
+        gone.follow(PREVIEW, lambda _: None)
 
 
 def test_images_go_in_and_come_out(comfy: ComfyServer) -> None:
@@ -77,7 +88,7 @@ def test_arguments_that_are_not_ours_go_on() -> None:
 def test_a_missing_story_is_told_before_anything_is_set_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "STORY", tmp_path / "storybook.json")
+    monkeypatch.setattr(story, "GRAPH", tmp_path / "storybook.json")
     monkeypatch.setattr(environment, "ensure", lambda: pytest.fail("set up for nothing"))
     assert run.main(["story"]) == 1
     assert f"{tmp_path / 'storybook.json'} is missing" in capsys.readouterr().err
@@ -85,24 +96,54 @@ def test_a_missing_story_is_told_before_anything_is_set_up(
 
 def test_the_story_takes_what_the_command_line_says(tmp_path: Path) -> None:
     path = tmp_path / "story.json"
-    story = {"class_type": run.STORY_NODE, "inputs": {"premise": "a fox", "panels": 4, "seed": 1, "chat": ["1", 0]}}
-    path.write_text(json.dumps({"1": IMAGE["1"], "2": story}), "utf-8")
-    graph = run.load_story(path, {"panels": 6, "gate": 0.0})
+    inputs = {"premise": "a fox", "panels": 4, "seed": 1, "chat": ["1", 0]}
+    node = {"class_type": story.STORY_NODE, "inputs": inputs}
+    path.write_text(json.dumps({"1": IMAGE["1"], "2": node}), "utf-8")
+    graph = story.load_graph(path, {"panels": 6, "gate": 0.0})
     assert graph["1"] == IMAGE["1"]
     assert graph["2"]["inputs"] == {"premise": "a fox", "panels": 6, "seed": 1, "chat": ["1", 0], "gate": 0.0}
 
     path.write_text(json.dumps(IMAGE), "utf-8")
-    with pytest.raises(run.UserError, match=run.STORY_NODE):
-        run.load_story(path, {"panels": 6})
+    with pytest.raises(environment.UserError, match=story.STORY_NODE):
+        story.load_graph(path, {"panels": 6})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to all processes of a console")
+@pytest.mark.parametrize("to_all", [True, False])
+def test_the_story_ends_its_server_at_ctrl_c_and_its_exit_code_is_ours(tmp_path: Path, to_all: bool) -> None:
+    (tmp_path / "painter.py").write_text(
+        "import sys, time\nprint(sys.argv[1], flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')\n    sys.exit(130)\n",
+        "utf-8",
+    )
+    code = "import sys; from tools import environment; sys.exit(environment.run_module('painter', 'ready'))"
+    paths = os.pathsep.join([str(environment.REPO), str(tmp_path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "stopped\n" and process.returncode == 130
+
+
+def test_the_commands_need_nothing_but_python_to_start() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-S", "run.py", "--help"], cwd=environment.REPO, capture_output=True, text=True
+    )
+    assert answer.returncode == 0 and "python run.py story" in answer.stdout, answer.stderr
 
 
 def test_the_story_page_is_found_among_the_outputs(tmp_path: Path) -> None:
     page = tmp_path / "story" / "index.html"
     entry = {"outputs": {"3": {"images": [{}]}, "4": {"text": ["Once upon a time", str(page)]}}}
-    assert run.find_page(entry, tmp_path) == page
-    assert run.find_page({"outputs": {"4": {"text": ["story/index.html"]}}}, tmp_path) == page
-    with pytest.raises(run.UserError, match="no HTML page"):
-        run.find_page({"outputs": {"4": {"text": ["Once"]}}}, tmp_path)
+    assert story.find_page(entry, tmp_path) == page
+    assert story.find_page({"outputs": {"4": {"text": ["story/index.html"]}}}, tmp_path) == page
+    with pytest.raises(environment.UserError, match="no HTML page"):
+        story.find_page({"outputs": {"4": {"text": ["Once"]}}}, tmp_path)
 
 
 def test_the_pack_is_linked_once_and_overwrites_nothing(tmp_path: Path) -> None:
@@ -115,7 +156,7 @@ def test_the_pack_is_linked_once_and_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_a_comfyui_of_the_user_is_recognised(tmp_path: Path) -> None:
-    with pytest.raises(run.UserError, match="no ComfyUI"):
+    with pytest.raises(environment.UserError, match="no ComfyUI"):
         run.find_comfyui(tmp_path)
     portable = tmp_path / "ComfyUI"
     (portable / "custom_nodes").mkdir(parents=True)
@@ -129,7 +170,7 @@ def test_a_comfyui_of_the_user_is_recognised(tmp_path: Path) -> None:
 def test_packages_that_a_comfyui_lacks_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = tmp_path / "requirements.txt"
     wanted.write_text("# words\nPillow>=9,<99\nm2chat-no-such-package>=1\n", "utf-8")
-    monkeypatch.setattr(run, "environment", SimpleNamespace(REQUIREMENTS=wanted))
+    monkeypatch.setattr(environment, "REQUIREMENTS", wanted)
     assert run.missing_packages(environment.PYTHON) == ["m2chat-no-such-package"]
 
 

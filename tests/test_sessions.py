@@ -185,8 +185,8 @@ def test_a_fingerprint_changes_with_its_session(sessions: Sessions) -> None:
 
 SAVING = """
 import sys
-from m3adapter.conversation import Conversation
-from m3adapter.sessions import Sessions
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.conversation.sessions import Sessions
 
 sessions, size = Sessions(sys.argv[1]), int(sys.argv[2])
 while True:

@@ -1,15 +1,17 @@
-"""The Python environment and the real ComfyUI that run.py and the tests use, all below ``.run/`` in the repository.
+"""The Python environment and the real ComfyUI that run.py and the tests use, all below `.run/` in the repository.
 
-The compatibility matrix (``tools.matrix``) sets up others elsewhere: ``M2CHAT_HOME`` names the folder, and
-``M2CHAT_PINS`` the one with the engine and the versions that it is made of.
+The compatibility matrix (`tools.matrix`) sets up more of them: there `M2CHAT_HOME` names the folder of the environment,
+and `M2CHAT_PINS` the folder with the pinned engine and versions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -33,18 +35,18 @@ ENGINE_PIN = PINS_FOLDER / "engine.txt"
 CONSTRAINTS = PINS_FOLDER / "constraints.txt"
 FRONT_END_PIN = REPO / "tests" / "front_end.txt"
 DEV_REQUIREMENTS = REPO / "requirements-dev.txt"
-# What the environment is made of.
+# The environment is set up again when any of these files changes.
 PINS = (REQUIREMENTS, DEV_REQUIREMENTS, ENGINE_PIN, FRONT_END_PIN, CONSTRAINTS, Path(__file__))
 
-# Pages of ComfyUI's own help: large, and nothing here shows them. Its templates are wanted, large as they are: without
-# them the engine logs an error at each start, and its page offers no templates at all.
+# ComfyUI's own help pages are large and never shown here. Its templates are large as well but needed: without them
+# the engine logs an error at every start, and its page offers no templates at all.
 UNUSED = ("comfyui-embedded-docs",)
-# The template that our ComfyUI opens with, and the setting that says so: see web/start.js.
+# The template that our ComfyUI opens first, and the setting that names it: see web/start.js.
 FIRST_TEMPLATE, START = "storybook", "M2Chat.Start"
 SETTINGS = Path("user", "default", "comfy.settings.json")  # below a base directory
 
-# Next to a CPU build of torch, torchvision's native library cannot load, and then even `import torchvision` fails,
-# because it describes operators that nobody has defined. To define them, without an implementation, is enough.
+# With a CPU build of torch, torchvision's native library cannot be loaded, and then even `import torchvision` fails
+# because it registers operators that do not exist. Declaring them without an implementation is enough.
 DEFINE_OPERATORS = """\
 import torch as _torch
 
@@ -55,27 +57,37 @@ for _name in ("nms", "qnms"):
 """
 
 
-class SetupError(RuntimeError):
+class UserError(RuntimeError):
+    """Something that the user can correct; the message says how."""
+
+
+class SetupError(UserError):
     """The environment could not be set up."""
 
 
 def is_ready() -> bool:
-    """Tell whether the set-up is complete and fits the pins as they are now."""
+    """Return whether the set-up is complete and matches the current pins."""
     return _stamp() == _wanted()
 
 
 def ensure() -> None:
-    """Set up what is missing; costs next to nothing when nothing is."""
+    """Set up what is missing; returns at once if nothing is.
+
+    Raises:
+        SetupError: A step failed; the message holds the end of the log.
+    """
     if is_ready():
         return
     stamp, wanted = _stamp(), _wanted()
-    # No stamp: never set up, or interrupted half-way. Another Python: the packages do not fit. Both start from nothing.
+    # Start over if there is no stamp (never set up, or interrupted half-way) or if the Python is another one.
     afresh = stamp is None or stamp["python"] != wanted["python"]
     HOME.mkdir(exist_ok=True)
     STAMP.unlink(missing_ok=True)
     LOG.write_bytes(b"")
     if afresh:
-        print(f"Setting up a Python environment and ComfyUI in {HOME} (once, about 3 GB, some minutes) ...", flush=True)
+        print(
+            f"Setting up a Python environment and ComfyUI in {HOME} (once, about 3 GB, a few minutes) ...", flush=True
+        )
         shutil.rmtree(VENV, ignore_errors=True)
         _logged("Creating the Python environment", sys.executable, "-m", "venv", VENV)
     else:
@@ -85,14 +97,14 @@ def ensure() -> None:
     _install_packages()
     _mend_torchvision()
     _mend_torchaudio()
-    half = STAMP.with_suffix(".tmp")
-    half.write_text(json.dumps(wanted), "utf-8")
-    half.replace(STAMP)
+    temporary = STAMP.with_suffix(".tmp")
+    temporary.write_text(json.dumps(wanted), "utf-8")
+    temporary.replace(STAMP)
     print("The environment is ready.", flush=True)
 
 
 def prepare_base(base: Path) -> list[str]:
-    """Make a ComfyUI base directory with the pack in it; return the arguments that make our engine use it."""
+    """Make a ComfyUI base directory with the pack in it and return the engine's arguments for using it."""
     for name in ("custom_nodes", "input", "output", "models", "user/default"):
         (base / name).mkdir(parents=True, exist_ok=True)
     settings = base / SETTINGS
@@ -103,13 +115,20 @@ def prepare_base(base: Path) -> list[str]:
 
 
 def is_new(base: Path) -> bool:
-    """Tell whether nobody has opened ComfyUI's page yet in a base directory."""
+    """Return whether ComfyUI's page has never been opened with a base directory."""
     settings = base / SETTINGS
     return not settings.exists() or '"Comfy.TutorialCompleted": true' not in settings.read_text("utf-8")
 
 
 def link_pack(custom_nodes: Path) -> Path:
-    """Link this repository into a ``custom_nodes`` folder unless it is there already; never overwrite anything."""
+    """Link this repository into a `custom_nodes` folder unless it is there already.
+
+    Returns:
+        The path of the link, or of the repository itself if it lies there.
+
+    Raises:
+        SetupError: Something else is in its place, which is never overwritten.
+    """
     for entry in custom_nodes.iterdir():
         if entry.resolve() == REPO:
             return entry
@@ -124,9 +143,26 @@ def link_pack(custom_nodes: Path) -> Path:
 
 
 def has_accelerator() -> bool:
-    """Tell whether torch in our environment can use a GPU or the like; ComfyUI needs ``--cpu`` otherwise."""
+    """Return whether torch in our environment can use a GPU or the like; ComfyUI needs `--cpu` otherwise."""
     code = "import torch; print(torch.accelerator.is_available())"
     return subprocess.run([PYTHON, "-c", code], stdout=subprocess.PIPE, check=True).stdout.strip() == b"True"
+
+
+def run_module(module: str, *arguments: str) -> int:
+    """Run a module of this repository with the environment's Python and return its exit code.
+
+    Ctrl-C is left to the module, which may have a server to stop; then its exit code is returned as well.
+    """
+    process = subprocess.Popen([str(PYTHON), "-m", module, *arguments], cwd=REPO)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # A terminal interrupts both processes. Whoever interrupts this one alone means the module, too.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(2)
+            if os.name != "nt":
+                process.send_signal(signal.SIGINT)
 
 
 def _wanted() -> dict[str, str]:
@@ -138,18 +174,18 @@ def _stamp() -> dict[str, str] | None:
     return json.loads(STAMP.read_text("utf-8")) if STAMP.is_file() else None
 
 
-def _logged(what: str, *command: str | Path) -> None:
-    """Run a command with its output in the log; its last lines tell why if it fails."""
+def _logged(step: str, *command: str | Path) -> None:
+    """Run a command with its output in the log; if it fails, the error quotes the last lines."""
     with LOG.open("ab") as log:
         code = subprocess.call([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     if code:
         tail = "\n".join(LOG.read_text("utf-8", "replace").splitlines()[-15:])
-        raise SetupError(f"{what} failed. Mend what the end of {LOG} tells, then start again:\n{tail}")
+        raise SetupError(f"{step} failed. Correct what the end of {LOG} reports, then start again:\n{tail}")
 
 
-def _pip(what: str, *arguments: str | Path) -> None:
-    print(f"  {what} ...", flush=True)
-    _logged(what, PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments)
+def _pip(step: str, *arguments: str | Path) -> None:
+    print(f"  {step} ...", flush=True)
+    _logged(step, PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments)
 
 
 def _install_engine() -> None:
@@ -164,19 +200,19 @@ def _install_engine() -> None:
 
 
 def _install_newest_front_end() -> None:
-    """Unpack the newest front end beside the environment, whose own is the one that the engine asks for."""
+    """Unpack the newest front end beside the environment, which has the one that the engine requires."""
     shutil.rmtree(NEWEST_FRONT_END, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=HOME) as folder:
         options = ("--no-deps", "--only-binary", ":all:", "--require-hashes")
         _pip("Downloading the newest front end", "download", *options, "-d", folder, "-r", FRONT_END_PIN)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            # Source maps are two thirds of it, and no test reads them.
+            # Source maps are two thirds of the package, and no test reads them.
             wheel.extractall(folder, [name for name in wheel.namelist() if not name.endswith(".map")])
         (Path(folder) / "comfyui_frontend_package" / "static").replace(NEWEST_FRONT_END)
 
 
 def _install_packages() -> None:
-    """One call for everything, so that pip finds versions that fit each other."""
+    """Install everything in one call so that pip finds versions that fit together."""
     lines = (ENGINE / "requirements.txt").read_text("utf-8").splitlines()
     engine_requirements = HOME / "engine-requirements.txt"
     engine_requirements.write_text("\n".join(line for line in lines if not line.startswith(UNUSED)), "utf-8")
@@ -194,10 +230,10 @@ def _site_packages() -> Path:
 
 
 def _mend_torchvision() -> None:
-    """Make ``import torchvision`` work where its native operators do not fit torch.
+    """Make `import torchvision` work where its native operators do not fit torch.
 
-    The one place for this cure is the package itself, in our own environment: so ComfyUI, pytest and scripts all have
-    it, whatever they import first, and no interpreter start pays for it.
+    The package itself, in our own environment, is the right place for this fix: it works for ComfyUI, pytest and
+    scripts alike, whatever they import first, and does not slow down the start of the interpreter.
     """
     attempt = _imports("torchvision")
     if "operator torchvision::nms does not exist" in attempt.stderr:
@@ -209,7 +245,7 @@ def _mend_torchvision() -> None:
 
 
 def _mend_torchaudio() -> None:
-    """Make ``import torchaudio`` work where its native library does not fit torch: without that file it tries none."""
+    """Make `import torchaudio` work where its native library does not fit torch, by removing that library."""
     if not _imports("torchaudio").returncode:
         return
     for library in (_site_packages() / "torchaudio" / "lib").iterdir():
