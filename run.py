@@ -3,6 +3,7 @@
 commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
     python run.py test       run all tests (--fast: the library's alone); further arguments go to pytest
+    python run.py check      look for mistakes in style, formatting and types
     python run.py comfyui    open ComfyUI with the pack; further arguments go to ComfyUI
     python run.py matrix     test the pack in other versions of ComfyUI, transformers and diffusers
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036 - an old Python would show a traceback instead
     sys.exit("run.py needs Python 3.10 or newer.")
 
-from tools import comfy, environment, matrix, story
+from tools import checks, comfy, environment, matrix, story
 
 MOST_WORKERS = 4  # each has a ComfyUI of its own
 
@@ -41,6 +42,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--fast", action="store_true", help="only those that need neither ComfyUI nor a browser nor much time"
     )
 
+    check = commands.add_parser("check", help="look for mistakes in style, formatting and types")
+    check.add_argument("names", nargs="*", metavar="CHECK", help=f"some of {', '.join(checks.COMMANDS)} (default: all)")
+
     versions = commands.add_parser("matrix", help="test in other versions of ComfyUI, transformers and diffusers")
     versions.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all of them)")
 
@@ -51,8 +55,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     ui.add_argument("--port", type=int, default=8188, help="where it listens (default: %(default)s)")
 
     options, extra = parser.parse_known_args(arguments)
-    if extra and options.command in ("story", "matrix"):
+    if extra and options.command in ("story", "check", "matrix"):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    if options.command == "check" and (unknown := set(options.names) - checks.COMMANDS.keys()):
+        parser.error(f"no check is called {', '.join(sorted(unknown))}: choose from {', '.join(checks.COMMANDS)}")
     options.extra = [argument for argument in extra if argument != "--"]
     return options
 
@@ -82,6 +88,12 @@ def run_tests(options: argparse.Namespace) -> int:
         # More threads would only compete for the cores.
         settings.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
     return subprocess.call([str(environment.PYTHON), "-m", "pytest", *arguments], cwd=environment.REPO, env=settings)
+
+
+def run_checks(options: argparse.Namespace) -> int:
+    """Run the checks of the source code; the exit code is the number of those that failed."""
+    environment.ensure()
+    return checks.run(options.names)
 
 
 def run_matrix(options: argparse.Namespace) -> int:
@@ -177,7 +189,13 @@ def missing_packages(python: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the command line names and return the exit code."""
     options = parse(arguments)
-    commands = {"story": paint_story, "test": run_tests, "matrix": run_matrix, "comfyui": open_comfyui}
+    commands = {
+        "story": paint_story,
+        "test": run_tests,
+        "check": run_checks,
+        "matrix": run_matrix,
+        "comfyui": open_comfyui,
+    }
     try:
         return commands[options.command](options)
     except (environment.UserError, comfy.ComfyError) as error:

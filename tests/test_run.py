@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 
 import run
 from comfy_server import ComfyServer
-from tools import environment, story
+from tools import checks, environment, story
 from tools.comfy import ComfyError, NoAnswer, PromptRejected, Server
 
 IMAGE = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255}}}
@@ -83,6 +83,59 @@ def test_arguments_that_are_not_ours_go_on() -> None:
     assert (ui.port, ui.comfyui, ui.extra) == (9000, None, ["--lowvram"])
     with pytest.raises(SystemExit):
         run.parse(["story", "--pannels", "3"])
+    with pytest.raises(SystemExit):
+        run.parse(["check", "spelling"])
+
+
+FAST = ["-m", "not comfy and not browser and not slow"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selected", "shared"),
+    [
+        ([], [], True),
+        (["--fast"], FAST, True),
+        (["--fast", "-x"], ["-x", *FAST], True),
+        (["tests/test_run.py"], ["tests/test_run.py"], False),
+        (["--fast", "tests/test_run.py"], ["tests/test_run.py", *FAST], False),
+    ],
+)
+def test_tests_are_shared_among_the_processors_unless_some_are_named(
+    arguments: list[str], selected: list[str], shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(environment, "ensure", lambda: None)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(run.subprocess, "call", lambda command, **_: commands.append(command) or 5)
+    assert run.main(["test", *arguments]) == 5
+    workers = ["-n", "2", "--dist", "loadfile"] if shared else []
+    assert commands == [[str(environment.PYTHON), "-m", "pytest", *selected, *workers]]
+
+
+@pytest.mark.parametrize(
+    ("names", "failing", "expected"),
+    [
+        ([], "", {"lint": 0, "format": 0, "types": 0}),
+        (["lint"], "", {"lint": 0}),
+        (["lint", "types"], "types", {"lint": 0, "types": 1}),
+    ],
+)
+def test_the_exit_code_of_the_checks_is_how_many_fail(
+    names: list[str], failing: str, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: dict[str, int] = {}
+
+    def call(command: tuple[str, ...], **_: object) -> int:
+        name = next(name for name, words in checks.COMMANDS.items() if words == command)
+        ran[name] = int(name == failing)
+        return ran[name]
+
+    monkeypatch.setattr(environment, "ensure", lambda: None)
+    monkeypatch.setattr(checks, "TYPES", tmp_path / "types")
+    monkeypatch.setattr(checks.subprocess, "call", call)
+    assert run.main(["check", *names]) == sum(expected.values()) and ran == expected
+    linked = [path.resolve() for path in tmp_path.glob("types/*")]
+    assert linked == [environment.REPO] * ("types" in ran)
 
 
 def test_a_missing_story_is_told_before_anything_is_set_up(
