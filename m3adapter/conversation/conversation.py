@@ -95,6 +95,17 @@ class Conversation:
         if self.turns[-1].role == "assistant":
             raise ConversationError("The conversation ends with the assistant's turn: add a user message first.")
 
+    def picture(self, slot: Slot) -> Picture:
+        """Return the picture at `slot`.
+
+        Raises:
+            ConversationError: There is no picture.
+        """
+        segment = self.at(slot)
+        if not isinstance(segment, Picture):
+            raise ConversationError(f"Segment {slot[1]} of turn {slot[0]} is a text, not a picture.")
+        return segment
+
     def at(self, slot: Slot) -> Segment:
         """The segment at `slot`. Raises ConversationError where there is none."""
         turn, segment = slot

@@ -80,7 +80,18 @@ class Picture:
     @cached_property
     def png(self) -> bytes:
         """The image as the bytes of an 8-bit PNG. Encoding takes long, so it happens once."""
-        return png_bytes(self.image)
+        return png_bytes(self.pixels)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The image [H, W, 3] of a picture that is not open.
+
+        Raises:
+            ConversationError: The picture is still to be painted.
+        """
+        if self.image is None:
+            raise ConversationError("A picture has no image yet: paint it first.")
+        return self.image
 
     def changed(self, **how: Any) -> Picture:
         """With another caption, seed, gate or other versions. The image stays, and is not encoded again."""
