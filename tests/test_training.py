@@ -95,6 +95,26 @@ def test_muon_learns_with_each_kind_of_parameter() -> None:
     assert torch.equal(model[0].bias, frozen)
 
 
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (16, 16)], ids=str)
+def test_muon_of_a_matrix_is_torchs(shape: tuple[int, int]) -> None:
+    if not hasattr(torch.optim, "Muon"):
+        pytest.xfail("this torch has no Muon")
+    torch.manual_seed(0)
+    mine = nn.Parameter(torch.randn(shape))
+    theirs = nn.Parameter(mine.detach().clone())
+    optimizers = (
+        Muon([("weight", mine)], lr=0.1, weight_decay=0.03),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.03, adjust_lr_fn="match_rms_adamw"),
+    )
+    target = torch.randn(shape)
+    for _ in range(5):
+        for parameter, optimizer in zip((mine, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (parameter - target).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0.02)  # steps are of 0.1, in bfloat16 or float32
+
+
 def test_muons_plain_part_is_adam() -> None:
     mine, theirs = (nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2))
     muon = Muon([("bias", mine)], lr=0.1, betas=(0.9, 0.98))

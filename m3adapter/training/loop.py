@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..arguments import mendable
 from .options import above_zero, check_output, number, opened, whole
@@ -69,7 +70,8 @@ def cosine(step: int, progress: float, *, warmup: int, floor: float = 0.02) -> f
 class Average:
     """Exponential moving average of a model's trainable parameters.
 
-    The decay grows with the steps, so that an average begun late in a short run does not remember the start.
+    The average is computed by torch's `get_ema_multi_avg_fn`; `AveragedModel` would also copy the frozen parts of a
+    model, which are the largest. The decay grows with the steps so that the average forgets how the model began.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
@@ -80,8 +82,8 @@ class Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the parameters after `step` (0-based)."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.shadow.values()), [self.live[name] for name in self.shadow], weight)
+        update = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        update(list(self.shadow.values()), [self.live[name] for name in self.shadow], step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
