@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder
     from .gate import GateSetting
-    from .language.language_model import LanguageModel, Sampling
+    from .language.language_model import LanguageModel
+    from .language.sampling import Sampling
 
 STARTER = Path(__file__).parent / "starter"
 __all__ = ["CONTINUE", "STARTER", "M2Chat", "check_weights", "picture_seed", "turn_seed"]
@@ -79,10 +80,10 @@ class M2Chat:
         from .adapter.checkpoint import load_adapter
         from .adapter.vision_encoder import VisionEncoder
         from .diffusion.decoder import DiffusionDecoder
-        from .language.language_model import LanguageModel
+        from .language.auto import load_language_model
 
         return cls(
-            LanguageModel.from_pretrained(directory / "language_model", dtype=dtype, device=device),
+            load_language_model(directory / "language_model", dtype=dtype, device=device),
             VisionEncoder.from_pretrained(directory / "vision_encoder", dtype=dtype, device=device),
             load_adapter(directory / "adapter.safetensors", dtype=dtype, device=device),
             DiffusionDecoder.from_pretrained(directory / "decoder", dtype=dtype, device=device),
@@ -381,7 +382,7 @@ class M2Chat:
     ) -> Generator[TextChunk | ThoughtChunk | TextWithdrawn | Shortened, None, Conversation]:
         """Streams the reply's text, returns the conversation with it; a `premise` asks for at least one picture."""
         if sampling is None:
-            from .language.language_model import Sampling
+            from .language.sampling import Sampling
 
             sampling = Sampling()
         check_stop(should_stop)

@@ -22,7 +22,7 @@ from .limits import (
 )
 
 if TYPE_CHECKING:
-    from .language.language_model import Sampling
+    from .language.sampling import Sampling
 
 ShouldStop = Callable[[], bool]
 

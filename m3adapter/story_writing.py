@@ -14,7 +14,7 @@ from .limits import check_panels, check_pictures, check_premise
 from .request import ShouldStop, picture_seed, turn_seed
 
 if TYPE_CHECKING:
-    from .language.language_model import Sampling
+    from .language.sampling import Sampling
     from .pipeline import M2Chat
 
 _ASK = (

@@ -15,7 +15,7 @@ from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE,
 from . import folders, wires
 
 if TYPE_CHECKING:
-    from ..m3adapter.language.language_model import Sampling
+    from ..m3adapter.language.sampling import Sampling
 
 
 def _is_font(path: Path) -> bool:
@@ -159,7 +159,7 @@ def thinking() -> list[io.Input]:
 
 def sampling(max_length: int, thinking: str, max_thinking: int, **more: Any) -> Sampling:
     """What these inputs say to the language model."""
-    from ..m3adapter.language.language_model import Sampling
+    from ..m3adapter.language.sampling import Sampling
 
     return Sampling(max_length=max_length, thinking=thinking == "on", max_thinking=max_thinking, **more)
 

@@ -100,7 +100,8 @@ class LoadLanguageModel(io.ComfyNode):
         bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
         chosen = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)
         with with_packages(f"install it for ComfyUI to open {model}"):
-            from ..m3adapter.language.loading import load_language_model, weight_bytes
+            from ..m3adapter.language.auto import load_language_model
+            from ..m3adapter.language.sizes import weight_bytes
 
             device, size = compute if bits else offload_device(), weight_bytes(path, chosen, bits)
             if bits:  # they do not wait for their turn in main memory

@@ -53,10 +53,10 @@ class LoadStarter(io.ComfyNode):
             from ..m3adapter.adapter.checkpoint import load_adapter
             from ..m3adapter.adapter.vision_encoder import VisionEncoder
             from ..m3adapter.diffusion.decoder import DiffusionDecoder
-            from ..m3adapter.language.language_model import LanguageModel
+            from ..m3adapter.language.auto import load_language_model
 
             device = offload_device()
-            language_model = LanguageModel.from_pretrained(STARTER / "language_model", device=device)
+            language_model = load_language_model(STARTER / "language_model", device=device)
             vision_encoder = VisionEncoder.from_pretrained(STARTER / "vision_encoder", device=device)
             decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder", device=device)
         adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)

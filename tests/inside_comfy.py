@@ -52,12 +52,13 @@ def resident() -> float:
 def alternate(*folders: str) -> dict[str, Any]:
     """Load two language models in turn, 20 times in all; each replies, and is dropped for the other."""
     from m2chat.m3adapter.conversation.conversation import Conversation
-    from m2chat.m3adapter.language.language_model import LanguageModel, Sampling
+    from m2chat.m3adapter.language.auto import load_language_model
+    from m2chat.m3adapter.language.sampling import Sampling
     from m2chat.nodes import memory
 
     sizes, replies, managed = [], [], []
     for index in range(20):
-        model = LanguageModel.from_pretrained(folders[index % 2])
+        model = load_language_model(folders[index % 2])
         handle = memory.handle(model, model=model.model, projection=model.visual_projection)
         chat = memory.assemble(language_model=handle)
         said = chat.write(Conversation().user("A fox on the beach."), sampling=Sampling(max_length=16), seed=3)
@@ -140,7 +141,7 @@ def announced(folder: str) -> dict[str, Any]:
     """
     import folder_paths
     from m2chat.m3adapter.diffusion import loading as diffusion_loading
-    from m2chat.m3adapter.language import loading as language_loading
+    from m2chat.m3adapter.language import auto as language_loading
     from m2chat.m3adapter.pipeline import STARTER
     from m2chat.nodes import folders, memory
     from m2chat.nodes.diffusion_loading import LoadDecoder

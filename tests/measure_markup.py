@@ -15,8 +15,8 @@ from pathlib import Path
 
 from m3adapter.conversation.conversation import Conversation, Picture
 from m3adapter.conversation.markup import parse, with_captions
-from m3adapter.language.language_model import Sampling
-from m3adapter.language.loading import load_language_model
+from m3adapter.language.auto import load_language_model
+from m3adapter.language.sampling import Sampling
 
 TUNING = [
     "A hedgehog who finds a violin in the woods.",

@@ -144,7 +144,8 @@ def compared(name: str, node: Any) -> dict[str, Any]:
     """What a make writes and reads in the pack, and what the engine makes of the same tokens."""
     from m2chat.m3adapter.conversation.conversation import Conversation, Picture, Slot, Text, Turn
     from m2chat.m3adapter.events import Interrupted
-    from m2chat.m3adapter.language.language_model import LanguageModel, Sampling
+    from m2chat.m3adapter.language.language_model import LanguageModel
+    from m2chat.m3adapter.language.sampling import Sampling
     from m2chat.nodes.memory import assemble
 
     stock = clip(name)
@@ -225,7 +226,7 @@ def _apart(states: Any, context: torch.Tensor, text: torch.Tensor, *_: Any) -> f
 
 def painted(handles: dict[str, Any]) -> bool:
     """Whether the first picture of a story is that of its caption alone."""
-    from m2chat.m3adapter.language.language_model import Sampling
+    from m2chat.m3adapter.language.sampling import Sampling
     from m2chat.nodes.memory import assemble
 
     chat = assemble(**handles)

@@ -28,8 +28,8 @@ from m3adapter.events import (
     ThoughtChunk,
     TurnDone,
 )
-from m3adapter.language.language_model import Sampling
 from m3adapter.language.prompts import PromptError
+from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
 
 

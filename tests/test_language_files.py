@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 import toy_llms
 from m3adapter.conversation.conversation import Conversation
+from m3adapter.language.auto import load_language_model
 from m3adapter.language.config import LanguageModelConfig
 from m3adapter.language.gguf_files import check_gguf
-from m3adapter.language.loading import load_language_model, weight_bytes
 from m3adapter.language.model_folders import PROCESSORS
+from m3adapter.language.sizes import weight_bytes
 from toys import one_sentence
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 4096\n"

@@ -11,10 +11,13 @@ import torch
 import toy_llms
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.conversation.markup import parse
+from m3adapter.language.auto import load_language_model
 from m3adapter.language.config import INSTRUCTIONS, LanguageModelConfig, instructing
-from m3adapter.language.language_model import LanguageModel, Sampling
-from m3adapter.language.loading import load_language_model, quantization_config, weight_bytes
+from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.model_folders import unsuited
+from m3adapter.language.quantization import quantization_config
+from m3adapter.language.sampling import Sampling
+from m3adapter.language.sizes import weight_bytes
 from m3adapter.language.vision_language_model import VisionLanguageModel
 from m3adapter.pipeline import M2Chat
 from toys import one_sentence
@@ -279,6 +282,44 @@ def test_a_gguf_file_is_a_language_model(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(again.encode_slot(told(), Slot(1, 1), tokens).context, states.context)
     assert load_language_model(path, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+# Each class opens its own kind
+
+
+@each(["Llama", "SmolVLM"])
+def test_a_class_opens_its_own_kind_only(folder: Path) -> None:
+    own, other = LanguageModel, VisionLanguageModel
+    if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
+        own, other = other, own
+    opened = own.from_pretrained(folder, dtype=torch.bfloat16)
+    assert type(opened) is own and opened.model.dtype == torch.bfloat16
+    assert type(load_language_model(folder)) is own
+    with pytest.raises(
+        ValueError, match=rf"with {own.__name__}\.from_pretrained, or with load_language_model"
+    ) as refusal:
+        other.from_pretrained(folder)
+    assert one_sentence(refusal.value)
+
+
+def test_a_gguf_file_sees_nothing_itself(tmp_path: Path) -> None:
+    path = toy_llms.gguf_llama(tmp_path / "toy.gguf")
+    assert type(LanguageModel.from_pretrained(path)) is LanguageModel
+    with pytest.raises(ValueError, match=r"LanguageModel\.from_pretrained, or with load_language_model"):
+        VisionLanguageModel.from_pretrained(path)
+
+
+@each(["Llama", "SmolVLM"])
+def test_a_saved_model_opens_in_its_class_and_computes_the_same(model: LanguageModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    tokens, pictures = torch.zeros(2, WIDTH), [shade(0.5)] if model.sees == "natively" else []
+    for again in (type(model).from_pretrained(tmp_path), load_language_model(tmp_path)):
+        assert type(again) is type(model) and again.config == model.config and again.sees == model.sees
+        with torch.no_grad():
+            states = [one.encode_slot(told(*pictures), Slot(1, 1), tokens).context for one in (model, again)]
+        assert torch.equal(*states)
+        replies = ["".join(one.reply(asked(*pictures), sampling=SHORT, seed=3)) for one in (model, again)]
+        assert replies[0] == replies[1]
 
 
 # What cannot be opened

@@ -11,14 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.events import Interrupted
-from m3adapter.language.language_model import (
-    LanguageModel,
-    LanguageModelConfig,
-    PromptError,
-    Sampling,
-    VisualProjection,
-)
+from m3adapter.language.config import LanguageModelConfig
+from m3adapter.language.language_model import LanguageModel
+from m3adapter.language.prompts import PromptError
+from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
+from m3adapter.language.visual_projection import VisualProjection
 from m3adapter.storybook.stories import story, to_conversation
 from m3adapter.training.language_data import SPECIAL_TOKENS, pieces
 from toys import one_sentence
@@ -409,7 +407,9 @@ def test_saved_and_loaded(model: LanguageModel, tmp_path: Path) -> None:
 
 
 def test_a_model_without_eyes(model: LanguageModel, tmp_path: Path) -> None:
-    LanguageModel(model.model, model.tokenizer).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert LanguageModel.from_pretrained(tmp_path).sees == "projection"
+    LanguageModel(model.model, model.tokenizer).save_pretrained(tmp_path)  # over one with eyes
     blind = LanguageModel.from_pretrained(tmp_path)
     assert blind.visual_projection is None
     with torch.no_grad():

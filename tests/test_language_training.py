@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from m3adapter.conversation import markup
 from m3adapter.conversation.conversation import Conversation
 from m3adapter.conversation.markup import CLOSE
-from m3adapter.language.language_model import LanguageModel, Sampling
+from m3adapter.language.language_model import LanguageModel
+from m3adapter.language.sampling import Sampling
 from m3adapter.storybook.stories import story
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies, words

@@ -30,7 +30,7 @@ from m3adapter.export.pages.layout import lay_out
 from m3adapter.export.pages.pdf import pdf_bytes
 from m3adapter.gate import GateSetting
 from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
-from m3adapter.language.loading import load_language_model
+from m3adapter.language.auto import load_language_model
 from m3adapter.language.sampling import Sampling
 from m3adapter.limits import check_gate, check_panels, check_seed
 from m3adapter.values import MAX_SHOWN, shown

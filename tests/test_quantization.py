@@ -12,8 +12,10 @@ import transformers.utils
 
 import toy_llms
 from m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
-from m3adapter.language.language_model import Sampling
-from m3adapter.language.loading import Quantization, load_language_model, weight_bytes
+from m3adapter.language.auto import load_language_model
+from m3adapter.language.quantization import Quantization
+from m3adapter.language.sampling import Sampling
+from m3adapter.language.sizes import weight_bytes
 
 # bitsandbytes is in requirements-dev.txt, so that there is always one.
 WAYS = [("bitsandbytes", "8bit", 0.98), ("bitsandbytes", "4bit", 0.9), ("torchao", "8bit", 0.98)]

@@ -8,7 +8,8 @@ import torch
 import by_heart
 from m3adapter.conversation.conversation import Conversation, Picture
 from m3adapter.events import PictureStarted
-from m3adapter.language.language_model import LanguageModel, Sampling
+from m3adapter.language.language_model import LanguageModel
+from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtSplitter
 from m3adapter.pipeline import M2Chat
 from standins import AdapterStandIn, DecoderStandIn, VisionEncoderStandIn

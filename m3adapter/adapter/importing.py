@@ -21,7 +21,7 @@ from .checkpoint import build_adapter
 from .official import HEAD_WIDTH, OfficialAdapter, OfficialConfig
 
 if TYPE_CHECKING:
-    from ..language.language_model import VisualProjection
+    from ..language.visual_projection import VisualProjection
     from .m3_adapter import M3Adapter
 
 BLOCK = "query_block."
@@ -125,7 +125,7 @@ def import_visual_projection(path: str | Path) -> tuple[VisualProjection, Report
     the same; without it the norm is a fresh one. All else (visual_query, visual_blocks, clip_proj, llama, ...) belongs
     to another architecture and is ignored. Raises CheckpointError where there is no projection.
     """
-    from ..language.language_model import VisualProjection
+    from ..language.visual_projection import VisualProjection
 
     path = Path(path)
     tensors, others = read_foreign(path)

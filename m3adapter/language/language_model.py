@@ -1,6 +1,6 @@
 """The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
 
-Any causal language model of transformers with a chat template will do (`language_loading.py` opens them). A user's
+Any causal language model of transformers with a chat template will do (`auto.py` opens them). A user's
 picture is a few tokens whose embeddings are projected vision features; the assistant's pictures are captions in the
 markup of `markup.py`.
 """
@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compat import cache_of, with_cache
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..events import Interrupted
 from .config import LanguageModelConfig
-from .prompts import Prompt, PromptError, PromptWriter, special_tokens
+from .loading import examine, open_model
+from .prompts import Prompt, PromptWriter, special_tokens
 from .reply_tokens import ReplyTokens
 from .sampling import Sampling, choose
 from .thought_marks import is_mark
 from .thoughts import ThoughtError
+from .visual_projection import PROJECTION_NAME, VisualProjection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from typing_extensions import Self
 
-__all__ = ["LanguageModel", "LanguageModelConfig", "PromptError", "Sampling", "SlotStates", "VisualProjection"]
-
-PROJECTION_NAME = "visual_projection.safetensors"
+    from .loading import Dtype, ModelFiles
+    from .quantization import Quantization
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,6 @@ class SlotStates:
     context: Tensor
     text: Tensor
     caption: str
-
-
-class VisualProjection(nn.Module):
-    """Vision features [..., D_v] as embeddings [..., hidden] of the language model."""
-
-    def __init__(self, vision_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(vision_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The embeddings; same leading dimensions."""
-        return self.norm(self.linear(features))
 
 
 class StreamedReply(Iterator[str]):
@@ -104,7 +93,7 @@ class LanguageModel:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        visual_projection: nn.Module | None = None,
+        visual_projection: VisualProjection | None = None,
         config: LanguageModelConfig | None = None,
     ) -> None:
         self.model = model
@@ -126,27 +115,58 @@ class LanguageModel:
 
     @classmethod
     def from_pretrained(
-        cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-    ) -> LanguageModel:
-        """The language model in a folder; see `language_loading.load_language_model`."""
-        from .loading import load_language_model
+        cls,
+        path: str | Path,
+        *,
+        dtype: Dtype | None = None,
+        quantization: Quantization | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Open a model that does not see pictures itself; `auto.load_language_model` opens every kind.
 
-        return load_language_model(directory, dtype=dtype, device=device)
+        The arguments are those of `load_language_model`.
+
+        Raises:
+            FileNotFoundError: There is no model at `path`.
+            ValueError: The files are not those of a usable language model of this class.
+            OSError: A file cannot be read.
+        """
+        return cls.from_files(examine(path), dtype=dtype, quantization=quantization, device=device)
+
+    @classmethod
+    def check_kind(cls, files: ModelFiles) -> None:
+        """Raise ValueError unless the files are those of a model of this class."""
+        if files.sees:
+            raise ValueError(
+                f"{files.path.name} holds a vision-language model: open it with VisionLanguageModel.from_pretrained, "
+                "or with load_language_model, which opens every kind."
+            )
+
+    @classmethod
+    def from_files(
+        cls,
+        files: ModelFiles,
+        *,
+        dtype: Dtype | None = None,
+        quantization: Quantization | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Open files that were looked over before; raise as `from_pretrained` does."""
+        cls.check_kind(files)
+        opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
+        return cls(opened.model, opened.tokenizer, opened.visual_projection, opened.settings)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes everything from_pretrained reads; the weights in their present dtype."""
-        from safetensors.torch import save_file
-
+        """Write everything that `from_pretrained` reads, the weights in their present dtype."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
         self.config.write(directory)
         if self.visual_projection is not None:
-            state = {
-                name: value.detach().contiguous().cpu() for name, value in self.visual_projection.state_dict().items()
-            }
-            save_file(state, directory / PROJECTION_NAME)
+            self.visual_projection.save_pretrained(directory)
+        else:  # that of an earlier model would make this one see
+            (directory / PROJECTION_NAME).unlink(missing_ok=True)
 
     def without_instructions(self) -> LanguageModel:
         """The same model, which is not told how illustrated stories are written: for asking it something else."""

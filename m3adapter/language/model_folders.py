@@ -15,6 +15,7 @@ from ..values import is_whole, shown
 from ..weights.counting import check_config
 from ..weights.layouts import header
 from ..weights.model_files import check_whole, label, read_json
+from .quantization import check_quantization
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
@@ -35,11 +36,6 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencep
 
 # Families (as config.json calls them) that lie in ComfyUI's folder of text encoders; but for some, they write no text.
 _ENCODERS = re.compile(r"(u?m?t5|byt5|clip|siglip|.*bert|chinese_clip|xlm-)", re.IGNORECASE)
-
-# How weights may be quantised so that transformers runs them with a kernel, which it would fetch from the internet.
-_FETCHING = ("eetq", "nvfp4")
-# The package that transformers asks for, where its own message leaves it open.
-_PACKAGES = {"awq": "gptqmodel", "gptq": "gptqmodel", "exl2": "exllamav2", "exl3": "exllamav3"}
 
 
 def unsuited(folder: Path) -> str | None:
@@ -211,55 +207,3 @@ def _check_layers(folder: Path, config: Mapping[str, Any], names: Iterable[str])
         raise ValueError(
             f"{folder.name} is not whole, it lacks layer {missing[0]} of {count}: get its files of weights again."
         )
-
-
-def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """How a folder's weights are quantised, as config.json calls it; None where they are not.
-
-    Raises:
-        ValueError: in a way that transformers does not read; in one sentence.
-    """
-    stored = config.get("quantization_config")
-    if stored is None and isinstance(config.get("text_config"), Mapping):
-        stored = config["text_config"].get("quantization_config")
-    if stored is None and isinstance(config.get("quantization"), Mapping):
-        stored = {"quant_method": "mlx"}
-    if stored is None:
-        return None
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-
-    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
-    if isinstance(stored, Mapping) and (stored.get("load_in_4bit") or stored.get("load_in_8bit")):
-        return "bitsandbytes"
-    if method == "bitsandbytes":
-        return method
-    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-        how = f"quantised by {method}" if isinstance(method, str) else "quantised in a way that config.json leaves open"
-        raise ValueError(
-            f"{folder.name} is {how}, which transformers does not read: choose the model unquantised, or as GGUF."
-        )
-    if method in _FETCHING:
-        raise ValueError(
-            f"{folder.name} is quantised by {method}, which runs with code from the internet only, and nothing is "
-            "downloaded: choose the model unquantised, or as GGUF."
-        )
-    return method
-
-
-def package_for(method: str) -> str:
-    """The Python package by which transformers opens weights of a quantization method, as far as that is known."""
-    return _PACKAGES.get(method, method)
-
-
-def unpacked(method: str) -> Any:
-    """Transformers' configuration that unpacks quantised weights when they are loaded, so that no kernel is needed.
-
-    None is returned for methods whose weights stay as they are.
-    """
-    from inspect import signature
-
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-
-    kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method, object)
-    can = method in ("gguf", "mxfp4", "fp8", "mxfp8", "metal") and "dequantize" in signature(kind.__init__).parameters
-    return kind(dequantize=True) if can else None

@@ -23,11 +23,16 @@ from ..conversation.segments import Picture, Turn
 from .chat_template import ChatTemplate
 from .config import LanguageModelConfig
 from .language_model import LanguageModel, SlotStates
+from .loading import open_model
 from .prompts import Prompt, PromptWriter
 
 if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
+    from typing_extensions import Self
+
+    from .loading import Dtype, ModelFiles
+    from .quantization import Quantization
 
 SLIMMEST = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
 SMALLEST = 4  # of a side: three pixels or one can be taken for the colours
@@ -92,6 +97,30 @@ class VisionLanguageModel(LanguageModel):
     ) -> None:
         self.processor = processor
         super().__init__(model, processor.tokenizer, config=config)
+
+    @classmethod
+    def check_kind(cls, files: ModelFiles) -> None:
+        """Raise ValueError unless the files are those of a vision-language model."""
+        if not files.sees:
+            raise ValueError(
+                f"{files.path.name} holds a language model that does not see: open it with "
+                "LanguageModel.from_pretrained, or with load_language_model, which opens every kind."
+            )
+
+    @classmethod
+    def from_files(
+        cls,
+        files: ModelFiles,
+        *,
+        dtype: Dtype | None = None,
+        quantization: Quantization | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Open files that were looked over before; raise as `from_pretrained` does."""
+        cls.check_kind(files)
+        opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
+        assert opened.processor is not None
+        return cls(opened.model, opened.processor, opened.settings)
 
     def _prompts(self) -> PromptWriter:
         return PicturePromptWriter(self.processor, self.config)

@@ -22,7 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..language.language_model import LanguageModel, LanguageModelConfig, Sampling, VisualProjection
+from ..language.config import LanguageModelConfig
+from ..language.language_model import LanguageModel
+from ..language.sampling import Sampling
+from ..language.visual_projection import VisualProjection
 from ..storybook.world import SPECIES
 from . import options
 from .language_check import check_replies, failures

@@ -13,7 +13,8 @@ import torch
 
 from ..conversation.markup import parse
 from ..conversation.segments import Picture, Text
-from ..language.language_model import LanguageModel, Sampling
+from ..language.language_model import LanguageModel
+from ..language.sampling import Sampling
 from ..storybook.stories import Exchange, Split, story, to_conversation
 from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 

@@ -31,6 +31,7 @@ from ..adapter.vision_encoder import VisionEncoder
 from ..conversation.conversation import Conversation, Slot
 from ..diffusion.condition import Condition
 from ..diffusion.decoder import DiffusionDecoder
+from ..language.auto import load_language_model
 from ..language.language_model import LanguageModel
 from ..storybook.dataset import Sample
 from ..storybook.world import Scene
@@ -255,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
     begin(args, f"stage{args.stage}", *results)
     device = accelerator().device
     with options.opened("language", args.language):
-        language = LanguageModel.from_pretrained(args.language, dtype=torch.float32, device=device)
+        language = load_language_model(args.language, dtype=torch.float32, device=device)
     language.model.requires_grad_(False)
     with options.opened("decoder", args.decoder):
         decoder = DiffusionDecoder.from_pretrained(args.decoder, device=device)

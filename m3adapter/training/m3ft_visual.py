@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..adapter.vision_encoder import VisionEncoder
-from ..language.language_model import LanguageModel, VisualProjection
+from ..language.language_model import LanguageModel
+from ..language.visual_projection import VisualProjection
 from ..storybook.world import SPECIES, Character, random_scene
 from .language_data import Batch, Stories
 from .loop import autocast, cosine

@@ -16,6 +16,7 @@ from ..adapter.m3_adapter import M3Adapter
 from ..adapter.vision_encoder import VisionEncoder
 from ..arguments import mendable
 from ..diffusion.decoder import DiffusionDecoder
+from ..language.auto import load_language_model
 from ..language.language_model import LanguageModel
 from . import options
 
@@ -111,7 +112,7 @@ class Parts(NamedTuple):
 def read_parts(args: argparse.Namespace) -> Parts:
     """The parts that the options name. Raises UserError, one sentence, where one cannot be read."""
     with options.opened("language", args.language):
-        language = LanguageModel.from_pretrained(args.language)
+        language = load_language_model(args.language)
         if not (args.language / "tokenizer_config.json").is_file():
             raise ValueError("its tokenizer_config.json is missing")
     with options.opened("vision", args.vision):

@@ -1,0 +1,103 @@
+"""Quantised weights: which methods transformers can open, how it unpacks them, and how it makes them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..values import shown
+
+Quantization = Literal["8bit", "4bit"]
+
+# Methods whose weights run only with kernels that transformers would fetch from the internet.
+_FETCHING = ("eetq", "nvfp4")
+# Methods whose weights can be unpacked to a plain dtype when they are loaded.
+_UNPACKABLE = ("gguf", "mxfp4", "fp8", "mxfp8", "metal")
+# The packages that open weights of a method, where transformers' own message does not name them.
+_PACKAGES = {"awq": "gptqmodel", "gptq": "gptqmodel", "exl2": "exllamav2", "exl3": "exllamav3"}
+
+
+def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """How a folder's weights are quantised, as config.json calls it; None where they are not.
+
+    Raises:
+        ValueError: in a way that transformers does not read; in one sentence.
+    """
+    stored = config.get("quantization_config")
+    if stored is None and isinstance(config.get("text_config"), Mapping):
+        stored = config["text_config"].get("quantization_config")
+    if stored is None and isinstance(config.get("quantization"), Mapping):
+        stored = {"quant_method": "mlx"}
+    if stored is None:
+        return None
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
+    if isinstance(stored, Mapping) and (stored.get("load_in_4bit") or stored.get("load_in_8bit")):
+        return "bitsandbytes"
+    if method == "bitsandbytes":
+        return method
+    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        how = f"quantised by {method}" if isinstance(method, str) else "quantised in a way that config.json leaves open"
+        raise ValueError(
+            f"{folder.name} is {how}, which transformers does not read: choose the model unquantised, or as GGUF."
+        )
+    if method in _FETCHING:
+        raise ValueError(
+            f"{folder.name} is quantised by {method}, which runs with code from the internet only, and nothing is "
+            "downloaded: choose the model unquantised, or as GGUF."
+        )
+    return method
+
+
+def package_for(method: str) -> str:
+    """The Python package by which transformers opens weights of a quantization method, as far as that is known."""
+    return _PACKAGES.get(method, method)
+
+
+def unpacked(method: str) -> Any:
+    """Transformers' configuration that unpacks quantised weights when they are loaded, so that no kernel is needed.
+
+    None is returned for methods whose weights stay as they are.
+    """
+    from inspect import signature
+
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method, object)
+    can = method in ("gguf", "mxfp4", "fp8", "mxfp8", "metal") and "dequantize" in signature(kind.__init__).parameters
+    return kind(dequantize=True) if can else None
+
+
+def quantization_config(quantization: Quantization, dtype: torch.dtype | None = None) -> Any:
+    """Transformers' configuration for weights of 8 or 4 bits, by whichever package is installed that makes them.
+
+    Raises:
+        ValueError: none is, or `quantization` is something else.
+    """
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+    from transformers.utils import is_bitsandbytes_available, is_torchao_available
+
+    if quantization not in ("8bit", "4bit"):
+        raise ValueError(f"quantization is {shown(quantization)}: give 8bit, 4bit or nothing.")
+    if is_bitsandbytes_available():
+        if quantization == "8bit":
+            return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype or torch.bfloat16
+        )
+    if quantization == "4bit":  # torchao's weights of 4 bits need more packages, and others on each device
+        raise ValueError(
+            "Weights of 4 bits need the Python package bitsandbytes: install it for ComfyUI, or choose 8 bits or none."
+        )
+    if is_torchao_available():
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    raise ValueError(
+        "Weights of 8 bits need the Python package bitsandbytes or torchao: install one of them for ComfyUI, "
+        "or choose no quantization."
+    )
