@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .conversation.conversation import Conversation, ConversationError, Picture, References, Slot
+from .conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot
 from .conversation.markup import with_captions
 from .conversation.outline import CONTINUE, messages
 from .events import (
@@ -131,7 +131,7 @@ class M2Chat:
         with torch.no_grad():
             return self.vision_encoder.encode(list(pictures))
 
-    def encode(self, conversation: Conversation, slot: Slot, *, references: int | References = 2) -> SlotFeatures:
+    def encode(self, conversation: Conversation, slot: Slot, *, references: int | ReferencePolicy = 2) -> SlotFeatures:
         """What the language model and the vision encoder know about the assistant's picture at `slot` (batch of 1).
 
         The vision encoder sees `conversation.references(slot, references)`, of which there are never more than the
@@ -145,7 +145,7 @@ class M2Chat:
         slot = Slot(*slot)
         if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
             raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
-        how = references if isinstance(references, References) else References(count=references)
+        how = references if isinstance(references, ReferencePolicy) else ReferencePolicy(count=references)
         how = replace(how, count=min(how.count, self.adapter.config.references))
         chosen = ((image, how.weight(index)) for index, image in enumerate(conversation.references(slot, how)))
         earlier = [(image, weight) for image, weight in chosen if weight > 0 and self._looks()]
@@ -238,7 +238,7 @@ class M2Chat:
         guidance: float = 3.0,
         sampling: Sampling | None = None,
         should_stop: ShouldStop | None = None,
-        references: References | None = None,
+        references: ReferencePolicy | None = None,
         style: str = "",
         negative: str = "",
         width: int = 0,
@@ -256,7 +256,7 @@ class M2Chat:
         but thoughts is a ThoughtError.
         """
         request = Request(
-            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
+            gate, seed, steps, guidance, sampling, should_stop, references or ReferencePolicy(), style, negative,
             width=width, height=height, max_pictures=max_pictures,
         )  # fmt: skip
         self._check_words(request)
@@ -277,7 +277,7 @@ class M2Chat:
         guidance: float = 3.0,
         sampling: Sampling | None = None,
         should_stop: ShouldStop | None = None,
-        references: References | None = None,
+        references: ReferencePolicy | None = None,
         style: str = "",
         negative: str = "",
         outline: Sequence[str] = (),
@@ -302,7 +302,7 @@ class M2Chat:
         """
         said = messages(premise, panels, outline)
         request = Request(
-            gate, seed, steps, guidance, sampling, should_stop, references or References(), style, negative,
+            gate, seed, steps, guidance, sampling, should_stop, references or ReferencePolicy(), style, negative,
             rerolls or {}, width=width, height=height, max_pictures=max_pictures,
         )  # fmt: skip
         self._check_words(request)

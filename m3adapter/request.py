@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .conversation.references import References
+from .conversation.references import ReferencePolicy
 from .events import Interrupted
 from .gate import GateSetting
 from .language.reply import PICTURES
@@ -75,7 +75,7 @@ class Request:
     guidance: float
     sampling: Sampling | None
     should_stop: ShouldStop | None
-    references: References = field(default_factory=References)
+    references: ReferencePolicy = field(default_factory=ReferencePolicy)
     style: str = ""
     negative: str = ""
     rerolls: Mapping[int, int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.conversation.references import RULES, chosen_of, weights_of
 from . import inputs, wires
 from .errors import names_node
@@ -99,7 +99,7 @@ class MemoryOfPictures(io.ComfyNode):
     def execute(cls, rule: dict[str, Any], weights: str = "") -> io.NodeOutput:
         """Say which."""
         how = {"chosen": chosen_of(rule["pictures"])} if rule["rule"] == "chosen" else {}
-        return io.NodeOutput(References(rule["rule"], rule.get("count", MOST), weights=weights_of(weights), **how))
+        return io.NodeOutput(ReferencePolicy(rule["rule"], rule.get("count", MOST), weights=weights_of(weights), **how))
 
 
 NODES = [AddToCast, MemoryOfPictures]

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.adapter.features import SlotFeatures
-from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.limits import MAX_STRENGTH, number, whole
 from ..m3adapter.values import shown
@@ -27,7 +27,7 @@ KINDS = {
     "M2CHAT_CONVERSATION": Conversation,
     "M2CHAT_FEATURES": SlotFeatures,
     "M2CHAT_CONDITION": Condition,
-    "M2CHAT_MEMORY": References,
+    "M2CHAT_MEMORY": ReferencePolicy,
     "MASK": Tensor,
 }
 # What a prompt can hold where a wire should be.

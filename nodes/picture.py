@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_map import draw_gate
-from ..m3adapter.conversation.conversation import Conversation, References
+from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.gate import GateSetting
@@ -72,7 +72,7 @@ class EncodeSlot(io.ComfyNode):
         conversation: Conversation,
         slot: int,
         references: int,
-        memory: References | None = None,
+        memory: ReferencePolicy | None = None,
     ) -> io.NodeOutput:
         """Encode the slot."""
         place = open_slot(conversation, slot)

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..m3adapter.conversation.conversation import Conversation, Picture, References
+from ..m3adapter.conversation.conversation import Conversation, Picture, ReferencePolicy
 from ..m3adapter.conversation.outline import beats
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import check_premise
@@ -89,7 +89,7 @@ class TakeTurn(ShowsText, io.ComfyNode):
         seed: int,
         steps: int,
         guidance: float,
-        memory: References | None = None,
+        memory: ReferencePolicy | None = None,
         style: str = "",
         negative: str = "",
         width: int = 0,
@@ -210,7 +210,7 @@ class TellStory(ShowsText, io.ComfyNode):
         steps: int,
         guidance: float,
         conversation: Conversation | None = None,
-        memory: References | None = None,
+        memory: ReferencePolicy | None = None,
         outline: str = "",
         style: str = "",
         negative: str = "",

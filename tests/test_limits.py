@@ -23,7 +23,7 @@ from m3adapter.adapter.importing import import_official, import_visual_projectio
 from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.conversation.pictures import MAX_PIXELS, PictureError, normalised, read_picture
-from m3adapter.conversation.references import References, chosen_of
+from m3adapter.conversation.references import ReferencePolicy, chosen_of
 from m3adapter.conversation.sessions import Sessions
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.export.pages.layout import lay_out
@@ -84,8 +84,8 @@ def test_no_number_that_is_none_or_too_large_comes_in(value: Any) -> None:
         lambda: check_panels(value),
         lambda: GateSetting(strength=value),
         lambda: GateSetting(value=value),
-        lambda: References(weights=(value,)),
-        lambda: References(count=value if value is not None else -1),
+        lambda: ReferencePolicy(weights=(value,)),
+        lambda: ReferencePolicy(count=value if value is not None else -1),
         lambda: Sampling(temperature=value),
         lambda: Sampling(max_length=value),
         lambda: Picture("x", seed="none" if value is None else value),

@@ -10,7 +10,7 @@ import torch
 
 import toys
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, References, Slot, Text
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot, Text
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.events import Interrupted, PictureStarted, Step
 from m3adapter.gate import GateSetting
@@ -131,12 +131,12 @@ def test_references_follow_their_rule_up_to_what_the_adapter_takes() -> None:
     def looks(references) -> list[float]:
         return model.encode(conversation, slot, references=references).vision[0, :, 0, 0, 0].tolist()
 
-    assert looks(2) == pytest.approx([0.0, 0.5]) and looks(References("last", 3)) == pytest.approx([0.3, 0.4, 0.5])
-    assert len(looks(References("first", 9))) == 4 == len(looks(9))
-    assert looks(References("first", 3, weights=(1, 0))) == pytest.approx([0.0, 0.2]), "weight 0 is to be absent"
-    assert looks(References("first", 2, weights=(0, 0))) == []
-    assert model.encode(conversation, slot, references=References("last", weights=(1, 1.0))).vision_weight is None
-    weighed = model.encode(conversation, slot, references=References("first", 3, weights=(0.5, 0)))
+    assert looks(2) == pytest.approx([0.0, 0.5]) and looks(ReferencePolicy("last", 3)) == pytest.approx([0.3, 0.4, 0.5])
+    assert len(looks(ReferencePolicy("first", 9))) == 4 == len(looks(9))
+    assert looks(ReferencePolicy("first", 3, weights=(1, 0))) == pytest.approx([0.0, 0.2]), "weight 0 is to be absent"
+    assert looks(ReferencePolicy("first", 2, weights=(0, 0))) == []
+    assert model.encode(conversation, slot, references=ReferencePolicy("last", weights=(1, 1.0))).vision_weight is None
+    weighed = model.encode(conversation, slot, references=ReferencePolicy("first", 3, weights=(0.5, 0)))
     assert weighed.vision_weight.tolist() == [[0.5, 1.0]]
 
 

@@ -11,7 +11,7 @@ import toys
 from m3adapter.adapter.features import SlotFeatures
 from m3adapter.adapter.m3_adapter import _by_weight
 from m3adapter.conversation.cast import Character, named
-from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, References, Slot
+from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot
 
 
 def grey(value: float) -> torch.Tensor:
@@ -28,7 +28,7 @@ def story(*captions: str) -> Conversation:
     return conversation
 
 
-def seen(conversation: Conversation, *how: References, **limit: int) -> list[float]:
+def seen(conversation: Conversation, *how: ReferencePolicy, **limit: int) -> list[float]:
     """The references of the open slot, each by its grey."""
     found = conversation.references(conversation.open_slots()[0], *how, **limit)
     return [round(image.mean().item(), 3) for image in found]
@@ -40,35 +40,35 @@ def seen(conversation: Conversation, *how: References, **limit: int) -> list[flo
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (References(), [0.1, 0.5]),
-        (References(count=3), [0.1, 0.4, 0.5]),
-        (References("first"), [0.1, 0.2]),
-        (References("first", 1), [0.1]),
-        (References("last"), [0.4, 0.5]),
-        (References("last", 3), [0.3, 0.4, 0.5]),
-        (References("last", 9), [0.1, 0.2, 0.3, 0.4, 0.5]),
-        (References("chosen", 4, chosen=(4, 2, 9)), [0.4, 0.2]),
-        (References("chosen", 1, chosen=(4, 2)), [0.4]),
-        (References("character"), []),
-        (References("first", 0), []),
+        (ReferencePolicy(), [0.1, 0.5]),
+        (ReferencePolicy(count=3), [0.1, 0.4, 0.5]),
+        (ReferencePolicy("first"), [0.1, 0.2]),
+        (ReferencePolicy("first", 1), [0.1]),
+        (ReferencePolicy("last"), [0.4, 0.5]),
+        (ReferencePolicy("last", 3), [0.3, 0.4, 0.5]),
+        (ReferencePolicy("last", 9), [0.1, 0.2, 0.3, 0.4, 0.5]),
+        (ReferencePolicy("chosen", 4, chosen=(4, 2, 9)), [0.4, 0.2]),
+        (ReferencePolicy("chosen", 1, chosen=(4, 2)), [0.4]),
+        (ReferencePolicy("character"), []),
+        (ReferencePolicy("first", 0), []),
     ],
 )
-def test_each_rule_finds_its_pictures(how: References, expected: list[float]) -> None:
+def test_each_rule_finds_its_pictures(how: ReferencePolicy, expected: list[float]) -> None:
     assert seen(story(*"abcdef"), how) == expected
 
 
 def test_a_limit_is_the_first_rule_with_that_count() -> None:
     conversation = story(*"abcdef")
     for limit in range(8):
-        assert seen(conversation, limit=limit) == seen(conversation, References(count=limit))
+        assert seen(conversation, limit=limit) == seen(conversation, ReferencePolicy(count=limit))
 
 
 def test_the_characters_rule_finds_who_is_in_the_caption() -> None:
     conversation = story("a fox", "an owl", "the FOX again", "an owl and a fox", "nobody", "a fox in the snow")
-    assert seen(conversation, References("character")) == [], "nobody is known by name yet"
+    assert seen(conversation, ReferencePolicy("character")) == [], "nobody is known by name yet"
     conversation = conversation.with_character("Fox").with_character("owl")
-    assert seen(conversation, References("character")) == [0.3, 0.4]
-    assert seen(conversation, References("character", 9)) == [0.1, 0.3, 0.4]
+    assert seen(conversation, ReferencePolicy("character")) == [0.3, 0.4]
+    assert seen(conversation, ReferencePolicy("character", 9)) == [0.1, 0.3, 0.4]
 
 
 def test_the_casts_pictures_come_first() -> None:
@@ -78,7 +78,7 @@ def test_the_casts_pictures_come_first() -> None:
     assert seen(cast) == [0.9, 0.8], "everybody's first picture before anybody's second"
     assert seen(cast, limit=3) == [0.9, 0.8, 0.95]
     assert seen(cast, limit=6) == [0.9, 0.8, 0.95, 0.85, 0.1, 0.3]
-    assert seen(cast, References("first", 5)) == [0.9, 0.8, 0.95, 0.85, 0.1]
+    assert seen(cast, ReferencePolicy("first", 5)) == [0.9, 0.8, 0.95, 0.85, 0.1]
     assert seen(conversation.with_character("bear", [grey(0.9)])) == [0.1, 0.3], "a bear is not in it"
     assert seen(conversation.with_character("fox", [grey(0.3)]), limit=3) == [0.3, 0.1, 0.2], "no picture twice"
 
@@ -117,11 +117,11 @@ def test_a_name_is_in_the_cast_once() -> None:
         (lambda: Character("x" * 81), "81 letters"),
         (lambda: Character("fox", (Picture("open"),)), "needs an image"),
         (lambda: Conversation(cast=(Character("fox"), Character("Fox"))), "two characters called Fox"),
-        (lambda: References("newest"), "must be one of first and last, first, last"),
-        (lambda: References(count=-1), "limit of references"),
-        (lambda: References(chosen=(0,)), "numbered from 1"),
-        (lambda: References(weights=(-1.0,)), "from 0 to 10"),
-        (lambda: References(weights=(float("nan"),)), "from 0 to 10"),
+        (lambda: ReferencePolicy("newest"), "must be one of first and last, first, last"),
+        (lambda: ReferencePolicy(count=-1), "limit of references"),
+        (lambda: ReferencePolicy(chosen=(0,)), "numbered from 1"),
+        (lambda: ReferencePolicy(weights=(-1.0,)), "from 0 to 10"),
+        (lambda: ReferencePolicy(weights=(float("nan"),)), "from 0 to 10"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(make, says: str) -> None:

@@ -11,7 +11,7 @@ from ..values import shown
 from .cast import Character, with_character
 from .entries import picture_of, put_aside, put_picture_aside, turns_of
 from .markup import escape
-from .references import References
+from .references import ReferencePolicy
 from .segments import ConversationError, Picture, Role, Segment, Text, Turn
 from .storage import Saved, read_saved, write_saved
 from .versions import Versions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Character", "Conversation", "ConversationError", "Picture", "References", "Role", "Segment", "Slot", "Text",
+    "Character", "Conversation", "ConversationError", "Picture", "ReferencePolicy", "Role", "Segment", "Slot", "Text",
     "Turn",
 ]  # fmt: skip
 
@@ -210,16 +210,16 @@ class Conversation:
         turns = (*self.turns[:turn], replace(first, versions=versions), *later)
         return replace(self, turns=turns, awaiting=Versions())
 
-    def references(self, slot: Slot, how: References | None = None, *, limit: int = 2) -> tuple[Tensor, ...]:
-        """What a picture at `slot` should agree with, [H, W, 3] each, no picture twice; () where there is none yet.
+    def references(self, slot: Slot, policy: ReferencePolicy | None = None, *, limit: int = 2) -> tuple[Tensor, ...]:
+        """Return the images [H, W, 3] that a picture at `slot` should agree with, no image twice; () if there are none.
 
-        Whom the slot's caption names of the cast comes first. Then, without another rule in `how`, the first picture
-        before the slot and the most recent ones, oldest first; `limit` in all.
+        Pictures of the cast that the slot's caption names come first. `policy` chooses the others; without one they are
+        the first picture before the slot and the most recent ones, oldest first, up to `limit` in all.
         """
-        how = References(count=limit) if how is None else how
+        policy = ReferencePolicy(count=limit) if policy is None else policy
         before = [picture for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
         caption = getattr(self.at(slot), "caption", "") if self.cast else ""
-        return how.choose(before, self.cast, caption)
+        return policy.choose(before, self.cast, caption)
 
     def messages(self, special_tokens: Collection[str] = ()) -> list[dict[str, Any]]:
         """The turns as transformers' chat templates take them: `{"role", "content": [{"type": "text"|"image", ...}]}`.

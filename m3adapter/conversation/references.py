@@ -22,7 +22,7 @@ MAX_NUMBER = 2**31  # of pictures
 
 
 @dataclass(frozen=True)
-class References:
+class ReferencePolicy:
     """How the references of a picture are found among those before it. Whom its caption names of the cast comes first.
 
     Attributes:
@@ -108,6 +108,6 @@ def chosen_of(text: str) -> tuple[int, ...]:
 def weights_of(text: str) -> tuple[float, ...]:
     """Weights as people write them: "1, 0.5"; () for an empty text. Raises ConversationError for anything else."""
     try:
-        return References(weights=tuple(map(float, text.replace(",", " ").split()))).weights
+        return ReferencePolicy(weights=tuple(map(float, text.replace(",", " ").split()))).weights
     except ValueError as error:
         raise ConversationError(f"weights is {shown(text)}: write numbers from 0 to 10, like 1, 0.5.") from error
