@@ -4,4 +4,6 @@
 package imports nothing heavy: torch, transformers and diffusers are loaded by the modules that need them.
 """
 
-__version__ = "0.1.0"
+from .version import __version__
+
+__all__ = ["__version__"]

@@ -15,6 +15,13 @@ from PIL import Image
 
 from tools import comfy, environment
 
+may_start = True  # set for each test by conftest.py
+
+
+def check_start() -> None:
+    """Fail a test that is about to start ComfyUI and is not marked ``comfy``."""
+    assert may_start, "a test that starts ComfyUI is to be marked `comfy`"
+
 
 class ComfyServer(comfy.Server):
     """A ComfyUI with this pack in it, and a base directory of its own.
@@ -29,6 +36,7 @@ class ComfyServer(comfy.Server):
     log: Path
 
     def __init__(self, base: Path, *arguments: str) -> None:
+        check_start()
         self.base = base
         self.output_dir = base / "output"
         self.input_dir = base / "input"

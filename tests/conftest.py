@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+import comfy_server
 import looks
 from comfy_server import ComfyServer
 from tools import chromium, environment
@@ -35,6 +36,21 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return no_skip_on_ci((yield))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take the fixtures below."""
+    for item in items:
+        for name in ("comfy", "browser"):
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep tests from starting ComfyUI that are not marked so: they would run in the fast tier."""
+    comfy_server.may_start = item.get_closest_marker("comfy") is not None
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from comfy_server import ComfyServer
+from comfy_server import ComfyServer, check_start
 from tools import environment
 
 Event = dict[str, Any]
@@ -39,6 +39,7 @@ def text(entry: Event, name: str = "show") -> str:
 
 def inside(scenario: str, *arguments: object) -> dict[str, Any]:
     """What a scenario of inside_comfy.py found."""
+    check_start()
     command = [environment.PYTHON, Path(__file__).with_name("inside_comfy.py"), scenario, *arguments]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

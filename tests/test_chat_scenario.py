@@ -21,6 +21,8 @@ from m3adapter.conversation.sessions import Sessions
 from test_browser import SCREENSHOTS
 from tools.comfy import ExecutionFailed
 
+pytestmark = pytest.mark.comfy
+
 SAID = ("A fox finds a kite on the beach.", "What happens next?", "How does it end?")
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from runs import inside
 
+pytestmark = pytest.mark.comfy
+
 MAKES = ("Qwen3", "Qwen3.5", "Gemma3", "Gemma4")
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import toys
 from runs import inside
+
+pytestmark = pytest.mark.comfy
 
 
 def test_a_stock_model_sees_what_ours_sees(tmp_path: Path) -> None:

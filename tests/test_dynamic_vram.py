@@ -21,6 +21,8 @@ from m3adapter.pipeline import STARTER
 from runs import picture, same
 from tools import environment
 
+pytestmark = pytest.mark.comfy
+
 SHOWS = ("PreviewImage", "M2Chat_ShowConversation", "M2Chat_ExportStory")
 
 

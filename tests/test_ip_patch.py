@@ -11,6 +11,8 @@ import toys
 from runs import inside
 from tools import environment
 
+pytestmark = pytest.mark.comfy
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,7 +36,7 @@ def test_a_shut_gate_is_no_patch_to_the_last_bit(parity: dict[str, Any]) -> None
 
 
 def test_the_layers_of_sdxl_are_counted_as_in_the_published_files() -> None:
-    found = inside("ip_order", environment.REPO / "m3adapter" / "sdxl" / "base" / "unet" / "config.json")
+    found = inside("ip_order", environment.REPO / "m3adapter" / "diffusion" / "sdxl" / "base" / "unet" / "config.json")
     assert found["wrong"] == [] and found["count"] == 70
     assert found["widths"] == [640] * 4 + [1280] * 20 + [1280] * 30 + [640] * 6 + [1280] * 10
     assert found["places"] == [

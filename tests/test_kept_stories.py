@@ -8,6 +8,8 @@ import pytest
 
 from runs import inside
 
+pytestmark = pytest.mark.comfy
+
 REASON = "the language model thought, and then said nothing: try another seed or model."
 SHORTENED = "Of a conversation longer than the language model's context, 1 is shortened."
 

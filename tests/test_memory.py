@@ -20,6 +20,8 @@ from graphs import node
 from m3adapter.pipeline import STARTER
 from runs import inside
 
+pytestmark = pytest.mark.comfy
+
 reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="Resident sizes are read from /proc, which is Linux's.")
 
 IDLE = {

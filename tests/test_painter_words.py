@@ -23,6 +23,7 @@ CAPTIONS = [
 LONG = " ".join(f"a fox with {number} kites on the beach by night," for number in range(30))
 
 
+@pytest.mark.comfy
 def test_stock_encoders_read_captions_word_for_word_and_long_prompts_whole() -> None:
     found = inside("painters_words", json.dumps(CAPTIONS), LONG)
     for caption, read in zip(CAPTIONS, found["read"], strict=True):
