@@ -23,10 +23,12 @@ sys.path.insert(0, str(environment.ENGINE))
 sys.argv[1:] = ["--cpu"]
 
 import comfy.options  # noqa: E402
-import utils.extra_config  # noqa: E402, F401 (as ComfyUI's main.py does: later, the name may be somebody else's)
 
 comfy.options.enable_args_parsing()
 
+import utils.extra_config  # noqa: E402, F401 (as ComfyUI's main.py does: later, the name may be somebody else's)
+
+# isort: split
 import comfy.model_management as management  # noqa: E402
 import torch  # noqa: E402
 
