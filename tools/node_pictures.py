@@ -85,15 +85,17 @@ def picture(page: Page, node: str, file: str | None) -> Image.Image:
     x, y, width, height = page.evaluate(PLACE, [node, file, LEFT, TOP, NARROW, WIDE])
     if x + width + MARGIN > WIDTH or y + height + MARGIN > HEIGHT:
         raise RuntimeError(f"{node} is {width:.0f} x {height:.0f} and does not fit the page: enlarge it.")
-    clip = {"x": x - MARGIN, "y": y - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
-    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    screenshot = page.screenshot(
+        clip={"x": x - MARGIN, "y": y - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
+    )
+    return Image.open(io.BytesIO(screenshot)).convert("RGB")
 
 
 def above(node: Image.Image, made: Path) -> Image.Image:
     """The picture of a node above that of what it made, which gets the same width."""
-    with Image.open(made) as below:
-        below = below.convert("RGB")
-    below = below.resize((node.width, round(below.height * node.width / below.width)), Image.Resampling.LANCZOS)
+    with Image.open(made) as file:
+        image = file.convert("RGB")
+    below = image.resize((node.width, round(image.height * node.width / image.width)), Image.Resampling.LANCZOS)
     both = Image.new("RGB", (node.width, node.height + below.height))
     both.paste(node, (0, 0))
     both.paste(below, (0, node.height))

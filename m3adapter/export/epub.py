@@ -20,8 +20,8 @@ from .html import body_html
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COVER = 1200  # pixels: smaller covers look poor on a shelf
-_NEVER = "2000-01-01T00:00:00Z"  # the same story is the same file at every time
+_COVER = 1200  # pixels on the longer side: smaller covers look poor on a shelf
+_FIXED_TIME = "2000-01-01T00:00:00Z"  # equal stories are equal files, whenever they are written
 _XHTML = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE html>
 <html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops"
@@ -90,13 +90,19 @@ def story_epub(
     details: Mapping[str, Any] | None = None,
     language: str = "en",
 ) -> bytes:
-    """The conversation as the bytes of an EPUB; equal arguments give equal bytes. Arguments as for story_html().
+    """Return a conversation as the bytes of an EPUB; equal arguments give equal bytes.
 
-    Its identifier comes from what is in it.
+    The identifier of the book is computed from its content.
+
+    Args:
+        conversation: What to write.
+        title: Of the book; by default the first sentence of the first message.
+        details: Names and values that are printed small at the end, for example the seed.
+        language: The language tag of the book.
     """
     title = one_line(title or "") or story_title(conversation)
-    images = [conversation.at(slot).image for slot in conversation.pictures()]
-    names = (f"picture_{number}.png" for number, _ in enumerate(images, 1))
+    pictures = [conversation.picture(slot) for slot in conversation.pictures()]
+    names = (f"picture_{number}.png" for number, _ in enumerate(pictures, 1))
     page = {"language": escape(language), "title": escape(title)}
     body = body_html(conversation, title, details or {}, lambda _: next(names), end="/")
     entries = "\n".join(
@@ -104,17 +110,17 @@ def story_epub(
     )
     entries = entries or f'<li><a href="story.xhtml">{page["title"]}</a></li>'
     contents = f'<nav epub:type="toc">\n<h1>{page["title"]}</h1>\n<ol>\n{entries}\n</ol>\n</nav>'
-    files = {
+    files: dict[str, str | bytes] = {
         "EPUB/nav.xhtml": _XHTML.format(**page, body=contents),
         "EPUB/style.css": _STYLE,
         "EPUB/story.xhtml": _XHTML.format(**page, body=body.rstrip("\n")),
     }
-    files.update((f"EPUB/picture_{number}.png", png_bytes(image)) for number, image in enumerate(images, 1))
+    files.update((f"EPUB/picture_{number}.png", picture.png) for number, picture in enumerate(pictures, 1))
     documents = ["story"]
-    if images:
-        files["EPUB/cover.png"] = png_bytes(_cover(to_pil(images[0])))
-        shown = f'<figure class="cover"><img src="cover.png" alt="{page["title"]}"/></figure>'
-        files["EPUB/cover.xhtml"] = _XHTML.format(**page, body=shown)
+    if pictures:
+        files["EPUB/cover.png"] = png_bytes(_cover(to_pil(pictures[0].pixels)))
+        figure = f'<figure class="cover"><img src="cover.png" alt="{page["title"]}"/></figure>'
+        files["EPUB/cover.xhtml"] = _XHTML.format(**page, body=figure)
         documents.insert(0, "cover")
     manifest = [f'<item id="{name}" href="{name}.xhtml" media-type="application/xhtml+xml"/>' for name in documents]
     for name in sorted(name.removeprefix("EPUB/") for name in files if name.endswith(".png")):
@@ -123,7 +129,7 @@ def story_epub(
     files["EPUB/package.opf"] = _PACKAGE.format(
         **page,
         identifier=_identifier(files),
-        modified=_NEVER,
+        modified=_FIXED_TIME,
         generator=GENERATOR,
         manifest="\n".join(manifest),
         spine="\n".join(f'<itemref idref="{name}"/>' for name in documents),
@@ -132,7 +138,7 @@ def story_epub(
 
 
 def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """The assistant's turns as (element, how it begins), for the table of contents."""
+    """Yield the id and the first sentence of each of the assistant's turns, for the table of contents."""
     for index, turn in enumerate(conversation.turns):
         if turn.role == "assistant":
             captions = (segment.caption for segment in turn.segments if isinstance(segment, Picture))
@@ -143,7 +149,8 @@ def _cover(image: Image) -> Image:
     from PIL.Image import Resampling
 
     scale = _COVER / max(image.size)
-    return image.resize([max(1, round(side * scale)) for side in image.size], Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Resampling.LANCZOS)
 
 
 def _identifier(files: Mapping[str, str | bytes]) -> str:
@@ -154,13 +161,13 @@ def _identifier(files: Mapping[str, str | bytes]) -> str:
 
 
 def _archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A ZIP archive that begins with the type of an EPUB, as its container format demands."""
+    """Return a ZIP archive that begins with the media type, as the container format of EPUB demands."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in {"mimetype": "application/epub+zip", **files}.items():
-            entry = zipfile.ZipInfo(name)  # of 1980
+            entry = zipfile.ZipInfo(name)  # dated 1980
             entry.create_system = 3
-            pressed = not (name == "mimetype" or name.endswith(".png"))
-            entry.compress_type = zipfile.ZIP_DEFLATED if pressed else zipfile.ZIP_STORED
+            compressed = not (name == "mimetype" or name.endswith(".png"))
+            entry.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
             archive.writestr(entry, content)
     return buffer.getvalue()

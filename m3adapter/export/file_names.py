@@ -1,4 +1,4 @@
-"""Names of files and folders as people give them: what stands between percent signs, and what every system can keep."""
+"""Names of exported files and folders: filling in placeholders, and keeping to what every file system accepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..values import shown
 
-MAX_BYTES = 200  # of a folder's name: file systems take 255, and a number comes behind it
+MAX_BYTES = 200  # of a folder's name: file systems allow 255, and a number is appended
 
 _DATE = re.compile(r"d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}|y{2,4}")
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
@@ -18,11 +18,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])
 
 
 def dated(pattern: str, now: datetime) -> str:
-    """A date by a pattern such as `yyyy-MM-dd` or `hh_mm_ss`; one letter leaves out leading zeros. The rest stays."""
+    """Format a date by a pattern such as `yyyy-MM-dd` or `hh_mm_ss`.
+
+    A single letter omits leading zeros; everything else in the pattern is kept.
+    """
     parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
 
-    def part(found: re.Match[str]) -> str:
-        letters = found[0]
+    def part(match: re.Match[str]) -> str:
+        letters = match[0]
         if letters[0] == "y":
             return {"yyyy": f"{now.year:04}", "yy": f"{now.year % 100:02}"}.get(letters, letters)
         return str(parts[letters[0]]).zfill(len(letters))
@@ -31,31 +34,38 @@ def dated(pattern: str, now: datetime) -> str:
 
 
 def filled(prefix: str, now: datetime, widget: Callable[[str, str], Any]) -> str:
-    """A prefix with its `%date:…%` and `%node.widget%` filled in, as ComfyUI's page does it for Save Image.
+    """Fill in the `%date:…%` and `%node.widget%` of a prefix, as ComfyUI's page does for Save Image.
 
-    `widget(node, name)` is a value, or None where there is no such widget: it then stays as it was written. So does
-    what the engine itself fills in, `%year%` or `%width%`.
+    Placeholders that the engine fills in, such as `%year%` or `%width%`, are kept.
+
+    Args:
+        prefix: A file name with placeholders.
+        now: The date and time.
+        widget: Returns the value of a node's widget by their names, or None if there is no such widget; its
+            placeholder is then kept.
     """
 
-    def fill(found: re.Match[str]) -> str:
-        inside = found[1]
+    def fill(match: re.Match[str]) -> str:
+        inside = match[1]
         if inside.startswith("date:"):
             return dated(inside[len("date:") :], now)
         if inside == "batch_num":
-            return "0"  # a story is one
+            return "0"  # a story is a single batch
         node, dot, name = inside.partition(".")
         value = widget(node, name) if dot else None
-        return found[0] if value is None else re.sub(r"[/\\]", "_", str(value))
+        return match[0] if value is None else re.sub(r"[/\\]", "_", str(value))
 
     return re.sub("%([^%]+)%", fill, prefix)
 
 
 def widget_of(prompt: Mapping[str, Any] | None, workflow: Mapping[str, Any] | None) -> Callable[[str, str], Any]:
-    """What `filled` asks for a widget's value: by a node's name for search and replace, by its title, or by its type.
+    """Return the function by which `filled` looks up the value of a widget.
+
+    A node is found by its name for search and replace, by its title, or by its type.
 
     Args:
-        prompt: What was queued, node by node.
-        workflow: What the page has drawn; None where there is no page.
+        prompt: The queued graph in API format.
+        workflow: The workflow as the page saves it; None if the graph was not queued by a page.
     """
     prompt = prompt or {}
     drawn = [node for node in (workflow or {}).get("nodes") or () if isinstance(node, Mapping)]
@@ -78,19 +88,24 @@ def widget_of(prompt: Mapping[str, Any] | None, workflow: Mapping[str, Any] | No
 
 
 def portable(prefix: str) -> str:
-    """A path below some folder, of names that every system can keep; what Windows cannot becomes an underscore.
+    """Make a relative path valid on every system; what Windows does not accept becomes an underscore.
 
-    Raises ValueError, one sentence: it leads out of the folder, or a name is too long.
+    Raises:
+        ValueError: The path leads out of its folder, or a name is too long.
     """
     parts = [part if part in (".", "..") else _portable(part) for part in re.split(r"[/\\]", prefix)]
     path = posixpath.normpath("/".join(parts))
     if path.startswith(("/", "..")):
-        raise ValueError(f"filename_prefix is {shown(prefix)}, which is outside the output folder: name one below it.")
+        raise ValueError(
+            f"filename_prefix is {shown(prefix)}, which is outside the output folder: choose one inside it."
+        )
     return "story" if path == "." else path
 
 
 def _portable(name: str) -> str:
     name = _FORBIDDEN.sub("_", name).rstrip(" .")
     if len(name.encode("utf-8", "replace")) > MAX_BYTES:
-        raise ValueError(f"filename_prefix has the name {shown(name)}, which is too long: {MAX_BYTES} bytes are most.")
+        raise ValueError(
+            f"filename_prefix has the name {shown(name)}, which is too long: use at most {MAX_BYTES} bytes."
+        )
     return f"_{name}" if _RESERVED.fullmatch(name) else name

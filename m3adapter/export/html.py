@@ -9,10 +9,9 @@ from typing import Any
 
 from ..conversation.conversation import Conversation
 from ..conversation.displayed import GENERATOR, displayed, one_line, paragraphs, story_title
-from ..conversation.pictures import png_bytes
 from ..conversation.segments import Picture, Segment, Text, Turn
 
-# The page may load nothing and run nothing, whatever a caption or a text holds.
+# Whatever a caption or a text contains, the page cannot load or run anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE = """
@@ -70,16 +69,22 @@ def story_html(
     details: Mapping[str, Any] | None = None,
     language: str = "en",
 ) -> str:
-    """The conversation as one HTML page that needs nothing else: its pictures are in it, it loads and runs nothing.
+    """Return a conversation as one self-contained HTML page.
 
-    `title` is by default the first sentence of the first user message; a message that says just the title is not shown
-    again. `details` (name: value, for example the seed) stand small at the end. `language` is the page's language tag;
-    the direction of text follows each paragraph's own. Equal arguments give equal pages.
+    The pictures are embedded, and the page loads and runs nothing. Each paragraph has the direction of its own script.
+    Equal arguments give equal pages.
+
+    Args:
+        conversation: What to show.
+        title: Of the page; by default the first sentence of the first user message. A message that consists of the
+            title alone is not repeated.
+        details: Names and values that are printed small at the end, for example the seed.
+        language: The language tag of the page.
     """
     title = one_line(title or "") or story_title(conversation)
 
     def embedded(picture: Picture) -> str:
-        return f"data:image/png;base64,{base64.b64encode(png_bytes(picture.image)).decode('ascii')}"
+        return f"data:image/png;base64,{base64.b64encode(picture.png).decode('ascii')}"
 
     return f"""<!DOCTYPE html>
 <html lang="{escape(language)}">
@@ -102,10 +107,14 @@ def story_html(
 def body_html(
     conversation: Conversation, title: str, details: Mapping[str, Any], source: Callable[[Picture], str], end: str = ""
 ) -> str:
-    """The conversation under its title as HTML: the content of a body element.
+    """Return a conversation under its title as the content of a body element; turn number k has the id "turn-k".
 
-    `source` gives the address of each picture, asked in order; `end` is "/" where elements without content must be
-    closed, as XML wants it. The turn number k is the element "turn-k".
+    Args:
+        conversation: What to show.
+        title: The heading.
+        details: Names and values that are printed small at the end.
+        source: Returns the address of a picture; called for each of them in order.
+        end: "/" to close empty elements as XML demands, else "".
     """
     turns = (
         _turn(index, turn, source, end) for index, turn in enumerate(conversation.turns) if not says_just(title, turn)
@@ -115,20 +124,20 @@ def body_html(
 
 
 def says_just(title: str, turn: Turn) -> bool:
-    """Whether a turn is a user's message that says no more than the title."""
+    """Return whether a turn is a message of the user that says no more than the title."""
     return turn.role == "user" and len(turn.segments) == 1 and one_line(turn.text) == title
 
 
 def described(picture: Picture, role: str) -> str:
-    """What a picture shows, in words."""
+    """Return a description of a picture: its caption, or else whose it is."""
     return displayed(picture.caption) or ("A picture from the reader" if role == "user" else "A picture")
 
 
 def _turn(index: int, turn: Turn, source: Callable[[Picture], str], end: str) -> str:
     content = "\n".join(filter(None, (_segment(segment, turn.role, source, end) for segment in turn.segments)))
-    kind = {"system": "setting", "user": "prompt", "assistant": "reply"}[turn.role]
+    css_class = {"system": "setting", "user": "prompt", "assistant": "reply"}[turn.role]
     tag = "section" if turn.role == "assistant" else "aside"
-    return f'<{tag} class="{kind}" id="turn-{index}">\n{content}\n</{tag}>'
+    return f'<{tag} class="{css_class}" id="turn-{index}">\n{content}\n</{tag}>'
 
 
 def _segment(segment: Segment, role: str, source: Callable[[Picture], str], end: str) -> str:
@@ -139,7 +148,7 @@ def _segment(segment: Segment, role: str, source: Callable[[Picture], str], end:
     caption = f'<figcaption dir="auto">{escape(caption)}</figcaption>' if caption else ""
     if segment.is_open:
         return f'<figure class="unpainted">{caption}</figure>'
-    height, width = segment.image.shape[:2]
+    height, width = segment.pixels.shape[:2]
     size = f'width="{width}" height="{height}"'
     image = f'<img src="{source(segment)}" {size} alt="{escape(described(segment, role))}"{end}>'
     return f"<figure>{image}{caption}</figure>"

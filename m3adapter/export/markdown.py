@@ -11,19 +11,24 @@ from ..conversation.displayed import one_line, paragraphs, story_title
 from ..conversation.segments import Text, Turn
 from .html import described, says_just
 
-# What means something wherever it stands, in CommonMark or in what GitHub and others add to it.
+# What has a meaning anywhere in a line, in CommonMark or in the extensions of GitHub and others.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _ANYWHERE = re.compile(r"[\\`*_\[\]|~$@^{}]|:(?=//|\w)|(?<=[wW]{3})\.")
-# What means something at the beginning of a line: headings, rules, lists.
+# What has a meaning at the beginning of a line: headings, rules, lists.
 _AT_START = re.compile(r"^(?:(\d{1,9})([.)])|([#+\-=:]))")
 
 
 def story_markdown(
     conversation: Conversation, *, title: str | None = None, details: Mapping[str, Any] | None = None
 ) -> str:
-    """The conversation as Markdown. Its pictures are picture_1.png, ... in order, as storage.files() names them.
+    """Return a conversation as Markdown in which no text of the conversation is taken for Markdown or HTML.
 
-    Nothing that anyone wrote is taken for Markdown or HTML. Arguments as for export_html.story_html().
+    Its pictures are called picture_1.png, ... in order, as `storage.files` names them.
+
+    Args:
+        conversation: What to write.
+        title: The heading; by default the first sentence of the first user message.
+        details: Names and values that are listed at the end.
     """
     title = one_line(title or "") or story_title(conversation)
     names = (f"picture_{number}.png" for number, _ in enumerate(conversation.pictures(), 1))
@@ -38,7 +43,7 @@ def story_markdown(
 
 
 def escaped(line: str) -> str:
-    """A line of text so that Markdown shows it as it is."""
+    """Escape a line of text so that Markdown shows it as it is."""
     line = _ANYWHERE.sub(r"\\\g<0>", line.translate(_ENTITIES))
     return _AT_START.sub(lambda match: f"{match[1]}\\{match[2]}" if match[1] else f"\\{match[3]}", line)
 

@@ -1,10 +1,10 @@
-"""The folder of a finished story: what is to be read, in one format or several, and the conversation as data."""
+"""The folder of a finished story: the story in one or more formats to read, and the conversation as data."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from .html import story_html
 from .markdown import story_markdown
 from .pages.pdf import check_packages, pdf_bytes
 
-# The file that each format is opened by.
+# The file that opens each format.
 FORMATS = {
     "html": "story.html",
     "markdown": "story.md",
@@ -32,14 +32,23 @@ _OURS = re.compile(r"(panel|page)_[0-9]+\.png", re.ASCII)
 
 
 class Exported(NamedTuple):
-    """The file to open, and in a sentence each what a reader has to know about it."""
+    """A finished export.
+
+    Attributes:
+        path: The file to open.
+        notes: What the reader should know about it, a sentence each.
+    """
 
     path: Path
     notes: tuple[str, ...]
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raises ValueError, one sentence: no format or one not in FORMATS, or a package it needs is not installed."""
+    """Check that formats can be written.
+
+    Raises:
+        ValueError: There is no format, one is not in FORMATS, or a package that it needs is not installed.
+    """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ValueError(f"The format is {', '.join(unknown) or 'missing'}: choose from {', '.join(FORMATS)}.")
@@ -57,22 +66,29 @@ def export_story(
     layout: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Exported:
-    """Writes a story's folder; returns the path of what the first format is opened by.
+    """Write the folder of a story.
 
-    Beside that: conversation.json with its PNGs, which Conversation.load() opens, and panel_1.png, panel_2.png, ...:
-    the assistant's pictures in order. Each file is replaced atomically, and equal arguments give equal bytes. What an
-    earlier export wrote and this one does not is removed, by the list in its conversation.json; other files stay.
+    Beside the formats, the folder gets conversation.json with its PNGs, which `Conversation.load` opens, and the
+    assistant's pictures in order as panel_1.png, panel_2.png, ... Each file is replaced atomically, and equal arguments
+    give equal bytes. Files of an earlier export that this one does not write are removed; conversation.json lists them.
+    Other files in the folder are kept.
 
     Args:
-        conversation: With one turn at least.
-        directory: Made where it is missing.
-        details: Name and value of what stands small at the end of a text, for example the seed.
-        title: None takes the first message's first sentence.
+        conversation: The story; at least one turn.
+        directory: The folder, which is created if necessary.
+        details: Names and values that are printed small at the end of a text, for example the seed.
+        title: By default the first sentence of the first message.
         formats: Names in FORMATS.
-        layout: Arguments of pages.layout.lay_out() for "pdf" and "pages".
-        metadata: Text chunks for the panels and pages, which get their caption, seed and gate too; None leaves all out.
+        layout: Arguments of `pages.layout.lay_out` for "pdf" and "pages".
+        metadata: Text chunks for the PNGs of panels and pages, which then get their caption, seed and gate as well;
+            None writes no text chunks.
 
-    Raises ValueError, one sentence, as check_formats() and lay_out() do; OSError where it cannot be written.
+    Returns:
+        The file that opens the first format, and notes for the reader.
+
+    Raises:
+        ValueError: A format or the layout is not possible; see `check_formats` and `lay_out`.
+        OSError: The folder cannot be written.
     """
     check_formats(formats)
     from .pages.drawing import draw
@@ -82,10 +98,14 @@ def export_story(
     contents = dict(files(Saved(without_versions(conversation.turns), conversation.cast)))
     contents.update(_panels(conversation, metadata))
     notes: tuple[str, ...] = ()
-    written = {"html": story_html, "markdown": story_markdown, "epub": story_epub}
+    writers: dict[str, Callable[..., str | bytes]] = {
+        "html": story_html,
+        "markdown": story_markdown,
+        "epub": story_epub,
+    }
     for name in formats:
-        if name in written:
-            content = written[name](conversation, title=title, details=details)
+        if name in writers:
+            content = writers[name](conversation, title=title, details=details)
             contents[FORMATS[name]] = content.encode("utf-8") if isinstance(content, str) else content
             continue
         book, typesetter = lay_out(conversation, title=title, **(layout or {}))
@@ -93,18 +113,18 @@ def export_story(
         if name == "pdf":
             contents[FORMATS[name]] = pdf_bytes(book)
         else:
-            described = None if metadata is None else {"Title": book.title, "Software": GENERATOR, **metadata}
+            chunks = None if metadata is None else {"Title": book.title, "Software": GENERATOR, **metadata}
             pages = enumerate(draw(book, typesetter), 1)
-            contents.update((f"page_{number}.png", png_bytes(page, described)) for number, page in pages)
+            contents.update((f"page_{number}.png", png_bytes(page, chunks)) for number, page in pages)
     index = json.loads(contents.pop(INDEX))
-    index["files"] = sorted(contents)  # what a later export may remove: nothing else in the folder is ours
+    index["files"] = sorted(contents)  # all that a later export may remove
     contents[INDEX] = json_bytes(index)  # written last: it names the others
     _write(directory, contents)
     return Exported(directory / FORMATS[formats[0]], notes)
 
 
 def is_story(directory: str | Path) -> bool:
-    """Whether export_story() wrote this folder."""
+    """Return whether `export_story` wrote this folder."""
     directory = Path(directory)
     return any((directory / name).is_file() for name in FORMATS.values()) and is_conversation(directory)
 
@@ -120,7 +140,7 @@ def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _listed(directory: Path) -> set[str]:
-    """The files that an earlier export says to have written here; none where there was none, or an old one."""
+    """Return the files that the list of an earlier export names; an export of an old version has no list."""
     if not is_conversation(directory):
         return set()
     names = read_json(directory / INDEX).get("files")
@@ -133,15 +153,16 @@ def _is_ours(name: Any) -> bool:
 
 
 def _panels(conversation: Conversation, metadata: Mapping[str, str] | None) -> Iterator[tuple[str, bytes]]:
-    """The assistant's pictures under their own names."""
+    """Yield the names and PNGs of the assistant's pictures."""
     slots = [slot for slot in conversation.pictures() if conversation.turns[slot.turn].role == "assistant"]
     for number, slot in enumerate(slots, 1):
-        picture = conversation.at(slot)
-        yield f"panel_{number}.png", png_bytes(picture.image, None if metadata is None else _about(picture, metadata))
+        picture = conversation.picture(slot)
+        chunks = None if metadata is None else _text_chunks(picture, metadata)
+        yield f"panel_{number}.png", png_bytes(picture.pixels, chunks)
 
 
-def _about(picture: Picture, metadata: Mapping[str, str]) -> dict[str, str]:
-    """A panel's text chunks: the PNG specification's keywords, ComfyUI's, and how it was painted."""
+def _text_chunks(picture: Picture, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the text chunks of a panel: the PNG specification's keywords, ComfyUI's, and how it was painted."""
     painted = {"caption": picture.caption, "seed": picture.seed, "gate": picture.gate}
-    about = {"Description": one_line(picture.caption), "Software": GENERATOR, "m2chat": json.dumps(painted)}
-    return {**about, **metadata}
+    chunks = {"Description": one_line(picture.caption), "Software": GENERATOR, "m2chat": json.dumps(painted)}
+    return {**chunks, **metadata}

@@ -108,7 +108,10 @@ def raster(inner: str, width: int, height: int, view: tuple[float, float, float,
 @lru_cache(maxsize=64)
 def extent(name: str) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of what a sprite shows, in its units."""
-    left, top, right, bottom = raster(drawing(name), 256, 256, (0, 0, 128, 128)).getchannel("A").getbbox()
+    box = raster(drawing(name), 256, 256, (0, 0, 128, 128)).getchannel("A").getbbox()
+    if box is None:
+        raise ValueError(f"The sprite {name} shows nothing.")
+    left, top, right, bottom = box
     return left / 2, top / 2, right / 2, bottom / 2
 
 

@@ -10,8 +10,11 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .world import SIDEWAYS, Character, Scene, Split
+
+T = TypeVar("T")
 
 LONGEST = 44  # words of a caption, so that it fits the text encoders
 FACTS = ("look", "accessory", "action", "mood", "facing", "near")  # of a character
@@ -145,7 +148,7 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def allowed(items: Sequence, split: Split) -> Sequence:
+def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
     """The part of a list of wordings that a split may use.
 
     Of lists of five and more the last is the test's and the one before it the validation's; shorter ones are shared.
@@ -187,11 +190,18 @@ class _Voice:
     def __init__(self, rng: random.Random | None, split: Split) -> None:
         self.rng, self.split = rng, split
 
-    def pick(self, items: Sequence):
+    def pick(self, items: Sequence[T]) -> T:
         return self.rng.choice(allowed(items, self.split)) if self.rng else items[0]
 
     def chance(self, part: float) -> bool:
         return self.rng is not None and self.rng.random() < part
+
+    def below(self, stop: int) -> int:
+        return self.rng.randrange(stop) if self.rng else 0
+
+    def shuffle(self, items: list[str]) -> None:
+        if self.rng:
+            self.rng.shuffle(items)
 
 
 def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split: Split = "train") -> str:
@@ -207,7 +217,7 @@ def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split
     voice = _Voice(rng, split)
     if voice.chance(0.08):
         return _list(scene, said, voice)
-    behind = [frozenset() for _ in scene.characters]
+    behind: list[frozenset[str]] = [frozenset() for _ in scene.characters]
     if rng is not None:
         movable = ("look", "accessory", "mood")
         behind = [
@@ -221,7 +231,7 @@ def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split
     places = _where(scene, said, voice)
     front, back = [], places
     if voice.chance(0.25):
-        cut = rng.randrange(len(places) + 1)
+        cut = voice.below(len(places) + 1)
         front, back = places[:cut], places[cut:]
     text = " ".join([main, *back])
     if front:
@@ -342,7 +352,7 @@ def _where(scene: Scene, said: Said, voice: _Voice) -> list[str]:
         beside = voice.pick(BESIDE) if voice.rng else "next to"
         parts.append(f"{beside} {' and '.join(_prop(name, voice) for name in scene.props)}")
     if voice.chance(0.4):
-        voice.rng.shuffle(parts)
+        voice.shuffle(parts)
     return parts
 
 

@@ -141,7 +141,7 @@ def _sky(light: str, weather: str) -> Image.Image:
 
 def _ground(place: str, weather: str) -> Image.Image:
     pen = _Pen()
-    colour = GROUNDS[place]
+    colour: tuple[int, ...] = GROUNDS[place]
     if weather == "snow":
         colour = tuple(round(0.25 * channel + 0.75 * 248) for channel in colour)
     dark = tuple(round(channel * 0.86) for channel in colour)

@@ -27,8 +27,8 @@ def whole(low: int, high: int = MOST) -> Callable[[str], int]:
     def read(text: str) -> int:
         digits = text.strip().lstrip("+-")
         value = int(text) if digits.isascii() and digits.isdecimal() and len(digits) <= 20 else None
-        if not is_whole(value, low, high):
-            raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from {low} to {high}")
+        if value is None or not is_whole(value, low, high):
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from {low} to {high}")
         return value
 
     return read

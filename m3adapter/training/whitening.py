@@ -46,7 +46,7 @@ class Whitening:
         for name, module in unet.named_modules():
             if name.endswith(("attn2.to_k", "attn2.to_v")):
                 module.weight.copy_(module.weight @ embeds)
-        first = unet.add_embedding.linear_1.weight[:, : len(pooled)]  # the sizes' embedding follows
+        first = unet.get_parameter("add_embedding.linear_1.weight")[:, : len(pooled)]  # the sizes' embedding follows
         first.copy_(first @ pooled)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .workflow import Graph, Node, Subgraph, Wire
+from .workflow import Graph, Inputs, Node, Subgraph
 
 Info = dict[str, Any]
 
@@ -37,17 +37,17 @@ def under(node: Node) -> float:
     return node.below + GAP + TITLE
 
 
-def parts(load: Node) -> dict[str, Wire]:
+def parts(load: Node) -> Inputs:
     """The four parts of M²Chat that a loader loads, for the inputs of that name."""
     return {name: load[name] for name in PARTS}
 
 
-def taken(sub: Subgraph, *names: str) -> dict[str, Wire]:
+def taken(sub: Subgraph, *names: str) -> Inputs:
     """Inputs of a subgraph for parts of M²Chat."""
     return {name: sub.input(name, PARTS[name]) for name in names}
 
 
-def some(wires: dict[str, Wire], *names: str) -> dict[str, Wire]:
+def some(wires: Inputs, *names: str) -> Inputs:
     """Those of that name."""
     return {name: wires[name] for name in names}
 

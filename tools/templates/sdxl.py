@@ -6,7 +6,7 @@ from typing import Any
 
 from . import chains, files
 from .chains import LEFT, PARTS, TOP, Info, note, under
-from .workflow import Graph, Json, Node, Subgraph, Wire, saved
+from .workflow import Graph, Inputs, Json, Node, Subgraph, Wire, saved
 
 WHALE = "A lighthouse keeper finds a young whale stranded below the cliffs."
 HERO = "a girl with red hair and a yellow raincoat"
@@ -194,7 +194,7 @@ def sdxl_consistent_story(info: Info) -> Json:
         "CheckpointLoaderSimple", at=(385, TOP), size=(280, 110), models=[files.SDXL], ckpt_name=files.SDXL["name"]
     )
     _, language = writer(graph, (385, under(load)), 280)
-    sdxl = {"model": load[0], "clip": load[1], "vae": load[2]}
+    sdxl: Inputs = {"model": load[0], "clip": load[1], "vae": load[2]}
     face = hero(info)
     portrait = graph.place(face, "The hero's portrait", at=(385, under(language)), size=(280, 210), **sdxl)
     story = graph.add(
@@ -205,7 +205,8 @@ def sdxl_consistent_story(info: Info) -> Json:
     pictures = pictures_of_hero(info)
     painted = graph.place(
         pictures, "The same hero in every picture", at=(690, under(story)), size=(280, 310),
-        **sdxl, portrait=portrait["picture"], **{name: story[name] for name in ("conversation", "captions", "seeds")},
+        **sdxl, portrait=portrait["picture"],
+        conversation=story["conversation"], captions=story["captions"], seeds=story["seeds"],
     )  # fmt: skip
     show = graph.add(
         "M2Chat_ShowConversation", "The story", at=(995, TOP), size=(280, 300), conversation=painted["conversation"]
@@ -231,7 +232,7 @@ def vlm_dialogue(info: Info) -> Json:
     )  # fmt: skip
     start = graph.add("M2Chat_Conversation", at=(LEFT, 620), size=(290, 130))
     turn = chains.turn_in_one(info)
-    models = {"language_model": language[0], "vision_encoder": adapter["vision_encoder"]}
+    models: Inputs = {"language_model": language[0], "vision_encoder": adapter["vision_encoder"]}
     models |= {"adapter": adapter["adapter"], "decoder": paints[0]}
     first = graph.place(
         turn, "First turn", at=(665, TOP), size=(270, 290), **models, conversation=start["conversation"],

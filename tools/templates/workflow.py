@@ -14,6 +14,7 @@ from typing import Any
 
 Json = dict[str, Any]
 Box = tuple[float, float]
+Inputs = dict[str, Any]  # wires and values of widgets, by name
 
 INPUT, OUTPUT = -10, -20  # the ids of a subgraph's own ends among its links
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}

@@ -9,14 +9,24 @@ from .items import WHITE, Item, Photo, Point, Shape, Words
 from .text import Line, Typesetter
 
 LEADING = 1.25
-_LONGEST = 160  # characters; what is longer stays in the text
-_LOWEST = 0.56  # of the picture's height: balloons leave what is below free
-_ROUND = 2.7  # the superellipse's exponent: 2 is an ellipse, more is squarer
+_LONGEST = 160  # characters; a longer speech stays in the text
+_LOWEST = 0.56  # as a share of the picture's height: no balloon reaches lower
+_ROUND = 2.7  # exponent of the superellipse: 2 is an ellipse, higher ones are squarer
 
 
 def balloons(said: Sequence[str], photo: Photo, typesetter: Typesetter, size: int) -> list[list[Item]]:
-    """A balloon for each of the first speeches that have room in the picture, left and right in turn."""
-    found: list[list[Item]] = []
+    """Place speech balloons at the left and right of a picture in turn.
+
+    Args:
+        said: The speeches in order.
+        photo: The picture on its page.
+        typesetter: Sets the text.
+        size: Of the type, in pixels.
+
+    Returns:
+        The items of each balloon; there are as many balloons as have room, beginning with the first speech.
+    """
+    placed: list[list[Item]] = []
     edge = photo.width * 0.025
     top = photo.y + edge
     for index, speech in enumerate(said):
@@ -34,13 +44,13 @@ def balloons(said: Sequence[str], photo: Photo, typesetter: Typesetter, size: in
         for row, line in enumerate(lines):
             base = y + (row - len(lines) / 2 + 0.5) * LEADING * size + 0.34 * size
             balloon += [Words(run, x - line.width / 2 + run.x, base, size) for run in line.runs]
-        found.append(balloon)
+        placed.append(balloon)
         top = y + high + edge
-    return found
+    return placed
 
 
 def _lines(speech: str, width: float, typesetter: Typesetter, size: int) -> list[Line]:
-    """The speech in lines that are together about three times as wide as high, if that much room is there."""
+    """Break a speech into a block of lines about three times as wide as high, if the picture is wide enough."""
     if len(speech) > _LONGEST:
         return []
     wanted = math.sqrt(3 * LEADING * size * sum(line.width for line in typesetter.lines(speech, size, 1e9)))
@@ -48,14 +58,14 @@ def _lines(speech: str, width: float, typesetter: Typesetter, size: int) -> list
 
 
 def _tip(photo: Photo, x: float, bottom: float) -> Point:
-    """Where the tail ends: a third of the way from below the balloon towards the picture's middle."""
+    """Return the tip of the tail, below the balloon and towards the middle of the picture."""
     middle = photo.x + photo.width / 2
     lowest = photo.y + photo.height * (_LOWEST + 0.08)
     return x + (middle - x) * 0.4, min(bottom + photo.height * 0.11, lowest)
 
 
 def _outline(centre: Point, wide: float, high: float, tip: Point, size: int) -> Iterator[Point]:
-    """The balloon from the right of its tail around to the left of it, and the tail with two bent sides."""
+    """Yield the outline: around the balloon from the right of the tail to its left, then both sides of the tail."""
     steps = 160
     around = [_edge(centre, wide, high, 2 * math.pi * step / steps) for step in range(steps)]
     # The tail leaves where the balloon is lowest, a little towards its tip.
@@ -78,9 +88,8 @@ def _edge(centre: Point, wide: float, high: float, angle: float) -> Point:
 
 
 def _curve(start: Point, bend: Point, end: Point) -> Iterator[Point]:
-    """A quadratic Bézier curve, its ends included."""
+    """Yield points of a quadratic Bézier curve, including its ends."""
     for step in range(13):
         t = step / 12
-        yield tuple(
-            (1 - t) ** 2 * s + 2 * t * (1 - t) * b + t * t * e for s, b, e in zip(start, bend, end, strict=True)
-        )
+        x, y = ((1 - t) ** 2 * s + 2 * t * (1 - t) * b + t * t * e for s, b, e in zip(start, bend, end, strict=True))
+        yield x, y

@@ -1,4 +1,4 @@
-"""Which characters a font file has, read from its `cmap` table (the OpenType specification, formats 4 and 12)."""
+"""The characters of a font file, read from its `cmap` table (formats 4 and 12 of the OpenType specification)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
-_OUTLINES = (b"glyf", b"CFF ", b"CFF2")  # a font of bitmaps alone, as colour emoji are, cannot be drawn at every size
+_OUTLINES = (b"glyf", b"CFF ", b"CFF2")  # fonts of bitmaps alone, such as colour emoji, cannot be scaled
 
 
 @lru_cache(maxsize=256)
 def characters(path: Path) -> frozenset[int]:
-    """The code points of a font with outlines (of a collection's first font); none where the file is no such font."""
+    """Return the code points of a font with outlines; of a collection, those of its first font.
+
+    A file that is not such a font has none.
+    """
     try:
         with path.open("rb") as file:
             return frozenset(_read(file))
@@ -20,7 +24,7 @@ def characters(path: Path) -> frozenset[int]:
         return frozenset()
 
 
-def _read(file) -> Iterator[int]:
+def _read(file: BinaryIO) -> Iterator[int]:
     (start,) = struct.unpack(">12xL", file.read(16)) if file.read(4) == b"ttcf" and not file.seek(0) else (0,)
     file.seek(start + 4)
     (count,) = struct.unpack(">H6x", file.read(8))
@@ -34,15 +38,15 @@ def _read(file) -> Iterator[int]:
     file.seek(offset)
     data = file.read(length)
     (count,) = struct.unpack_from(">H", data, 2)
-    found = {}
+    subtables = {}
     for index in range(count):
         platform, encoding, at = struct.unpack_from(">HHL", data, 4 + 8 * index)
         if platform == 0 or (platform == 3 and encoding in (1, 10)):
-            found[struct.unpack_from(">H", data, at)[0]] = at
-    if 12 in found:
-        yield from _format_12(data, found[12])
-    elif 4 in found:
-        yield from _format_4(data, found[4])
+            subtables[struct.unpack_from(">H", data, at)[0]] = at
+    if 12 in subtables:
+        yield from _format_12(data, subtables[12])
+    elif 4 in subtables:
+        yield from _format_4(data, subtables[4])
 
 
 def _format_12(data: bytes, at: int) -> Iterator[int]:

@@ -10,11 +10,11 @@ from ...conversation.pictures import to_pil
 from .items import INK, PAPER, Book, Item, Photo, Point, Shape, Words
 from .text import Typesetter, as_drawn
 
-_FINER = 4  # shapes are drawn so many times larger, then reduced: Pillow's own edges are jagged
+_SUPERSAMPLING = 4  # shapes are drawn larger and then reduced, because Pillow does not smooth edges
 
 
 def draw(book: Book, typesetter: Typesetter) -> Iterator[Image.Image]:
-    """The pages, one after the other."""
+    """Yield the pages of a book as pictures."""
     for items in book.pages:
         page = Image.new("RGB", (book.width, book.height), PAPER)
         canvas = ImageDraw.Draw(page)
@@ -24,9 +24,9 @@ def draw(book: Book, typesetter: Typesetter) -> Iterator[Image.Image]:
 
 
 def photo_image(photo: Photo) -> Image.Image:
-    """A picture at the size it has on the page, its corners in the paper's colour and its border drawn."""
+    """Return a picture at its size on the page, with its border and with corners in the colour of the paper."""
     size = (max(1, round(photo.width)), max(1, round(photo.height)))
-    image = to_pil(photo.picture.image).resize(size, Image.Resampling.LANCZOS)
+    image = to_pil(photo.picture.pixels).resize(size, Image.Resampling.LANCZOS)
     if photo.radius or photo.border:
         outer = _rounded(size, 0, photo.radius)
         inner = _rounded(size, photo.border, max(0.0, photo.radius - photo.border))
@@ -51,18 +51,25 @@ def _polygon(page: Image.Image, points: tuple[Point, ...], fill: tuple[int, int,
     left, top = (int(min(point[axis] for point in points) - margin) for axis in (0, 1))
     right, bottom = (int(max(point[axis] for point in points) + margin) + 1 for axis in (0, 1))
     size = (right - left, bottom - top)
-    larger = [((x - left) * _FINER, (y - top) * _FINER) for x, y in points]
-    area, edge = (Image.new("L", (size[0] * _FINER, size[1] * _FINER)) for _ in range(2))
+    larger = [((x - left) * _SUPERSAMPLING, (y - top) * _SUPERSAMPLING) for x, y in points]
+    area, edge = (Image.new("L", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING)) for _ in range(2))
     ImageDraw.Draw(area).polygon(larger, fill=255)
     page.paste(fill, (left, top), area.resize(size, Image.Resampling.BOX))
     if outline:
-        ImageDraw.Draw(edge).line([*larger, *larger[:2]], fill=255, width=round(outline * _FINER), joint="curve")
+        ImageDraw.Draw(edge).line(
+            [*larger, *larger[:2]], fill=255, width=round(outline * _SUPERSAMPLING), joint="curve"
+        )
         page.paste(INK, (left, top), edge.resize(size, Image.Resampling.BOX))
 
 
 def _rounded(size: tuple[int, int], inset: float, radius: float) -> Image.Image:
-    mask = Image.new("L", (size[0] * _FINER, size[1] * _FINER))
-    box = (inset * _FINER, inset * _FINER, (size[0] - inset) * _FINER - 1, (size[1] - inset) * _FINER - 1)
+    mask = Image.new("L", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING))
+    box = (
+        inset * _SUPERSAMPLING,
+        inset * _SUPERSAMPLING,
+        (size[0] - inset) * _SUPERSAMPLING - 1,
+        (size[1] - inset) * _SUPERSAMPLING - 1,
+    )
     if box[2] > box[0] and box[3] > box[1]:
-        ImageDraw.Draw(mask).rounded_rectangle(box, radius * _FINER, fill=255)
+        ImageDraw.Draw(mask).rounded_rectangle(box, radius * _SUPERSAMPLING, fill=255)
     return mask.resize(size, Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""Fonts that are installed: one that is liked for a kind of text, and others for the characters that it lacks."""
+"""Installed fonts: a preferred one for each family, and others for the characters that it lacks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .cmap import characters
 FONTS = ("serif", "sans serif", "comic")
 FILES = (".ttf", ".otf", ".ttc", ".otc")
 
-# File names without ending, regular and bold, best first.
-_LIKED: dict[str, tuple[tuple[str, str], ...]] = {
+# File names without extension, regular and bold, best first.
+_PREFERRED: dict[str, tuple[tuple[str, str], ...]] = {
     "serif": (
         ("Georgia", "Georgiab"),
         ("Georgia", "Georgia Bold"),
@@ -44,7 +44,7 @@ _LIKED: dict[str, tuple[tuple[str, str], ...]] = {
         ("Comic Sans MS", "Comic Sans MS Bold"),
     ),
 }
-# For the scripts that a font for Latin text lacks; after these, any font that is installed.
+# For scripts that a font for Latin text lacks; any other installed font follows.
 _OTHERS = (
     *("NotoSerifCJK-Regular", "NotoSansCJK-Regular", "SourceHanSans-Regular", "msyh", "YuGothM", "meiryo", "malgun"),
     *("PingFang", "Hiragino Sans GB", "AppleSDGothicNeo", "Arial Unicode", "wqy-microhei", "DroidSansFallbackFull"),
@@ -52,46 +52,51 @@ _OTHERS = (
     *("NotoSansHebrew-Regular", "ArialHB", "tahoma", "NotoSansDevanagari-Regular", "Nirmala", "NotoSansThai-Regular"),
     *("LeelawUI", "seguisym", "NotoSansSymbols2-Regular", "Apple Symbols"),
 )
-_LIKED_ANYWHERE = tuple(regular for family in ("serif", "sans serif") for regular, _ in _LIKED[family])
+_PREFERRED_ANYWHERE = tuple(regular for family in ("serif", "sans serif") for regular, _ in _PREFERRED[family])
 
 
 @dataclass(frozen=True)
 class Face:
-    """A font file; of a collection, its first font."""
+    """A font file, or the first font of a collection."""
 
     path: Path
 
     def has(self, character: str) -> bool:
-        """Whether it can draw the character."""
+        """Return whether the font can draw a character."""
         return ord(character) in characters(self.path)
 
 
 class Typeface:
-    """A font for text, regular and bold, and the fonts that stand in for characters that it lacks."""
+    """A regular and a bold font for text, and fallback fonts for characters that they lack."""
 
     def __init__(self, regular: Face, bold: Face, others: Sequence[Path]) -> None:
+        """Take the fonts for text and the files of the fallback fonts, best first."""
         self.regular, self.bold = regular, bold
         self._others = [Face(path) for path in others]
-        self._found: dict[tuple[str, bool], Face | None] = {}
+        self._faces: dict[tuple[str, bool], Face | None] = {}
 
     def face(self, character: str, bold: bool = False) -> Face | None:
-        """The first font that has the character, or None."""
+        """Return the first font that has a character, or None."""
         key = (character, bold)
-        if key not in self._found:
+        if key not in self._faces:
             first = (self.bold, self.regular) if bold else (self.regular,)
-            self._found[key] = next((face for face in (*first, *self._others) if face.has(character)), None)
-        return self._found[key]
+            self._faces[key] = next((face for face in (*first, *self._others) if face.has(character)), None)
+        return self._faces[key]
 
 
 def typeface(font: str | Path = "serif", more: Sequence[Path] = ()) -> Typeface:
-    """The font of a kind in FONTS as far as one is installed, or of a file; `more` files come before installed ones.
+    """Choose the fonts for a text.
 
-    Where no comic font is installed, the sans serif one stands in. Raises ValueError, one sentence: a file that is no
-    font with outlines, or no font on this machine at all.
+    Args:
+        font: A family in FONTS, or a font file. If no font of a family is installed, another family is used.
+        more: Font files for characters that `font` lacks, which come before installed ones.
+
+    Raises:
+        ValueError: The family is not in FONTS, the file is not a font with outlines, or no font is installed.
     """
     installed = _installed()
-    by_name = {path.stem.lower(): path for path in reversed(installed)}  # of equal names, the first counts
-    likely = [by_name[name.lower()] for name in (*_LIKED_ANYWHERE, *_OTHERS) if name.lower() in by_name]
+    by_name = {path.stem.lower(): path for path in reversed(installed)}  # the first of equal names is used
+    likely = [by_name[name.lower()] for name in (*_PREFERRED_ANYWHERE, *_OTHERS) if name.lower() in by_name]
     others = list(dict.fromkeys([*more, *likely, *installed]))
     if isinstance(font, Path):
         if not characters(font):
@@ -99,11 +104,11 @@ def typeface(font: str | Path = "serif", more: Sequence[Path] = ()) -> Typeface:
         return Typeface(Face(font), Face(font), others)
     if font not in FONTS:
         raise ValueError(f"font is {shown(font)}: choose one of {', '.join(FONTS)}.")
-    for kind in (font, "sans serif", "serif"):
-        for regular, bold in _LIKED[kind]:
-            pair = [by_name.get(name.lower()) for name in (regular, bold)]
-            if all(path and characters(path) for path in pair):
-                return Typeface(Face(pair[0]), Face(pair[1]), others)
+    for family in (font, "sans serif", "serif"):
+        for names in _PREFERRED[family]:
+            regular, bold = (by_name.get(name.lower()) for name in names)
+            if regular and bold and characters(regular) and characters(bold):
+                return Typeface(Face(regular), Face(bold), others)
     for path in others:
         if characters(path) >= set(range(ord("A"), ord("Z"))):
             return Typeface(Face(path), Face(path), others)
@@ -112,13 +117,13 @@ def typeface(font: str | Path = "serif", more: Sequence[Path] = ()) -> Typeface:
 
 @lru_cache(maxsize=1)
 def _installed() -> tuple[Path, ...]:
-    """The font files of this machine, the user's own first."""
-    found = []
+    """Return the font files of this machine, those of the user first."""
+    paths: list[Path] = []
     for root in _folders():
         for folder, folders, files in os.walk(root):
             folders.sort()
-            found += [Path(folder, name) for name in sorted(files) if name.lower().endswith(FILES)]
-    return tuple(found)
+            paths += [Path(folder, name) for name in sorted(files) if name.lower().endswith(FILES)]
+    return tuple(paths)
 
 
 def _folders() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What stands on a page, in pixels from its upper left corner. Everything that draws a page draws these, in order."""
+"""The items on a page, in the order in which they are drawn; units are pixels from the upper left corner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHITE: Colour = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture scaled into a box, with rounded corners and, if its width is not 0, a border of ink."""
+    """A picture scaled into a box, with rounded corners and, if `border` is not 0, a border of ink of that width."""
 
     picture: Picture
     x: float
@@ -35,7 +35,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Words:
-    """A run of text whose left end stands at (x, y), y being the baseline."""
+    """A run of text whose left end is at (x, y), where y is its baseline."""
 
     run: Run
     x: float
@@ -46,7 +46,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Shape:
-    """A closed polygon with a fill and, if its width is not 0, an outline of ink."""
+    """A closed polygon with a fill and, if `outline` is not 0, an outline of ink of that width."""
 
     points: tuple[Point, ...]
     fill: Colour
@@ -58,7 +58,15 @@ Item = Photo | Words | Shape
 
 @dataclass(frozen=True)
 class Book:
-    """Pages of one size in pixels, and in a sentence each what the reader has to know about them."""
+    """Pages of one size.
+
+    Attributes:
+        title: Of the book.
+        width: Of a page, in pixels.
+        height: Of a page, in pixels.
+        pages: The items of each page.
+        notes: What the reader should know about the pages, a sentence each.
+    """
 
     title: str
     width: int

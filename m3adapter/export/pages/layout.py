@@ -1,4 +1,4 @@
-"""Where pictures and words stand on comic and storybook pages; both shrink until all words have room."""
+"""The arrangement of pictures and words on comic and storybook pages; both shrink until all words fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .panels import Panel, panels_of, speeches, without_speeches
 from .styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH, Style
 from .text import Line, Typesetter
 
-# Sizes of type and of pictures that are tried until every word has room: the pictures give way first.
+# Factors of the type size and of the picture size, tried until all words fit: pictures shrink first.
 _TRIES = sorted(
     itertools.product((1.0, 0.94, 0.88, 0.82), (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)),
     key=lambda pair: (1 - pair[0]) * 1.5 + (1 - pair[1]),
@@ -27,7 +27,7 @@ _TRIES = sorted(
 
 @dataclass(frozen=True)
 class _Cell:
-    """A picture and the lines below it; `rest` is what had no room."""
+    """A picture and the lines below it; `rest` is the text that did not fit."""
 
     panel: Panel
     lines: tuple[Line, ...]
@@ -44,20 +44,26 @@ def lay_out(
     font: str | Path = "serif",
     more_fonts: Sequence[Path] = (),
 ) -> tuple[Book, Typesetter]:
-    """A conversation's pictures and words as pages, and the typesetter that draws them.
+    """Lay out the pictures and words of a conversation on pages.
+
+    Text that does not fit below its picture continues on pages of text. On one machine, equal arguments give equal
+    pages.
 
     Args:
-        conversation: With a painted picture at least.
+        conversation: A story with at least one painted picture.
         layout: A name in LAYOUTS.
         width: Of a page, in pixels, from 512 to 4096.
-        words: "below" the pictures; "balloons": the same, but what stands in quotation marks in speech balloons as far
-            as they have room; "captions": what the pictures were painted from; "none".
-        title: Of the first page; None takes the first message's first sentence, "" leaves it out.
-        font: A name in fonts.FONTS, or a font file.
-        more_fonts: Font files for characters that `font` lacks, before any that is installed.
+        words: "below" prints the text below the pictures; "balloons" does so too, but puts speeches into balloons as
+            far as they fit; "captions" prints the captions that the pictures were painted from; "none" prints nothing.
+        title: On the first page; None takes the first sentence of the first message, "" omits it.
+        font: A name in `fonts.FONTS`, or a font file.
+        more_fonts: Font files for characters that `font` lacks, which come before installed ones.
 
-    What has no room below its picture follows on pages of text. The same arguments give the same pages on a machine.
-    Raises ValueError, one sentence.
+    Returns:
+        The pages, and the typesetter to draw them with.
+
+    Raises:
+        ValueError: An argument is not possible, or no picture is painted.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {shown(layout)}: choose one of {', '.join(LAYOUTS)}.")
@@ -73,7 +79,7 @@ def lay_out(
 
 
 class _Pages:
-    """The pages of one book while they are laid out."""
+    """The pages of one book while they are being laid out."""
 
     def __init__(
         self, style: Style, width: int, panels: list[Panel], speaking: bool, title: str, typesetter: Typesetter
@@ -84,15 +90,14 @@ class _Pages:
         self.most = style.tallest * width
         self.panels, self.title = panels, title
         self.chunks = list(_chunks(panels, sum(map(len, style.shares))))
-        shapes = [panel.picture.image.shape[1] / panel.picture.image.shape[0] for panel in panels]
-        self.shape = min(2.0, max(0.5, statistics.median(shapes)))
+        ratios = [panel.picture.pixels.shape[1] / panel.picture.pixels.shape[0] for panel in panels]
+        self.ratio = min(2.0, max(0.5, statistics.median(ratios)))
         self.size, self.scale = 1, 1.0
-        self.lines: dict[
-            tuple[str, int, float], tuple[Line, ...]
-        ] = {}  # pictures of another size leave them as they are
+        # By text, type size and width; they do not depend on the size of the pictures.
+        self.lines: dict[tuple[str, int, float], tuple[Line, ...]] = {}
 
     def composed(self) -> tuple[int, tuple[tuple[Item, ...], ...]]:
-        """The pages' height and the pages."""
+        """Return the height of the pages and their items."""
         content = self._tried(_TRIES[-1])
         if self._tallest(content) > self.most:
             content = [self._cut(rows, index == 0) for index, rows in enumerate(content)]
@@ -112,10 +117,10 @@ class _Pages:
                 page += self._centred(str(number), round(0.85 * self.size), height - 0.5 * self.margin, FAINT)
         return height, tuple(map(tuple, pages))
 
-    # What goes where
+    # Rows and cells
 
     def _tried(self, factors: tuple[float, float]) -> list[list[list[_Cell]]]:
-        """The rows of all pages with type and pictures of a size."""
+        """Return the rows of all pages with the type and the pictures scaled by two factors."""
         factor, self.scale = factors
         self.size = max(8, round(self.style.size * self.width * factor))
         return [self._rows(chunk) for chunk in self.chunks]
@@ -140,12 +145,12 @@ class _Pages:
         return balloons(speeches(panel.text), photo, self.typesetter, self.size)
 
     def _shares(self, count: int) -> list[tuple[float, ...]]:
-        """The cells of a page of so many pictures, row by row."""
+        """Return the widths of the cells on a page of `count` pictures, row by row."""
         rows = []
         for shares in self.style.shares:
             if count > 0:
                 taken = shares[: min(count, len(shares))]
-                # A book of fewer pictures than a row has gives them the room.
+                # If a book has fewer pictures than a row has cells, they share the whole width.
                 rows.append(tuple(1 / len(taken) for _ in taken) if len(self.panels) < len(shares) else taken)
             count -= len(shares)
         return rows
@@ -155,9 +160,9 @@ class _Pages:
         return self.inner * share if columns == 1 else (self.inner - (columns - 1) * self.gutter) / columns
 
     def _photo(self, panel: Panel, share: float, x: float, y: float) -> Photo:
-        """The picture in the middle of its box, whose upper left corner is (x, y)."""
+        """Place a picture in the middle of its box, whose upper left corner is (x, y)."""
         box_width, box_height = self._box(share)
-        height, width = panel.picture.image.shape[:2]
+        height, width = panel.picture.pixels.shape[:2]
         scale = min(box_width / width, box_height / height)
         wide, high = width * scale, height * scale
         left, top = x + (self._cell_width(share) - wide) / 2, y + (box_height - high) / 2
@@ -166,18 +171,18 @@ class _Pages:
 
     def _box(self, share: float) -> tuple[float, float]:
         width = self._cell_width(share)
-        # Of very tall pictures, which would leave no room for words, the height counts.
+        # Very tall pictures are limited in height, so that they leave room for words.
         part = share / sum(row[0] for row in self.style.shares) if len(self.style.shares) > 1 else 1.0
         highest = 0.78 * (self.most - 2 * self.margin) * min(1.0, part)
-        return width * self.scale, min(width / self.shape, highest) * self.scale
+        return width * self.scale, min(width / self.ratio, highest) * self.scale
 
-    # How high it is
+    # Heights
 
     def _tallest(self, content: list[list[list[_Cell]]]) -> float:
         return max(self._height(rows, index == 0) for index, rows in enumerate(content))
 
     def _height(self, rows: list[list[_Cell]], first: bool, with_text: bool = True) -> float:
-        """Of a page, from edge to edge."""
+        """Return the height of a page from edge to edge."""
         shares = self._shares(sum(map(len, rows)))
         boxes = sum(self._box(row[0])[1] for row in shares)
         text = sum(max(self._text_height(cell.lines) for cell in row) for row in rows) if with_text else 0.0
@@ -199,10 +204,10 @@ class _Pages:
         lines = len(self._title_lines())
         return (1.22 * lines + 0.6) * self._title_size() if lines else 0.0
 
-    # Words without room
+    # Text that does not fit
 
     def _cut(self, rows: list[list[_Cell]], first: bool) -> list[list[_Cell]]:
-        """The rows with as many lines in each as have room; what is cut off ends with an ellipsis and is the rest."""
+        """Cut the texts to as many lines as fit and end them with an ellipsis; the cells keep the rest."""
         room = (self.most - self._height(rows, first, with_text=False)) / len(rows)
         lines = max(2, int((room / self.size - 0.55) / self.style.leading))
         return [[self._cut_cell(cell, lines) for cell in row] for row in rows]
@@ -238,7 +243,7 @@ class _Pages:
             for cell, share, width in zip(row, shares, widths, strict=True):
                 photo = self._photo(cell.panel, share, x, y)
                 items.append(photo)
-                # Words begin where their picture does, as far as they fit beside its edge.
+                # Words are aligned with the left edge of their picture if they fit beside it.
                 widest = max((line.width for line in cell.lines), default=0.0)
                 indent = min(photo.x - x, width - widest)
                 items += self._set(cell.lines, x + indent, below, width - 2 * indent, self.style.centred)
@@ -259,14 +264,14 @@ class _Pages:
             yield from _words(line, (self.width - line.width) / 2, base, size, INK)
 
     def _cover(self, height: int) -> list[Item]:
-        """A page with the title, a rule, and the first picture."""
+        """Return a page with the title, a rule, and the first picture."""
         size, lines = self._title_size(), self._title_lines()
         photo = self._photo(self.panels[0], 1.0, self.margin, 0)
         reduced = 0.72
         wide, high = photo.width * reduced, photo.height * reduced
         block = 1.25 * size * len(lines) + 2.2 * size + high
         y = (height - block) / 2
-        items = []
+        items: list[Item] = []
         for index, line in enumerate(lines):
             items += _words(line, (self.width - line.width) / 2, y + (0.85 + 1.25 * index) * size, size, INK)
         y += 1.25 * size * len(lines) + 0.8 * size
@@ -276,7 +281,7 @@ class _Pages:
         return [*items, Photo(photo.picture, (self.width - wide) / 2, y, wide, high, photo.radius, photo.border)]
 
     def _set(self, lines: Sequence[Line], x: float, y: float, width: float, centred: bool) -> list[Item]:
-        """Lines below y, at the side where they begin or in the middle."""
+        """Set lines below y, at the side where they begin or in the middle."""
         items: list[Item] = []
         y += 0.55 * self.size
         for line in lines:
@@ -296,7 +301,7 @@ def _words(line: Line, x: float, y: float, size: int, colour: Colour) -> Iterato
 
 
 def _chunks(panels: list[Panel], most: int) -> Iterator[list[Panel]]:
-    """The panels of each page: as many on each as go, the pages about equally full."""
+    """Yield the panels of each page, which are about equally full."""
     pages = -(-len(panels) // most)
     for page in range(pages):
         yield panels[len(panels) * page // pages : len(panels) * (page + 1) // pages]
@@ -308,9 +313,9 @@ def _shortened(title: str, most: int = 120) -> str:
 
 def _notes(typesetter: Typesetter) -> Iterator[str]:
     if missing := "".join(typesetter.missing):
-        shown = missing[:12] + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
+        listed = missing[:12] + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
         yield (
-            f"No font here has the characters {shown}, and the pages leave them out: install a font that has "
+            f"No font here has the characters {listed}, and the pages leave them out: install a font that has "
             "them, for example of the Noto family, or put one into ComfyUI's folder models/fonts."
         )
     if typesetter.unjoined:

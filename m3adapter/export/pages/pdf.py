@@ -1,4 +1,4 @@
-"""Pages as a PDF: text that can be found and copied, in fonts that are embedded, and pictures with descriptions."""
+"""Pages as a PDF with embedded fonts, text that can be searched and copied, and descriptions of pictures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from .items import INK, PAPER, Book, Photo, Shape, Words
 
 _PACKAGES = {"fpdf": "fpdf2", "uharfbuzz": "uharfbuzz"}
 _WIDTH, _LANDSCAPE = 595.28, 841.89  # points: A4's width and height
-_NEVER = datetime(2000, 1, 1, tzinfo=timezone.utc)  # the same book is the same file at every time
+_FIXED_TIME = datetime(2000, 1, 1, tzinfo=timezone.utc)  # equal books are equal files, whenever they are written
 
 
 def check_packages() -> None:
-    """Raises ValueError, one sentence, where a package that writes PDFs is not installed."""
+    """Check that the packages that write PDFs are installed.
+
+    Raises:
+        ValueError: One is missing.
+    """
     missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         names = " and ".join(missing)
@@ -31,9 +35,16 @@ def check_packages() -> None:
 
 
 def pdf_bytes(book: Book, *, language: str = "") -> bytes:
-    """The book as a PDF 1.4 or later, its pages as wide as A4 or, where they are wider than high, as A4 is high.
+    """Return a book as the bytes of a PDF; equal books give equal bytes.
 
-    Equal books give equal bytes. Raises ValueError, one sentence, where a package is missing.
+    Pages are as wide as A4, in landscape if they are wider than high.
+
+    Args:
+        book: The pages.
+        language: The language tag of the document.
+
+    Raises:
+        ValueError: A package that writes PDFs is missing.
     """
     check_packages()
     with _quiet():
@@ -42,9 +53,9 @@ def pdf_bytes(book: Book, *, language: str = "") -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the hundreds of lines that the libraries say of every font, where the program logs what goes on.
+    """Silence the hundreds of lines that the libraries log about every font.
 
-    What a reader has to know of a font, the book's notes say.
+    Whatever the reader should know about fonts is in the notes of the book.
     """
     loggers = [logging.getLogger(name) for name in ("fontTools", "fpdf")]
     levels = [logger.level for logger in loggers]
@@ -69,7 +80,7 @@ def _written(book: Book, language: str) -> bytes:
     pdf.set_title(book.title)
     pdf.set_creator(GENERATOR)
     pdf.set_producer("fpdf2")
-    pdf.set_creation_date(_NEVER)
+    pdf.set_creation_date(_FIXED_TIME)
     pdf.set_lang(language)
     pdf.viewer_preferences = ViewerPreferences(display_doc_title=True)
     pdf.set_auto_page_break(False)
@@ -78,10 +89,16 @@ def _written(book: Book, language: str) -> bytes:
     fonts: dict[Path, str] = {}
 
     def photo(item: Photo) -> None:
-        place = {"x": item.x * scale, "y": item.y * scale, "w": item.width * scale, "h": item.height * scale}
-        jpeg = io.BytesIO()  # without loss, a picture would take ten times the room
+        jpeg = io.BytesIO()  # a lossless picture would be ten times larger
         photo_image(item).save(jpeg, format="JPEG", quality=92, subsampling=0)
-        pdf.image(jpeg, **place, alt_text=displayed(item.picture.caption) or "A picture")
+        pdf.image(
+            jpeg,
+            x=item.x * scale,
+            y=item.y * scale,
+            w=item.width * scale,
+            h=item.height * scale,
+            alt_text=displayed(item.picture.caption) or "A picture",
+        )
 
     def shape(item: Shape) -> None:
         with pdf.new_path() as path:
@@ -106,11 +123,15 @@ def _written(book: Book, language: str) -> bytes:
         pdf.set_xy(item.x * scale, item.y * scale - 0.8 * size)  # a cell's baseline lies 0.8 of the size below its top
         pdf.cell(h=size, text=item.run.text)
 
-    draw = {Photo: photo, Shape: shape, Words: words}
     for items in book.pages:
         pdf.add_page()
         pdf.set_fill_color(*PAPER)
         pdf.rect(0, 0, pdf.w, pdf.h, style="F")
         for item in items:
-            draw[type(item)](item)
+            if isinstance(item, Photo):
+                photo(item)
+            elif isinstance(item, Shape):
+                shape(item)
+            else:
+                words(item)
     return bytes(pdf.output())

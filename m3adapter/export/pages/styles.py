@@ -1,4 +1,4 @@
-"""The layouts by name: how pictures stand on a page, and its measures."""
+"""The layouts by name: how pictures are arranged on a page, and the measures of the page."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ MIN_WIDTH, MAX_WIDTH = 512, 4096  # of a page, in pixels
 
 @dataclass(frozen=True)
 class Style:
-    """The measures of a layout; all lengths are shares of the page's width."""
+    """The measures of a layout; all lengths are fractions of the width of the page."""
 
-    shares: tuple[tuple[float, ...], ...]  # the cells of a full page, row by row, as shares of the room between margins
+    shares: tuple[
+        tuple[float, ...], ...
+    ]  # widths of the cells, row by row, as fractions of the width between the margins
     margin: float
     gutter: float
     size: float  # of the type
-    shortest: float  # page
-    tallest: float
-    leading: float = 1.42  # in sizes of the type
+    shortest: float  # height of a page
+    tallest: float  # height of a page
+    leading: float = 1.42  # in units of the type size
     radius: float = 0.0
     border: float = 0.002
     centred: bool = False

@@ -1,4 +1,4 @@
-"""Text as lines of glyph runs: which font draws what, how wide it is, where a line ends."""
+"""Typesetting: breaking text into lines of runs, each of one font and direction."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from PIL import ImageFont, features
 from .bidi import is_rtl, levels, visual
 from .fonts import Face, Typeface
 
-SHAPES = features.check("raqm")  # without it, Pillow neither joins Arabic letters nor orders text
+SHAPES = features.check("raqm")  # without it, Pillow neither joins Arabic letters nor reorders text
 _IGNORABLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff") | {
     chr(c) for c in range(0xFE00, 0xFE10)
 }
 _JOINED = re.compile("[\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff]")
 _IDEOGRAPH = "\u2e80-\u2fff\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-# A line may not begin with what closes, nor end with what opens (a part of JIS X 4051's rules).
+# A line may not begin with closing punctuation, nor end with an opening mark (some of the rules of JIS X 4051).
 _CLOSING = "、。，．・：；？！」』）】〕》〉”’…ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ,.:;?!)]}"
 _OPENING = "「『（【〔《〈“‘"
 _TOKEN = re.compile(
     rf"[{_OPENING}]*[{_IDEOGRAPH}][{re.escape(_CLOSING)}]*\s*|[^\s{_IDEOGRAPH}]*?[-–—](?=\w)|[^\s{_IDEOGRAPH}]+\s*|\s+"
 )
-_LONGEST = 400  # characters of a word that may be tried for one line
+_LONGEST = 400  # characters of a word that are considered for one line
 
 
 @dataclass(frozen=True)
 class Run:
-    """A stretch of one font and direction; x is its left end from the line's, in pixels."""
+    """A piece of a line in one font and direction; `x` is the distance from the left end of the line in pixels."""
 
     text: str
     face: Face
@@ -39,7 +39,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """A line: its runs from left to right, its width, its place in the text, and whether a paragraph begins with it."""
+    """A line of text.
+
+    Attributes:
+        runs: From left to right.
+        width: In pixels.
+        end: Index in the text of the first character after the line.
+        rtl: Whether its paragraph runs from right to left.
+        opens: Whether a new paragraph begins with it.
+    """
 
     runs: tuple[Run, ...]
     width: float
@@ -49,9 +57,16 @@ class Line:
 
 
 class Typesetter:
-    """Sets text in a typeface, and notes the characters that no font has (`missing`); those are left out."""
+    """Sets text in a typeface.
+
+    Attributes:
+        typeface: The fonts.
+        missing: Characters that no font has, in the order of their appearance; they are left out.
+        unjoined: Whether letters that should be joined could not be, because Pillow lacks Raqm.
+    """
 
     def __init__(self, typeface: Typeface) -> None:
+        """Begin without any text."""
         self.typeface = typeface
         self.missing: dict[str, None] = {}
         self.unjoined = False
@@ -59,14 +74,24 @@ class Typesetter:
         self._widths: dict[tuple[str, int, bool], float] = {}
 
     def font(self, face: Face, size: int) -> ImageFont.FreeTypeFont:
-        """Pillow's font of a size in pixels."""
+        """Return Pillow's font of a size in pixels."""
         if (face, size) not in self._fonts:
             self._fonts[face, size] = ImageFont.truetype(str(face.path), size)
         return self._fonts[face, size]
 
     def lines(self, text: str, size: int, width: float, bold: bool = False) -> list[Line]:
-        """The text in lines of at most `width` pixels; every newline ends one, and empty lines part paragraphs."""
-        lines, start, opens = [], 0, False
+        """Break text into lines.
+
+        A newline ends a line, and empty lines separate paragraphs.
+
+        Args:
+            text: What to set.
+            size: Of the type, in pixels.
+            width: Of the longest line possible, in pixels.
+            bold: Whether to use the bold font.
+        """
+        lines: list[Line] = []
+        start, opens = 0, False
         for paragraph in text.split("\n"):
             if paragraph.strip():
                 lines += self._paragraph(paragraph.replace("\t", " "), start, size, width, bold, opens and bool(lines))
@@ -77,7 +102,7 @@ class Typesetter:
         return lines
 
     def balanced(self, text: str, size: int, width: float, bold: bool = False) -> list[Line]:
-        """The same, in lines of about the same length where there are few of them."""
+        """Break text into as many lines as `lines` does, of about equal length unless there are many."""
         lines = self.lines(text, size, width, bold)
         if not 1 < len(lines) <= 6:
             return lines
@@ -89,7 +114,7 @@ class Typesetter:
         return self.lines(text, size, high, bold)
 
     def widest_word(self, text: str, size: int, bold: bool = False) -> float:
-        """How wide the widest word is, in pixels; of a very long one, its beginning."""
+        """Return the width of the widest word in pixels; of a very long word, only the beginning counts."""
         words = (match.group().strip()[:_LONGEST] for match in _TOKEN.finditer(text))
         return max((self._width(word, size, bold) for word in words), default=0.0)
 
@@ -97,16 +122,16 @@ class Typesetter:
         rtl = is_rtl(text)
         level = levels(text, rtl)
         for first, last in self._breaks(text, size, width, bold):
-            shown = len(text[first:last].rstrip())
+            visible = len(text[first:last].rstrip())
             runs, x = [], 0.0
-            for run in self._runs(text[first : first + shown], level[first : first + shown], bold):
+            for run in self._runs(text[first : first + visible], level[first : first + visible], bold):
                 runs.append(Run(run.text, run.face, x, run.rtl))
                 x += self._length(run.text, run.face, size, run.rtl)
             yield Line(tuple(runs), x, start + last, rtl, opens)
             opens = False
 
     def _breaks(self, text: str, size: int, width: float, bold: bool) -> Iterator[tuple[int, int]]:
-        """The lines of a paragraph as (start, end)."""
+        """Yield the lines of a paragraph as (start, end)."""
         first = end = 0
         used = 0.0
         for match in _TOKEN.finditer(text):
@@ -129,7 +154,7 @@ class Typesetter:
             yield first, end
 
     def _longest(self, word: str, size: int, width: float, bold: bool) -> int:
-        """How many characters of a word that is too wide fit into a line; at least one."""
+        """Return how many characters of a word that is too wide fit into a line; at least one."""
         low, high = 1, min(len(word), _LONGEST)
         while low < high:
             middle = (low + high + 1) // 2
@@ -149,21 +174,21 @@ class Typesetter:
         return self.font(face, size).getlength(*as_drawn(text, rtl))
 
     def _runs(self, text: str, level: list[int], bold: bool) -> Iterator[Run]:
-        """The runs of a line, from left to right."""
+        """Yield the runs of a line from left to right."""
         for start, end, rtl in visual(level):
-            found: list[tuple[str, Face]] = []
+            pieces: list[tuple[str, Face]] = []
             lost = False
             for character in text[start:end]:
-                face = self._face(character, found[-1][1] if found else None, bold)
-                # What belongs to a character that is left out goes with it.
+                face = self._face(character, pieces[-1][1] if pieces else None, bold)
+                # Marks on a character that is left out are left out as well.
                 lost = face is None or (lost and _depends(character))
-                if lost:
+                if face is None or lost:
                     continue
-                if found and found[-1][1] == face:
-                    found[-1] = (found[-1][0] + character, face)
+                if pieces and pieces[-1][1] == face:
+                    pieces[-1] = (pieces[-1][0] + character, face)
                 else:
-                    found.append((character, face))
-            for piece, face in reversed(found) if rtl else found:
+                    pieces.append((character, face))
+            for piece, face in reversed(pieces) if rtl else pieces:
                 yield Run(piece, face, 0.0, rtl)
 
     def _face(self, character: str, current: Face | None, bold: bool) -> Face | None:
@@ -182,8 +207,8 @@ def _depends(character: str) -> bool:
     return character in _IGNORABLE or unicodedata.category(character).startswith("M")
 
 
-def as_drawn(text: str, rtl: bool) -> tuple:
-    """A run as the first arguments of Pillow's measuring: text, mode and direction, which only raqm knows."""
+def as_drawn(text: str, rtl: bool) -> tuple[str, str, str | None]:
+    """Return text, mode and direction as Pillow's fonts take them; only Raqm knows directions."""
     if SHAPES:
         return text, "", "rtl" if rtl else "ltr"
     return (text[::-1] if rtl else text), "", None
