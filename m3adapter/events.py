@@ -54,10 +54,10 @@ class PictureStarted:
 
 @dataclass(frozen=True)
 class Step:
-    """A denoising step is done: number `step` (from 1) of `total`. `preview` makes a small image of the state.
+    """A denoising step is done: number `step` (from 1) of `total`. `preview` draws what the picture is going to be.
 
-    Call `preview` before asking for the next event or not at all: the state goes on changing. It gives None where there
-    is nothing to be shown yet.
+    Call `preview` while handling the event or not at all, since the state goes on changing. It returns None if there is
+    nothing to show yet.
     """
 
     slot: Slot
@@ -110,3 +110,5 @@ class StoryEnded:
 Event = (
     TextChunk | ThoughtChunk | TextWithdrawn | Shortened | PictureStarted | Step | PictureDone | TurnDone | StoryEnded
 )
+OnEvent = Callable[[Event], None]
+ShouldStop = Callable[[], bool]

@@ -12,10 +12,10 @@ from ..m3adapter.adapter.importing import open_adapter
 from ..m3adapter.adapter.new_adapter import BLOCKS, WIDTH, new_adapter
 from ..m3adapter.diffusion.prompt_syntax import unescaped
 from ..m3adapter.limits import SEED_LIMIT
-from ..m3adapter.request import styled
+from ..m3adapter.stages import styled
 from . import folders, inputs, wires
 from .errors import complaint, names_node
-from .memory import Handle, assemble, handle, offload_device
+from .memory import Handle, handle, load_text_encoders, offload_device
 
 SUFFIXES = (".safetensors", ".pkl", ".pth")
 
@@ -184,7 +184,8 @@ class EncodeText(io.ComfyNode):
     @names_node
     def execute(cls, decoder: Handle, text: str, style: str = "", negative: str = "") -> io.NodeOutput:
         """Encode it."""
-        condition = assemble(decoder=decoder).encode_text([unescaped(styled(text, style))], unescaped(negative))
+        load_text_encoders(decoder)
+        condition = decoder.part.encode_text([unescaped(styled(text, style))], unescaped(negative))
         return io.NodeOutput(condition.to(comfy.model_management.intermediate_device()))
 
 

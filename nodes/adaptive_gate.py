@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..m3adapter.diffusion.prompt_syntax import escaped, unescaped
 from ..m3adapter.ip_adapter.adaptive_gate import OTHER, SAME, adapted_gate
+from ..m3adapter.limits import MAX_STRENGTH
 from . import inputs, wires
 from .errors import names_node
-from .memory import Handle, assemble
+from .memory import Handle, load_text_encoders
 from .running import ShowsText, shown
 
 
@@ -27,7 +28,12 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         bounds = {"min": -1.0, "max": 1.0, "step": 0.01, "advanced": True}
         adaptive = [
             io.Float.Input(
-                "lowest", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The gate for a picture of somebody else."
+                "lowest",
+                default=0.0,
+                min=0.0,
+                max=MAX_STRENGTH,
+                step=0.05,
+                tooltip="The gate for a picture of somebody else.",
             ),
             io.Float.Input(
                 "same", default=SAME, **bounds, tooltip="The likeness from which on a subject counts as the same."
@@ -78,7 +84,8 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
 
         def encode(texts: Sequence[str]) -> Tensor:
             if decoder is not None:
-                return assemble(decoder=decoder).encode_text(texts).pooled
+                load_text_encoders(decoder)
+                return decoder.part.encode_text(texts).pooled
             tokens = [clip.tokenize(escaped(text)) for text in texts]
             pooled = [clip.encode_from_tokens(each, return_pooled=True)[1] for each in tokens]
             return torch.cat(pooled)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.limits import MAX_STRENGTH, number, whole
+from ..m3adapter.limits import number, whole
 from ..m3adapter.values import shown
 from .memory import Handle
 
@@ -32,8 +32,6 @@ KINDS = {
 }
 # What a prompt can hold where a wire should be.
 LITERALS = (str, int, float, bool, list, tuple, dict)
-# By wire, the gate may be stronger than its slider goes.
-WIDER = {"gate": MAX_STRENGTH}
 
 
 def check(schema: io.Schema, given: Mapping[str, Any]) -> None:
@@ -59,8 +57,7 @@ def _check(each: io.Input, value: Any) -> None:
     elif isinstance(each, io.Int.Input):
         whole(name, value, each.min if each.min is not None else -(2**63), each.max if each.max is not None else 2**64)
     elif isinstance(each, io.Float.Input):
-        high = WIDER.get(name, each.max)
-        number(name, value, each.min if each.min is not None else -1e9, high if high is not None else 1e9)
+        number(name, value, each.min if each.min is not None else -1e9, each.max if each.max is not None else 1e9)
     elif isinstance(each, io.Boolean.Input):
         if not isinstance(value, bool):
             raise ValueError(f"{name} is {shown(value)}: give true or false.")

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_sweep import MOST, Cell, draw_sheet, parse_gates, similarity
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.limits import SEED_LIMIT
+from ..m3adapter.settings import TurnSettings
 from . import inputs, wires
 from .errors import complaint, names_node
-from .memory import Handle, assemble
+from .memory import Handle, load_text_encoders, make_ready
 from .running import PaintingProgress
 
 
@@ -88,10 +90,13 @@ class GateSweep(io.ComfyNode):
     ) -> io.NodeOutput:
         """Paint all of them."""
         strengths = parse_gates(gates)
-        how = {"steps": steps, "guidance": guidance, "width": width or None, "height": height or None}
+        settings = TurnSettings(steps=steps, guidance=guidance, width=width, height=height)
         rows = [(seed + row) % SEED_LIMIT for row in range(seeds)]
-        chat = assemble(adapter=adapter, decoder=decoder, vision_encoder=vision_encoder)
-        conditions = [chat.fuse(features, strength, anchor) for strength in strengths]
+        if anchor is None and adapter.part.config.anchor:
+            load_text_encoders(decoder)
+            anchor = decoder.part.encode_text(features.captions)
+        make_ready(adapter)
+        conditions = [stages.fuse(adapter.part, features, strength, anchor) for strength in strengths]
         progress = PaintingProgress(steps * len(strengths) * len(rows))
         painted: list[list[torch.Tensor]] = []
         for row, own in enumerate(rows):
@@ -102,13 +107,15 @@ class GateSweep(io.ComfyNode):
                 def on_step(step: int, total: int, preview: Callable[[], Any], before: int = before) -> None:
                     progress.update(before + step * steps // total, preview)
 
-                painted[row].append(chat.paint(condition, seed=own, on_step=on_step, **how))
+                make_ready(decoder)
+                painted[row].append(stages.paint(decoder.part, condition, settings, seed=own, on_step=on_step))
         images = [image for images in painted for image in images]
-        compared = vision_encoder is not None and bool(features.vision_mask.any())
         alike: list[float | None] = [None] * len(images)
-        if compared:
+        if vision_encoder is not None and bool(features.vision_mask.any()):
             references = features.vision[0][features.vision_mask[0]]
-            alike = [similarity(levels, references) for levels in chat.see(images).levels]
+            make_ready(vision_encoder)
+            seen = stages.see(vision_encoder.part, images)
+            alike = [similarity(levels, references) for levels in seen.levels]
         cells = iter(Cell(image, value) for image, value in zip(images, alike, strict=True))
         sheet = draw_sheet([[next(cells) for _ in strengths] for _ in rows], strengths, rows)
         return io.NodeOutput(sheet[None], torch.stack(images), [value or 0.0 for value in alike])

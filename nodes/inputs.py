@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 
+from ..m3adapter.conversation.references import ReferencePolicy
 from ..m3adapter.export.pages.fonts import FILES, FONTS
 from ..m3adapter.export.pages.panels import WORDS
 from ..m3adapter.export.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.language.reply import PICTURES
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS, SEED_LIMIT
+from ..m3adapter.language.sampling import Sampling
+from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS, MAX_STRENGTH, SEED_LIMIT
+from ..m3adapter.settings import TurnSettings
 from . import folders, wires
-
-if TYPE_CHECKING:
-    from ..m3adapter.language.sampling import Sampling
 
 
 def _is_font(path: Path) -> bool:
@@ -157,11 +157,22 @@ def thinking() -> list[io.Input]:
     ]
 
 
-def sampling(max_length: int, thinking: str, max_thinking: int, **more: Any) -> Sampling:
-    """What these inputs say to the language model."""
-    from ..m3adapter.language.sampling import Sampling
+def sampling(max_length: int, thinking: str, max_thinking: int, **choice: Any) -> Sampling:
+    """Return what these inputs say to the language model; `choice` are further fields of Sampling."""
+    return Sampling(max_length=max_length, thinking=thinking == "on", max_thinking=max_thinking, **choice)
 
-    return Sampling(max_length=max_length, thinking=thinking == "on", max_thinking=max_thinking, **more)
+
+def turn_settings(
+    *,
+    memory: ReferencePolicy | None = None,
+    max_length: int = 256,
+    thinking: str = "off",
+    max_thinking: int = 4096,
+    **fields: Any,
+) -> TurnSettings:
+    """Return the settings that a node's inputs stand for; `fields` are inputs named like the fields of TurnSettings."""
+    words = sampling(max_length, thinking, max_thinking)
+    return TurnSettings(references=memory or ReferencePolicy(), sampling=words, **fields)
 
 
 def gate() -> io.Input:
@@ -170,7 +181,7 @@ def gate() -> io.Input:
         "gate",
         default=1.0,
         min=0.0,
-        max=2.0,
+        max=MAX_STRENGTH,
         step=0.05,
         display_mode=io.NumberDisplay.slider,
         tooltip="Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.",

@@ -6,7 +6,7 @@ import comfy.ops
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter.pipeline import STARTER, check_weights
+from ..m3adapter.weights.starter import STARTER, check_weights
 from . import wires
 from .errors import names_node, with_packages
 from .folders import fingerprint

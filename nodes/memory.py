@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,28 +97,39 @@ def _trim(phase: str, info: dict[str, int]) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def assemble(**handles: Handle | None) -> M2Chat:
-    """The M2Chat of the named parts, which loads the weights of each when it is about to work.
-
-    Parts that are not given are None.
-    """
+def assemble(language_model: Handle, vision_encoder: Handle, adapter: Handle, decoder: Handle) -> M2Chat:
+    """Return the M2Chat of these models, which loads the weights of each just before it works."""
     from ..m3adapter.pipeline import M2Chat
 
-    given = {name: each for name, each in handles.items() if each is not None}
-    patchers = {name: [each.patcher, *each.helpers] for name, each in given.items() if each.patcher is not None}
-    if "decoder" in given:
-        patchers["text_encoders"] = [given["decoder"].text_patcher]
-    if "refiner" in given:  # the two paint one picture together
-        patchers["decoder"] += patchers.pop("refiner")
-    names = ("language_model", "vision_encoder", "adapter", "decoder")
+    prepare = preparing(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
+    return M2Chat(language_model.part, vision_encoder.part, adapter.part, decoder.part, prepare)
+
+
+def preparing(**handles: Handle | None) -> Callable[[str], None]:
+    """Return the `prepare` of the library's stages for models by their names in M2Chat."""
 
     def prepare(part: str) -> None:
-        if part in patchers:
-            load(*patchers[part], streams=part in given and given[part].streams)
-        else:  # its weights are there, and nobody else makes room for its work
-            make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
+        if part == "text_encoders":
+            load_text_encoders(handles["decoder"])
+        else:
+            make_ready(handles[part])
 
-    return M2Chat(**{name: given[name].part if name in given else None for name in names}, prepare=prepare)
+    return prepare
+
+
+def make_ready(*handles: Handle) -> None:
+    """Load the weights of models that work together; make room for the work of one whose weights stay in place."""
+    patchers = [patcher for each in handles if each.patcher is not None for patcher in (each.patcher, *each.helpers)]
+    if patchers:
+        load(*patchers, streams=all(each.streams for each in handles))
+    else:
+        make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
+
+
+def load_text_encoders(decoder: Handle) -> None:
+    """Load the text encoders of a decoder."""
+    if decoder.text_patcher is not None:
+        load(decoder.text_patcher)
 
 
 def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> None:

@@ -9,16 +9,18 @@ import comfy.model_management
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_map import draw_gate
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.gate import GateSetting
+from ..m3adapter.settings import TurnSettings
 from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node
-from .memory import Handle, assemble, load
+from .memory import Handle, load_text_encoders, make_ready, preparing
 from .running import PaintingProgress
 
 
@@ -76,10 +78,16 @@ class EncodeSlot(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode the slot."""
         place = open_slot(conversation, slot)
-        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter)
-        features = chat.encode(conversation, place, references=references if memory is None else memory).to(
-            comfy.model_management.intermediate_device()
+        features = stages.encode_slot(
+            language_model.part,
+            vision_encoder.part,
+            adapter.part,
+            conversation,
+            place,
+            references=references if memory is None else memory,
+            prepare=preparing(language_model=language_model, vision_encoder=vision_encoder),
         )
+        features = features.to(comfy.model_management.intermediate_device())
         return io.NodeOutput(features, escaped(conversation.at(place).caption))
 
 
@@ -140,8 +148,8 @@ class FuseM3Adapter(io.ComfyNode):
     ) -> io.NodeOutput:
         """Fuse."""
         fixed = {"mode": "fixed", "value": mode["value"]} if mode["mode"] == "fixed" else {}
-        chat = assemble(adapter=adapter)
-        condition = chat.fuse(features, GateSetting(strength=gate, **fixed), anchor)
+        make_ready(adapter)
+        condition = stages.fuse(adapter.part, features, GateSetting(strength=gate, **fixed), anchor)
         condition = condition.to(comfy.model_management.intermediate_device())
         picture = draw_gate(condition.gate[0], condition.captions[0])
         return io.NodeOutput(condition, picture[None], float(condition.gate.mean()))
@@ -213,18 +221,28 @@ class Decode(io.ComfyNode):
         """Paint."""
         if image is not None and len(image) != 1:
             raise ValueError(f"image holds {len(image)} pictures, and one is painted: pick one of the batch first.")
-        how = {"image": None if image is None else image[0], "denoise": denoise, "switch_at": switch_at}
+        settings = TurnSettings(seed=seed, steps=steps, guidance=guidance, width=width, height=height)
+        refiner_condition = None
         if refiner is not None:
-            load(refiner.text_patcher)
-            how |= {"refiner": refiner.part, "refiner_condition": refiner.part.encode_captions(condition)}
+            load_text_encoders(refiner)
+            refiner_condition = refiner.part.encode_captions(condition)
         progress = PaintingProgress(steps)
 
         def on_step(step: int, total: int, preview: Callable[[], Any]) -> None:
             progress.update(step * steps // total, preview)  # a part of the steps, or more than one call for each
 
-        chat = assemble(decoder=decoder, refiner=refiner)
-        size = {"width": width or None, "height": height or None}
-        painted = chat.paint(condition, seed=seed, steps=steps, guidance=guidance, on_step=on_step, **size, **how)
+        make_ready(decoder, *([] if refiner is None else [refiner]))  # the two paint one picture together
+        painted = stages.paint(
+            decoder.part,
+            condition,
+            settings,
+            image=None if image is None else image[0],
+            denoise=denoise,
+            refiner=None if refiner is None else refiner.part,
+            refiner_condition=refiner_condition,
+            switch_at=switch_at,
+            on_step=on_step,
+        )
         return io.NodeOutput(painted[None])
 
 

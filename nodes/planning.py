@@ -10,11 +10,12 @@ from comfy_api.latest import io
 from ..m3adapter.conversation.outline import beats
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.limits import check_premise
-from ..m3adapter.request import reroll_seed, turn_seed
+from ..m3adapter.seeds import reroll_seed, turn_seed
+from ..m3adapter.settings import TurnSettings
 from ..m3adapter.story_writing import write_outline
 from . import inputs
 from .errors import complaint, names_node
-from .memory import Handle, assemble
+from .memory import Handle, make_ready
 from .running import LiveText, ShowsText, interruptible, show_text, shown
 
 if TYPE_CHECKING:
@@ -96,10 +97,11 @@ class Outline(ShowsText, io.ComfyNode):
             live.hear(event)
             bar.update(isinstance(event, TextChunk))
 
-        chat = assemble(language_model=language_model)
+        settings = TurnSettings(seed=seed, sampling=sampling)
+        make_ready(language_model)
         with interruptible() as should_stop:
             return write_outline(
-                chat, premise, panels, sampling=sampling, seed=seed, on_event=on_event, should_stop=should_stop
+                language_model.part, premise, panels, settings, should_stop=should_stop, on_event=on_event
             )
 
 

@@ -7,14 +7,16 @@ from typing import Any
 import comfy.utils
 from comfy_api.latest import io
 
-from ..m3adapter.conversation.conversation import Conversation, ConversationError
+from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.conversation.markup import with_captions
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import SEED_LIMIT
+from ..m3adapter.settings import TurnSettings
+from ..m3adapter.stages import write_reply
 from . import inputs, wires
 from .errors import names_node
-from .memory import Handle, assemble
+from .memory import Handle, preparing
 from .running import LiveText, ShowsText, interruptible, shown
 
 
@@ -112,13 +114,10 @@ class Reply(ShowsText, io.ComfyNode):
         max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Write the reply."""
-        language_model.part.check_sees(conversation)
-        if vision_encoder is None and language_model.part.sees == "projection" and conversation.user_pictures():
-            raise ConversationError("The user shows pictures, and nothing looks at them: connect vision_encoder.")
-        settings = {name: value for name, value in sampling_mode.items() if name not in ("sampling_mode", "seed")}
+        choice = {name: value for name, value in sampling_mode.items() if name not in ("sampling_mode", "seed")}
         by_chance = sampling_mode["sampling_mode"] == "on"
-        sampling = inputs.sampling(max_length, thinking, max_thinking, do_sample=by_chance, **settings)
-        chat = assemble(language_model=language_model, vision_encoder=vision_encoder)
+        sampling = inputs.sampling(max_length, thinking, max_thinking, do_sample=by_chance, **choice)
+        settings = TurnSettings(seed=sampling_mode.get("seed", 0), max_pictures=max_pictures, sampling=sampling)
         text, bar = LiveText(), comfy.utils.ProgressBar(max_length)
 
         def on_event(event: Event) -> None:
@@ -126,13 +125,14 @@ class Reply(ShowsText, io.ComfyNode):
             bar.update(isinstance(event, TextChunk))
 
         with interruptible() as should_stop:
-            replied = chat.write(
+            replied = write_reply(
+                language_model.part,
+                None if vision_encoder is None else vision_encoder.part,
                 conversation,
-                sampling=sampling,
-                seed=sampling_mode.get("seed", 0),
-                on_event=on_event,
+                settings,
                 should_stop=should_stop,
-                max_pictures=max_pictures,
+                on_event=on_event,
+                prepare=preparing(language_model=language_model, vision_encoder=vision_encoder),
             )
         bar.update_absolute(max_length)
         text.show()

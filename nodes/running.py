@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -13,7 +13,6 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.events import (
     Event,
     Interrupted,
@@ -171,30 +170,35 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         raise
 
 
-def follow(events: Iterator[Event], steps: int, panels: int = 1, text: LiveText | None = None) -> Conversation:
-    """Shows a turn, or a story of several, while it is told; returns the conversation that it ends with.
+class TurnProgress:
+    """Shows a turn, or a story of several, on the running node while it is told.
 
     Args:
-        events: What M2Chat.turn or M2Chat.story yields.
         steps: Denoising steps of each picture.
         panels: How many turns.
-        text: Where text and thoughts are shown.
+
+    Attributes:
+        text: What was written so far.
     """
-    text, progress = text or LiveText(), PaintingProgress(panels * steps)
-    panel, started, conversation = 0, None, None
-    with interruptible(), closing(events):
-        for event in events:
-            text.hear(event)
-            if isinstance(event, PictureStarted):
-                started = event
-                text.show()
-            elif isinstance(event, Step):
-                part = (started.index * event.total + event.step) * steps // (started.count * event.total)
-                progress.update(panel * steps + part, event.preview)
-            elif isinstance(event, TurnDone):
-                conversation = event.conversation
-                panel += 1
-                progress.update(panel * steps)
-                text.end_reply()
-    text.show()
-    return conversation
+
+    def __init__(self, steps: int, panels: int = 1) -> None:
+        self.text = LiveText()
+        self._steps = steps
+        self._bar = PaintingProgress(panels * steps)
+        self._panel = 0
+        self._started: PictureStarted | None = None
+
+    def hear(self, event: Event) -> None:
+        """Show an event. Raises ComfyUI's own exception in an interrupted run."""
+        self.text.hear(event)
+        if isinstance(event, PictureStarted):
+            self._started = event
+            self.text.show()
+        elif isinstance(event, Step) and self._started:
+            index, count = self._started.index, self._started.count
+            part = (index * event.total + event.step) * self._steps // (count * event.total)
+            self._bar.update(self._panel * self._steps + part, event.preview)
+        elif isinstance(event, TurnDone):
+            self._panel += 1
+            self._bar.update(self._panel * self._steps)
+            self.text.end_reply()

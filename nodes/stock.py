@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.pipeline import STARTER, check_weights
+from ..m3adapter.weights.starter import STARTER, check_weights
 from . import wires
 from .errors import names_node
 from .folders import fingerprint

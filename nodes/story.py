@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..m3adapter.conversation.conversation import Conversation, Picture, ReferencePolicy
+from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.conversation.outline import beats
-from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import LiveText, ShowsText, follow, shown
+from .running import ShowsText, TurnProgress, interruptible, shown
 
 
 def painted(conversation: Conversation, turn: int) -> list[Picture]:
@@ -85,39 +86,17 @@ class TakeTurn(ShowsText, io.ComfyNode):
         decoder: Handle,
         conversation: Conversation,
         text: str,
-        gate: float,
-        seed: int,
-        steps: int,
-        guidance: float,
-        memory: ReferencePolicy | None = None,
-        style: str = "",
-        negative: str = "",
-        width: int = 0,
-        height: int = 0,
-        max_length: int = 256,
-        max_pictures: int = PICTURES,
-        thinking: str = "off",
-        max_thinking: int = 4096,
+        **settings: Any,
     ) -> io.NodeOutput:
         """Take the turn."""
         conversation = conversation.user(text) if text.strip() else conversation
-        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        events = chat.turn(
-            conversation,
-            gate=gate,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            sampling=inputs.sampling(max_length, thinking, max_thinking),
-            references=memory,
-            style=style,
-            negative=negative,
-            width=width,
-            height=height,
-            max_pictures=max_pictures,
-        )
-        live = LiveText()
-        conversation = follow(events, steps, text=live)
+        chat = assemble(language_model, vision_encoder, adapter, decoder)
+        chosen = inputs.turn_settings(**settings)
+        progress = TurnProgress(chosen.steps)
+        with interruptible() as should_stop:
+            conversation = chat.turn(conversation, chosen, should_stop=should_stop, on_event=progress.hear)
+        live = progress.text
+        live.show()
         images = [picture.image[None] for picture in painted(conversation, -1)]
         # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
         reply = conversation.turns[-1].text
@@ -205,47 +184,30 @@ class TellStory(ShowsText, io.ComfyNode):
         decoder: Handle,
         premise: str,
         panels: int,
-        gate: float,
-        seed: int,
-        steps: int,
-        guidance: float,
         conversation: Conversation | None = None,
-        memory: ReferencePolicy | None = None,
         outline: str = "",
-        style: str = "",
-        negative: str = "",
         rerolls: str = "",
-        width: int = 0,
-        height: int = 0,
-        max_length: int = 256,
-        max_pictures: int = PICTURES,
-        thinking: str = "off",
-        max_thinking: int = 4096,
+        **settings: Any,
     ) -> io.NodeOutput:
         """Tell the story."""
-        lines, again = beats(outline), parse_rerolls(rerolls)
+        lines, numbers = beats(outline), parse_rerolls(rerolls)
         start = Conversation() if conversation is None else conversation
-        chat = assemble(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-        events = chat.story(
-            premise,
-            panels,
-            gate=gate,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            sampling=inputs.sampling(max_length, thinking, max_thinking),
-            references=memory,
-            style=style,
-            negative=negative,
-            outline=lines,
-            start=start,
-            rerolls=again,
-            width=width,
-            height=height,
-            max_pictures=max_pictures,
-        )
-        live = LiveText()
-        story = follow(events, steps, panels, live)
+        chat = assemble(language_model, vision_encoder, adapter, decoder)
+        chosen = inputs.turn_settings(**settings)
+        progress = TurnProgress(chosen.steps, panels)
+        with interruptible() as should_stop:
+            story = chat.story(
+                premise,
+                panels,
+                chosen,
+                outline=lines,
+                start=start,
+                rerolls=numbers,
+                should_stop=should_stop,
+                on_event=progress.hear,
+            )
+        live = progress.text
+        live.show()
         images, batch, texts, *how = _of_story(story, len(start.turns))
         shown_as = shown("\n\n".join(texts)) | live.ui
         return io.NodeOutput(story, images, batch, texts, *how, live.replies(len(texts)), ui=shown_as)

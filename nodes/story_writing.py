@@ -8,13 +8,15 @@ from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation, ConversationError
 from ..m3adapter.diffusion.prompt_syntax import escaped
-from ..m3adapter.events import Event, TextChunk
+from ..m3adapter.events import Event, TextChunk, TurnDone
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.limits import check_premise
+from ..m3adapter.seeds import story_seeds
+from ..m3adapter.settings import TurnSettings
 from ..m3adapter.story_writing import write_story
 from . import inputs, wires
 from .errors import complaint, names_node
-from .memory import Handle, assemble
+from .memory import Handle, make_ready
 from .running import LiveText, ShowsText, interruptible, shown
 
 
@@ -84,28 +86,32 @@ class WriteStory(ShowsText, io.ComfyNode):
         max_thinking: int = 4096,
     ) -> io.NodeOutput:
         """Write the story."""
-        chat = assemble(language_model=language_model)
         sampling = inputs.sampling(max_length, thinking, max_thinking)
+        settings = TurnSettings(seed=seed, max_pictures=max_pictures, sampling=sampling)
         text, bar = LiveText(), comfy.utils.ProgressBar(panels * max_length)
+        written = 0
 
         def on_event(event: Event) -> None:
+            nonlocal written
             text.hear(event)
             bar.update(isinstance(event, TextChunk))
-
-        seeds: list[int] = []
-        with interruptible() as should_stop:
-            how = {"seed": seed, "sampling": sampling, "max_pictures": max_pictures}
-            how |= {"on_event": on_event, "should_stop": should_stop}
-            for panel, written in enumerate(write_story(chat, premise, panels, **how), 1):
-                conversation, own = written
-                seeds += own
-                bar.update_absolute(panel * max_length)
+            if isinstance(event, TurnDone):
+                written += 1
+                bar.update_absolute(written * max_length)
                 text.end_reply()
+
+        make_ready(language_model)
+        with interruptible() as should_stop:
+            conversation = write_story(
+                language_model.part, premise, panels, settings, should_stop=should_stop, on_event=on_event
+            )
         text.show()
         captions = [escaped(conversation.at(slot).caption) for slot in conversation.open_slots()]
         texts = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
         shown_as = shown("\n\n".join(texts)) | text.ui
-        return io.NodeOutput(conversation, captions, seeds, text.replies(len(texts)), ui=shown_as)
+        return io.NodeOutput(
+            conversation, captions, story_seeds(conversation, seed), text.replies(len(texts)), ui=shown_as
+        )
 
 
 class PlacePictures(io.ComfyNode):

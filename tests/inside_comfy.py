@@ -56,16 +56,18 @@ def alternate(*folders: str) -> dict[str, Any]:
     from m2chat.m3adapter.conversation.conversation import Conversation
     from m2chat.m3adapter.language.auto import load_language_model
     from m2chat.m3adapter.language.sampling import Sampling
+    from m2chat.m3adapter.stages import write_reply
     from m2chat.nodes import memory
 
     sizes, replies, managed = [], [], []
     for index in range(20):
         model = load_language_model(folders[index % 2])
         handle = memory.handle(model, model=model.model, projection=model.visual_projection)
-        chat = memory.assemble(language_model=handle)
-        said = chat.write(Conversation().user("A fox on the beach."), sampling=Sampling(max_length=16), seed=3)
+        memory.make_ready(handle)
+        asked = Conversation().user("A fox on the beach.")
+        said = write_reply(model, None, asked, sampling=Sampling(max_length=16), seed=3)
         replies.append(repr(said.turns[-1]))
-        del model, handle, chat
+        del model, handle
         gc.collect()
         sizes.append(resident())
         management.cleanup_models_gc()
@@ -120,9 +122,8 @@ def budget(megabytes: str) -> dict[str, Any]:
             (handles["adapter"],) = NewAdapter.execute(**fresh, width=256, blocks=3, seed=0).result
         names.update({id(each.patcher): name for name, each in handles.items()})
         names[id(handles["decoder"].text_patcher)] = "text_encoders"
-        events = memory.assemble(**handles).story("A fox.", 2, steps=2, seed=1, gate=2.0)
-        (*_, done) = events
-        return [done.conversation.at(slot).image for slot in done.conversation.pictures()]
+        told = memory.assemble(**handles).story("A fox.", 2, steps=2, seed=1, gate=2.0)
+        return [told.at(slot).image for slot in told.pictures()]
 
     with torch.inference_mode():
         plenty = [tell(False), tell(True)]
@@ -144,7 +145,7 @@ def announced(folder: str) -> dict[str, Any]:
     import folder_paths
     from m2chat.m3adapter.diffusion import loading as diffusion_loading
     from m2chat.m3adapter.language import auto as language_loading
-    from m2chat.m3adapter.pipeline import STARTER
+    from m2chat.m3adapter.weights.starter import STARTER
     from m2chat.nodes import folders, memory
     from m2chat.nodes.diffusion_loading import LoadDecoder
     from m2chat.nodes.language_loading import LoadLanguageModel
@@ -183,7 +184,8 @@ def announced(folder: str) -> dict[str, Any]:
 def clip_vision(toy: str) -> dict[str, Any]:
     """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
     import comfy.clip_vision
-    from m2chat.m3adapter.adapter.vision_encoder import VisionEncoder
+    from m2chat.m3adapter import stages
+    from m2chat.m3adapter.adapter.vision_encoder import VisionEncoder, VisionFeatures
     from m2chat.nodes import memory
     from m2chat.nodes.clip_vision import VisionFromClipVision
 
@@ -207,10 +209,14 @@ def clip_vision(toy: str) -> dict[str, Any]:
 
     pictures = [torch.rand(size, 40, 3, generator=torch.Generator().manual_seed(size)) for size in (32, 50)]
     made = handle("clip_vision_model")
-    encoder = memory.assemble(vision_encoder=made)
+
+    def see(encoder: memory.Handle) -> VisionFeatures:
+        memory.make_ready(encoder)
+        return stages.see(encoder.part, pictures)
+
     with torch.inference_mode():
-        seen, wanted = encoder.see(pictures), expected.encode(pictures)
-        siglip = memory.assemble(vision_encoder=handle("siglip_vision_model")).see(pictures)
+        seen, wanted = see(made), expected.encode(pictures)
+        siglip = see(handle("siglip_vision_model"))
     naflex = {**config, "model_type": "siglip2_vision_model", "num_patches": 16}
     try:
         VisionFromClipVision.execute(clip_vision=comfy.clip_vision.ClipVisionModel(naflex))
@@ -270,7 +276,7 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
     read = []
     for caption in json.loads(captions):
         story = Conversation().user("Tell.").assistant([Text("x"), Picture(caption)])
-        story_writing.write_story = lambda *_, story=story, **__: iter([(story, [0])])
+        story_writing.write_story = lambda *_, story=story, **__: story
         written = story_writing.WriteStory.execute(parts["language_model"], "Tell.", 1, 0, 1).result
         encoded = EncodeSlot.execute(**parts, conversation=story, slot=0, references=0).result
         tokens = [pair for chunk in stock.tokenize_with_weights(encoded[1]) for pair in chunk]
@@ -287,7 +293,8 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
                 "likeness": gates[1],
             }
         )
-    mine = memory.assemble(decoder=starter["decoder"]).encode_text([long], long[::-1])
+    memory.load_text_encoders(starter["decoder"])
+    mine = starter["decoder"].part.encode_text([long], long[::-1])
     theirs, pooled = clip.encode_from_tokens(clip.tokenize(long), return_pooled=True)
     other, _ = clip.encode_from_tokens(clip.tokenize(long[::-1]), return_pooled=True)
     differences = [(mine.embeds, theirs), (mine.pooled, pooled), (mine.negative_embeds, other)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.events import PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.conversation.conversation import Conversation
+from m3adapter.events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 
@@ -68,8 +71,7 @@ class DecoderStandIn:
         self.painted: list[SimpleNamespace] = []
         self.steps_begun = 0
 
-    def decode(self, condition, *, seed, steps, guidance, on_step=None):
-        assert not torch.is_grad_enabled(), "gradients are per thread: they must be off where it is painted"
+    def decode(self, condition, *, seed, steps, guidance, on_step=None, **others):
         for step in range(1, steps + 1):
             self.steps_begun += 1
             state = f"{condition.captions[0]} at {step}"
@@ -83,6 +85,14 @@ def chat(*replies: list[str]) -> M2Chat:
     return M2Chat(
         LanguageModelStandIn(list(replies) or [REPLY]), VisionEncoderStandIn(), AdapterStandIn(), DecoderStandIn()
     )
+
+
+def events_of(tell: Callable[..., Conversation], *arguments: Any, **settings: Any) -> list[Event]:
+    """The events of a turn or a story, which must end with what it returns."""
+    events: list[Event] = []
+    told = tell(*arguments, on_event=events.append, **settings)
+    assert events[-1].conversation is told
+    return events
 
 
 def shape(events: list) -> str:

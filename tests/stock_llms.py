@@ -146,7 +146,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
     from m2chat.m3adapter.events import Interrupted
     from m2chat.m3adapter.language.language_model import LanguageModel
     from m2chat.m3adapter.language.sampling import Sampling
-    from m2chat.nodes.memory import assemble
+    from m2chat.nodes.memory import make_ready
 
     stock = clip(name)
     (handle,) = node.execute(clip=stock).result
@@ -158,7 +158,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
     slot = Slot(1, 1)
 
     with torch.inference_mode():
-        assemble(language_model=handle).prepare("language_model")
+        make_ready(handle)
         chunks = list(model.reply(asked, sampling=Sampling(**GREEDY)))
         prompt = model.prompts.for_reply(asked, 2000)
         logits, state = model._start(prompt, [])
@@ -232,8 +232,8 @@ def painted(handles: dict[str, Any]) -> bool:
     chat = assemble(**handles)
     with torch.inference_mode():
         short = Sampling(max_length=16)  # later it begins to think, and comes to no end
-        (*_, done) = chat.story("A fox.", 1, steps=2, seed=1, sampling=short)
-        (slot,) = done.conversation.pictures()
-        picture = done.conversation.at(slot)
+        story = chat.story("A fox.", 1, steps=2, seed=1, sampling=short)
+        (slot,) = story.pictures()
+        picture = story.at(slot)
         plain = chat.paint(chat.encode_text([picture.caption]), seed=1, steps=2)
     return torch.equal(picture.image, plain)

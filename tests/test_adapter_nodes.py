@@ -13,7 +13,7 @@ import toys
 from comfy_server import ComfyServer
 from graphs import DECODER, LANGUAGE, MODELS, VISION, Graph, node
 from m3adapter.adapter.checkpoint import load_adapter, save_adapter
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from runs import Event, picture, same, text
 from tools.comfy import PromptRejected
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import toys
 from m3adapter.adapter.checkpoint import load_adapter, recognise, save_adapter
-from m3adapter.pipeline import STARTER
 from m3adapter.weights.counting import CheckpointError
+from m3adapter.weights.starter import STARTER
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from m3adapter.cli import console
 from m3adapter.cli import main as cli
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
 from m3adapter.events import (
+    Event,
     Interrupted,
     NotFinite,
+    OnEvent,
     PictureDone,
     PictureStarted,
     Step,
@@ -31,6 +33,9 @@ from m3adapter.events import (
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
+from m3adapter.seeds import turn_seed
+from m3adapter.settings import TurnSettings
+from m3adapter.weights.starter import STARTER
 
 
 class ModelStandIn:
@@ -40,26 +45,26 @@ class ModelStandIn:
         self.asked: list[SimpleNamespace] = []
         self.fails: BaseException | None = None
 
-    def turn(self, conversation, **how):
+    def turn(self, conversation, settings, on_event=lambda event: None):
         conversation.check_ready_for_reply()
-        self.asked.append(SimpleNamespace(conversation=conversation, **how))
+        self.asked.append(SimpleNamespace(conversation=conversation, settings=settings))
         slot = Slot(len(conversation.turns), 1)
         image = torch.full((4, 4, 3), 0.5)
-        yield TextChunk("\n The fox 🦊")
+        on_event(TextChunk("\n The fox 🦊"))
         if self.fails:
             raise self.fails
-        yield TextChunk(" ran.")
-        yield PictureStarted(slot, "a fox", 0, 1)
-        yield Step(slot, 1, 2, lambda: None)
-        yield PictureDone(slot, image)
-        yield TurnDone(conversation.assistant([Text("The fox ran."), Picture("a fox", image)]))
+        done = conversation.assistant([Text("The fox ran."), Picture("a fox", image)])
+        for event in (TextChunk(" ran."), PictureStarted(slot, "a fox", 0, 1), Step(slot, 1, 2, lambda: None)):
+            on_event(event)
+        on_event(PictureDone(slot, image))
+        on_event(TurnDone(done))
+        return done
 
-    def story(self, premise, panels, **how):
+    def story(self, premise, panels, settings, on_event):
         conversation = Conversation()
         for panel in range(panels):
-            for event in self.turn(conversation.user(premise if not panel else "next"), **how):
-                yield event
-            conversation = event.conversation
+            conversation = self.turn(conversation.user(premise if not panel else "next"), settings, on_event)
+        return conversation
 
 
 @pytest.fixture
@@ -89,10 +94,7 @@ def test_a_story_is_printed_and_written(model, capsys, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     part = "The fox 🦊 ran.\n[picture 1 of 1: a fox]\n\n"
     assert out == part * 2 + f"{folder / 'story.html'}\n"
-    how = vars(model.asked[0])
-    assert {key: how[key] for key in ("gate", "seed", "steps", "guidance")} == {
-        "gate": 0.5, "seed": 9, "steps": 3, "guidance": 3.0
-    }  # fmt: skip
+    assert model.asked[0].settings == TurnSettings(gate=0.5, seed=9, steps=3)
     assert len(Conversation.load(folder).pictures()) == 2 and (folder / "panel_2.png").is_file()
     assert '<dt>seed</dt><dd dir="auto">9</dd>' in (folder / "story.html").read_text("utf-8")
 
@@ -182,8 +184,14 @@ def test_a_defect_keeps_its_traceback(model, tmp_path: Path) -> None:
         cli.main(["story", "A fox.", "--output", str(tmp_path / "out")])
 
 
+def printed(*events: Event, **how: bool) -> None:
+    with console.printing(**how) as on_event:
+        for event in events:
+            on_event(event)
+
+
 def test_thoughts_are_shown_to_those_who_want_them(capsys) -> None:
-    conversation, end = Conversation(), TurnDone(Conversation())
+    end = TurnDone(Conversation())
     events = [
         ThoughtChunk(" I "),
         ThoughtChunk("plan."),
@@ -192,11 +200,11 @@ def test_thoughts_are_shown_to_those_who_want_them(capsys) -> None:
         TextChunk(" ran."),
         end,
     ]
-    console.show(events, conversation, thoughts=True)
+    printed(*events, thoughts=True)
     assert capsys.readouterr().out == "[thinks: I plan.]\nA fox\n[thinks: Hm]\nran.\n\n"
-    console.show(events, conversation)
+    printed(*events)
     assert capsys.readouterr().out == "A fox ran.\n\n"
-    console.show([TextChunk("I plan."), TextWithdrawn(""), TextChunk("A fox."), end], conversation)
+    printed(TextChunk("I plan."), TextWithdrawn(""), TextChunk("A fox."), end)
     assert capsys.readouterr().out == "I plan.\n[thinks: that was a thought]\nA fox.\n\n"
 
 
@@ -204,7 +212,7 @@ def test_the_budgets_of_a_reply_are_options(model, capsys, tmp_path: Path) -> No
     arguments = ("story", "A fox.", "--panels", 1, "--output", tmp_path / "s")
     given = ("--max-length", 99, "--max-pictures", 2, "--max-thinking", 7, "--thinking")
     assert run(capsys, *arguments)[0] == run(capsys, *arguments, *given)[0] == 0
-    plain, other = model.asked
+    plain, other = (asked.settings for asked in model.asked)
     assert (plain.sampling, plain.max_pictures) == (Sampling(), 4)
     assert (other.sampling, other.max_pictures) == (Sampling(max_length=99, max_thinking=7, thinking=True), 2)
     for wrong in ("--max-length", "--max-pictures"):
@@ -219,10 +227,10 @@ def test_a_story_that_ends_early_is_kept_with_the_reason(model, capsys, monkeypa
     reason = "The language model thought, and then said nothing: try another seed or model."
     told = model.story
 
-    def story(premise: str, panels: int, **how: object):
-        for event in told(premise, 2, **how):
-            yield event
-        yield StoryEnded(event.conversation, 2, panels, reason)
+    def story(premise: str, panels: int, settings: TurnSettings, on_event: OnEvent) -> Conversation:
+        conversation = told(premise, 2, settings, on_event)
+        on_event(StoryEnded(conversation, 2, panels, reason))
+        return conversation
 
     monkeypatch.setattr(model, "story", story)
     status, out, err = run(capsys, "story", "A fox.", "--panels", 4, "--output", tmp_path / "s")
@@ -263,7 +271,8 @@ def test_a_chat_survives_a_reply_that_cannot_be_used(model, monkeypatch, capsys,
 
 def test_progress_is_drawn_only_on_a_terminal(model, capsys, monkeypatch) -> None:
     monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True)
-    console.show(model.turn(Conversation().user("hi")), Conversation())
+    with console.printing() as on_event:
+        model.turn(Conversation().user("hi"), TurnSettings(), on_event)
     assert "\r[picture 1 of 1: step 1 of 2 \r\x1b[K[picture 1 of 1: a fox]\n" in capsys.readouterr().out
 
 
@@ -290,8 +299,8 @@ def test_chat_keeps_the_conversation_and_takes_commands(model, monkeypatch, caps
         f"/save {tmp_path / 'out'}", "/quit", "never said", options=("--seed", "5"),
     )  # fmt: skip
     assert (status, err) == (0, "")
-    assert [asked.gate for asked in model.asked] == [1.0, 2.5, 2.5]
-    assert [asked.seed for asked in model.asked] == [pipeline.turn_seed(5, turn) for turn in range(3)]
+    assert [asked.settings.gate for asked in model.asked] == [1.0, 2.5, 2.5]
+    assert [asked.settings.seed for asked in model.asked] == [turn_seed(5, turn) for turn in range(3)]
     shown = [len(asked.conversation.user_pictures()) for asked in model.asked]
     assert shown == [0, 1, 1], "a picture goes with one message"
     assert model.asked[1].conversation.user_pictures()[0].equal(torch.ones(2, 3, 3)), "alpha goes over white"
@@ -311,7 +320,7 @@ def test_chat_says_mistakes_and_goes_on(model, monkeypatch, capsys, tmp_path: Pa
         "nowhere.png does not exist", "text.png cannot be read", "Say /save DIR.", "is not empty and holds no earlier",
     ):  # fmt: skip
         assert sentence in out
-    assert len(model.asked) == 1 and model.asked[0].gate == 1.0
+    assert len(model.asked) == 1 and model.asked[0].settings.gate == 1.0
 
 
 def test_chat_ends_with_130_on_ctrl_c(model, monkeypatch, capsys) -> None:
@@ -367,7 +376,7 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
     status, out, _ = run(capsys, "evaluate", "--output", report, "--pictures", 12, "--seed", 3)
     assert (status, out) == (0, f"{report}\n") and json.loads(report.read_text()) == {"seed": 3, "unit": "%"}
     usual = {"device": "cpu", "dtype": "float32", "without": None, "split": "test"}
-    assert asked == [{"starter": pipeline.STARTER, "pictures": 12, "seed": 3, **usual}]
+    assert asked == [{"starter": STARTER, "pictures": 12, "seed": 3, **usual}]
     run(capsys, "evaluate", "--output", report, "--starter", tmp_path, "--without", "gate", "--split", "validation")
     assert asked[1] == {"starter": tmp_path, "seed": 0, **usual, "without": "gate", "split": "validation"}, (
         "its own default decides how many pictures"

@@ -9,7 +9,7 @@ import torch
 
 from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation, Picture, Text
-from m3adapter.events import Step, TurnDone
+from m3adapter.events import Event, Step
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook.judge import Judge
@@ -47,13 +47,11 @@ def encoded(model: M2Chat) -> SlotFeatures:
 
 
 def story(model: M2Chat, seed: int) -> Conversation:
-    told = Conversation()
-    for event in model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=8):
+    def on_event(event: Event) -> None:
         if isinstance(event, Step):
             assert max(event.preview().size) > 1
-        elif isinstance(event, TurnDone):
-            told = event.conversation
-    return told
+
+    return model.story("A fox finds a kite on the beach.", 2, seed=seed, steps=8, on_event=on_event)
 
 
 def test_the_gate_keeps_its_contract(model: M2Chat) -> None:

@@ -16,7 +16,7 @@ import toys
 from comfy_server import ComfyServer
 from graphs import node
 from m3adapter.diffusion.schedulers import AS_THE_MODEL_SAYS
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from runs import picture, ran, same
 from tools.comfy import ExecutionFailed, PromptRejected
 

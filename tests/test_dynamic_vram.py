@@ -17,7 +17,7 @@ import toys
 from comfy_server import ComfyServer
 from graphs import node
 from m3adapter.adapter.checkpoint import load_adapter
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from runs import picture, same
 from tools import environment
 

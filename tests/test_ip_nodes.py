@@ -13,7 +13,7 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import DECODER, Graph, node
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from runs import picture, ran, same, text
 from tools.comfy import ExecutionFailed, PromptRejected
 

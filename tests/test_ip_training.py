@@ -17,12 +17,12 @@ from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.evaluation import ip_adapter as ip_evaluation
 from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
 from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
-from m3adapter.pipeline import STARTER
 from m3adapter.storybook.dataset import samples
 from m3adapter.storybook.stories import story
 from m3adapter.storybook.world import Character, Scene, caption
 from m3adapter.training import ip
 from m3adapter.training.decoder import embed, schedule_terms, v_loss
+from m3adapter.weights.starter import STARTER
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import graphs
 import toy_llms
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from runs import inside
 
 pytestmark = pytest.mark.comfy

@@ -12,7 +12,6 @@ from m3adapter.conversation.outline import CONTINUE, beats, messages
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
 from m3adapter.limits import rerolls
-from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_outline
 
 
@@ -32,10 +31,6 @@ class Planner:
 
     def reply(self, conversation, **how):
         yield self.said
-
-
-def planner(reply: str) -> M2Chat:
-    return M2Chat(Planner(reply), None, None, None)
 
 
 def test_typed_lines_lose_their_numbers_and_nothing_else() -> None:
@@ -64,11 +59,11 @@ def test_messages_are_premise_lines_and_the_usual_question() -> None:
 
 def test_a_model_is_asked_for_so_many_lines() -> None:
     reply = "Here are three scenes:\n\n1. A fox wakes.\n2. It runs.\n<image>a fox</image>\n3. It sleeps.\n4. The end."
-    assert write_outline(planner(reply), "A fox.", 3) == ("A fox wakes.", "It runs.", "It sleeps.")
+    assert write_outline(Planner(reply), "A fox.", 3) == ("A fox wakes.", "It runs.", "It sleeps.")
     with pytest.raises(ValueError, match="wrote 1 of 3 lines: try another seed or a larger model, or write"):
-        write_outline(planner("A fox wakes. It runs."), "A fox.", 3)
+        write_outline(Planner("A fox wakes. It runs."), "A fox.", 3)
     with pytest.raises(ValueError, match="premise is empty"):
-        write_outline(planner(reply), " ", 3)
+        write_outline(Planner(reply), " ", 3)
 
 
 def test_it_is_asked_without_the_instructions_about_pictures(tmp_path) -> None:

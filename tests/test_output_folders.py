@@ -13,8 +13,9 @@ import torch
 from m3adapter.cli import main as cli
 from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.export.story import export_story
-from m3adapter.pipeline import STARTER, M2Chat
+from m3adapter.pipeline import M2Chat
 from m3adapter.training import options, starter
+from m3adapter.weights.starter import STARTER
 
 PARTS = {
     "language": STARTER / "language_model",

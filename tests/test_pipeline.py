@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import threading
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 import toys
+from m3adapter import stages
 from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot, Text
 from m3adapter.diffusion.decoder import DiffusionDecoder
-from m3adapter.events import Interrupted, PictureStarted, Step
+from m3adapter.events import Event, Interrupted, PictureStarted, Step, TextChunk
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
-from m3adapter.streaming import reports
-from standins import (
-    SAMPLING,
-    chat,
-    shape,
-)
+from m3adapter.settings import TurnSettings
+from standins import SAMPLING, chat, events_of, shape
 
 
 def test_a_turn_is_text_then_pictures_then_done() -> None:
     model = chat(["Hello. ", "<image>a fox</image>", " And", "<image>a bear</image>"])
     asked = Conversation().user("Tell.")
-    events = list(model.turn(asked, gate=0.5, seed=7, steps=2, guidance=4.0, sampling=SAMPLING))
+    events = events_of(model.turn, asked, gate=0.5, seed=7, steps=2, guidance=4.0, sampling=SAMPLING)
     assert shape(events) == "ttpssdpssd."
     started = [event for event in events if isinstance(event, PictureStarted)]
     assert started == [PictureStarted(Slot(1, 1), "a fox", 0, 2), PictureStarted(Slot(1, 3), "a bear", 1, 2)]
@@ -43,22 +40,22 @@ def test_a_turn_is_text_then_pictures_then_done() -> None:
 
 
 def test_a_turn_without_pictures_paints_none() -> None:
-    events = list(chat(["Just text."]).turn(Conversation().user("hi"), sampling=SAMPLING))
+    events = events_of(chat(["Just text."]).turn, Conversation().user("hi"), sampling=SAMPLING)
     assert shape(events) == "t." and events[-1].conversation.turns[1].segments == (Text("Just text."),)
 
 
 def test_open_slots_of_earlier_turns_stay_open() -> None:
     conversation = Conversation().user("a").assistant([Picture("not painted")]).user("b")
-    done = list(chat().turn(conversation, steps=1, sampling=SAMPLING))[-1].conversation
+    done = chat().turn(conversation, steps=1, sampling=SAMPLING)
     assert done.open_slots() == (Slot(1, 0),) and done.pictures() == (Slot(3, 1),)
 
 
 def test_where_the_turn_is_taken_it_paints_what_is_open() -> None:
     model = chat()
-    told = list(model.turn(Conversation().user("hi"), seed=5, steps=1, sampling=SAMPLING))[-1].conversation
+    told = model.turn(Conversation().user("hi"), seed=5, steps=1, sampling=SAMPLING)
     slots = told.slots()
     asked = len(model.language_model.asked)
-    events = list(model.turn(told.without_picture(slots[-1]), seed=9, steps=1, sampling=SAMPLING))
+    events = events_of(model.turn, told.without_picture(slots[-1]), seed=9, steps=1, sampling=SAMPLING)
     again = events[-1].conversation
     assert [event.slot for event in events if isinstance(event, PictureStarted)] == [slots[-1]]
     assert again.at(slots[-1]).seed == 9 and not again.open_slots()
@@ -69,10 +66,13 @@ def test_where_the_turn_is_taken_it_paints_what_is_open() -> None:
 def test_previews_belong_to_their_step_and_no_step_runs_ahead() -> None:
     model = chat()
     seen = []
-    for event in model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING):
+
+    def on_event(event: Event) -> None:
         if isinstance(event, Step):
             assert model.decoder.steps_begun == event.step
             seen.append(event.preview())
+
+    model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING, on_event=on_event)
     assert seen == ["a fox at 1", "a fox at 2", "a fox at 3"]
 
 
@@ -80,7 +80,7 @@ def test_every_slot_sees_its_references_and_the_user_pictures_before_it() -> Non
     model = chat(["<image>one</image><image>two</image>"])
     grey = torch.full((2, 2, 3), 0.5)
     conversation = Conversation().user("look", [grey])
-    conversation = list(model.turn(conversation, steps=1, sampling=SAMPLING))[-1].conversation
+    conversation = model.turn(conversation, steps=1, sampling=SAMPLING)
     seen = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
     assert seen == [pytest.approx([0.5]), pytest.approx([0.5, 0.1])]
     assert [v.shape for v in model.language_model.asked[0].visual] == [(4, 5)]
@@ -97,8 +97,7 @@ def test_pictures_of_a_turn_and_of_a_story_have_the_size_that_is_asked_for(tmp_p
     model.fuse = lambda features, gate, **how: toys.condition()
     how = {"steps": 1, "sampling": SAMPLING}
     for given, sides in (({"width": 48, "height": 16}, (16, 48, 3)), ({"width": 40}, (32, 40, 3)), ({}, (32, 32, 3))):
-        for events in (model.turn(Conversation().user("hi"), **how, **given), model.story("hi", 1, **how, **given)):
-            told = list(events)[-1].conversation
+        for told in (model.turn(Conversation().user("hi"), **how, **given), model.story("hi", 1, **how, **given)):
             assert told.at(told.pictures()[0]).image.shape == sides
     asked = len(model.language_model.asked)
     for given, words in (
@@ -117,7 +116,7 @@ def test_pictures_of_a_turn_and_of_a_story_have_the_size_that_is_asked_for(tmp_p
 
 def test_no_reference_is_a_valid_case() -> None:
     model = chat()
-    list(model.turn(Conversation().user("hi"), steps=1, sampling=SAMPLING))
+    model.turn(Conversation().user("hi"), steps=1, sampling=SAMPLING)
     ((features, _),) = model.adapter.fused
     assert not features.vision_mask.any() and features.captions == ("a fox",)
     assert list(model.language_model.asked[0].visual) == []
@@ -144,22 +143,22 @@ def test_style_and_negative_need_somebody_who_reads_them() -> None:
     model = chat()
     for call in (model.story, lambda text, _, **how: model.turn(Conversation().user(text), **how)):
         for words in ({"style": "watercolour"}, {"negative": "text"}):
-            with pytest.raises(ValueError, match="not anchored, so that style and negative are read by nobody"):
+            with pytest.raises(ValueError, match="not anchored, so nothing reads style and negative"):
                 call("A fox.", 1, **words)
     model.adapter.config.anchor, read = True, []
     model.decoder.encode_text = lambda prompts, negative: read.append((prompts, negative)) or toys.condition(1)
-    list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, style=" watercolour ", negative="blur"))
-    list(model.story("A fox.", 1, steps=1, sampling=SAMPLING))
+    model.story("A fox.", 1, steps=1, sampling=SAMPLING, style=" watercolour ", negative="blur")
+    model.story("A fox.", 1, steps=1, sampling=SAMPLING)
     assert read == [(["a fox, watercolour"], "blur"), (["a fox"], "")]
     assert model.decoder.painted[0].captions == ("a fox",), "a caption stays what it was"
 
 
 def test_write_leaves_slots_open_and_streams_text_without_markup() -> None:
-    heard: list[str] = []
+    heard: list[Event] = []
     model = chat(["One", " two <ima", "ge>a fox</image> three"])
-    written = model.write(Conversation().user("hi"), sampling=SAMPLING, seed=3, on_text=heard.append)
+    written = model.write(Conversation().user("hi"), sampling=SAMPLING, seed=3, on_event=heard.append)
     assert written.open_slots() == (Slot(1, 1),) and written.at(Slot(1, 1)).caption == "a fox"
-    assert heard == ["One", " two ", " three"] and model.decoder.painted == []
+    assert heard == [TextChunk("One"), TextChunk(" two "), TextChunk(" three")] and model.decoder.painted == []
 
 
 def test_the_links_compose_to_a_picture() -> None:
@@ -188,10 +187,9 @@ def test_it_stops_at_every_token_and_step(allowed: int) -> None:
         return asked > allowed
 
     with pytest.raises(Interrupted):
-        list(model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING, should_stop=should_stop))
+        model.turn(Conversation().user("hi"), steps=3, sampling=SAMPLING, should_stop=should_stop)
     assert asked == allowed + 1, "nothing may go on after the answer"
     assert model.decoder.painted == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "m3adapter-reports"]
 
 
 def test_a_model_that_just_ends_when_stopped_still_interrupts() -> None:
@@ -208,25 +206,34 @@ def test_a_model_that_just_ends_when_stopped_still_interrupts() -> None:
         model.write(Conversation().user("hi"), sampling=SAMPLING, seed=0, should_stop=lambda: stopped)
 
 
-def test_leaving_a_running_turn_ends_its_work() -> None:
+@pytest.mark.parametrize("kind", [TextChunk, Step])
+def test_an_exception_of_the_follower_ends_the_turn(kind: type) -> None:
     model = chat()
-    events = model.turn(Conversation().user("hi"), steps=50, sampling=SAMPLING)
-    next(event for event in events if isinstance(event, Step))
-    events.close()
-    assert model.decoder.steps_begun == 1 and model.decoder.painted == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "m3adapter-reports"]
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, kind):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.turn(Conversation().user("hi"), steps=50, sampling=SAMPLING, on_event=on_event)
+    assert model.decoder.steps_begun == (kind is Step) and model.decoder.painted == []
 
 
-def test_errors_of_the_work_come_out() -> None:
-    def work(emit):
-        emit(1)
-        raise RuntimeError("out of memory")
-
-    seen = []
-    with pytest.raises(RuntimeError, match="out of memory"):
-        for item in reports(work):
-            seen.append(item)
-    assert seen == [1]
+def test_settings_are_one_value_of_which_a_call_can_change_some() -> None:
+    settings = TurnSettings(gate=GateSetting(0.5), seed=7, steps=2, sampling=SAMPLING)
+    whole, spelt = chat(), chat()
+    told = whole.turn(Conversation().user("Tell."), settings)
+    same = spelt.turn(Conversation().user("Tell."), gate=0.5, seed=7, steps=2, sampling=SAMPLING)
+    assert told == same and whole.decoder.painted == spelt.decoder.painted
+    assert whole.adapter.fused[0][1] == spelt.adapter.fused[0][1] == GateSetting(0.5)
+    whole.story("A fox.", 1, settings, seed=9)
+    assert whole.decoder.painted[-1].seed == 9 and settings.seed == 7
+    assert whole.write(Conversation().user("Tell."), settings).open_slots() and whole.language_model.asked[-1].seed == 7
+    for call in (whole.turn, whole.write):
+        with pytest.raises(TypeError, match="gat"):
+            call(Conversation().user("Tell."), settings, gat=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.seed = 1
 
 
 @pytest.mark.parametrize(
@@ -279,7 +286,7 @@ def test_missing_weights_are_named(tmp_path) -> None:
 def test_every_part_is_made_ready_before_it_works() -> None:
     model, ready = chat(), []
     model.prepare = ready.append
-    list(model.story("A fox.", 2, steps=1, sampling=SAMPLING))
+    model.story("A fox.", 2, steps=1, sampling=SAMPLING)
     first = ["language_model", "language_model", "adapter", "decoder"]
     assert ready == [*first, "language_model", "vision_encoder", "language_model", "adapter", "decoder"]
     ready.clear()
@@ -301,4 +308,4 @@ def test_an_anchored_adapter_gets_its_anchor_from_the_decoder(tmp_path) -> None:
         for name in ("embeds", "pooled", "negative_embeds", "negative_pooled"):
             assert torch.equal(getattr(condition, name), getattr(anchor, name)), name
     with pytest.raises(ValueError, match="is anchored"):
-        M2Chat(None, None, adapter, None).fuse(features)
+        stages.fuse(adapter, features)

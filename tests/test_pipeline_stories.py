@@ -6,17 +6,19 @@ import pytest
 import torch
 
 from m3adapter.conversation.conversation import Conversation, ConversationError
+from m3adapter.conversation.outline import CONTINUE
 from m3adapter.events import NotFinite, PictureStarted, StoryEnded, TextChunk, TurnDone
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.thoughts import ThoughtError
-from m3adapter.pipeline import CONTINUE, M2Chat, picture_seed, turn_seed
+from m3adapter.pipeline import M2Chat
+from m3adapter.seeds import picture_seed, story_seeds, turn_seed
 from m3adapter.story_writing import write_story
-from standins import REPLY, SAMPLING, chat, shape
+from standins import REPLY, SAMPLING, chat, events_of, shape
 
 
 def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
     model = chat()
-    events = list(model.story("A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING))
+    events = events_of(model.story, "A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING)
     assert shape(events) == "tpsd." * 3
     conversation = events[-1].conversation
     assert [t.text for t in conversation.turns if t.role == "user"] == ["A fox.", CONTINUE, CONTINUE]
@@ -25,13 +27,13 @@ def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
     assert seeds == [2**64 - 1, 0x9E3779B97F4A7C14, 0x3C6EF372FE94F829]
     assert [asked.seed for asked in model.language_model.asked] == seeds
     assert [painted.seed for painted in model.decoder.painted] == seeds
-    second = list(chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING))
-    assert second[-1].conversation.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
+    second = chat().turn(Conversation(conversation.turns[:3]), seed=seeds[1], steps=1, sampling=SAMPLING)
+    assert second.turns[3].text == conversation.turns[3].text, "a panel can be repeated as a turn"
 
 
 def seeds_of(model: M2Chat, **how) -> list[int]:
     """The seeds of the pictures of a story of three panels with two pictures each."""
-    list(model.story("A fox.", 3, seed=5, steps=1, sampling=SAMPLING, **how))
+    model.story("A fox.", 3, seed=5, steps=1, sampling=SAMPLING, **how)
     return [painted.seed for painted in model.decoder.painted]
 
 
@@ -47,7 +49,7 @@ def test_a_reroll_changes_the_seed_of_its_picture_only() -> None:
 
 def test_a_story_follows_its_outline() -> None:
     model = chat()
-    events = list(model.story("A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."]))
+    events = events_of(model.story, "A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."])
     said = [turn.text for turn in events[-1].conversation.turns if turn.role == "user"]
     assert said == ["A fox.\nIt wakes.", "It runs.", CONTINUE]
     with pytest.raises(ValueError, match="The outline has 2 lines for 1 panels"):
@@ -58,8 +60,8 @@ def test_a_story_goes_on_where_a_conversation_ended() -> None:
     model = chat()
     grey = torch.full((2, 2, 3), 0.5)
     start = Conversation().system("Be kind.").with_character("fox", [grey])
-    first = list(model.story("A fox.", 1, steps=1, sampling=SAMPLING, start=start))[-1].conversation
-    again = list(model.story("It snows.", 1, steps=1, sampling=SAMPLING, start=first, rerolls={1: 1}))[-1].conversation
+    first = model.story("A fox.", 1, steps=1, sampling=SAMPLING, start=start)
+    again = model.story("It snows.", 1, steps=1, sampling=SAMPLING, start=first, rerolls={1: 1})
     assert [turn.text for turn in again.turns if turn.role != "assistant"] == ["Be kind.", "A fox.", "It snows."]
     assert again.cast == start.cast and model.decoder.painted[1].seed == picture_seed(0, 0, 1)
     looks = [features.vision[0, :, 0, 0, 0].tolist() for features, _ in model.adapter.fused]
@@ -70,7 +72,7 @@ def test_a_story_goes_on_where_a_conversation_ended() -> None:
 
 def test_every_panel_of_a_story_has_a_picture() -> None:
     model = chat(["A red fox ran away. ", "Then night fell."], [], ["It rained all day.<image>", " "])
-    events = list(model.story("A fox in the snow. It is cold.", 3, steps=1, sampling=SAMPLING))
+    events = events_of(model.story, "A fox in the snow. It is cold.", 3, steps=1, sampling=SAMPLING)
     captions = [event.caption for event in events if isinstance(event, PictureStarted)]
     assert captions == ["A red fox ran away.", "A fox in the snow.", "It rained all day."]
     assert len(events[-1].conversation.pictures()) == 3
@@ -78,19 +80,20 @@ def test_every_panel_of_a_story_has_a_picture() -> None:
 
 def test_the_words_of_a_story_can_be_written_alone() -> None:
     replies = ["One.<image>a</image>Two.<image>b</image>"], ["Then night fell."], []
-    told = list(chat(*replies).story("A fox. It is cold.", 3, seed=5, steps=1, sampling=SAMPLING))[-1].conversation
+    told = chat(*replies).story("A fox. It is cold.", 3, seed=5, steps=1, sampling=SAMPLING)
     model, heard = chat(*replies), []
-    how = {"seed": 5, "sampling": SAMPLING, "on_text": heard.append}
-    panels = list(write_story(model, "A fox. It is cold.", 3, **how))
-    written = panels[-1][0]
-    assert [len(conversation.slots()) for conversation, _ in panels] == [2, 3, 4]
+    how = {"seed": 5, "sampling": SAMPLING, "on_event": heard.append}
+    written = write_story(model.language_model, "A fox. It is cold.", 3, **how)
+    panels = [event.conversation for event in heard if isinstance(event, TurnDone)]
+    assert [len(conversation.slots()) for conversation in panels] == [2, 3, 4] and panels[-1] is written
     assert [turn.text for turn in written.turns] == [turn.text for turn in told.turns]
     pictures = [told.at(slot) for slot in told.slots()]
     assert [written.at(slot).caption for slot in written.open_slots()] == [picture.caption for picture in pictures]
-    assert [seed for _, seeds in panels for seed in seeds] == [picture.seed for picture in pictures]
-    assert "".join(heard) == "One.Two.Then night fell." and not model.decoder.painted
+    assert story_seeds(written, 5) == [picture.seed for picture in pictures]
+    assert "".join(event.text for event in heard if isinstance(event, TextChunk)) == "One.Two.Then night fell."
+    assert not model.decoder.painted
     with pytest.raises(ValueError, match="The premise is empty"):
-        write_story(model, " ", 3)
+        write_story(model.language_model, " ", 3)
 
 
 class FailsAt:
@@ -117,10 +120,10 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_was_told_and_painted_stays_where_a_later_panel_fails(error: Exception) -> None:
-    whole = list(chat(REPLY).story("A fox.", 2, steps=1, sampling=SAMPLING))[-1].conversation
+    whole = chat(REPLY).story("A fox.", 2, steps=1, sampling=SAMPLING)
     model = chat(REPLY)
     model.language_model = FailsAt(model, 3, error)
-    events = list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))
+    events = events_of(model.story, "A fox.", 4, steps=1, sampling=SAMPLING)
     end = events[-1]
     assert isinstance(end, StoryEnded) and isinstance(events[-2], TextChunk), "its text had begun"
     assert (end.told, end.panels) == (2, 4)
@@ -131,22 +134,22 @@ def test_what_was_told_and_painted_stays_where_a_later_panel_fails(error: Except
     heard: list = []
     writer = chat(REPLY)
     writer.language_model = FailsAt(writer, 3, error)
-    panels = list(write_story(writer, "A fox.", 4, sampling=SAMPLING, on_event=heard.append))
-    assert len(panels) == 2 and heard[-1] == StoryEnded(panels[-1][0], 2, 4, str(error))
+    written = write_story(writer.language_model, "A fox.", 4, sampling=SAMPLING, on_event=heard.append)
+    assert len(written.turns) == 4 and heard[-1] == StoryEnded(written, 2, 4, str(error))
 
 
 def test_a_story_that_fails_at_its_first_panel_is_an_error() -> None:
     model = chat(REPLY)
     model.language_model = FailsAt(model, 1, ERRORS[0])
     with pytest.raises(ThoughtError):
-        list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))
+        model.story("A fox.", 4, steps=1, sampling=SAMPLING)
     model.language_model = FailsAt(chat(REPLY), 1, ERRORS[0])
     with pytest.raises(ThoughtError):
-        list(write_story(model, "A fox.", 4, sampling=SAMPLING))
+        write_story(model.language_model, "A fox.", 4, sampling=SAMPLING)
 
 
 def test_a_defect_is_no_end_of_a_story() -> None:
     model = chat(REPLY)
     model.language_model = FailsAt(model, 2, ValueError("shapes do not fit"))
     with pytest.raises(ValueError, match="shapes do not fit"):
-        list(model.story("A fox.", 4, steps=1, sampling=SAMPLING))
+        model.story("A fox.", 4, steps=1, sampling=SAMPLING)

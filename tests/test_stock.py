@@ -69,7 +69,7 @@ def test_there_and_back_is_exact(comfy: ComfyServer, painted: Graph) -> None:
 def test_stock_text_encoders_say_what_the_decoders_own_say(comfy: ComfyServer, tmp_path: Path) -> None:
     from m3adapter.diffusion.condition import Condition
     from m3adapter.diffusion.decoder import DiffusionDecoder
-    from m3adapter.pipeline import STARTER
+    from m3adapter.weights.starter import STARTER
 
     prompts = ("A blue fox, on the beach at night!", "")
     graph = {

@@ -12,7 +12,7 @@ from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtSplitter
 from m3adapter.pipeline import M2Chat
-from standins import AdapterStandIn, DecoderStandIn, VisionEncoderStandIn
+from standins import AdapterStandIn, DecoderStandIn, VisionEncoderStandIn, events_of
 
 # Fewer tokens than most of the replies have with their thoughts.
 HOW = Sampling(do_sample=False, repetition_penalty=1.0, thinking=True, max_length=48)
@@ -39,7 +39,7 @@ def test_the_answer_is_told_and_no_thought(models: dict[str, LanguageModel], num
     raw = "".join(model.reply(asked, sampling=HOW))
     assert ("secret" in raw) == taught.thinks and raw.endswith(taught.text), "the model does think"
 
-    events = list(painter(model).turn(asked, steps=1, sampling=HOW))
+    events = events_of(painter(model).turn, asked, steps=1, sampling=HOW)
     told = events[-1].conversation
     assert told.turns[-1].text.strip() == taught.said
     assert [event.caption for event in events if isinstance(event, PictureStarted)] == [taught.caption]

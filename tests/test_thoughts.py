@@ -8,11 +8,11 @@ import pytest
 
 from m3adapter.conversation.conversation import Conversation, Picture
 from m3adapter.conversation.segments import Text
-from m3adapter.events import TextChunk, TextWithdrawn, ThoughtChunk
+from m3adapter.events import Event, TextChunk, TextWithdrawn, ThoughtChunk
 from m3adapter.language.thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn, split
 from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_outline
-from standins import SAMPLING, chat
+from standins import SAMPLING, chat, events_of
 from toys import one_sentence
 
 SAID = "There was a fox.\n<image>a fox</image>\nIt ran."
@@ -155,7 +155,7 @@ def test_thoughts_are_neither_told_nor_painted_nor_remembered(kind: str) -> None
     opening, reply = REPLIES[kind]
     begun = ThoughtSplitter(opening).begun
     model = chat(pieces(begun + reply))
-    events = list(model.turn(Conversation().user("Tell."), steps=1, sampling=SAMPLING))
+    events = events_of(model.turn, Conversation().user("Tell."), steps=1, sampling=SAMPLING)
     conversation = events[-1].conversation
     assert "secret" not in str(conversation.messages())
     assert conversation.turns[-1].text.strip() == "There was a fox.\n\nIt ran."
@@ -183,7 +183,7 @@ def test_what_was_said_before_a_thought_without_end_is_kept() -> None:
 def test_an_outline_is_not_what_was_thought() -> None:
     model = chat(["<think>1. A cat.\n2. A secret.</think>1. A fox wakes.\n2. It runs."])
     model.language_model.without_instructions = lambda: model.language_model
-    assert write_outline(model, "A fox.", 2) == ("A fox wakes.", "It runs.")
+    assert write_outline(model.language_model, "A fox.", 2) == ("A fox wakes.", "It runs.")
 
 
 # As many pictures as are wanted
@@ -199,9 +199,9 @@ def test_a_reply_has_so_many_pictures_and_the_rest_is_text() -> None:
     assert captions[4] == captions[7][:4] and captions[1] == captions[7][:1]
     assert written[1].turns[-1].segments[-1] == Text("".join(f" bear {number} Then." for number in range(6)) + " ")
     assert chat(pieces(reply)).write(Conversation().user("Go."), sampling=SAMPLING) == written[4], "4 are the default"
-    heard: list[str] = []
-    chat(pieces(reply)).write(Conversation().user("Go."), sampling=SAMPLING, max_pictures=1, on_text=heard.append)
-    assert "".join(heard) == written[1].turns[-1].text
+    heard: list[Event] = []
+    chat(pieces(reply)).write(Conversation().user("Go."), sampling=SAMPLING, max_pictures=1, on_event=heard.append)
+    assert "".join(event.text for event in heard if isinstance(event, TextChunk)) == written[1].turns[-1].text
     for most in (0, 33, 1.5):
         with pytest.raises(ValueError, match="max_pictures is .*: give a whole number from 1 to 32"):
             chat().write(Conversation().user("Go."), sampling=SAMPLING, max_pictures=most)
@@ -209,6 +209,6 @@ def test_a_reply_has_so_many_pictures_and_the_rest_is_text() -> None:
 
 def test_a_story_paints_so_many_pictures_in_each_panel() -> None:
     model: M2Chat = chat(["A.<image>a</image><image>b</image><image>c</image>"])
-    (*_, done) = model.story("A fox.", 2, steps=1, sampling=SAMPLING, max_pictures=2)
+    told = model.story("A fox.", 2, steps=1, sampling=SAMPLING, max_pictures=2)
     assert [painted.captions[0] for painted in model.decoder.painted] == ["a", "b", "a", "b"]
-    assert [turn.text.split() for turn in done.conversation.turns[1::2]] == [["A.", "c"]] * 2
+    assert [turn.text.split() for turn in told.turns[1::2]] == [["A.", "c"]] * 2

@@ -16,7 +16,7 @@ import graphs
 import toy_llms
 import toys
 from comfy_server import ComfyServer
-from m3adapter.pipeline import STARTER
+from m3adapter.weights.starter import STARTER
 from tools import environment
 
 TEMPLATES = environment.REPO / "workflows"

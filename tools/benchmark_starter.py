@@ -19,7 +19,8 @@ from torch import Tensor
 
 from m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
 from m3adapter.diffusion.condition import Condition
-from m3adapter.pipeline import STARTER, M2Chat
+from m3adapter.pipeline import M2Chat
+from m3adapter.weights.starter import STARTER
 
 from .benchmark_sdxl import device_name
 

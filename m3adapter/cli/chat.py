@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,8 @@ from ..arguments import UserError, mendable
 from ..conversation.conversation import Conversation
 from ..conversation.pictures import read_picture
 from ..export.story import export_story, is_story
-from ..limits import check_gate
-from ..request import turn_seed
-from .console import painting, show, writing
+from ..seeds import turn_seed
+from .console import check_size, printing, turn_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +32,9 @@ class Chat:
 
     def __init__(self, model: M2Chat, options: argparse.Namespace) -> None:
         self.model = model
-        self.options = options
-        self.gate: float = options.gate
-        self.painting = painting(options, model)
+        self.settings = turn_settings(options)
+        check_size(self.settings, model)
+        self._thoughts: bool = options.show_thoughts
         self.conversation = Conversation()
         self.pictures: list[Tensor] = []
         self._commands: dict[str, Callable[[str], None]] = {
@@ -72,14 +72,10 @@ class Chat:
     def _say(self, line: str) -> None:
         with mendable():
             asked = self.conversation.user(line, self.pictures)
-        options = self.options
         replies = sum(turn.role == "assistant" for turn in self.conversation.turns)
-        events = self.model.turn(
-            asked,
-            **{**self.painting, "gate": self.gate, "seed": turn_seed(options.seed, replies)},
-            **writing(options),
-        )
-        self.conversation = show(events, asked, thoughts=options.show_thoughts)
+        settings = replace(self.settings, seed=turn_seed(self.settings.seed, replies))
+        with printing(thoughts=self._thoughts) as on_event:
+            self.conversation = self.model.turn(asked, settings, on_event=on_event)
         self.pictures = []
 
     def _picture(self, argument: str) -> None:
@@ -93,15 +89,15 @@ class Chat:
         except ValueError as error:
             raise UserError("Say /gate X with a number from 0 to 4.") from error
         with mendable():
-            check_gate(gate)
-        self.gate = gate
+            self.settings = replace(self.settings, gate=gate)
         print(f"The gate is {gate:g}.")
 
     def _save(self, argument: str) -> None:
         directory = _path(argument, "/save DIR")
         with mendable():
             check_output(directory)
-            page = export_story(self.conversation, directory, {"seed": self.options.seed, "gate": self.gate}).path
+            details = {"seed": self.settings.seed, "gate": self.settings.gate}
+            page = export_story(self.conversation, directory, details).path
         print(page)
 
 

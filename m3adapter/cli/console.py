@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from .. import limits
 from ..arguments import UserError, mendable
-from ..conversation.conversation import Conversation, ConversationError
+from ..conversation.conversation import ConversationError
 from ..events import (
     Event,
+    OnEvent,
     PictureDone,
     PictureStarted,
     Step,
@@ -22,32 +22,48 @@ from ..events import (
     ThoughtChunk,
     TurnDone,
 )
-from ..language.reply import FAILED_REPLY, PICTURES
+from ..language.reply import FAILED_REPLY
 from ..language.sampling import Sampling
 from ..pipeline import M2Chat
+from ..settings import TurnSettings
 from ..values import shown
 
 _THOUGHT = ("[thinks: ", "]")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which weights, and where they run."""
+    """Add the options that say which weights to use, and where they run."""
     parser.add_argument("--starter", type=Path, metavar="DIR", help="weights to use instead of the shipped ones")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
 
 
 def add_painting_options(parser: argparse.ArgumentParser) -> None:
-    """How to write and paint."""
+    """Add the options that say how to paint."""
+    usual = TurnSettings()
     parser.add_argument(
-        "--gate", type=float, default=1.0, metavar="X",
+        "--gate",
+        type=float,
+        default=usual.gate,
+        metavar="X",
         help="0 free, 1 as trained, up to 4: ever closer to the earlier pictures (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another number, another story (default: 0)")
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="denoising steps (default: %(default)s)")
-    parser.add_argument(
-        "--guidance", type=float, default=3.0, metavar="X", help="how closely to follow captions (default: %(default)s)"
     )
-
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=usual.seed,
+        metavar="N",
+        help="another number, another story (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=usual.steps, metavar="N", help="denoising steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=usual.guidance,
+        metavar="X",
+        help="how closely to follow captions (default: %(default)s)",
+    )
     for side in ("width", "height"):
         parser.add_argument(
             f"--{side}", type=int, default=0, metavar="N", help="of pictures, in pixels (default: as made for)"
@@ -55,8 +71,8 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
-    """How long a reply may be, and whether the language model thinks before it."""
-    usual = Sampling()
+    """Add the options that say how long a reply may be, and whether the language model may think first."""
+    usual = TurnSettings().sampling
     parser.add_argument(
         "--max-length", type=int, default=usual.max_length, metavar="N",
         help="most tokens of a reply (default: %(default)s)",
@@ -64,7 +80,7 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pictures",
         type=int,
-        default=PICTURES,
+        default=TurnSettings().max_pictures,
         metavar="N",
         help="most pictures of a reply (default: %(default)s)",
     )
@@ -76,34 +92,28 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-thoughts", action="store_true", help="print what the model thinks, too")
 
 
-def writing(options: argparse.Namespace) -> dict[str, Any]:
-    """What the writing options say to M2Chat. Raises UserError for a value out of its bounds."""
+def turn_settings(options: argparse.Namespace) -> TurnSettings:
+    """Return what the options say about writing and painting; UserError if a value is out of its range."""
     with mendable():
-        limits.check_pictures(options.max_pictures)
-        budget = {"max_length": options.max_length, "max_thinking": options.max_thinking}
-        return {"sampling": Sampling(thinking=options.thinking, **budget), "max_pictures": options.max_pictures}
+        return TurnSettings(
+            gate=options.gate,
+            seed=options.seed,
+            steps=options.steps,
+            guidance=options.guidance,
+            width=options.width,
+            height=options.height,
+            max_pictures=options.max_pictures,
+            sampling=Sampling(
+                max_length=options.max_length, thinking=options.thinking, max_thinking=options.max_thinking
+            ),
+        )
 
 
-def check_painting_options(options: argparse.Namespace) -> None:
-    """Raises UserError for a value out of its bounds: before any model is loaded."""
-    writing(options)
-    with mendable():
-        limits.check_gate(options.gate)
-        limits.check_seed(options.seed)
-        limits.check_steps(options.steps)
-        limits.check_guidance(options.guidance)
-        limits.check_side("width", options.width)
-        limits.check_side("height", options.height)
-
-
-def painting(options: argparse.Namespace, model: M2Chat) -> dict[str, Any]:
-    """What `M2Chat.turn` and `story` are told of these options. Raises UserError for a size the model cannot paint."""
-    told = {name: getattr(options, name) for name in ("gate", "seed", "steps", "guidance")}
-    size = {name: side for name in ("width", "height") if (side := getattr(options, name))}
-    if size:
+def check_size(settings: TurnSettings, model: M2Chat) -> None:
+    """Raise UserError if the model cannot paint pictures of the size that the settings ask for."""
+    if settings.width or settings.height:
         with mendable():
-            model.decoder.check_size(options.width, options.height)
-    return {**told, **size}
+            model.decoder.check_size(settings.width, settings.height)
 
 
 def check_device(name: str) -> None:
@@ -135,59 +145,63 @@ def load_model(options: argparse.Namespace) -> M2Chat:
         return M2Chat.from_pretrained(options.starter, device=options.device)
 
 
-def show(events: Iterable[Event], conversation: Conversation, *, thoughts: bool = False) -> Conversation:
-    """Prints a reply, or a whole story, while it comes; returns the conversation with it.
+@contextmanager
+def printing(*, thoughts: bool = False) -> Iterator[OnEvent]:
+    """Print a reply, or a whole story, as it comes: give `M2Chat.turn` or `story` the `on_event` that this yields.
 
-    `thoughts` prints what the model thinks, too, in brackets. Raises UserError where no reply can be made of what
-    models give; of a story, what was told before is kept, and stderr gets the reason.
+    `thoughts` also prints what the model thinks, in brackets. What no reply can be made of becomes a UserError.
     """
-    live = sys.stdout.isatty()
-    started: PictureStarted | None = None
-    at_line_start, thinks = True, False
-    for event in _mended(events):
-        if thinks and not isinstance(event, ThoughtChunk):
-            print(_THOUGHT[1], flush=True)
-            at_line_start, thinks = True, False
-        if isinstance(event, ThoughtChunk):
-            if thoughts:
-                begin = "" if thinks else f"{'' if at_line_start else chr(10)}{_THOUGHT[0]}"
-                print(begin + (event.text if thinks else event.text.lstrip()), end="", flush=True)
-                thinks = True
-        elif isinstance(event, TextWithdrawn):
-            print(f"\n{_THOUGHT[0]}that was a thought{_THOUGHT[1]}\n{event.text}", end="", flush=True)
-            at_line_start = not event.text
-        elif isinstance(event, TextChunk):
-            text = event.text.lstrip() if at_line_start else event.text
-            print(text, end="", flush=True)
-            at_line_start = at_line_start and not text
-        elif isinstance(event, PictureStarted):
-            started = event
-            if not at_line_start:
-                print()
-            at_line_start = True
-        elif isinstance(event, Step) and live:
-            print(f"\r{_label(started)}: step {event.step} of {event.total} ", end="", flush=True)
-        elif isinstance(event, PictureDone):
-            erase = "\r\x1b[K" if live else ""
-            print(f"{erase}{_label(started)}: {started.caption}]", flush=True)
-        elif isinstance(event, TurnDone):
-            conversation = event.conversation
-            print(end="\n" if at_line_start else "\n\n", flush=True)
-            at_line_start = True
-        elif isinstance(event, StoryEnded):
-            print("" if at_line_start else "\n", end="", flush=True)
-            print(event.text, file=sys.stderr, flush=True)
-    return conversation
-
-
-def _mended(events: Iterable[Event]) -> Iterator[Event]:
-    """The events; what no reply can be made of, nothing but thoughts say, is something a user can mend."""
     try:
-        yield from events
+        yield ReplyPrinter(thoughts=thoughts).hear
     except (*FAILED_REPLY, ConversationError) as error:
         print()
         raise UserError(str(error)) from error
 
 
-def _label(started: PictureStarted) -> str:
-    return f"[picture {started.index + 1} of {started.count}"
+class ReplyPrinter:
+    """Prints a reply as it comes: text to stdout, with progress if that is a terminal; to stderr why a story ends."""
+
+    def __init__(self, *, thoughts: bool) -> None:
+        self._live = sys.stdout.isatty()
+        self._shows_thoughts = thoughts
+        self._in_thought = False
+        self._at_line_start = True
+        self._label = self._caption = ""
+
+    def hear(self, event: Event) -> None:
+        """Print what there is to print of an event."""
+        if self._in_thought and not isinstance(event, ThoughtChunk):
+            print(_THOUGHT[1], flush=True)
+            self._at_line_start, self._in_thought = True, False
+        if isinstance(event, ThoughtChunk):
+            self._think(event.text)
+        elif isinstance(event, TextWithdrawn):
+            print(f"\n{_THOUGHT[0]}that was a thought{_THOUGHT[1]}\n{event.text}", end="", flush=True)
+            self._at_line_start = not event.text
+        elif isinstance(event, TextChunk):
+            text = event.text.lstrip() if self._at_line_start else event.text
+            print(text, end="", flush=True)
+            self._at_line_start = self._at_line_start and not text
+        elif isinstance(event, PictureStarted):
+            self._label = f"[picture {event.index + 1} of {event.count}"
+            self._caption = event.caption
+            if not self._at_line_start:
+                print()
+            self._at_line_start = True
+        elif isinstance(event, Step) and self._live:
+            print(f"\r{self._label}: step {event.step} of {event.total} ", end="", flush=True)
+        elif isinstance(event, PictureDone):
+            erase = "\r\x1b[K" if self._live else ""
+            print(f"{erase}{self._label}: {self._caption}]", flush=True)
+        elif isinstance(event, TurnDone):
+            print(end="\n" if self._at_line_start else "\n\n", flush=True)
+            self._at_line_start = True
+        elif isinstance(event, StoryEnded):
+            print("" if self._at_line_start else "\n", end="", flush=True)
+            print(event.text, file=sys.stderr, flush=True)
+
+    def _think(self, text: str) -> None:
+        if self._shows_thoughts:
+            begin = "" if self._in_thought else f"{'' if self._at_line_start else chr(10)}{_THOUGHT[0]}"
+            print(begin + (text if self._in_thought else text.lstrip()), end="", flush=True)
+            self._in_thought = True

@@ -11,33 +11,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .. import __version__, limits
+from .. import limits
 from ..arguments import (
     USER_ERROR,
     Parser,
     UserError,
     mendable,
 )
-from ..conversation.conversation import Conversation
 from ..conversation.storage import write_file
 from ..events import Interrupted, NotFinite
 from ..export.pages.panels import WORDS
 from ..export.pages.styles import LAYOUTS
 from ..export.story import FORMATS, check_formats, export_story
-from ..pipeline import STARTER, check_weights
+from ..version import __version__
 from ..weights.model_files import read_json
+from ..weights.starter import STARTER, check_weights
 from .chat import Chat, check_output
 from .console import (
     add_model_options,
     add_painting_options,
     add_writing_options,
     check_device,
-    check_painting_options,
+    check_size,
     load_model,
-    painting,
+    printing,
     quiet_loading,
-    show,
-    writing,
+    turn_settings,
 )
 
 COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "starter")
@@ -127,23 +126,25 @@ def _story(options: argparse.Namespace) -> None:
         limits.check_panels(options.panels)
         check_formats(options.format)
         check_output(options.output, overwrite=options.overwrite)
-    check_painting_options(options)
+    settings = turn_settings(options)
     model = load_model(options)
-    how = painting(options, model)
+    check_size(settings, model)
     with mendable():
         options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
-    events = model.story(options.premise, options.panels, **how, **writing(options))
-    conversation = show(events, Conversation(), thoughts=options.show_thoughts)
+    with printing(thoughts=options.show_thoughts) as on_event:
+        conversation = model.story(options.premise, options.panels, settings, on_event=on_event)
+    details = {name: getattr(settings, name) for name in ("gate", "seed", "steps", "guidance")}
+    details |= {name: side for name in ("width", "height") if (side := getattr(settings, name))}
     with mendable():
         layout = {"layout": options.layout, "words": options.words}
-        story = export_story(conversation, options.output, how, formats=options.format, layout=layout, metadata={})
+        story = export_story(conversation, options.output, details, formats=options.format, layout=layout, metadata={})
     for note in story.notes:
         print(note, file=sys.stderr)
     print(story.path)
 
 
 def _chat(options: argparse.Namespace) -> None:
-    check_painting_options(options)
+    turn_settings(options)  # before the model is loaded
     Chat(load_model(options), options).run()
 
 

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from ..adapter.features import SlotFeatures
 from ..conversation.conversation import Conversation, Picture, Text
+from ..conversation.outline import CONTINUE
 from ..diffusion.condition import Condition
 from ..gate import GateSetting
 from ..language.sampling import Sampling
-from ..pipeline import CONTINUE, M2Chat
+from ..pipeline import M2Chat
 from ..storybook.dataset import Sample, samples
 from ..storybook.judge import Judge, Verdict
 from ..storybook.render import render

@@ -20,8 +20,8 @@ from ..adapter.vision_encoder import VisionEncoder
 from ..diffusion.decoder import DiffusionDecoder
 from ..ip_adapter.image_prompt import attached, processors_of
 from ..ip_adapter.ip_adapter import IPAdapter, cross_attentions, new_base
-from ..pipeline import STARTER
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
+from ..weights.starter import STARTER
 from . import options
 from .decoder import (
     FIGURE_WEIGHT,
