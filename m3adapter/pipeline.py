@@ -82,7 +82,7 @@ class M2Chat:
         """
         directory = Path(directory)
         check_weights(directory)
-        from .adapter.checkpoint import load_adapter
+        from .adapter.auto import load_adapter
         from .adapter.vision_encoder import VisionEncoder
         from .diffusion.decoder import DiffusionDecoder
         from .language.auto import load_language_model

@@ -8,7 +8,7 @@ import comfy.model_management
 import comfy.ops
 from comfy_api.latest import io
 
-from ..m3adapter.adapter.importing import open_adapter
+from ..m3adapter.adapter.auto import open_adapter
 from ..m3adapter.adapter.new_adapter import BLOCKS, WIDTH, new_adapter
 from ..m3adapter.diffusion.prompt_syntax import unescaped
 from ..m3adapter.limits import SEED_LIMIT
@@ -135,7 +135,7 @@ class NewAdapter(io.ComfyNode):
             decoder.part,
             vision_encoder.part if vision_encoder else None,
             width=width,
-            blocks=blocks,
+            num_blocks=blocks,
             seed=seed,
             operations=comfy.ops.manual_cast,
             device=offload_device(),

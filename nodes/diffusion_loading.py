@@ -164,7 +164,8 @@ class LoadDecoder(io.ComfyNode):
         with with_packages():
             check_model(model, own_vae=vae == BUILT_IN)
             check_vae(vae)
-            from ..m3adapter.diffusion.loading import count_parameters, load_decoder
+            from ..m3adapter.diffusion.auto import load_decoder
+            from ..m3adapter.diffusion.loading import count_parameters
 
             parameters, device = count_parameters(path), offload_device()
             kind = choose_dtype(dtype, parameters)

@@ -15,13 +15,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation.pictures import normalised
+from ..m3adapter.ip_adapter.files import check_file
 from ..m3adapter.ip_adapter.image_prompt import (
     PRESETS,
     ImageGate,
     ImagePrompt,
     Reference,
 )
-from ..m3adapter.ip_adapter.ip_adapter import check_file, load_ip_adapter
+from ..m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from ..m3adapter.limits import MAX_STRENGTH
 from . import attention_patch, folders, inputs, wires
 from .errors import complaint, names_node, with_packages
@@ -169,7 +170,7 @@ class IPAdapterReference(io.ComfyNode):
         ip_adapter.part.config.check_image_width(seen.shape[-1])
         load(ip_adapter.patcher, streams=True)
         rest = comfy.model_management.intermediate_device()
-        tokens, negative = (ip_adapter.part.tokens(each).to(rest) for each in (seen, unseen))
+        tokens, negative = (ip_adapter.part.encode(each).to(rest) for each in (seen, unseen))
         masks = [None] * len(tokens) if mask is None else mask.expand(len(tokens), -1, -1)
         items = tuple(
             Reference(ip_adapter.part, one, negative[0], weight, where)
@@ -277,7 +278,7 @@ class DecoderIPAdapter(io.ComfyNode):
     @names_node
     def execute(cls, decoder: Handle, references: References, gate: float, **how: Any) -> io.NodeOutput:
         """Add them; the decoder that came in stays as it is."""
-        part = decoder.part.looking_at(_prompt(references, gate, **how))
+        part = decoder.part.with_image_prompt(_prompt(references, gate, **how))
         patchers = tuple(each.patcher for each in references.adapters if each.patcher not in decoder.helpers)
         return io.NodeOutput(replace(decoder, part=part, helpers=(*decoder.helpers, *patchers)))
 

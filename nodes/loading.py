@@ -50,7 +50,7 @@ class LoadStarter(io.ComfyNode):
         """Load the four parts into main memory; ComfyUI moves them to the device when they are used."""
         check_weights(STARTER)
         with with_packages():
-            from ..m3adapter.adapter.checkpoint import load_adapter
+            from ..m3adapter.adapter.auto import load_adapter
             from ..m3adapter.adapter.vision_encoder import VisionEncoder
             from ..m3adapter.diffusion.decoder import DiffusionDecoder
             from ..m3adapter.language.auto import load_language_model

@@ -143,7 +143,7 @@ def announced(folder: str) -> dict[str, Any]:
     Says what was logged for each, with "loaded" where the weights have been read.
     """
     import folder_paths
-    from m2chat.m3adapter.diffusion import loading as diffusion_loading
+    from m2chat.m3adapter.diffusion import auto as diffusion_loading
     from m2chat.m3adapter.language import auto as language_loading
     from m2chat.m3adapter.weights.starter import STARTER
     from m2chat.nodes import folders, memory

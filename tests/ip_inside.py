@@ -58,7 +58,7 @@ class Bench:
     def reference(self, adapter: Any, seed: int = 9, **how: Any) -> Any:
         from m2chat.m3adapter.ip_adapter.image_prompt import Reference
 
-        negative, tokens = adapter.tokens(self.features(adapter.config.kind, seed))
+        negative, tokens = adapter.encode(self.features(adapter.config.kind, seed))
         return Reference(adapter, tokens, negative, **how)
 
     def patched(self, *references: Any, model: Any = None, **gate: Any) -> Any:
@@ -220,7 +220,7 @@ def masks(bench: Bench, adapter: Any, whole: Any, alone: Tensor, plain: Tensor) 
     half[:, 32:] = 1
     reference = bench.reference(adapter, mask=half)
     patch = bench.patched(reference).model_options["transformer_options"]["patches_replace"]["attn2"]["middle", 0, 0]
-    width = adapter.config.layers[-1]
+    width = adapter.config.layer_widths[-1]
     query = torch.randn(2, 16, width, generator=toys.generator())
     extra = {"n_heads": width // 32, "attn_precision": None, "original_shape": [2, 4, 8, 8], "cond_or_uncond": [1, 0]}
     added = patch.looks[0](query, extra).unflatten(1, (4, 4))

@@ -159,12 +159,12 @@ def test_the_gate_opens_with_its_own_sum_and_reads_each_feature_at_its_place() -
     adapter = toys.adapter().requires_grad_(False)
     semantic, low = torch.randn(2, 3, 5, adapter.config.width, generator=toys.generator())
     for bias, setting in ((20.0, 1.0), (-20.0, 0.0)):
-        adapter.gate.bias.fill_(bias)
+        adapter.gate_projection.bias.fill_(bias)
         torch.testing.assert_close(
             adapter.learned_gate(semantic, low), torch.full_like(low, setting), atol=1e-2, rtol=0
         )
-    adapter.gate.bias.zero_()
-    adapter.gate.weight[:, adapter.config.width :] = 0
+    adapter.gate_projection.bias.zero_()
+    adapter.gate_projection.weight[:, adapter.config.width :] = 0
     assert torch.equal(adapter.learned_gate(semantic, low), adapter.learned_gate(semantic, low.flip(0)))
     assert not torch.equal(adapter.learned_gate(semantic, low), adapter.learned_gate(semantic.flip(0), low))
 
@@ -174,7 +174,7 @@ def test_the_gated_low_level_feature_is_added_to_the_semantic_one(adapter: M3Ada
     features = toys.slot_features((2, 1))
     semantic = adapter.semantic(features)
     low = adapter.low_level(semantic, features)
-    embeds, pooled = adapter.heads(semantic + 1.5 * adapter.learned_gate(semantic, low) * low)
+    embeds, pooled = adapter.prompt_embeddings(semantic + 1.5 * adapter.learned_gate(semantic, low) * low)
     condition = adapter(features, GateSetting(1.5))
     torch.testing.assert_close(condition.embeds, embeds)
     torch.testing.assert_close(condition.pooled, pooled)
@@ -219,11 +219,14 @@ def test_wrong_widths_are_named(adapter: M3Adapter) -> None:
 def test_a_configuration_must_make_sense() -> None:
     cases = [
         ({"width": 30}, "30 is no multiple of its 4 heads"),
-        ({"tokens": 0}, "tokens must be a whole number from 1"),
-        ({"width": 2**62}, "width must be a whole number from 1 to 1048576, not 4611686018427387904"),
-        ({"blocks": 10**400}, "blocks must be a whole number from 1 to 1024, not a whole number of about 401 digits"),
-        ({"tokens": True}, "tokens must be a whole number from 1 to 1048576, not True"),
-        ({"heads": "2"}, "heads must be a whole number from 1 to 1048576, not '2'"),
+        ({"num_tokens": 0}, "num_tokens is 0: give a whole number from 1"),
+        ({"width": 2**62}, "width is 4611686018427387904: give a whole number from 1 to 1048576"),
+        (
+            {"num_blocks": 10**400},
+            "num_blocks is a whole number of about 401 digits: give a whole number from 1 to 1024",
+        ),
+        ({"num_tokens": True}, "num_tokens is True: give a whole number from 1 to 1048576"),
+        ({"num_heads": "2"}, "num_heads is '2': give a whole number from 1 to 1048576"),
         ({"anchor": 1}, "anchor must be true or false, not 1"),
         ({"open_gate": 0}, "open_gate must be above 0 and up to 1, not 0"),
         ({"open_gate": 1.5}, "open_gate must be above 0 and up to 1, not 1.5"),
@@ -235,7 +238,7 @@ def test_a_configuration_must_make_sense() -> None:
 
 
 def test_an_odd_width_works() -> None:
-    adapter = toys.adapter(config=toys.config(width=33, heads=3))
+    adapter = toys.adapter(config=toys.config(width=33, num_heads=3))
     assert adapter(toys.slot_features()).embeds.shape == (3, toys.TOKENS, toys.EMBED_WIDTH)
 
 
@@ -247,7 +250,7 @@ def test_the_stages_share_nothing_and_leave_nothing_out(adapter: M3Adapter) -> N
     parts = {name.split(".")[0] for name in second}
     assert parts == {
         "vision_in", "vision_in_norm", "vision_level", "vision_reference", "low_block", "low_query_norm",
-        "low_attention", "low_mlp", "gate_norm_semantic", "gate_norm_low", "gate",
+        "low_attention", "low_mlp", "gate_norm_semantic", "gate_norm_low", "gate_projection",
     }  # fmt: skip
 
 
@@ -265,7 +268,7 @@ def test_a_stage_freezes_the_other() -> None:
     for stage in (1, 2):
         group = group_of(adapter, stage)
         assert {name for name, p in adapter.named_parameters() if p.requires_grad} == group.keys()
-    assert "gate.weight" in group and "queries" not in group
+    assert "gate_projection.weight" in group and "queries" not in group
 
 
 def test_each_stage_reaches_all_its_parameters() -> None:

@@ -12,7 +12,7 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import DECODER, LANGUAGE, MODELS, VISION, Graph, node
-from m3adapter.adapter.checkpoint import load_adapter, save_adapter
+from m3adapter.adapter.auto import load_adapter, save_adapter
 from m3adapter.weights.starter import STARTER
 from runs import Event, picture, same, text
 from tools.comfy import PromptRejected
@@ -132,7 +132,7 @@ def test_an_adapter_of_the_official_release_paints(comfy: ComfyServer) -> None:
     folder = comfy.base / "models" / "m2chat"
     folder.mkdir(exist_ok=True)
     own = load_adapter(STARTER / "adapter.safetensors").config
-    sizes = (own.embed_width, own.pooled_width, own.tokens)
+    sizes = (own.embed_width, own.pooled_width, own.num_tokens)
     torch.save(toys.official_release(*sizes, llm_width=own.llm_width), folder / "epoch2_queryblock.pkl")
     graph = {**graphs.blocks(gate=2.0), **loaded("m2chat/epoch2_queryblock.pkl")}
     for name in ("encode", "fuse"):

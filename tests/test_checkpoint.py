@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import toys
-from m3adapter.adapter.checkpoint import load_adapter, recognise, save_adapter
+from m3adapter.adapter.auto import load_adapter, save_adapter
+from m3adapter.adapter.checkpoint import recognise
 from m3adapter.weights.counting import CheckpointError
 from m3adapter.weights.starter import STARTER
 
@@ -47,7 +48,7 @@ def test_there_and_back_is_exact(path: Path) -> None:
 
 
 def test_a_configuration_of_its_own_comes_back(tmp_path: Path) -> None:
-    config = toys.config(tokens=5, blocks=1, references=3, image_tokens=2)
+    config = toys.config(num_tokens=5, num_blocks=1, references=3, num_image_tokens=2)
     save_adapter(tmp_path / "a.safetensors", toys.adapter(config=config))
     assert load_adapter(tmp_path / "a.safetensors").config == config
 
@@ -166,8 +167,15 @@ def test_whether_it_is_anchored_must_be_true_or_false(path: Path) -> None:
 @pytest.mark.parametrize("anchor", [False, True])
 @pytest.mark.parametrize("format", [None, "pt", "m2chat-adapter-1"])
 def test_a_file_without_its_configuration_is_recognised(tmp_path: Path, anchor: bool, format: str | None) -> None:
-    changes = {"tokens": 5, "blocks": 3, "references": 3, "image_tokens": 2, "vision_levels": 2, "anchor": anchor}
-    saved = toys.adapter(config=toys.config(width=128, heads=2, **changes))
+    changes = {
+        "num_tokens": 5,
+        "num_blocks": 3,
+        "references": 3,
+        "num_image_tokens": 2,
+        "vision_levels": 2,
+        "anchor": anchor,
+    }
+    saved = toys.adapter(config=toys.config(width=128, num_heads=2, **changes))
     path = tmp_path / "a.safetensors"
     save_file(dict(saved.state_dict()), path, metadata={"format": format} if format else None)
     loaded = load_adapter(path)
@@ -180,7 +188,7 @@ def test_the_number_of_heads_may_be_stored_alone(path: Path) -> None:
     save_file(tensors, path, metadata={"heads": "4"})
     assert load_adapter(path).config == toys.config()
     save_file(tensors, path)
-    assert load_adapter(path).config == toys.config(heads=1), "heads are 64 wide where nothing is stored"
+    assert load_adapter(path).config == toys.config(num_heads=1), "heads are 64 wide where nothing is stored"
     assert recognise({"queries": torch.zeros(3, 4)}) is None
 
 
@@ -189,5 +197,6 @@ def test_the_starters_adapter_is_not_anchored() -> None:
     loaded = load_adapter(path)
     tensors, header = contents(path)
     assert not json.loads(header["config"]).get("anchor") and not loaded.config.anchor
-    assert loaded.state_dict().keys() == tensors.keys()
-    assert all(torch.equal(value, tensors[name].float()) for name, value in loaded.state_dict().items())
+    state = {name.replace("gate_projection.", "gate."): value for name, value in loaded.state_dict().items()}
+    assert state.keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name].float()) for name, value in state.items())

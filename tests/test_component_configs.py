@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import toys
+from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.component_configs import check_parts
-from m3adapter.diffusion.loading import CONFIGS, load_decoder
+from m3adapter.diffusion.loading import CONFIGS
 from m3adapter.diffusion.vae_loading import load_vae
 
 UNET, VAE, TEXT, SCHEDULER = (

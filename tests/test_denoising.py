@@ -12,9 +12,9 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipelin
 from torch import Tensor
 
 import toys
+from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder
-from m3adapter.diffusion.loading import load_decoder
 from m3adapter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from m3adapter.events import NotFinite
 

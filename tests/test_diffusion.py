@@ -16,7 +16,7 @@ from PIL.Image import Image
 import toys
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder
-from m3adapter.diffusion.denoising import remember_clean
+from m3adapter.diffusion.denoising import record_estimates
 
 STEPS = 3
 
@@ -244,7 +244,7 @@ def test_a_preview_shows_what_the_picture_is_going_to_be() -> None:
 
     scheduler = EulerDiscreteScheduler(prediction_type="epsilon", timestep_spacing="trailing")
     plain = EulerDiscreteScheduler.from_config(scheduler.config)
-    clean = remember_clean(scheduler)
+    clean = record_estimates(scheduler)
     noise = torch.randn(1, 4, 2, 2, generator=toys.generator())
     for each in (scheduler, plain):
         each.set_timesteps(4)
@@ -256,5 +256,5 @@ def test_a_preview_shows_what_the_picture_is_going_to_be() -> None:
 
 def test_a_scheduler_without_a_guess_has_none() -> None:
     scheduler = Namespace(step=lambda sample, return_dict=True: Namespace(prev_sample=sample))
-    clean = remember_clean(scheduler)
+    clean = record_estimates(scheduler)
     assert scheduler.step(3, return_dict=False) == (3,) and scheduler.step(3).prev_sample == 3 and not clean

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import toys
+from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.decoder import DiffusionDecoder
-from m3adapter.diffusion.loading import count_parameters, load_decoder, stored_dtype
+from m3adapter.diffusion.loading import count_parameters, stored_dtype
 from m3adapter.diffusion.schedulers import AS_THE_MODEL_SAYS, SCHEDULERS, build_scheduler
 from tools import environment
 

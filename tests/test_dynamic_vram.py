@@ -16,7 +16,7 @@ import toy_llms
 import toys
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.adapter.checkpoint import load_adapter
+from m3adapter.adapter.auto import load_adapter
 from m3adapter.weights.starter import STARTER
 from runs import picture, same
 from tools import environment
@@ -52,7 +52,7 @@ def test_the_starter_paints_the_same(comfy: ComfyServer, dynamic: ComfyServer) -
 
 def test_adapters_from_files_and_fresh_ones_do(comfy: ComfyServer, dynamic: ComfyServer) -> None:
     own = load_adapter(STARTER / "adapter.safetensors").config
-    release = toys.official_release(own.embed_width, own.pooled_width, own.tokens, llm_width=own.llm_width)
+    release = toys.official_release(own.embed_width, own.pooled_width, own.num_tokens, llm_width=own.llm_width)
     for server in (comfy, dynamic):
         folder = server.base / "models" / "m2chat"
         folder.mkdir(exist_ok=True)

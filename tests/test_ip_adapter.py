@@ -12,14 +12,13 @@ from torch import Tensor
 
 import toys
 from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.ip_adapter.files import check_file, read_config
 from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference, place_of, shares
 from m3adapter.ip_adapter.ip_adapter import (
     IPAdapter,
-    check_file,
     cross_attentions,
     load_ip_adapter,
     new_base,
-    read_config,
 )
 
 Weights = dict[str, Tensor]
@@ -53,12 +52,12 @@ def features(kind: str, seed: int = 9) -> Tensor:
 
 def reference(ip: IPAdapter, seed: int = 9, **how: Any) -> Reference:
     with torch.no_grad():
-        negative, tokens = ip.tokens(features(ip.config.kind, seed))
+        negative, tokens = ip.encode(features(ip.config.kind, seed))
     return Reference(ip, tokens, negative, **how)
 
 
 def looking(decoder: DiffusionDecoder, *references: Reference, **gate: Any) -> DiffusionDecoder:
-    return decoder.looking_at(ImagePrompt(references, ImageGate(**gate)))
+    return decoder.with_image_prompt(ImagePrompt(references, ImageGate(**gate)))
 
 
 def paint(decoder: DiffusionDecoder, batch: int = 1, **how: Any) -> Tensor:
@@ -71,9 +70,9 @@ def paint(decoder: DiffusionDecoder, batch: int = 1, **how: Any) -> Tensor:
 def test_files_are_told_by_what_is_in_them(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     base, plus = adapter(decoder, tmp_path).config, adapter(decoder, tmp_path, "plus").config
     widths = tuple(cross_attentions(decoder.unet).values())
-    assert (base.kind, base.image_width, base.tokens, base.embed_width) == ("base", 16, 4, 96)
-    assert (plus.kind, plus.image_width, plus.tokens, plus.embed_width) == ("plus", 16, 16, 96)
-    assert base.layers == plus.layers == widths
+    assert (base.kind, base.image_width, base.num_tokens, base.embed_width) == ("base", 16, 4, 96)
+    assert (plus.kind, plus.image_width, plus.num_tokens, plus.embed_width) == ("plus", 16, 16, 96)
+    assert base.layer_widths == plus.layer_widths == widths
     assert base.describe() == (
         f"IP-Adapter of the kind base, 4 tokens 96 wide for {len(widths)} layers; it wants image embeddings 16 wide."
     )
@@ -101,21 +100,33 @@ def test_the_published_sizes_are_known() -> None:
     }
     for image_width, encoder in ((1024, "CLIP ViT-H"), (1280, "CLIP ViT-bigG")):
         found = read_config("x", {"image_proj.proj.weight": (8192, image_width), **layers})
-        assert found.tokens == 4 and found.encoder() == f"{encoder} (image embeddings {image_width} wide)"
+        assert found.num_tokens == 4 and found.encoder() == f"{encoder} (image embeddings {image_width} wide)"
     plus = {
         "image_proj.latents": (1, 16, 1280),
         "image_proj.proj_in.weight": (1280, 1280),
         "image_proj.layers.0.1.1.weight": (5120, 1280),
     }
     found = read_config("x", {**plus, **layers})
-    assert (found.kind, found.tokens) == ("plus", 16) and len(found.layers) == 70
+    assert (found.kind, found.num_tokens) == ("plus", 16) and len(found.layer_widths) == 70
     assert found.encoder() == "CLIP ViT-H (hidden states 1280 wide)"
 
 
-def test_what_is_trained_is_written_as_published(decoder: DiffusionDecoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_what_is_saved_has_the_names_of_the_release(decoder: DiffusionDecoder, tmp_path: Path, kind: str) -> None:
+    weights = toys.ip_adapter_weights(decoder.unet, kind)
+    opened = adapter(decoder, tmp_path, kind)
+    for path, file in (
+        (tmp_path / "of", tmp_path / "of" / "ip_adapter.safetensors"),
+        (tmp_path / "a.safetensors",) * 2,
+    ):
+        opened.save_pretrained(path)
+        again = load_file(file)
+        assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+        assert IPAdapter.from_pretrained(path).config == opened.config
+
+
+def test_a_new_one_has_the_shapes_of_the_release(decoder: DiffusionDecoder) -> None:
     weights = toys.ip_adapter_weights(decoder.unet)
-    again = adapter(decoder, tmp_path).published()
-    assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
     fresh = new_base(16, 96, list(cross_attentions(decoder.unet).values()))
     assert {name: value.shape for name, value in fresh.published().items()} == {
         name: value.shape for name, value in weights.items()
@@ -152,7 +163,7 @@ def test_other_files_are_named(decoder: DiffusionDecoder, tmp_path: Path) -> Non
 
 def test_a_wrong_vision_encoder_is_named(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
-        adapter(decoder, tmp_path).tokens(torch.zeros(1, 24))
+        adapter(decoder, tmp_path).encode(torch.zeros(1, 24))
     assert str(error.value) == (
         "The vision encoder is the wrong one for this IP-Adapter: it gives features 24 wide, and the kind base here "
         "wants image embeddings 16 wide."
@@ -232,7 +243,7 @@ def test_each_picture_of_a_batch_may_have_its_own(decoder: DiffusionDecoder, tmp
     ip = adapter(decoder, tmp_path)
     one, two = reference(ip), reference(ip, 10)
     both = Reference(ip, torch.stack([one.tokens, two.tokens]), one.negative)
-    painted = decoder.looking_at(ImagePrompt((both,), ImageGate())).decode(toys.condition(2), seed=3, steps=2)
+    painted = decoder.with_image_prompt(ImagePrompt((both,), ImageGate())).decode(toys.condition(2), seed=3, steps=2)
     conditions = toys.condition(2).split()
     for row, single in enumerate((one, two)):
         alone = looking(decoder, single).decode(conditions[row], seed=3, steps=2)
@@ -272,11 +283,11 @@ def test_blocks_have_names(decoder: DiffusionDecoder) -> None:
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ({"strength": 5}, "The strength of the gate must be a number from 0 to 4, not 5."),
-        ({"start": -1}, "start must be a number from 0 to 1, not -1."),
+        ({"strength": 5}, "The strength of the gate is 5: give a number from 0 to 4."),
+        ({"start": -1}, "start is -1: give a number from 0 to 1."),
         ({"blocks": "up.0"}, "The table of blocks has the entry 'up.0': write it as down.2.1 = 1."),
         ({"blocks": " "}, "The table of blocks is empty: name blocks and a number for each, such as down.2.1 = 1."),
-        ({"blocks": "mid = 9"}, "The number of mid must be a number from 0 to 4, not 9.0."),
+        ({"blocks": "mid = 9"}, "The number of mid is 9.0: give a number from 0 to 4."),
     ],
 )
 def test_a_gate_has_bounds(how: dict[str, Any], sentence: str) -> None:

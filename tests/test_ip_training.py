@@ -15,7 +15,8 @@ from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.cli import main as cli
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.evaluation import ip_adapter as ip_evaluation
-from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference, attached, processors_of
+from m3adapter.ip_adapter.image_attention import attached, ip_processors
+from m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt, Reference
 from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from m3adapter.storybook.dataset import samples
 from m3adapter.storybook.stories import story
@@ -57,8 +58,8 @@ def test_it_is_trained_resumed_and_written_as_published(parts: Path, tmp_path: P
     adapter = load_ip_adapter(tmp_path / ip.FILE, dtype=torch.float32)
     assert (adapter.config.kind, adapter.config.image_width) == ("base", toys.VISION_WIDTH)
     seen = VisionEncoder.from_pretrained(parts / "vision").embed([torch.rand(40, 60, 3)])
-    reference = Reference(adapter, adapter.tokens(seen)[0], adapter.tokens(torch.zeros_like(seen))[0])
-    looking = decoder.looking_at(ImagePrompt((reference,), ImageGate()))
+    reference = Reference(adapter, adapter.encode(seen)[0], adapter.encode(torch.zeros_like(seen))[0])
+    looking = decoder.with_image_prompt(ImagePrompt((reference,), ImageGate()))
     painted = [each.decode(toys.condition(), seed=1, steps=2) for each in (decoder, looking)]
     assert not torch.equal(*painted)
 
@@ -67,8 +68,8 @@ def test_a_fresh_one_adds_nothing(parts: Path) -> None:
     decoder = DiffusionDecoder.from_pretrained(parts / "decoder")
     adapter = ip.fresh(decoder, 16).eval()
     with torch.no_grad():
-        tokens = adapter.tokens(torch.randn(1, 16, generator=toys.generator()))[0]
-    looking = decoder.looking_at(ImagePrompt((Reference(adapter, tokens, tokens),), ImageGate()))
+        tokens = adapter.encode(torch.randn(1, 16, generator=toys.generator()))[0]
+    looking = decoder.with_image_prompt(ImagePrompt((Reference(adapter, tokens, tokens),), ImageGate()))
     painted = [each.decode(toys.condition(), seed=1, steps=2) for each in (decoder, looking)]
     torch.testing.assert_close(*painted, atol=1e-5, rtol=0)
 
@@ -84,13 +85,13 @@ def test_it_learns_what_only_the_reference_tells(tmp_path: Path) -> None:
 
     @torch.no_grad()
     def loss(rows: list[int]) -> float:
-        tokens = adapter.tokens(learned.seen[rows])[:, None]
+        tokens = adapter.encode(learned.seen[rows])[:, None]
 
         def unet(noisy: torch.Tensor, times: torch.Tensor, said: torch.Tensor, added_cond_kwargs: dict) -> object:
             return decoder.unet(noisy, times, said, added_cond_kwargs={**added_cond_kwargs, "image_embeds": [tokens]})
 
         torch.manual_seed(0)
-        with attached(decoder.unet, processors_of([adapter], decoder.unet)):
+        with attached(decoder.unet, ip_processors([adapter], decoder.unet)):
             found = [v_loss(unet, learned.latents.float(), *text, *schedule_terms()).mean() for _ in range(8)]
         return float(sum(found))
 

@@ -12,7 +12,7 @@ import toy_llms
 import toys
 from m3adapter.compat import cache_of, with_cache
 from m3adapter.conversation.conversation import Conversation
-from m3adapter.diffusion.loading import load_decoder
+from m3adapter.diffusion.auto import load_decoder
 from m3adapter.language.auto import load_language_model
 from m3adapter.language.sampling import Sampling
 

@@ -18,7 +18,8 @@ import graphs
 import toys
 from comfy_server import ComfyServer
 from graphs import node
-from m3adapter.adapter.checkpoint import FORMAT, load_adapter, save_adapter
+from m3adapter.adapter.auto import load_adapter, save_adapter
+from m3adapter.adapter.checkpoint import FORMAT
 from m3adapter.adapter.importing import import_official, import_visual_projection
 from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.conversation.conversation import Conversation, Picture, Text
@@ -108,14 +109,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"blocks": 1_000_000}, "blocks must be a whole number from 1 to 1024, not 1000000"),
-        ({"blocks": 1000}, "asks for 1000 blocks, and holds 2"),
+        ({"num_blocks": 1_000_000}, "num_blocks is 1000000: give a whole number from 1 to 1024"),
+        ({"num_blocks": 1000}, "asks for 1000 blocks, and holds 2"),
         ({"vision_levels": 1000}, "asks for 1000 vision_in, and holds 3"),
-        ({"width": 2**62}, "width must be a whole number from 1 to 1048576"),
-        ({"tokens": HUGE}, "tokens must be .* about 401 digits"),
-        ({"heads": "²"}, "heads must be a whole number"),
-        ({"heads": float("inf")}, "heads must be a whole number"),
-        ({"llm_width": [[1]]}, "llm_width must be a whole number"),
+        ({"width": 2**62}, "width is 4611686018427387904: give a whole number from 1 to 1048576"),
+        ({"num_tokens": HUGE}, "num_tokens is a whole number of about 401 digits"),
+        ({"num_heads": "²"}, "num_heads is '²': give a whole number"),
+        ({"num_heads": float("inf")}, "num_heads is inf: give a whole number"),
+        ({"llm_width": [[1]]}, "llm_width is a list of 1: give a whole number"),
         ({"anchor": "yes"}, "anchor must be true or false"),
     ],
 )

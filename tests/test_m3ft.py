@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import toys
-from m3adapter.adapter.checkpoint import load_adapter
+from m3adapter.adapter.auto import load_adapter
 from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder

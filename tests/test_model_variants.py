@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import toys
+from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.decoder import DiffusionDecoder
-from m3adapter.diffusion.loading import CONFIGS, load_decoder
+from m3adapter.diffusion.loading import CONFIGS
 from m3adapter.diffusion.schedulers import choose_scheduler
 from m3adapter.diffusion.vae_loading import check_vae, load_vae
 from single_file import vae_weights

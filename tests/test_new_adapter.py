@@ -11,14 +11,15 @@ import torch
 
 import standins
 import toys
-from m3adapter.adapter.checkpoint import load_adapter, save_adapter
-from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.adapter.auto import load_adapter, save_adapter
+from m3adapter.adapter.config import M3AdapterConfig
+from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.adapter.new_adapter import BLOCKS, VISION_LEVELS, VISION_WIDTH, WIDTH, new_adapter
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.pipeline import M2Chat
 
 LANGUAGE = SimpleNamespace(hidden_size=toys.LLM_WIDTH)
-SMALL = {"width": 64, "blocks": 1}
+SMALL = {"width": 64, "num_blocks": 1}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def test_it_fits_what_it_stands_between(decoder: DiffusionDecoder) -> None:
     config = new_adapter(LANGUAGE, decoder, toys.vision_encoder(), **SMALL).config
     assert config == M3AdapterConfig(
         toys.LLM_WIDTH, toys.VISION_WIDTH, toys.EMBED_WIDTH, toys.POOLED_WIDTH, len(toys.LEVELS), toys.TOKENS,
-        width=64, blocks=1, heads=1, anchor=True,
+        width=64, num_blocks=1, num_heads=1, anchor=True,
     )  # fmt: skip
-    assert new_adapter(LANGUAGE, decoder, width=192, blocks=2).config.heads == 3
+    assert new_adapter(LANGUAGE, decoder, width=192, num_blocks=2).config.num_heads == 3
 
 
 def test_it_paints_what_the_decoder_paints_of_the_caption(decoder: DiffusionDecoder) -> None:
@@ -121,8 +122,8 @@ def test_an_untrained_adapter_is_not_said_to_be_trained(decoder: DiffusionDecode
     ("given", "words"),
     [
         ({"width": 100}, "width must be a multiple of 64, not 100"),
-        ({"width": 0}, "width must be a whole number from 1 to 1048576, not 0"),
-        ({"blocks": 0}, "blocks must be a whole number from 1 to 1024, not 0"),
+        ({"width": 0}, "width is 0: give a whole number from 1 to 1048576"),
+        ({"num_blocks": 0}, "num_blocks is 0: give a whole number from 1 to 1024"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -134,5 +135,5 @@ def test_what_cannot_be_built_is_named(decoder: DiffusionDecoder, given: dict[st
 
 def test_at_sdxls_size_it_is_about_as_large_as_the_official_one() -> None:
     sdxl = {"llm_width": 4096, "vision_width": VISION_WIDTH, "embed_width": 2048, "pooled_width": 1280}
-    adapter = M3Adapter(M3AdapterConfig(**sdxl, width=WIDTH, blocks=BLOCKS, heads=WIDTH // 64), device="meta")
+    adapter = M3Adapter(M3AdapterConfig(**sdxl, width=WIDTH, num_blocks=BLOCKS, num_heads=WIDTH // 64), device="meta")
     assert sum(parameter.numel() for parameter in adapter.parameters()) == pytest.approx(86e6, rel=0.01)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 import toys
-from m3adapter.adapter.checkpoint import save_adapter
+from m3adapter.adapter.auto import open_adapter, save_adapter
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.adapter.importing import Report, import_official, import_visual_projection, open_adapter
+from m3adapter.adapter.importing import Report, import_official, import_visual_projection
 from m3adapter.adapter.official import WINDOW, OfficialAdapter, OfficialConfig
 from m3adapter.gate import GateSetting
 from m3adapter.weights.counting import CheckpointError

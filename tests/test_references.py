@@ -9,7 +9,7 @@ import torch
 
 import toys
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.adapter.m3_adapter import _by_weight
+from m3adapter.adapter.positions import places_by_weight
 from m3adapter.conversation.cast import Character, named
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot
 
@@ -173,10 +173,10 @@ def test_a_heavier_reference_moves_forward() -> None:
         ((1.0, 1.0, 4.0), (0.75, 1.75, 0.5)),
         ((1e-9, 1e-9, 1.0), (1.0, 2.0, 0.0)),
     ):
-        mix = _by_weight(torch.tensor([weights]), mask)[0]
+        mix = places_by_weight(torch.tensor([weights]), mask)[0]
         torch.testing.assert_close(mix @ torch.arange(3.0), torch.tensor(places))
         torch.testing.assert_close(mix.sum(1), torch.ones(3))
-    hidden = _by_weight(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]]))[0]
+    hidden = places_by_weight(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]]))[0]
     torch.testing.assert_close(hidden @ torch.arange(3.0), torch.tensor([0.5, 0.5, 2.0]))
 
 

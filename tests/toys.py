@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from m3adapter.adapter.config import M3AdapterConfig
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.adapter.vision_encoder import VisionEncoder, VisionFeatures
 from m3adapter.diffusion.condition import Condition
 from m3adapter.language.language_model import SlotStates
@@ -76,10 +77,10 @@ def config(**changes: int) -> M3AdapterConfig:
         "embed_width": EMBED_WIDTH,
         "pooled_width": POOLED_WIDTH,
         "vision_levels": len(LEVELS),
-        "tokens": TOKENS,
+        "num_tokens": TOKENS,
         "width": WIDTH,
-        "blocks": 2,
-        "heads": 4,
+        "num_blocks": 2,
+        "num_heads": 4,
     }
     return M3AdapterConfig(**{**values, **changes})
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from m3adapter.adapter.config import M3AdapterConfig
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.diffusion.latents import to_pictures
 from m3adapter.diffusion.loading import CONFIGS
 
@@ -36,14 +37,14 @@ LLAMA = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
 }
-ADAPTER = {"width": 768, "blocks": 4, "heads": 12}
+ADAPTER = {"width": 768, "num_blocks": 4, "num_heads": 12}
 # What makes each part a toy.
 SMALL_LLAMA = {name: value // 64 for name, value in LLAMA.items()} | {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
-SMALL_ADAPTER = {"width": 32, "blocks": 1, "heads": 2}
+SMALL_ADAPTER = {"width": 32, "num_blocks": 1, "num_heads": 2}
 SMALL_UNET = {
     "block_out_channels": (32, 32, 64),
     "transformer_layers_per_block": (1, 1, 1),
@@ -113,7 +114,7 @@ class Bench:
             pooled_width=unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"],
             **(SMALL_ADAPTER if self.toy else ADAPTER),
         )
-        lengths = {"context": CAPTION + config.image_tokens, "text": CAPTION + ANSWER}
+        lengths = {"context": CAPTION + config.num_image_tokens, "text": CAPTION + ANSWER}
         masks = {f"{name}_mask": torch.ones(1, n, dtype=torch.bool, device=self.device) for name, n in lengths.items()}
         features = SlotFeatures(
             **{name: self._random(1, length, config.llm_width) for name, length in lengths.items()},

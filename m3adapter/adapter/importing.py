@@ -1,7 +1,7 @@
-"""Files of others: adapters of the official release, and the visual projection of LLaMA-Adapter.
+"""Imports files of other projects: adapters of the official release, and the visual projection of LLaMA-Adapter.
 
-They are pickles, and nothing in a pickle is executed here: torch's weights-only loader builds tensors and containers,
-and refuses everything else. The same tensors are also read from safetensors.
+These are pickles, and nothing in a pickle is executed: torch's weights-only loader builds tensors and containers, and
+refuses everything else. The same tensors can also be read from safetensors.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import torch
 from torch import Tensor
 
 from ..weights.counting import MAX_PARTS, CheckpointError, check_sizes
-from ..weights.tensors import fill, read_foreign, read_tensors
-from .checkpoint import build_adapter
+from ..weights.tensors import fill, read_foreign
 from .official import HEAD_WIDTH, OfficialAdapter, OfficialConfig
 
 if TYPE_CHECKING:
     from ..language.visual_projection import VisualProjection
-    from .m3_adapter import M3Adapter
 
 BLOCK = "query_block."
-QUERIES = ("sd_query.weight", "query_embedding.weight")  # the second is what an earlier version of the code wrote
+QUERIES = ("sd_query.weight", "query_embedding.weight")  # the second name was written by older versions of the code
 # From the release's names, below query_block, to those of OfficialAdapter.
 LAYERS = {
     "Qlinear": "query_in",
@@ -38,17 +36,17 @@ LAYERS = {
     "ffn.ffn.2": "embed_down",
     "pooled": "pool_head",
 }
-ABSENT = ("image tokens", "low-level path", "gate")  # of an M3-Adapter, and no release has them
+ABSENT = ("image tokens", "low-level path", "gate")  # parts of an M3-Adapter that the release does not have
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the contents of a file.
+    """Which contents of a file were used.
 
     Attributes:
         taken: Names in the file that are used.
         ignored: Names in the file that are not.
-        missing: What the file does not have, and its user might expect.
+        missing: What the file lacks although a user might expect it.
     """
 
     taken: tuple[str, ...]
@@ -56,30 +54,14 @@ class Report:
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
+        """Return one line for each of the three."""
         lines = {"Taken": self.taken, "Ignored": self.ignored, "Missing": self.missing}
         return "\n".join(f"{name}: {', '.join(items) or 'nothing'}" for name, items in lines.items())
 
 
-def open_adapter(
-    path: str | Path,
-    *,
-    operations: ModuleType | Any = torch.nn,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> tuple[M3Adapter | OfficialAdapter, str]:
-    """An adapter of either kind, recognised by the names of its tensors, and what there is to say about it.
-
-    Raises CheckpointError, one sentence: no such file, damaged, a pickle of more than tensors, no adapter.
-    """
-    path = Path(path)
-    how = {"operations": operations, "device": device, "dtype": dtype}
-    if path.suffix.lower() == ".safetensors":
-        tensors, header = read_tensors(path)
-        if not any(name.startswith(BLOCK) for name in tensors):
-            adapter = build_adapter(path, tensors, header, **how)
-            return adapter, adapter.describe()
-    official, report = import_official(path, **how)
-    return official, f"{official.describe()}\n{report}"
+def holds_official(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors are those of an official adapter, by their names."""
+    return any(name.startswith(BLOCK) for name in tensors)
 
 
 def import_official(
@@ -89,41 +71,51 @@ def import_official(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> tuple[OfficialAdapter, Report]:
-    """The adapter in a file of the official release's layout (epochN_queryblock.pkl), and what became of the file.
+    """Import an adapter of the official release (epochN_queryblock.pkl).
 
-    The widths are read from the shapes; heads are 32 wide, as the release's. Raises CheckpointError as open_adapter
-    does.
+    Its widths are read from the shapes; heads are 32 wide, as the release's are.
+
+    Args:
+        path: A pickle or a .safetensors file in the release's layout.
+        operations: As for OfficialAdapter.
+        device: Where to put the weights.
+        dtype: Type of the weights; float32 by default.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, holds more than tensors, or is not such an adapter.
     """
     path = Path(path)
     tensors, others = read_foreign(path)
     sources = _sources(tensors)
     config = _official_config(path, tensors)
     state: dict[str, Tensor] = {}
-    taken = []
+    taken: dict[str, None] = {}  # in the order of the weights, each name once
     for name, expected in OfficialAdapter(config, device="meta").state_dict().items():
         if name == "image_tokens":  # there are none
             continue
         source, value = sources.get(name, (None, None))
-        if source is None or value.shape != expected.shape:
+        if source is None or value is None or value.shape != expected.shape:
             raise CheckpointError(
                 f"The official adapter {path.name} does not fit together: {name} is "
-                f"{tuple(value.shape) if source else 'missing'}, expected {tuple(expected.shape)}."
+                f"{'missing' if value is None else tuple(value.shape)}, expected {tuple(expected.shape)}."
             )
         state[name] = value
-        taken.append(source)
+        taken[source] = None
     adapter = OfficialAdapter(config, operations=operations, device=device, dtype=dtype or torch.float32)
     fill(adapter, {"image_tokens": adapter.image_tokens, **state}, device, dtype)
-    used = dict.fromkeys(taken)
-    ignored = [name for name in tensors if name not in used]
-    return adapter.eval().requires_grad_(False), Report(tuple(used), (*ignored, *others), ABSENT)
+    ignored = [name for name in tensors if name not in taken]
+    return adapter.eval().requires_grad_(False), Report(tuple(taken), (*ignored, *others), ABSENT)
 
 
 def import_visual_projection(path: str | Path) -> tuple[VisualProjection, Report]:
-    """The visual projection in a LLaMA-Adapter checkpoint (.pth or safetensors), and what became of the file.
+    """Import the visual projection in a LLaMA-Adapter checkpoint (.pth or safetensors).
 
-    What fits a VisualProjection is `visual_proj` (768 -> 4096 in the release), and `visual_proj_norm` if its width is
-    the same; without it the norm is a fresh one. All else (visual_query, visual_blocks, clip_proj, llama, ...) belongs
-    to another architecture and is ignored. Raises CheckpointError where there is no projection.
+    It takes `visual_proj` (768 -> 4096 in the release), and `visual_proj_norm` if that has the same width; otherwise
+    the norm is a new one. Everything else in the file (visual_query, visual_blocks, clip_proj, llama, ...) belongs to
+    another architecture and is ignored.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, holds more than tensors, or has no projection.
     """
     from ..language.visual_projection import VisualProjection
 
@@ -136,10 +128,10 @@ def import_visual_projection(path: str | Path) -> tuple[VisualProjection, Report
     projection = VisualProjection(weight.shape[1], weight.shape[0])
     state = projection.state_dict()
     taken, missing = [], []
-    for name, fresh in state.items():
-        part, _, kind = name.partition(".")
-        source = f"{'visual_proj' if part == 'linear' else 'visual_proj_norm'}.{kind}"
-        if source in tensors and tensors[source].shape == fresh.shape:
+    for name, initial in state.items():
+        layer, _, parameter = name.partition(".")
+        source = f"{'visual_proj' if layer == 'linear' else 'visual_proj_norm'}.{parameter}"
+        if source in tensors and tensors[source].shape == initial.shape:
             state[name] = tensors[source]
             taken.append(source)
         else:
@@ -157,43 +149,48 @@ def _official_config(path: Path, tensors: Mapping[str, Tensor]) -> OfficialConfi
         raise CheckpointError(
             f"The file {path.name} holds no adapter of the official release (no sd_query and query_block in it)."
         )
-    tokens, width = queries.shape
-    layers = len({name.split(".")[2] for name in tensors if name.startswith(f"{BLOCK}cross_attn_layers.")})
-    sizes = {"tokens": tokens, "width": width, "language model's width": keys.shape[1], "pooled width": pooled.shape[0]}
+    num_tokens, width = queries.shape
+    num_layers = len({name.split(".")[2] for name in tensors if name.startswith(f"{BLOCK}cross_attn_layers.")})
+    sizes = {
+        "tokens": num_tokens,
+        "width": width,
+        "language model's width": keys.shape[1],
+        "pooled width": pooled.shape[0],
+    }
     check_sizes(f"The official adapter {path.name}", **sizes)
-    if layers > MAX_PARTS:
-        raise CheckpointError(f"The official adapter {path.name} has {layers} layers, and {MAX_PARTS} are most.")
+    if num_layers > MAX_PARTS:
+        raise CheckpointError(f"The official adapter {path.name} has {num_layers} layers, and {MAX_PARTS} are most.")
     if width % HEAD_WIDTH:
         raise CheckpointError(f"The queries in {path.name} are {width} wide, which is no multiple of {HEAD_WIDTH}.")
     return OfficialConfig(
         llm_width=keys.shape[1],
         width=width,
         pooled_width=pooled.shape[0],
-        tokens=tokens,
-        layers=layers,
-        heads=width // HEAD_WIDTH,
+        num_tokens=num_tokens,
+        num_layers=num_layers,
+        num_heads=width // HEAD_WIDTH,
     )
 
 
 def _sources(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
-    """For each name in OfficialAdapter: the name in the file, and the tensor."""
-    found: dict[str, tuple[str, Tensor]] = {}
+    """Return, for each name in OfficialAdapter, the name in the file and the tensor."""
+    sources: dict[str, tuple[str, Tensor]] = {}
     for name, value in tensors.items():
         if name in QUERIES:
-            found["queries"] = (name, value)
+            sources["queries"] = (name, value)
             continue
         if not name.startswith(BLOCK):
             continue
-        part, _, kind = name.removeprefix(BLOCK).rpartition(".")
-        if part in LAYERS:
-            found[f"{LAYERS[part]}.{kind}"] = (name, value)
-        elif part.startswith("cross_attn_layers."):
-            number, _, rest = part.removeprefix("cross_attn_layers.").partition(".")
+        layer, _, parameter = name.removeprefix(BLOCK).rpartition(".")
+        if layer in LAYERS:
+            sources[f"{LAYERS[layer]}.{parameter}"] = (name, value)
+        elif layer.startswith("cross_attn_layers."):
+            number, _, rest = layer.removeprefix("cross_attn_layers.").partition(".")
             if rest == "linear":
-                found[f"linears.{number}.{kind}"] = (name, value)
+                sources[f"linears.{number}.{parameter}"] = (name, value)
             elif rest == "multihead_attn.out_proj":
-                found[f"attentions.{number}.to_out.{kind}"] = (name, value)
-            elif kind in ("in_proj_weight", "in_proj_bias"):  # torch keeps the three in one
+                sources[f"attentions.{number}.to_out.{parameter}"] = (name, value)
+            elif parameter in ("in_proj_weight", "in_proj_bias"):  # torch stores queries, keys and values as one
                 for which, third in zip("qkv", value.chunk(3), strict=False):
-                    found[f"attentions.{number}.to_{which}.{kind.removeprefix('in_proj_')}"] = (name, third)
-    return found
+                    sources[f"attentions.{number}.to_{which}.{parameter.removeprefix('in_proj_')}"] = (name, third)
+    return sources

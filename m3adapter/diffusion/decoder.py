@@ -1,6 +1,6 @@
-"""Diffusion decoder: paints a condition with a model of SDXL's layout.
+"""The diffusion decoder: paints a condition with a model of SDXL's layout.
 
-`diffusion_loading.py` opens such models, `denoising.py` holds the loop.
+`auto.py` opens such models from any kind of file, `denoising.py` holds the loop.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..ip_adapter.image_prompt import ImagePrompt, place_of
 from ..ip_adapter.ip_adapter import cross_attentions
 from ..limits import check_denoise, check_side, check_switch
 from .condition import Condition
-from .denoising import Stretch
+from .denoising import DenoisingStage, is_refiner
 from .finite import check_condition, is_finite
 from .latents import to_latents, to_pictures
-from .text_encoding import encode_long, is_long, of_one_length
+from .text_encoding import encode_prompts
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -32,30 +32,55 @@ OnStep = Callable[[int, int, "Callable[[], Image | None]"], None]
 
 
 class DiffusionDecoder:
-    """An SDXL-shaped decoder: UNet, VAE, scheduler, and the text encoders of its own prompts.
+    """A decoder of SDXL's layout: UNet, VAE, scheduler, and the text encoders for its own prompts.
 
     Args:
-        pipeline: A `StableDiffusionXLPipeline`, or a refiner's `StableDiffusionXLImg2ImgPipeline`; its models are
-            frozen. A refiner has the second text encoder only.
-        image_prompts: References that every picture looks at through an IP-Adapter.
+        pipeline: A `StableDiffusionXLPipeline`, or the `StableDiffusionXLImg2ImgPipeline` of a refiner, which has only
+            the second text encoder. Its models are frozen.
+        image_prompts: Image prompts that every picture attends to through an IP-Adapter.
     """
 
     def __init__(self, pipeline: StableDiffusionXLPipeline, image_prompts: Sequence[ImagePrompt] = ()) -> None:
         self.pipeline = pipeline
         self.image_prompts = tuple(image_prompts)
         self.pipeline.set_progress_bar_config(disable=True)
-        for part in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
-            if part is not None:
-                part.eval().requires_grad_(False)
+        for model in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
+            if model is not None:
+                model.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(
         cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> DiffusionDecoder:
-        """As `load_decoder` opens it, in float32 unless told otherwise."""
-        from .loading import load_decoder
+        """Open a diffusers folder, of a base model or a refiner.
 
-        return load_decoder(directory, dtype=dtype or torch.float32, device=device)
+        `auto.load_decoder` also opens single files, and lets the caller choose scheduler and VAE.
+
+        Args:
+            directory: The folder, as `save_pretrained` writes it.
+            dtype: Type of the weights; float32 by default.
+            device: Where to put them.
+
+        Raises:
+            FileNotFoundError: The folder holds no diffusers model.
+            ValueError: It holds another kind of model, or an incomplete one.
+        """
+        from .loading import open_pipeline
+
+        directory = Path(directory)
+        if directory.is_file():
+            raise ValueError(f"{directory.name} is a file and not a diffusers folder: open it with load_decoder.")
+        return cls(open_pipeline(directory, dtype=dtype or torch.float32, device=device))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write a diffusers folder that `from_pretrained` opens.
+
+        Raises:
+            ValueError: The decoder has image prompts, which have no place in such a folder.
+        """
+        if self.image_prompts:
+            raise ValueError("A decoder with image prompts cannot be saved: save the one without, then add them again.")
+        self.pipeline.save_pretrained(directory, safe_serialization=True)
 
     @property
     def unet(self) -> Any:
@@ -83,8 +108,8 @@ class DiffusionDecoder:
         return self.unet.config.sample_size * self.pipeline.vae_scale_factor
 
     @property
-    def tokens(self) -> int:
-        """How many tokens its text encoders make of a prompt."""
+    def num_tokens(self) -> int:
+        """Number of tokens that the text encoders make of a prompt."""
         return self.text_encoder_2.config.max_position_embeddings
 
     @property
@@ -96,68 +121,61 @@ class DiffusionDecoder:
     def pooled_width(self) -> int:
         """Width of the pooled embedding."""
         config = self.unet.config
-        numbers = 5 if self.is_refiner else 6  # that say size and crop, and an aesthetic score or the size again
-        return config.projection_class_embeddings_input_dim - numbers * config.addition_time_embed_dim
+        num_values = 5 if self.is_refiner else 6  # size, crop, and an aesthetic score or the target size
+        return config.projection_class_embeddings_input_dim - num_values * config.addition_time_embed_dim
 
     @property
     def is_refiner(self) -> bool:
-        """Whether it is told an aesthetic score in place of a size, as SDXL's refiner is."""
-        return bool(self.pipeline.config.get("requires_aesthetics_score"))
+        """Whether the UNet is conditioned on an aesthetic score instead of a size, as SDXL's refiner is."""
+        return is_refiner(self.pipeline)
 
-    def looking_at(self, prompt: ImagePrompt) -> DiffusionDecoder:
-        """The same decoder with one more image prompt.
+    def with_image_prompt(self, prompt: ImagePrompt) -> DiffusionDecoder:
+        """Return a decoder of the same models with one more image prompt.
 
-        Raises ValueError, one sentence: it is a refiner, or the IP-Adapter was not made for it.
+        Raises:
+            ValueError: The decoder is a refiner, or the IP-Adapter does not fit it.
         """
         if self.is_refiner:
             raise ValueError("The decoder is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.")
         names = cross_attentions(self.unet)
-        for one in prompt.references:
-            one.adapter.check_layers(list(names.values()), self.embed_width)
+        for reference in prompt.references:
+            reference.adapter.check_layers(list(names.values()), self.embed_width)
         prompt.gate.weights([place_of(name) for name in names])
         return DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt))
 
     def split_vae(self, *, tiling: bool = False, slicing: bool = False) -> None:
-        """Have the autoencoder take large pictures in tiles (less memory, faint seams), and batches one by one."""
-        for name, wanted in (("tiling", tiling), ("slicing", slicing)):
-            getattr(self.vae, f"{'enable' if wanted else 'disable'}_{name}")()
+        """Make the VAE process large pictures in tiles (less memory, faint seams), and batches one by one."""
+        for name, enabled in (("tiling", tiling), ("slicing", slicing)):
+            getattr(self.vae, f"{'enable' if enabled else 'disable'}_{name}")()
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:
-        """The decoder's own condition of plain prompts: baseline, and target of the adapter's text alignment.
+        """Encode prompts with the decoder's own text encoders.
 
-        `negative` is what guidance leads away from, in place of an empty prompt. What is longer than the text encoders
-        read at once gets as many times their number of tokens. Raises ValueError for a decoder without a tokenizer.
+        This is the baseline, and the target of the adapter's text alignment.
+
+        Args:
+            prompts: B prompts. One that is longer than the encoders' context gets a multiple of their tokens.
+            negative: What guidance leads away from, instead of an empty prompt.
+
+        Returns:
+            Condition of batch B.
+
+        Raises:
+            ValueError: The decoder has no tokenizer.
         """
         if self.pipeline.tokenizer_2 is None:
             raise ValueError(
                 "The diffusion model came without a tokenizer, so it cannot read text: "
                 "load it with `tokenizer`, a folder that holds CLIP's vocab.json and merges.txt."
             )
-        long = [is_long(self.pipeline, text) for text in (*prompts, negative)]
-        embeds, negative_embeds, pooled, negative_pooled = self.pipeline.encode_prompt(
-            ["" if too_long else prompt for prompt, too_long in zip(prompts, long, strict=False)],
-            device=self.text_encoder_2.device,
-            do_classifier_free_guidance=True,
-            negative_prompt=None if long[-1] else negative.strip() or None,
-        )
-        if any(long[:-1]):
-            each = [
-                encode_long(self.pipeline, prompt) if too_long else (embeds[row : row + 1], pooled[row : row + 1])
-                for row, (prompt, too_long) in enumerate(zip(prompts, long, strict=False))
-            ]
-            embeds = torch.cat(of_one_length([one.to(embeds) for one, _ in each]))
-            pooled = torch.cat([one.to(pooled) for _, one in each])
-        if long[-1]:
-            one, one_pooled = encode_long(self.pipeline, negative)
-            negative_embeds = one.to(negative_embeds).expand(len(prompts), -1, -1)
-            negative_pooled = one_pooled.to(negative_pooled).expand(len(prompts), -1)
-        return Condition(embeds, pooled, negative_embeds, negative_pooled, captions=tuple(prompts))
+        return Condition(*encode_prompts(self.pipeline, prompts, negative), captions=tuple(prompts))
 
     def encode_captions(self, condition: Condition) -> Condition:
-        """The decoder's own condition of the captions of another one, as a refiner needs it.
+        """Encode the captions of another decoder's condition, as a refiner needs it.
 
-        Raises ValueError where there are none.
+        Raises:
+            ValueError: The condition has no captions.
         """
         if len(condition.captions) != condition.batch:
             raise ValueError("The refiner reads captions, and the condition names none: leave out the refiner.")
@@ -184,29 +202,31 @@ class DiffusionDecoder:
 
         Args:
             condition: Batch of B.
-            seed: One seed for all pictures, or one each; the noise is drawn on the CPU, so that a seed means the same
-                picture on every device.
-            steps: Denoising steps.
-            guidance: Classifier-free guidance scale; 1 or less switches it off.
-            width, height: In pixels, multiples of the VAE's factor; by default the image's, cut to such multiples, or
-                the native size.
-            image: A picture [H, W, 3] in 0..1 to start from, for all of the batch.
-            denoise: How much of the schedule is denoised if there is an image, 0..1: the lower, the more of it stays,
-                and the fewer steps are taken. At 1 the start is pure noise, and the image gives its size alone.
-            refiner: A decoder that takes over for the last part, on the same latents; it follows the scheduler of this
-                one.
+            seed: One seed for all pictures, or one each. Noise is drawn on the CPU, so a seed means the same picture
+                on every device.
+            steps: Number of denoising steps.
+            guidance: Classifier-free guidance scale; 1 or less disables guidance.
+            width: In pixels, a multiple of the VAE's scale factor. By default that of `image`, rounded down to such a
+                multiple, or the native size.
+            height: Likewise.
+            image: A picture [H, W, 3] in 0..1 to start from, shared by the batch.
+            denoise: With `image`, the fraction of the schedule to run, 0..1: the lower, the more of the image remains
+                and the fewer steps are taken. At 1 the start is pure noise and only the image's size is used.
+            refiner: A decoder that takes over for the last part of the schedule, on the same latents and with the
+                scheduler of this one.
             refiner_condition: What the refiner paints; by default its own `encode_captions` of the condition.
-            switch_at: Where in the schedule, 0..1.
-            on_step: Called as on_step(step, total, preview) after every step, from 1; `preview()` draws (for PIL) what
-                the picture is going to be as far as it is known, or gives None where that are no numbers. What
-                `on_step` raises ends the painting.
+            switch_at: Where in the schedule the refiner takes over, 0..1.
+            on_step: Called as `on_step(step, total, preview)` after every step, counted from 1. `preview()` returns a
+                PIL image of the picture as far as it is known, or None if that is not finite. An exception raised here
+                ends the painting.
 
         Returns:
             float32 [B, H, W, 3] in 0..1 on the CPU.
 
         Raises:
-            ValueError: The condition is of other widths than the decoder's, the seeds do not match the batch, or
-                another argument is not possible; one sentence each. NotFinite, which is one, where a model overflows.
+            ValueError: The condition does not fit the decoder, the seeds do not match the batch, or another argument
+                is out of range.
+            NotFinite: A model overflows (a ValueError).
         """
         check_denoise(denoise)
         check_switch(switch_at)
@@ -218,50 +238,74 @@ class DiffusionDecoder:
             raise ValueError(
                 "A refiner does not begin a picture: use it as the refiner of a base model, or on an image."
             )
-        self._check(condition)
+        self._check_condition(condition)
         seeds = [seed] * condition.batch if isinstance(seed, int) else list(seed)
         if len(seeds) != condition.batch:
             raise ValueError(f"{condition.batch} pictures need as many seeds, not {len(seeds)}.")
 
-        strength = None if picture is None else denoise
-        how = {"steps": steps, "guidance": guidance}
-        stretches = [Stretch(self, condition, **how, strength=strength, end=switch_at if refiner else None)]
-        if refiner is not None:
-            stretches.append(
-                self._refining(refiner, refiner_condition or refiner.encode_captions(condition), switch_at, how)
+        stages = [
+            DenoisingStage(
+                self.pipeline,
+                condition,
+                self.image_prompts,
+                steps=steps,
+                guidance=guidance,
+                strength=None if picture is None else denoise,
+                end=switch_at if refiner else None,
             )
-        if not all(stretch.count for stretch in stretches):
+        ]
+        if refiner is not None:
+            self._check_refiner(refiner)
+            refiner_condition = refiner_condition or refiner.encode_captions(condition)
+            refiner._check_condition(refiner_condition)
+            stages.append(
+                DenoisingStage(
+                    refiner.pipeline,
+                    refiner_condition,
+                    refiner.image_prompts,
+                    steps=steps,
+                    guidance=guidance,
+                    scheduler=self.pipeline.scheduler,
+                    start=switch_at,
+                )
+            )
+        if not all(stage.num_evaluations for stage in stages):
             cause = f"a denoise of {denoise:g}" if refiner is None else f"a switch at {switch_at:g}"
             raise ValueError(
                 f"{steps} steps are too few for {cause}: a model would be left without a step, so raise one of the two."
             )
-        generators = [torch.Generator().manual_seed(one) for one in seeds]
-        latents = self._start(picture, height, width, generators, stretches[0])
-        done, total = 0, sum(stretch.count for stretch in stretches)
+        generators = [torch.Generator().manual_seed(picture_seed) for picture_seed in seeds]
+        latents = self._initial_latents(picture, height, width, generators, stages[0])
+        done, total = 0, sum(stage.num_evaluations for stage in stages)
 
         def report(step: int, clean: Tensor) -> None:
             if on_step is not None:
                 on_step(done + step, total, partial(self._preview, clean))
 
-        for stretch in stretches:
-            latents = stretch.run(latents, generators, report)
-            done += stretch.count
+        for stage in stages:
+            latents = stage.run(latents, generators, report)
+            done += stage.num_evaluations
         return to_pictures(self.vae, latents)
 
-    def _start(
-        self, picture: Tensor | None, height: int, width: int, generators: list[torch.Generator], first: Stretch
+    def _initial_latents(
+        self,
+        picture: Tensor | None,
+        height: int,
+        width: int,
+        generators: list[torch.Generator],
+        stage: DenoisingStage,
     ) -> Tensor:
-        """Latents of noise, or of a picture under noise. All of it is drawn one by one, the same in every batch."""
-        kept = None if picture is None else to_latents(self.vae, picture, height, width, generators)
+        """Return noise, or a picture's latents with noise; drawn one by one, so the same in a batch of any size."""
+        clean = None if picture is None else to_latents(self.vae, picture, height, width, generators)
         factor = self.pipeline.vae_scale_factor
         shape = (1, self.unet.config.in_channels, height // factor, width // factor)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-        return noise if kept is None else first.noised(kept, noise)
+        return noise if clean is None else stage.add_noise(clean, noise)
 
     def _size(self, image: Tensor | None, height: int | None, width: int | None) -> tuple[int, int]:
-        """Height and width to paint at."""
+        """Return the height and width to paint at."""
         factor = self.pipeline.vae_scale_factor
-        native = (self.native_size, self.native_size) if image is None else image.shape[:2]
+        native = (self.native_size, self.native_size) if image is None else (image.shape[0], image.shape[1])
         sizes = [
             given or max(factor, side - side % factor) for given, side in zip((height, width), native, strict=True)
         ]
@@ -269,27 +313,27 @@ class DiffusionDecoder:
         return sizes[0], sizes[1]
 
     def check_size(self, width: int, height: int) -> None:
-        """Raises ValueError, one sentence, unless it can paint so many pixels across and down; 0 is its own."""
+        """Check a size in pixels; 0 stands for the native one.
+
+        Raises:
+            ValueError: The decoder cannot paint at that size.
+        """
         check_side("width", width)
         check_side("height", height)
         factor = self.pipeline.vae_scale_factor
         if width % factor or height % factor:
             raise ValueError(f"Width and height must be multiples of {factor}, not {width} and {height}.")
 
-    def _refining(
-        self, refiner: DiffusionDecoder, condition: Condition, switch_at: float, how: dict[str, Any]
-    ) -> Stretch:
-        """The rest of the schedule, by a refiner."""
-        scheduler = self.pipeline.scheduler
-        if getattr(scheduler, "order", 1) > 1:
+    def _check_refiner(self, refiner: DiffusionDecoder) -> None:
+        if getattr(self.pipeline.scheduler, "order", 1) > 1:
             raise ValueError(
                 "A scheduler that asks the model twice a step, as heun, cannot be cut: choose another one."
             )
-        channels, theirs = self.unet.config.in_channels, refiner.unet.config.in_channels
-        if channels != theirs:
-            raise ValueError(f"The refiner works on latents of {theirs} channels, and the decoder on {channels}.")
-        refiner._check(condition)
-        return Stretch(refiner, condition, scheduler=scheduler, start=switch_at, **how)
+        channels, refiner_channels = self.unet.config.in_channels, refiner.unet.config.in_channels
+        if channels != refiner_channels:
+            raise ValueError(
+                f"The refiner works on latents of {refiner_channels} channels, and the decoder on {channels}."
+            )
 
     def _preview(self, latents: Tensor) -> Image | None:
         from PIL import Image
@@ -298,18 +342,18 @@ class DiffusionDecoder:
             return None
         try:
             picture = to_pictures(self.vae, latents[:1])[0]
-        except NotFinite:  # the finished picture may fare better, and is checked again
+        except NotFinite:  # the finished picture may still decode, and is checked then
             return None
         return Image.fromarray((picture * 255).byte().numpy())
 
-    def _check(self, condition: Condition) -> None:
-        for name, found, wanted in (
+    def _check_condition(self, condition: Condition) -> None:
+        for name, width, expected in (
             ("prompt", condition.embeds.shape[-1], self.embed_width),
             ("pooled", condition.pooled.shape[-1], self.pooled_width),
         ):
-            if found != wanted:
+            if width != expected:
                 raise ValueError(
-                    f"The decoder takes {name} embeddings of width {wanted}, and the condition has {found}: "
+                    f"The decoder takes {name} embeddings of width {expected}, and the condition has {width}: "
                     "use the adapter that was trained for this decoder."
                 )
         check_condition(condition)

@@ -1,48 +1,55 @@
-"""Denoising in stretches: diffusers' own SDXL pipelines, on embeddings and latents in place of prompts and pictures.
+"""Denoising in stages: diffusers' own SDXL pipelines, fed embeddings and latents instead of prompts and images.
 
-One stretch is the usual case. A refiner makes it two, which share one schedule: the first ends where the second begins
-(diffusers' "ensemble of expert denoisers"). A stretch that starts from a picture is shorter.
+A picture usually takes one stage. A refiner adds a second one on the same schedule: the first stage ends where the
+second begins (diffusers' "ensemble of expert denoisers"). A stage that starts from a picture covers only the last part
+of the schedule.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from functools import partial, wraps
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..ip_adapter.image_prompt import looking
+from ..ip_adapter.image_attention import attend_to_images
+from ..ip_adapter.image_prompt import ImagePrompt
 from .condition import Condition
-from .finite import Watch, check_latents
+from .finite import FiniteWatch, check_latents
 
 if TYPE_CHECKING:
-    from .decoder import DiffusionDecoder
+    from diffusers import StableDiffusionXLPipeline
 
-Report = Callable[[int, Tensor], None]
+StepCallback = Callable[[int, Tensor], None]
 
 
-class Stretch:
-    """What one model denoises of a picture.
+class DenoisingStage:
+    """The part of a picture's denoising that one model carries out.
 
     Args:
-        decoder: The model, on the device and in the type that it computes in.
-        condition: What it paints [B, ...], for its own widths.
-        steps: Denoising steps of the whole schedule.
+        pipeline: The model, on the device and in the dtype it computes in: an SDXL base or refiner pipeline of
+            diffusers. Only its UNet, VAE and scheduler are used, and none of them is changed.
+        condition: What to paint [B, ...], in the widths of this model.
+        image_prompts: Image prompts that the UNet attends to through IP-Adapters.
+        steps: Number of denoising steps in the whole schedule.
         guidance: Classifier-free guidance scale.
-        scheduler: Its settings are taken over, with the decoder's own prediction type; the decoder's own by default.
-        strength: Which part of the schedule is denoised, counted from its end, if it starts from a picture.
-        start, end: Where in the schedule it takes over from another one, and where it hands over; in 0..1.
+        scheduler: A scheduler whose configuration replaces the pipeline's own, except for the prediction type.
+        strength: When starting from a picture, the fraction of the schedule to run, counted from its end.
+        start: Where in the schedule this stage takes over from another one, in 0..1.
+        end: Where in the schedule this stage hands over to another one, in 0..1.
 
-    Raises ValueError for more steps than the scheduler can take.
+    Raises:
+        ValueError: The scheduler does not support that many steps.
     """
 
     def __init__(
         self,
-        decoder: DiffusionDecoder,
+        pipeline: StableDiffusionXLPipeline,
         condition: Condition,
+        image_prompts: Sequence[ImagePrompt] = (),
         *,
         steps: int,
         guidance: float,
@@ -51,60 +58,79 @@ class Stretch:
         start: float | None = None,
         end: float | None = None,
     ) -> None:
-        self.device, self.dtype = decoder.unet.device, decoder.unet.dtype
+        self.device, self.dtype = pipeline.unet.device, pipeline.unet.dtype
         self._from_noise = strength is None and start is None
-        self._painter = _painter(decoder, scheduler or decoder.pipeline.scheduler, from_noise=self._from_noise)
+        self._denoiser = _latent_pipeline(pipeline, scheduler or pipeline.scheduler, from_noise=self._from_noise)
         self._condition = condition.even().to(self.device, self.dtype)
-        self._prompts = decoder.image_prompts
-        self._how = {"num_inference_steps": steps, "guidance_scale": guidance, "denoising_end": end}
-        scheduler = self._painter.scheduler
-        most = scheduler.config.get("original_inference_steps")
-        if most and steps > most:
-            raise ValueError(f"The scheduler lcm takes at most {most} steps, not {steps}.")
+        self._image_prompts = tuple(image_prompts)
+        self._guidance = guidance
+        self._settings: dict[str, Any] = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "denoising_end": end,
+        }
+        scheduler = self._denoiser.scheduler
+        max_steps = scheduler.config.get("original_inference_steps")
+        if max_steps and steps > max_steps:
+            raise ValueError(f"The scheduler lcm takes at most {max_steps} steps, not {steps}.")
         scheduler.set_timesteps(steps, device=self.device)
-        self.timesteps = scheduler.timesteps
+        self.timesteps: Tensor = scheduler.timesteps
         if not self._from_noise:
-            self._how |= {"strength": strength or 1.0, "denoising_start": start}
-            self.timesteps, _ = self._painter.get_timesteps(steps, strength, self.device, denoising_start=start)
+            self._settings |= {"strength": strength or 1.0, "denoising_start": start}
+            self.timesteps, _ = self._denoiser.get_timesteps(steps, strength, self.device, denoising_start=start)
         if end is not None:
-            trained = scheduler.config.num_train_timesteps
-            self.timesteps = self.timesteps[self.timesteps >= round(trained - end * trained)]
+            train_steps = scheduler.config.num_train_timesteps
+            self.timesteps = self.timesteps[self.timesteps >= round(train_steps - end * train_steps)]
 
     @property
-    def count(self) -> int:
-        """How many times the model is asked; for most schedulers, the steps."""
+    def num_evaluations(self) -> int:
+        """How often the model is evaluated: once per step for most schedulers."""
         return len(self.timesteps)
 
-    def noised(self, latents: Tensor, noise: Tensor) -> Tensor:
-        """A picture's latents [B, C, h, w] with as much noise as the stretch starts from."""
-        latents, noise = (each.to(self.device, self.dtype) for each in (latents, noise))
-        return self._painter.scheduler.add_noise(latents, noise, self.timesteps[:1].repeat(len(latents)))
+    def add_noise(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """Return a picture's latents [B, C, h, w] with the amount of noise that this stage starts from."""
+        latents, noise = latents.to(self.device, self.dtype), noise.to(self.device, self.dtype)
+        return self._denoiser.scheduler.add_noise(latents, noise, self.timesteps[:1].repeat(len(latents)))
 
-    def run(self, latents: Tensor, generators: list[torch.Generator], report: Report) -> Tensor:
-        """Denoise latents [B, C, h, w]; `report(step, clean)` is called after each step, from 1, with the latest guess.
+    def run(self, latents: Tensor, generators: list[torch.Generator], on_step: StepCallback) -> Tensor:
+        """Denoise latents [B, C, h, w].
 
-        The generators are for schedulers that draw noise of their own. Raises NotFinite where the model overflows.
+        Args:
+            latents: Noise, or what `add_noise` or the stage before returned.
+            generators: One for each picture, for schedulers that draw noise of their own.
+            on_step: Called as `on_step(step, clean)` after each step, counted from 1, with the latest estimate of the
+                noiseless latents.
+
+        Returns:
+            Latents [B, C, h, w].
+
+        Raises:
+            NotFinite: The model overflows.
         """
-        clean, watch = remember_clean(self._painter.scheduler), Watch(self.dtype)
+        estimates, watch = record_estimates(self._denoiser.scheduler), FiniteWatch(self.dtype)
 
-        factor = self._painter.vae_scale_factor
+        factor = self._denoiser.vae_scale_factor
+        start: dict[str, Any]
         if self._from_noise:
-            place = {"height": latents.shape[-2] * factor, "width": latents.shape[-1] * factor}
+            start = {"height": latents.shape[-2] * factor, "width": latents.shape[-1] * factor}
         else:
-            place = {"image": torch.zeros(1, 4, 1, 1)}  # it has to be there, and is not looked at beside latents
-        unet = self._painter.unet
-        guided = self._how["guidance_scale"] > 1 and unet.config.time_cond_proj_dim is None
-        shape = {"batch": self._condition.batch, "guided": guided, "size": latents.shape[-2:]}
-        with looking(unet, self._prompts, **shape) as (seen, at):
+            start = {"image": torch.zeros(1, 4, 1, 1)}  # required by the pipeline, which ignores it beside latents
+        unet = self._denoiser.unet
+        guided = self._guidance > 1 and unet.config.time_cond_proj_dim is None
+        size = (latents.shape[-2], latents.shape[-1])
+        with attend_to_images(unet, self._image_prompts, batch=self._condition.batch, guided=guided, size=size) as (
+            image_arguments,
+            set_timestep,
+        ):
 
-            def after(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
-                watch.see(state["latents"])
-                report(step + 1, clean[-1] if clean else state["latents"])
-                at(self.timesteps[min(step + 1, self.count - 1)])
+            def after_step(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
+                watch.check(state["latents"])
+                on_step(step + 1, estimates[-1] if estimates else state["latents"])
+                set_timestep(float(self.timesteps[min(step + 1, self.num_evaluations - 1)]))
                 return state
 
-            at(self.timesteps[0])
-            latents = self._painter(
+            set_timestep(float(self.timesteps[0]))
+            latents = self._denoiser(
                 prompt_embeds=self._condition.embeds,
                 pooled_prompt_embeds=self._condition.pooled,
                 negative_prompt_embeds=self._condition.negative_embeds,
@@ -112,51 +138,63 @@ class Stretch:
                 latents=latents.to(self.device, self.dtype),
                 generator=generators,
                 output_type="latent",
-                callback_on_step_end=after,
-                **seen,
-                **place,
-                **self._how,
+                callback_on_step_end=after_step,
+                **image_arguments,
+                **start,
+                **self._settings,
             ).images
         check_latents(latents, self.dtype)
         return latents
 
 
-def _painter(decoder: DiffusionDecoder, scheduler: Any, *, from_noise: bool) -> Any:
-    """A pipeline of UNet and VAE alone: where the text encoders are does not matter to it.
+def _latent_pipeline(pipeline: StableDiffusionXLPipeline, scheduler: Any, *, from_noise: bool) -> Any:
+    """Return a pipeline of UNet and VAE without text encoders, wherever those may be at the moment.
 
-    Its scheduler is its own, since a scheduler counts the steps of one picture.
+    It gets a scheduler of its own, because a scheduler keeps count of the steps of one picture.
     """
     import diffusers
 
-    kind = diffusers.StableDiffusionXLPipeline if from_noise else diffusers.StableDiffusionXLImg2ImgPipeline
-    if not from_noise:
-        kind = partial(kind, requires_aesthetics_score=decoder.is_refiner)
-    predicts = {"prediction_type": decoder.pipeline.scheduler.config.prediction_type}
-    painter = kind(
-        vae=decoder.vae,
-        unet=decoder.unet,
-        scheduler=type(scheduler).from_config(scheduler.config, **predicts),
-        text_encoder=None,
-        text_encoder_2=None,
-        tokenizer=None,
-        tokenizer_2=None,
-        add_watermarker=False,
-    )
-    painter.set_progress_bar_config(disable=True)
-    return painter
+    prediction_type = pipeline.scheduler.config.prediction_type
+    components: dict[str, Any] = {
+        "vae": pipeline.vae,
+        "unet": pipeline.unet,
+        "scheduler": type(scheduler).from_config(scheduler.config, prediction_type=prediction_type),
+        "text_encoder": None,
+        "text_encoder_2": None,
+        "tokenizer": None,
+        "tokenizer_2": None,
+        "add_watermarker": False,
+    }
+    latent_pipeline: Any
+    if from_noise:
+        latent_pipeline = diffusers.StableDiffusionXLPipeline(**components)
+    else:
+        latent_pipeline = diffusers.StableDiffusionXLImg2ImgPipeline(
+            **components, requires_aesthetics_score=is_refiner(pipeline)
+        )
+    latent_pipeline.set_progress_bar_config(disable=True)
+    return latent_pipeline
 
 
-def remember_clean(scheduler: Any) -> deque[Tensor]:
-    """Where a scheduler's latest guess of the noiseless latents will be found; empty if it is of a kind without one."""
-    clean: deque[Tensor] = deque(maxlen=1)
+def is_refiner(pipeline: StableDiffusionXLPipeline) -> bool:
+    """Return whether a pipeline's UNet is conditioned on an aesthetic score instead of a size, as SDXL's refiner is."""
+    return bool(pipeline.config.get("requires_aesthetics_score"))
+
+
+def record_estimates(scheduler: Any) -> deque[Tensor]:
+    """Return a queue that holds a scheduler's latest estimate of the noiseless latents.
+
+    It stays empty for schedulers that do not make one.
+    """
+    estimates: deque[Tensor] = deque(maxlen=1)
     original = scheduler.step
 
-    @wraps(original)  # the pipeline reads the signature
+    @wraps(original)  # the pipeline inspects the signature
     def step(*args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-        out = original(*args, return_dict=True, **kwargs)
-        if (guess := getattr(out, "pred_original_sample", None)) is not None:
-            clean.append(guess)
-        return out if return_dict else (out.prev_sample,)
+        output = original(*args, return_dict=True, **kwargs)
+        if (estimate := getattr(output, "pred_original_sample", None)) is not None:
+            estimates.append(estimate)
+        return output if return_dict else (output.prev_sample,)
 
     scheduler.step = step
-    return clean
+    return estimates

@@ -1,4 +1,4 @@
-"""Numbers that are none: where a model overflows, painting ends with the cure, and not with a black picture."""
+"""Checks for NaN and infinity: when a model overflows, painting ends with the cure instead of a black picture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .condition import Condition
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are numbers. Asking an accelerator waits for it."""
+    """Return whether all values are finite. On an accelerator this waits for the result."""
     return bool(values.isfinite().all())
 
 
 def check_condition(condition: Condition) -> None:
-    """Raises NotFinite for a condition that no picture can come of."""
+    """Raise NotFinite for a condition that holds NaN or infinity."""
     for name in ("embeds", "pooled", "negative_embeds", "negative_pooled"):
         if not is_finite(getattr(condition, name)):
             raise NotFinite(
@@ -25,7 +25,7 @@ def check_condition(condition: Condition) -> None:
 
 
 def check_latents(latents: Tensor, dtype: torch.dtype) -> None:
-    """Raises NotFinite where a diffusion model that computes in `dtype` gave up."""
+    """Raise NotFinite if a diffusion model that computes in `dtype` has overflowed."""
     _check_flag(latents.isfinite().all(), dtype)
 
 
@@ -38,7 +38,7 @@ def _check_flag(finite: Tensor, dtype: torch.dtype) -> None:
 
 
 def check_pixels(images: Tensor, dtype: torch.dtype) -> None:
-    """Raises NotFinite where a VAE that computes in `dtype` gave up, on its way to pixels or from them."""
+    """Raise NotFinite if a VAE that computes in `dtype` has overflowed while encoding or decoding."""
     if not is_finite(images):
         raise NotFinite(
             f"The VAE computed NaN or infinite numbers in {_name(dtype)}, which would be a black picture: "
@@ -46,26 +46,29 @@ def check_pixels(images: Tensor, dtype: torch.dtype) -> None:
         )
 
 
-class Watch:
-    """Asks after each denoising step whether the one before it gave numbers.
+class FiniteWatch:
+    """Checks after each denoising step whether the latents of the step before were finite.
 
-    One step late: an accelerator has begun the next step by then, and does not wait for the question.
+    The delay of one step keeps an accelerator busy: it has started on the next step by the time the result is needed.
+
+    Args:
+        dtype: The type that the diffusion model computes in.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._before: Tensor | None = None
+        self._last_finite: Tensor | None = None
 
-    def see(self, latents: Tensor) -> None:
-        """Raises NotFinite as `check_latents` does, for the latents that it was given the time before."""
-        if self._before is not None:
-            _check_flag(self._before, self._dtype)
-        self._before = latents.isfinite().all()
+    def check(self, latents: Tensor) -> None:
+        """Take the latents of a step, and raise NotFinite if those of the last call were not finite."""
+        if self._last_finite is not None:
+            _check_flag(self._last_finite, self._dtype)
+        self._last_finite = latents.isfinite().all()
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _cure(dtype: torch.dtype, half: str) -> str:
-    return "its file may be damaged, so get it again" if dtype == torch.float32 else half
+def _cure(dtype: torch.dtype, cure_of_half_precision: str) -> str:
+    return "its file may be damaged, so get it again" if dtype == torch.float32 else cure_of_half_precision

@@ -1,7 +1,7 @@
-"""Opens a user's SDXL model as a decoder: a diffusers folder, or a single-file checkpoint in safetensors.
+"""Opens a user's SDXL model as a diffusers pipeline: a diffusers folder, or a single-file safetensors checkpoint.
 
-diffusers does the reading and the conversion. What a single file does not say, the sizes of its parts, stands in
-`sdxl/`, so nothing is asked of a hub.
+diffusers reads and converts the weights. The sizes of the components, which a single file does not store, are in
+`sdxl/`, so that nothing is requested from a hub.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from ..weights.counting import check_config
 from ..weights.layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
 from ..weights.layouts import VAE as VAE_PREFIX
 from .component_configs import CONFIG, SCHEDULER, building, check_parts
-from .decoder import DiffusionDecoder
 from .quantised import check_quantised, dequantised
 from .schedulers import check_prediction, check_scheduler, check_spacing, choose_scheduler
 from .vae_loading import KL, check_vae, load_vae
 
 CONFIGS = Path(__file__).parent / "sdxl"
-_TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
-def load_decoder(
+def open_pipeline(
     path: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -38,28 +37,11 @@ def load_decoder(
     prediction: str | None = None,
     vae: str | Path | None = None,
     vae_dtype: torch.dtype | None = None,
-) -> DiffusionDecoder:
-    """The decoder in a diffusers folder or in a single file: SDXL base, refiner, or what was fine-tuned from them.
+) -> Any:
+    """Open a diffusers folder or a single file as a pipeline; arguments and errors are those of `auto.load_decoder`.
 
-    Args:
-        path: The folder, or the .safetensors file.
-        dtype: Of the weights; None means as stored, but float32 on the CPU, where half precision is slow.
-        device: Where to put it.
-        scheduler: One of `schedulers.SCHEDULERS`; None is what the model says.
-        tokenizer: A folder with CLIP's tokenizer, for a model that comes without; where there is none, the decoder
-            paints conditions, and only `encode_text` complains.
-        configs: For a single file, a folder with the configurations of its parts in diffusers' layout, in place of
-            those of SDXL itself.
-        spacing: Where on the schedule steps are taken, one of `schedulers.SPACINGS`; None is what the model says, or
-            what its schedule needs (`choose_scheduler`).
-        prediction: What the UNet gives, one of `schedulers.PREDICTIONS`; None is what the model says.
-        vae: A file or folder with a VAE to take in place of the model's own, as `load_vae` opens it.
-        vae_dtype: Of the VAE's weights; None means as the others.
-
-    Raises:
-        FileNotFoundError: There is no such file, or no diffusers model in the folder.
-        ValueError: It is another kind of model, or incomplete, or quantised in a way that is not known, or the
-            scheduler is unknown or cannot do what is asked; one sentence each.
+    Returns:
+        A `StableDiffusionXLPipeline`, or a `StableDiffusionXLImg2ImgPipeline` for a refiner.
     """
     path = Path(path)
     for check, name in ((check_scheduler, scheduler), (check_spacing, spacing), (check_prediction, prediction)):
@@ -70,42 +52,46 @@ def load_decoder(
         check_vae(vae)
     if dtype is None:
         dtype = torch.float32 if torch.device(device).type == "cpu" else stored_dtype(path)
-    how = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
-    own = path if path.is_dir() else Path(configs or CONFIGS / ("refiner" if kind == REFINER else "base"))
-    for part in own.iterdir():
+    config_folder = path if path.is_dir() else Path(configs or CONFIGS / ("refiner" if kind == REFINER else "base"))
+    for component in config_folder.iterdir():
         for name in (CONFIG, SCHEDULER):
-            check_config(part / name)
-    check_parts(own)
+            check_config(component / name)
+    check_parts(config_folder)
+    replaced: dict[str, Any] = {}
     if vae is not None:
-        channels = read_json(own / "unet" / "config.json").get("in_channels", 4)
-        how["vae"] = load_vae(vae, channels=channels, config=_with_kl(own), dtype=vae_dtype or dtype)
+        channels = read_json(config_folder / "unet" / "config.json").get("in_channels", 4)
+        vae_config = _vae_config_folder(config_folder)
+        replaced["vae"] = load_vae(vae, channels=channels, config=vae_config, dtype=vae_dtype or dtype)
     quantised = _check_quantised(path, vae is None)
-    with building(path.name, kind, own):
+    with building(path.name, kind, config_folder):
         if quantised:
-            how |= _dequantised(path, own, dtype, vae is None)
-        pipeline = _open_folder(path, kind, how) if path.is_dir() else _open_file(path, kind, own, how)
+            replaced |= _dequantised(path, config_folder, dtype, vae is None)
+        if path.is_dir():
+            pipeline = _open_folder(path, kind, dtype, replaced)
+        else:
+            pipeline = _open_file(path, kind, config_folder, dtype, replaced)
     _check_complete(path, kind, pipeline)
     if tokenizer is not None:
         _add_tokenizers(pipeline, Path(tokenizer))
     if vae_dtype is not None:
         pipeline.vae.to(vae_dtype)
     pipeline.scheduler = _scheduler(path, pipeline.scheduler, scheduler, spacing, prediction)
-    return DiffusionDecoder(pipeline if torch.device(device).type == "cpu" else pipeline.to(device))
+    return pipeline if torch.device(device).type == "cpu" else pipeline.to(device)
 
 
 def stored_dtype(path: str | Path) -> torch.dtype:
-    """The type of most of a model's weights; float16 for those that cannot be computed with (float8)."""
+    """Return the type of most of a model's weights; float16 for types without arithmetic (float8)."""
     count: Counter[str] = Counter()
     for file in weight_files(Path(path)):
         for shape, stored in header(file).values():
             count[stored] += torch.Size(shape).numel()
-    return _TYPES.get(count.most_common(1)[0][0], torch.float16)
+    return _DTYPES.get(count.most_common(1)[0][0], torch.float16)
 
 
 def count_parameters(path: str | Path) -> int:
-    """How many weights a model has, read off the headers of its files."""
-    found = [shape for file in weight_files(Path(path)) for shape, _ in header(file).values()]
-    return sum(torch.Size(shape).numel() for shape in found)
+    """Return the number of a model's parameters, which only takes reading the headers of its files."""
+    shapes = [shape for file in weight_files(Path(path)) for shape, _ in header(file).values()]
+    return sum(torch.Size(shape).numel() for shape in shapes)
 
 
 def _pipeline_class(kind: str) -> Any:
@@ -114,62 +100,83 @@ def _pipeline_class(kind: str) -> Any:
     return diffusers.StableDiffusionXLImg2ImgPipeline if kind == REFINER else diffusers.StableDiffusionXLPipeline
 
 
-def _open_folder(path: Path, kind: str, how: dict[str, Any]) -> Any:
-    lacking = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
-    variant = "fp16" if any(".fp16" in file.name for file in weight_files(path, own_vae="vae" not in how)) else None
-    how = {
-        **{name: value for name, value in how.items() if name != "torch_dtype"},
-        **pipeline_dtype(how["torch_dtype"]),
-    }
-    return _pipeline_class(kind).from_pretrained(path, variant=variant, use_safetensors=True, **lacking, **how)
+def _open_folder(path: Path, kind: str, dtype: torch.dtype, replaced: dict[str, Any]) -> Any:
+    missing = {name: None for name in ("tokenizer", "tokenizer_2") if not (path / name).is_dir()}
+    files = weight_files(path, own_vae="vae" not in replaced)
+    return _pipeline_class(kind).from_pretrained(
+        path,
+        variant="fp16" if any(".fp16" in file.name for file in files) else None,
+        use_safetensors=True,
+        local_files_only=True,
+        add_watermarker=False,
+        **missing,
+        **replaced,
+        **pipeline_dtype(dtype),
+    )
 
 
-def _open_file(path: Path, kind: str, configs: Path, how: dict[str, Any]) -> Any:
-    how = {**how, "tokenizer": None, "tokenizer_2": None}
-    pipeline = _pipeline_class(kind).from_single_file(str(path), config=str(configs), **how)
-    marks = header(path)
-    if "v_pred" in marks:  # how fine-tunes say that they predict velocity; without the mark nothing in the file tells
+def _open_file(path: Path, kind: str, configs: Path, dtype: torch.dtype, replaced: dict[str, Any]) -> Any:
+    pipeline = _pipeline_class(kind).from_single_file(
+        str(path),
+        config=str(configs),
+        torch_dtype=dtype,
+        local_files_only=True,
+        add_watermarker=False,
+        tokenizer=None,
+        tokenizer_2=None,
+        **replaced,
+    )
+    names = header(path)
+    if "v_pred" in names:  # fine-tunes mark velocity prediction with this key; nothing else in the file tells
         pipeline.scheduler = type(pipeline.scheduler).from_config(
-            pipeline.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr="ztsnr" in marks
+            pipeline.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr="ztsnr" in names
         )
     return pipeline
 
 
-def _with_kl(own: Path) -> Path:
-    """The folder whose vae/config.json says what an AutoencoderKL for the model looks like: its own, or SDXL's."""
-    file = own / "vae" / "config.json"
-    return own if file.is_file() and read_json(file).get("_class_name") == KL else CONFIGS / "base"
+def _vae_config_folder(folder: Path) -> Path:
+    """Return the folder whose vae/config.json describes an AutoencoderKL for the model: its own, or SDXL's."""
+    file = folder / "vae" / "config.json"
+    return folder if file.is_file() and read_json(file).get("_class_name") == KL else CONFIGS / "base"
 
 
 def _check_quantised(path: Path, own_vae: bool) -> bool:
-    """Whether a single file's weights have scales. Raises ValueError for a folder's, and for unknown kinds."""
+    """Return whether a single file's weights have scales.
+
+    Raises:
+        ValueError: The weights of a folder are quantised, or those of a file in an unknown way.
+    """
     if path.is_file():
         return check_quantised(path)
     for file in weight_files(path, own_vae=own_vae):
-        told = read_json(file.parent / "config.json").get("quantization_config")
-        if told or check_quantised(file):
+        if read_json(file.parent / "config.json").get("quantization_config") or check_quantised(file):
             raise ValueError(f"{path.name} has quantised weights in {file.parent.name}: get the folder without.")
     return False
 
 
 def _dequantised(path: Path, configs: Path, dtype: torch.dtype, own_vae: bool) -> dict[str, Any]:
-    """UNet and, if it is wanted, VAE of a single file whose weights have scales."""
+    """Open the UNet, and the VAE unless it is replaced, of a single file whose weights have scales."""
     import diffusers
 
-    kinds = {"unet": (diffusers.UNet2DConditionModel, UNET)}
+    models: dict[str, tuple[Any, str]] = {"unet": (diffusers.UNet2DConditionModel, UNET)}
     if own_vae:
-        kinds["vae"] = (diffusers.AutoencoderKL, VAE_PREFIX)
-    how = {"config": str(configs), "torch_dtype": dtype, "local_files_only": True}
+        models["vae"] = (diffusers.AutoencoderKL, VAE_PREFIX)
     return {
-        name: kind.from_single_file(dequantised(path, prefix, dtype), subfolder=name, **how)
-        for name, (kind, prefix) in kinds.items()
+        name: model_class.from_single_file(
+            dequantised(path, prefix, dtype),
+            subfolder=name,
+            config=str(configs),
+            torch_dtype=dtype,
+            local_files_only=True,
+        )
+        for name, (model_class, prefix) in models.items()
     }
 
 
-def _scheduler(path: Path, own: Any, *chosen: str | None) -> Any:
-    """`choose_scheduler`, of a model's own one whose configuration another class may not be able to take."""
+def _scheduler(path: Path, own: Any, name: str | None, spacing: str | None, prediction: str | None) -> Any:
+    """Call `choose_scheduler` and explain where another class cannot take the configuration of the model's own."""
     try:
-        return choose_scheduler(own, *chosen)
+        return choose_scheduler(own, name, spacing, prediction)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"The scheduler of {path.name} is not configured for what was chosen ({type(error).__name__}): leave it "
@@ -178,31 +185,35 @@ def _scheduler(path: Path, own: Any, *chosen: str | None) -> Any:
 
 
 def _add_tokenizers(pipeline: Any, folder: Path) -> None:
-    """CLIP's tokenizer for each text encoder that has none."""
+    """Add CLIP's tokenizer for each text encoder that has none."""
     from transformers import CLIPTokenizer
 
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise FileNotFoundError(f"There is no CLIP tokenizer in {folder.name}: vocab.json is missing.")
-    for number, padding in (("", {}), ("_2", {"pad_token": "!"})):  # as each of SDXL's two was trained
-        encoder = getattr(pipeline, f"text_encoder{number}")
-        if encoder is not None and getattr(pipeline, f"tokenizer{number}") is None:
-            how = {"model_max_length": encoder.config.max_position_embeddings, "local_files_only": True, **padding}
-            pipeline.register_modules(**{f"tokenizer{number}": CLIPTokenizer.from_pretrained(folder, **how)})
+    padding: tuple[tuple[str, dict[str, str]], ...] = (("", {}), ("_2", {"pad_token": "!"}))  # as SDXL's were trained
+    for suffix, options in padding:
+        encoder = getattr(pipeline, f"text_encoder{suffix}")
+        if encoder is not None and getattr(pipeline, f"tokenizer{suffix}") is None:
+            tokenizer = CLIPTokenizer.from_pretrained(
+                folder, model_max_length=encoder.config.max_position_embeddings, local_files_only=True, **options
+            )
+            pipeline.register_modules(**{f"tokenizer{suffix}": tokenizer})
 
 
 def _check_complete(path: Path, kind: str, pipeline: Any) -> None:
-    """Raises ValueError where a folder lacks weights.
+    """Raise ValueError if a folder lacks weights.
 
-    diffusers leaves those without a value, transformers makes new ones up, and both go on.
+    diffusers leaves those on the meta device, transformers initialises them at random, and neither complains.
     """
     missing = []
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            stored = {_plain(weight) for file in (path / name).glob("*.safetensors") for weight in header(file)}
-            made_up = stored and name.startswith("text_encoder")
-            values = part.state_dict().items()
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module):
+            stored = {_without_prefix(key) for file in (path / name).glob("*.safetensors") for key in header(file)}
+            may_be_random = bool(stored) and name.startswith("text_encoder")
             missing += [
-                f"{name}.{key}" for key, value in values if value.is_meta or (made_up and _plain(key) not in stored)
+                f"{name}.{key}"
+                for key, value in component.state_dict().items()
+                if value.is_meta or (may_be_random and _without_prefix(key) not in stored)
             ]
     if missing:
         raise ValueError(
@@ -210,6 +221,6 @@ def _check_complete(path: Path, kind: str, pipeline: Any) -> None:
         )
 
 
-def _plain(name: str) -> str:
-    """A text encoder's weight without the prefix that some versions of transformers write and some do not."""
+def _without_prefix(name: str) -> str:
+    """Strip the prefix that only some versions of transformers write before a text encoder's weights."""
     return name.removeprefix("text_model.")

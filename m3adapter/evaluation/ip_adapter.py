@@ -63,13 +63,13 @@ def compare(
     text = model.encode_text([sample.caption for sample in chosen])
     with torch.no_grad():
         seen = model.vision_encoder.embed([bench.picture(deciding(sample)) for sample in chosen])
-        tokens, (negative,) = adapter.tokens(seen), adapter.tokens(torch.zeros_like(seen[:1]))
+        tokens, (negative,) = adapter.encode(seen), adapter.encode(torch.zeros_like(seen[:1]))
     noise = [bench.rng.randrange(2**32) for _ in chosen]
 
     def look(gate: float) -> Callable[[slice], DiffusionDecoder]:
         def of(part: slice) -> DiffusionDecoder:
             reference = Reference(adapter, tokens[part], negative)
-            return model.decoder.looking_at(ImagePrompt((reference,), ImageGate(strength=gate)))
+            return model.decoder.with_image_prompt(ImagePrompt((reference,), ImageGate(strength=gate)))
 
         return of
 

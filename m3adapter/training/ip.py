@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..adapter.vision_encoder import VisionEncoder
 from ..diffusion.decoder import DiffusionDecoder
-from ..ip_adapter.image_prompt import attached, processors_of
+from ..ip_adapter.image_attention import attached, ip_processors
 from ..ip_adapter.ip_adapter import IPAdapter, cross_attentions, new_base
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
 from ..weights.starter import STARTER
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
         embeds, pooled = embed(decoder.pipeline, texts)
         said, shown = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
         latents, figures, seen = (part[chosen].float().to(device) for part in (data.latents, data.figures, data.seen))
-        tokens = adapter.tokens(seen * shown)
+        tokens = adapter.encode(seen * shown)
         corner = (0, 0)
         if rng.random() < args.windows:
             corner = window(rng)
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         weight = 1 + FIGURE_WEIGHT * figures
         return v_loss(unet, latents, embeds * said[..., None], pooled * said, *terms, corner, weight).mean(), {}
 
-    with attached(decoder.unet, processors_of([adapter], decoder.unet)):
+    with attached(decoder.unet, ip_processors([adapter], decoder.unet)):
         if not train(args, "ip", adapter, optimizer, average, step_loss, warmup=30, save_every=100):
             return
     average.write()

@@ -24,9 +24,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapter.checkpoint import load_adapter, save_adapter
+from ..adapter.auto import load_adapter, save_adapter
+from ..adapter.config import M3AdapterConfig
 from ..adapter.features import SlotFeatures
-from ..adapter.m3_adapter import M3Adapter, M3AdapterConfig
+from ..adapter.m3_adapter import M3Adapter
 from ..adapter.vision_encoder import VisionEncoder
 from ..conversation.conversation import Conversation, Slot
 from ..diffusion.condition import Condition
@@ -180,9 +181,9 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         with autocast():
             low = adapter.low_level(h, features)
             gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
-            found = adapter.heads(h + strength * gate * low * some[:, None, None])
+            found = adapter.prompt_embeddings(h + strength * gate * low * some[:, None, None])
             with torch.no_grad():
-                meant = adapter.heads(h)
+                meant = adapter.prompt_embeddings(h)
         condition = Condition(*found, None, None)  # type: ignore[arg-type]
         # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
         # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
@@ -268,7 +269,7 @@ def main(argv: list[str] | None = None) -> None:
         vision_levels=len(vision.levels),
         embed_width=decoder.unet.config.cross_attention_dim,
         pooled_width=decoder.text_encoder_2.config.projection_dim,
-        tokens=decoder.pipeline.tokenizer.model_max_length,
+        num_tokens=decoder.pipeline.tokenizer.model_max_length,
     )
     if args.init:
         with options.opened("init", args.init):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..adapter.checkpoint import load_adapter, save_adapter
+from ..adapter.auto import load_adapter, save_adapter
 from ..adapter.m3_adapter import M3Adapter
 from ..adapter.vision_encoder import VisionEncoder
 from ..arguments import mendable
