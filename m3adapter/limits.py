@@ -1,4 +1,4 @@
-"""What may be asked of the pipeline: the bounds, and checks that name the field and the cure in one sentence."""
+"""Limits of what the pipeline can be asked for, and checks whose errors name the field and the cure in a sentence."""
 
 from __future__ import annotations
 
@@ -17,85 +17,93 @@ MAX_SIDE = 8192  # pixels
 
 
 def rerolls(text: str) -> dict[int, int]:
-    """Re-rolls as people write them, "3: 1, 5: 2": the picture 3 with its first re-roll, 5 with its second.
+    """Parse re-rolls such as "3: 1, 5: 2": picture 3 with its first re-roll, picture 5 with its second.
 
-    Raises ValueError for anything else.
+    Raises:
+        ValueError: The text has another form.
     """
-    found: dict[int, int] = {}
+    numbers: dict[int, int] = {}
     if not isinstance(text, str):
         raise ValueError(f"rerolls is {shown(text)}: write pictures and numbers like 3: 1, 5: 2, each picture once.")
     for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
         match = re.fullmatch(r"([0-9]{1,9})\s*[:=]\s*([0-9]{1,9})", part)
-        if not match or int(match[1]) in found or match[1].strip("0") == "":
+        if not match or int(match[1]) in numbers or match[1].strip("0") == "":
             raise ValueError(
                 f"rerolls has {shown(part)}: write pictures and numbers like 3: 1, 5: 2, each picture once."
             )
-        found[int(match[1])] = int(match[2])
-    return found
+        numbers[int(match[1])] = int(match[2])
+    return numbers
 
 
 def check_premise(premise: Any) -> None:
-    """Raises ValueError unless the premise is some text."""
+    """Raise ValueError unless the premise is a text that is not empty."""
     if not isinstance(premise, str) or not premise.strip():
         raise ValueError("The premise is empty: say in a sentence what the story is about.")
 
 
 def check_panels(panels: Any) -> None:
-    """Raises ValueError unless `panels` is a whole number from 1 to 32."""
+    """Raise ValueError unless `panels` is a whole number from 1 to 32."""
     whole("panels", panels, 1, MAX_PANELS)
 
 
 def check_pictures(pictures: Any) -> None:
-    """Raises ValueError unless `max_pictures`, of one reply, is a whole number from 1 to 32."""
+    """Raise ValueError unless `max_pictures`, of one reply, is a whole number from 1 to 32."""
     whole("max_pictures", pictures, 1, MAX_PICTURES)
 
 
 def check_steps(steps: Any) -> None:
-    """Raises ValueError unless `steps` is a whole number from 1 to 1000."""
+    """Raise ValueError unless `steps` is a whole number from 1 to 1000."""
     whole("steps", steps, 1, MAX_STEPS)
 
 
 def check_seed(seed: Any) -> None:
-    """Raises ValueError unless `seed` is a whole number from 0 to 2**64-1."""
+    """Raise ValueError unless `seed` is a whole number from 0 to 2**64-1."""
     whole("seed", seed, 0, SEED_LIMIT - 1)
 
 
 def check_gate(gate: Any) -> None:
-    """Raises ValueError unless `gate` is a number from 0 to 4."""
+    """Raise ValueError unless `gate` is a number from 0 to 4."""
     number("gate", gate, 0, MAX_STRENGTH)
 
 
 def check_guidance(guidance: Any) -> None:
-    """Raises ValueError unless `guidance` is a number from 0 to 30 (1 is no guidance)."""
+    """Raise ValueError unless `guidance` is a number from 0 to 30 (1 is no guidance)."""
     number("guidance", guidance, 0, MAX_GUIDANCE)
 
 
 def check_denoise(denoise: Any) -> None:
-    """Raises ValueError unless `denoise` is a number from 0 to 1 (1 keeps nothing of a picture)."""
+    """Raise ValueError unless `denoise` is a number from 0 to 1 (1 keeps nothing of the picture)."""
     number("denoise", denoise, 0, 1)
 
 
 def check_side(name: str, side: Any) -> None:
-    """Raises ValueError unless a picture's width or height is a whole number from 0 (as it comes) to 8192."""
+    """Raise ValueError unless a picture's width or height is a whole number from 0 (the default size) to 8192."""
     whole(name, side, 0, MAX_SIDE)
 
 
 def check_rerolls(rerolls: Any) -> None:
-    """Raises ValueError unless every picture (from 1) is given a number of re-rolls from 0 to 2**32-1."""
+    """Raise ValueError unless pictures (from 1) are mapped to numbers of re-rolls from 0 to 2**32-1."""
     for picture, number in rerolls.items():
         whole("The number of a picture in rerolls", picture, 1, 2**32 - 1)
         whole(f"The re-roll of picture {picture}", number, 0, 2**32 - 1)
 
 
 def check_switch(switch_at: Any) -> None:
-    """Raises ValueError unless `switch_at` is a number between 0 and 1, which are not possible themselves."""
+    """Raise ValueError unless `switch_at` is a number between 0 and 1, both excluded."""
     number("switch_at", switch_at, 0, 1)
     if switch_at in (0, 1):
         raise ValueError(f"switch_at is {switch_at}: give a number between 0 and 1, say 0.8.")
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
-    """The value, where it is a whole number from `low` to `high`. Raises ValueError, naming it, for anything else."""
+    """Return a value if it is a whole number from `low` to `high`, and raise ValueError otherwise.
+
+    Args:
+        name: How the error names the value.
+        value: The value.
+        low: Lowest number.
+        high: Highest number.
+    """
     if not is_whole(value, low, high):
         bound = "2**64-1" if high == SEED_LIMIT - 1 else high
         raise ValueError(f"{name} is {shown(value)}: give a whole number from {low} to {bound}.")
@@ -103,7 +111,14 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float) -> float:
-    """The value, where it is a number from `low` to `high`. Raises ValueError, naming it, for anything else."""
+    """Return a value if it is a number from `low` to `high`, and raise ValueError otherwise.
+
+    Args:
+        name: How the error names the value.
+        value: The value.
+        low: Lowest number.
+        high: Highest number.
+    """
     if not is_number(value, low, high):
         raise ValueError(f"{name} is {shown(value)}: give a number from {low:g} to {high:g}.")
     return value

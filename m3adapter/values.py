@@ -1,4 +1,4 @@
-"""Values as people, files and other programs give them: whether they are numbers, and how an error quotes them."""
+"""Values from users, files and other programs: checks whether they are numbers, and quotes them in errors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ MAX_SHOWN = 80  # characters
 
 
 def is_whole(value: Any, low: int, high: int) -> bool:
-    """Whether a value is a whole number from `low` to `high`; True and False are none."""
+    """Return whether a value is a whole number from `low` to `high`; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
-    """Whether a value is a number from `low` to `high`; True and False are none.
+    """Return whether a value is a number from `low` to `high`; True, False and NaN are not.
 
-    It is compared before anything else is done with it: an integer may be too large for a float, and NaN is
-    never within.
+    It is compared without conversion, because an integer may be too large for a float.
     """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def shown(value: Any) -> str:
-    """What a person recognises a wrong value by: one line of at most 80 characters, whatever the value is.
+    """Return a wrong value as an error message quotes it: one line of at most 80 characters, whatever the value is.
 
-    `repr` does for a number or a word. It fails for an integer of very many digits and for what is deeply nested, and
-    it writes out a list of any length: of these, their kind is said.
+    Numbers and texts are quoted by `repr`. It would fail for an integer of very many digits and for deep nesting, and
+    write out a list of any length, so for these their type is named instead.
     """
     if isinstance(value, str):
         return _line(repr(value) if len(value) < MAX_SHOWN - 2 else f"{value[: MAX_SHOWN // 2]!r}…")

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
-from ..m3adapter.adapter.gate_sweep import MOST, Cell, draw_sheet, parse_gates, similarity
+from ..m3adapter.adapter.gate_sweep import MAX_VALUES, Cell, draw_sheet, parse_gates, similarity
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.settings import TurnSettings
@@ -39,9 +39,11 @@ class GateSweep(io.ComfyNode):
                 io.String.Input(
                     "gates",
                     default="0, 0.25, 0.5, 0.75, 1",
-                    tooltip=f"The gates to paint with, a column each: up to {MOST} numbers from 0 to 4.",
+                    tooltip=f"The gates to paint with, a column each: up to {MAX_VALUES} numbers from 0 to 4.",
                 ),
-                io.Int.Input("seeds", default=2, min=1, max=MOST, tooltip="How many seeds to paint with, a row each."),
+                io.Int.Input(
+                    "seeds", default=2, min=1, max=MAX_VALUES, tooltip="How many seeds to paint with, a row each."
+                ),
                 inputs.seed("The first row's seed; each further row has the next one."),
                 inputs.steps(),
                 inputs.guidance(),

@@ -64,7 +64,6 @@ def test_a_decoder_opens_folders_alone_and_is_saved_without_image_prompts(tmp_pa
     file = toys.save_single_file(tmp_path / "model.safetensors", folder)
     with pytest.raises(ValueError, match="model.safetensors is a file .* open it with load_decoder"):
         DiffusionDecoder.from_pretrained(file)
-    assert type(load_decoder(file)) is DiffusionDecoder
     adapter = new_base(8, decoder.embed_width, list(cross_attentions(decoder.unet).values()))
     tokens = torch.zeros(4, decoder.embed_width)
     prompted = decoder.with_image_prompt(ImagePrompt((Reference(adapter, tokens, tokens),), ImageGate()))

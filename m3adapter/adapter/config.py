@@ -77,7 +77,7 @@ class M3AdapterConfig:
             TypeError: A field without a default is missing.
             ValueError: A field is out of range or of the wrong type.
         """
-        known = {"open_gate": OPEN_GATE}
+        known: dict[str, Any] = {"open_gate": OPEN_GATE}
         for field in fields(cls):
             for name in (OLD_NAMES.get(field.name, field.name), field.name):
                 if name in values:

@@ -1,4 +1,4 @@
-"""Slot features: what the language model and the vision encoder know about pictures that are to be painted."""
+"""Slot features: what the language model and the vision encoder say about pictures that are yet to be painted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotFeatures:
-    """The input of the M³-Adapter, batch first; masks are bool, True where there is something.
+    """The input of the M³-Adapter, batch first. Masks are bool, True where values are valid.
 
     Attributes:
         context: Hidden states at caption and image tokens [B, Lc, H] (C, the multimodality condition).
@@ -26,7 +26,7 @@ class SlotFeatures:
         vision: Features of the reference pictures [B, R, L, P, D]: R references, L depths, P patches (V). R may be 0.
         vision_mask: [B, R].
         captions: The caption of each slot.
-        vision_weight: How much attention each reference gets beside the others [B, R], above 0; None is 1 for all.
+        vision_weight: Relative attention to each reference [B, R], above 0; None is 1 for all.
     """
 
     context: Tensor
@@ -40,34 +40,33 @@ class SlotFeatures:
 
     @classmethod
     def collate(cls, items: Sequence[tuple[SlotStates, VisionFeatures | None]]) -> SlotFeatures:
-        """One batch of slots, each with its hidden states and the features of its references (None without any)."""
+        """Batch slots, each given by its hidden states and the features of its references (None without any)."""
         context, context_mask = _pad([states.context for states, _ in items])
         text, text_mask = _pad([states.text for states, _ in items])
-        seen = [features.levels for _, features in items if features is not None]
-        like = seen[0] if seen else context.new_zeros(0, 1, 1, 1)
-        stacks = [features.levels if features is not None else like[:0] for _, features in items]
-        vision, vision_mask = _pad(stacks)
+        given = [features.levels for _, features in items if features is not None]
+        none = given[0][:0] if given else context.new_zeros(0, 1, 1, 1)
+        vision, vision_mask = _pad([none if features is None else features.levels for _, features in items])
         return cls(
             context, context_mask, text, text_mask, vision, vision_mask, tuple(states.caption for states, _ in items)
         )
 
     @property
     def batch(self) -> int:
-        """How many slots."""
+        """Number of slots B."""
         return self.context.shape[0]
 
     def shuffled(self, permutation: Tensor) -> SlotFeatures:
-        """With slot i seeing the references of slot `permutation[i]`: the baseline of a wrong reference."""
+        """Give slot i the references of slot `permutation[i]`: the baseline of a wrong reference."""
         weight = None if self.vision_weight is None else self.vision_weight[permutation]
         vision, mask = self.vision[permutation], self.vision_mask[permutation]
         return replace(self, vision=vision, vision_mask=mask, vision_weight=weight)
 
     def without_references(self) -> SlotFeatures:
-        """With no reference pictures."""
+        """Return the features without reference pictures."""
         return replace(self, vision=self.vision[:, :0], vision_mask=self.vision_mask[:, :0], vision_weight=None)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SlotFeatures:
-        """On another device and in another floating point type; masks stay bool."""
+        """Return the features on another device and in another floating point type; masks stay bool."""
         moved = {name: getattr(self, name).to(device, dtype) for name in ("context", "text", "vision")}
         masks = {name: getattr(self, name).to(device) for name in ("context_mask", "text_mask", "vision_mask")}
         weight = None if self.vision_weight is None else self.vision_weight.to(device)
@@ -75,7 +74,7 @@ class SlotFeatures:
 
 
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows [L_i, ...] as [B, max L, ...] with zeros behind, and the mask [B, max L] of what is real."""
+    """Pad rows [L_i, ...] with zeros to [B, max L, ...], and return also the mask [B, max L] of what is valid."""
     longest = max(row.shape[0] for row in rows)
     padded = rows[0].new_zeros(len(rows), longest, *rows[0].shape[1:])
     mask = torch.zeros(len(rows), longest, dtype=torch.bool, device=rows[0].device)

@@ -1,4 +1,4 @@
-"""The picture of a gate: a bar for each place of the prompt, and below it which channels listen to the references."""
+"""Draws a gate: a bar for each token of the prompt, and below it how open each channel is to the references."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ WIDTH, HEIGHT = 1024, 400
 LEFT, RIGHT = 76, WIDTH - 20
 BARS_TOP, BARS_BOTTOM = 76, 190
 MAP_TOP, MAP_BOTTOM = 232, HEIGHT - 54
-LARGE, SMALL = 24, 19  # of the letters: nodes show the picture at less than half of its size
+LARGE, SMALL = 24, 19  # font sizes: nodes show the picture at less than half of its size
 PAPER, INK, FAINT, LINE = (24, 26, 31), (236, 236, 240), (150, 153, 163), (58, 61, 70)
 SCALES = (0.5, 1.0, 2.0, 4.0)
 COLD, WARM = (44, 62, 99), (250, 168, 80)
 CLOSED = "closed: there is no earlier picture to look at, or the gate is 0"
-# The tokens of the prompt are learned, and none of them is one word of the caption. But the adapter learned to say them
-# as the decoder's text encoders do: a caption from the left, and after its end tokens that say nothing of their own.
+# The tokens of the prompt are learned, and none of them stands for one word of the caption. But the adapter was trained
+# to imitate the decoder's text encoders: the caption comes first, followed by tokens without a meaning of their own.
 PLACES = "the words of the caption come first", "then places that are free for what earlier pictures show"
 
 
 def draw_gate(gate: Tensor, caption: str) -> Tensor:
-    """A chart of the gate by token of the prompt and by channel, as a picture [H, W, 3] in 0..1.
+    """Draw a chart of the gate by token of the prompt and by channel.
 
-    Channels have no order of their own; they stand from the one that is open widest in all, at the top, down.
+    Channels have no natural order; they are sorted by their mean gate, the most open one on top.
 
     Args:
-        gate: The gate as applied, strength included [N, W].
-        caption: Of the picture that it belongs to.
+        gate: The gate as applied, including its strength [N, W].
+        caption: Caption of the picture that the gate belongs to.
+
+    Returns:
+        A picture [H, W, 3] in 0..1.
     """
     gate = gate.float().cpu()
     tokens = gate.mean(1).tolist()
@@ -47,13 +50,13 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
 
 
 def _arrow(draw: ImageDraw.ImageDraw, y: float) -> None:
-    """The way from the beginning of the prompt to its end."""
+    """Draw an arrow from the start of the prompt to its end."""
     draw.line((LEFT, y, RIGHT, y), FAINT, 2)
     draw.polygon(((RIGHT, y), (RIGHT - 12, y - 5), (RIGHT - 12, y + 5)), FAINT)
 
 
 def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTypeFont) -> None:
-    """The mean gate of each token, and a line at the mean of all."""
+    """Draw the mean gate of each token, and a line at the overall mean."""
     scale = _scale(max(values))
     high = BARS_BOTTOM - BARS_TOP
     for part in range(3):
@@ -70,17 +73,17 @@ def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTy
 
 
 def _channels(image: Image.Image, draw: ImageDraw.ImageDraw, gate: Tensor, font: ImageFont.FreeTypeFont) -> None:
-    """A cell for each token and channel, the brighter the wider it is open."""
+    """Draw a cell for each token and channel, brighter where the gate is more open."""
     scale = _scale(float(gate.max()))
-    said = f"channel by channel, the most open one on top; the brightest is open to {scale:g}"
-    draw.text((LEFT, MAP_TOP - 28), said, FAINT, font)
+    heading = f"channel by channel, the most open one on top; the brightest is open to {scale:g}"
+    draw.text((LEFT, MAP_TOP - 28), heading, FAINT, font)
     order = gate.mean(0).argsort(descending=True, stable=True)
     share = (gate[:, order].T / scale).clamp(0, 1).numpy()[..., None]
     cells = numpy.array(COLD) + (numpy.array(WARM) - numpy.array(COLD)) * share
-    part = Image.fromarray(cells.round().astype(numpy.uint8))
-    # every token keeps its sharp edge; channels are usually more than pixels, and share them
-    part = part.resize((part.width, MAP_BOTTOM - MAP_TOP), Image.Resampling.BOX)
-    image.paste(part.resize((RIGHT - LEFT, MAP_BOTTOM - MAP_TOP), Image.Resampling.NEAREST), (LEFT, MAP_TOP))
+    cell_map = Image.fromarray(cells.round().astype(numpy.uint8))
+    # Tokens keep sharp edges; channels usually outnumber the pixels and are averaged.
+    cell_map = cell_map.resize((cell_map.width, MAP_BOTTOM - MAP_TOP), Image.Resampling.BOX)
+    image.paste(cell_map.resize((RIGHT - LEFT, MAP_BOTTOM - MAP_TOP), Image.Resampling.NEAREST), (LEFT, MAP_TOP))
     for y, name, anchor in ((MAP_TOP, "most", "ra"), (MAP_BOTTOM, "least", "rd")):
         draw.text((LEFT - 8, y), name, FAINT, font, anchor=anchor)
 

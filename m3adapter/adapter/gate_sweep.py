@@ -1,4 +1,4 @@
-"""A sweep over the gate: the same picture at several strengths and seeds, beside how alike each is to its reference."""
+"""A sweep over the gate: one picture at several strengths and seeds, with its similarity to the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..limits import check_gate
 from ..values import shown
 
-MOST = 12  # gates, or seeds, in a sweep
+MAX_VALUES = 12  # gates, or seeds, in a sweep
 PAPER, INK, FAINT = (24, 26, 31), (236, 236, 240), (150, 153, 163)
 
 
@@ -24,7 +24,7 @@ class Cell:
 
     Attributes:
         image: The picture [H, W, 3] in 0..1.
-        similarity: To the reference, -1..1; None without one.
+        similarity: Similarity to the reference, -1..1; None without a reference.
     """
 
     image: Tensor
@@ -32,34 +32,36 @@ class Cell:
 
 
 def parse_gates(text: str) -> list[float]:
-    """The gate strengths in a text such as "0, 0.5, 1". Raises ValueError unless there are 1 to 12 numbers of 0..4."""
+    """Parse gate strengths such as "0, 0.5, 1".
+
+    Raises:
+        ValueError: The text does not consist of 1 to 12 numbers from 0 to 4.
+    """
     parts = text.replace(",", " ").replace(";", " ").split()
     try:
         gates = [float(part) for part in parts]
     except ValueError:
         gates = []
-    if not 1 <= len(gates) <= MOST:
-        raise ValueError(f"gates is {shown(text)}: give 1 to {MOST} numbers, such as 0, 0.25, 0.5, 0.75, 1.")
+    if not 1 <= len(gates) <= MAX_VALUES:
+        raise ValueError(f"gates is {shown(text)}: give 1 to {MAX_VALUES} numbers, such as 0, 0.25, 0.5, 0.75, 1.")
     for gate in gates:
         check_gate(gate)
     return gates
 
 
 def similarity(levels: Tensor, references: Tensor) -> float:
-    """How alike a picture is to the most alike reference, as the vision encoder sees them: 1 is the same to it.
-
-    Cosine of the deepest features, averaged over the patches.
+    """Return the similarity of a picture to the most similar reference: the cosine of their mean deepest features.
 
     Args:
         levels: Features of the picture [L, P, D].
         references: Features of the references [R, L, P, D], R at least 1.
     """
-    picture, seen = levels[-1].float().mean(0), references[:, -1].float().mean(1)
-    return float(functional.cosine_similarity(picture[None].to(seen), seen, dim=-1).max())
+    picture, others = levels[-1].float().mean(0), references[:, -1].float().mean(1)
+    return float(functional.cosine_similarity(picture[None].to(others), others, dim=-1).max())
 
 
 def draw_sheet(rows: Sequence[Sequence[Cell]], gates: Sequence[float], seeds: Sequence[int]) -> Tensor:
-    """The pictures as a labelled sheet [H, W, 3] in 0..1: a column for each gate, a row for each seed."""
+    """Draw the pictures as a labelled sheet [H, W, 3] in 0..1: a column for each gate, a row for each seed."""
     height, width = rows[0][0].image.shape[:2]
     small = max(12, width // 11)
     large, gap = round(small * 1.3), max(4, width // 32)

@@ -34,6 +34,7 @@ from ..gate import GateSetting
 from ..weights.tensors import fill
 from .attention import Attention, Block, FeedForward
 from .checkpoint import check_shapes, parse_checkpoint, read_checkpoint, write_checkpoint
+from .checks import check_anchor, check_features, check_vision
 from .config import M3AdapterConfig
 from .features import SlotFeatures
 from .positions import places_by_weight, sinusoids
@@ -204,7 +205,7 @@ class M3Adapter(nn.Module):
         if (width, levels) == (self.config.vision_width, self.config.vision_levels):
             return True
         if not self.is_untrained:
-            self._check_vision(width, levels)
+            check_vision(self.config, width, levels, is_untrained=lambda: False)
         return False
 
     def semantic(self, features: SlotFeatures) -> Tensor:
@@ -269,8 +270,8 @@ class M3Adapter(nn.Module):
                 to an adapter that has none.
         """
         gate = gate or GateSetting()
-        self._check_features(features)
-        self._check_anchor(features, anchor)
+        check_features(self.config, features, is_untrained=lambda: self.is_untrained)
+        check_anchor(self.config, features, anchor)
         semantic = self.semantic(features)
         fused, applied = semantic, torch.zeros_like(semantic)
         if gate.strength > 0 and features.vision_mask.any():
@@ -290,63 +291,3 @@ class M3Adapter(nn.Module):
             pooled = anchor.pooled + (torch.tanh(self.alpha_pooled.to(pooled)) * pooled).to(anchor.pooled)
             negatives = (anchor.negative_embeds, anchor.negative_pooled)
         return Condition(embeds, pooled, *negatives, gate=applied, captions=features.captions)
-
-    def _check_features(self, features: SlotFeatures) -> None:
-        config = self.config
-        llm_width = features.context.shape[-1]
-        if llm_width != config.llm_width:
-            cure = self._cure("load the adapter that belongs to the language model")
-            raise ValueError(
-                f"The M3-Adapter was {self._made} for a language model of width {config.llm_width}, and this one has "
-                f"{llm_width}: {cure}."
-            )
-        if not features.vision_mask.any():
-            return
-        count, levels, width = features.vision.shape[1], features.vision.shape[2], features.vision.shape[-1]
-        self._check_vision(width, levels)
-        if count > config.references:
-            raise ValueError(f"The M3-Adapter takes {config.references} reference pictures, not {count}: give fewer.")
-
-    def _check_vision(self, width: int, levels: int) -> None:
-        config = self.config
-        if (width, levels) != (config.vision_width, config.vision_levels):
-            raise ValueError(
-                f"The M3-Adapter was {self._made} for a vision encoder of width {config.vision_width} with "
-                f"{config.vision_levels} levels, and this one has {width} with {levels}: "
-                f"{self._cure('load the matching one')}."
-            )
-
-    @property
-    def _made(self) -> str:
-        return "made" if self.is_untrained else "trained"
-
-    def _cure(self, trained: str) -> str:
-        return "make one for it with New M3-Adapter" if self.is_untrained else trained
-
-    def _check_anchor(self, features: SlotFeatures, anchor: Condition | None) -> None:
-        config = self.config
-        if not config.anchor:
-            if anchor is not None:
-                raise ValueError("This M3-Adapter is not anchored and has no use for an anchor: leave it out.")
-            return
-        if anchor is None:
-            raise ValueError(
-                "This M3-Adapter is anchored: give it as anchor what the decoder's text encoders make of the caption "
-                "(Encode Text)."
-            )
-        width, pooled = anchor.embeds.shape[-1], anchor.pooled.shape[-1]
-        if anchor.batch != features.batch:
-            raise ValueError(
-                f"The anchor is of {anchor.batch} captions, not of {features.batch}: give one for each slot."
-            )
-        if (width, pooled) != (config.embed_width, config.pooled_width):
-            raise ValueError(
-                f"The M3-Adapter was made for a decoder of widths {config.embed_width} and {config.pooled_width}, and "
-                f"the anchor has {width} and {pooled}: encode the caption with the matching decoder."
-            )
-        for num_tokens in (anchor.embeds.shape[1], anchor.negative_embeds.shape[1]):
-            if not num_tokens or num_tokens % config.num_tokens:
-                raise ValueError(
-                    f"The M3-Adapter has {config.num_tokens} queries, and the anchor {num_tokens} tokens, no multiple "
-                    "of that: encode its texts with the matching decoder."
-                )

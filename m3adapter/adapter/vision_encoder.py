@@ -1,4 +1,4 @@
-"""Vision encoder: pictures to features from several depths of a CLIP vision model."""
+"""The vision encoder: turns pictures into features from several depths of a CLIP vision model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SETTINGS = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """What the encoder sees in B pictures.
+    """Features of B pictures.
 
     Attributes:
         levels: Patch features [B, L, P, D] from L depths, shallow to deep.
-        pooled: The deepest level averaged over a 2 x 2 grid [B, 4, D]: what the language model gets to see.
+        pooled: The deepest level averaged over a 2 x 2 grid [B, 4, D], which the language model receives.
     """
 
     levels: Tensor
@@ -36,17 +36,18 @@ class VisionFeatures:
 
 
 def default_levels(depth: int) -> tuple[int, int, int]:
-    """The depths that a stock model of `depth` layers is read at: a quarter, a half, the end."""
+    """Return the depths at which features of a stock model with `depth` layers are taken: quarter, half, end."""
     return (max(1, depth // 4), max(1, depth // 2), depth)
 
 
 class VisionEncoder:
-    """A CLIPVisionModel with the preparation of its input.
+    """A CLIPVisionModel with its preprocessing.
 
     Args:
-        model: The model.
+        model: The model; it is frozen.
         levels: Indices into its hidden states (0 is the embedding), shallow to deep.
-        mean, std: Normalisation of each colour channel.
+        mean: Mean of each colour channel, for normalisation.
+        std: Standard deviation of each colour channel.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class VisionEncoder:
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the model sees, in pixels."""
+        """Side in pixels of the square that the model takes."""
         return self.model.config.image_size
 
     @property
@@ -74,7 +75,17 @@ class VisionEncoder:
     def from_pretrained(
         cls, directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> VisionEncoder:
-        """The encoder in a local folder of transformers' layout. Raises FileNotFoundError where there is none."""
+        """Open a local folder in transformers' layout.
+
+        Args:
+            directory: The folder; `save_pretrained` writes one, stock CLIP vision models have the same layout.
+            dtype: Type of the weights; float32 by default.
+            device: Where to put them.
+
+        Raises:
+            FileNotFoundError: There is no config.json in the folder.
+            ValueError: The settings in the folder are out of range.
+        """
         from transformers import CLIPVisionModel
 
         directory = Path(directory)
@@ -84,29 +95,37 @@ class VisionEncoder:
         model = CLIPVisionModel.from_pretrained(
             directory, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
         )
-        layers = model.config.num_hidden_layers
+        num_layers = model.config.num_hidden_layers
         path = directory / SETTINGS
         settings = read_json(path) if path.is_file() else {}
-        levels = settings.get("m2chat_levels", default_levels(layers))
-        if not isinstance(levels, (list, tuple)) or not all(is_whole(level, 0, layers) for level in levels):
-            raise ValueError(f"{directory.name}/{SETTINGS} has the m2chat_levels {shown(levels)}: give 0 to {layers}.")
-        named = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
-        for name, values in named.items():
-            right = isinstance(values, list) and len(values) == 3 and all(is_number(one, -1e6, 1e6) for one in values)
-            if values and not right:
+        levels = settings.get("m2chat_levels", default_levels(num_layers))
+        if not isinstance(levels, (list, tuple)) or not all(is_whole(level, 0, num_layers) for level in levels):
+            raise ValueError(
+                f"{directory.name}/{SETTINGS} has the m2chat_levels {shown(levels)}: give 0 to {num_layers}."
+            )
+        statistics = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
+        for name, values in statistics.items():
+            valid = isinstance(values, list) and len(values) == 3 and all(is_number(v, -1e6, 1e6) for v in values)
+            if values and not valid:
                 raise ValueError(f"{directory.name}/{SETTINGS} has the {name} {shown(values)}: give three numbers.")
-        return cls(model.to(device), levels, **{name: value for name, value in named.items() if value})
+        model.to(device)
+        return cls(model, levels, **{name: values for name, values in statistics.items() if values})
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write model and settings; `from_pretrained` reads them."""
+        """Write a folder that `from_pretrained` opens."""
         self.model.save_pretrained(directory)
         settings = {"image_mean": self.mean, "image_std": self.std, "m2chat_levels": self.levels}
         (Path(directory) / SETTINGS).write_text(json.dumps(settings, indent=2), "utf-8")
 
     def encode(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of pictures [H, W, 3] in 0..1, of any sizes.
+        """Return the features of B pictures.
 
-        Each is cropped to its middle square and resized (averaging areas) to `image_size`. Raises ValueError for none.
+        Args:
+            images: Pictures [H, W, 3] in 0..1, of any sizes. Each is cropped to its central square and resized to
+                `image_size` by averaging areas.
+
+        Raises:
+            ValueError: There are no pictures.
         """
         states = self.model(pixel_values=self._batch(images), output_hidden_states=True).hidden_states
         side = self.image_size // self.model.config.patch_size
@@ -116,9 +135,9 @@ class VisionEncoder:
         return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
 
     def embed(self, images: Sequence[Tensor]) -> Tensor:
-        """The pooled state [B, D] of pictures as `encode` takes them: what an IP-Adapter of the kind base is shown.
+        """Return the pooled state [B, D] of pictures as `encode` takes them, for an IP-Adapter of the kind base.
 
-        It plays CLIP's image embedding for a vision encoder without a projection, as stock CLIP_VISION has it.
+        It replaces CLIP's image embedding, because the vision encoder has no projection.
         """
         return self.model(pixel_values=self._batch(images)).pooler_output
 

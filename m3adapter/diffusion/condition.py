@@ -1,4 +1,4 @@
-"""Condition: what the decoder paints from, and its way to ComfyUI's CONDITIONING and back."""
+"""The condition that the decoder paints from, and its conversion to and from ComfyUI's CONDITIONING."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .text_encoding import of_one_length
 
 @dataclass(frozen=True)
 class Condition:
-    """Prompt embeddings in SDXL's layout, with their unconditional twins.
+    """Prompt embeddings in SDXL's layout, with their unconditional counterparts.
 
     Attributes:
-        embeds: [B, N, D]; SDXL has N = 77, or a multiple for a long prompt, and D = 2048.
-        pooled: [B, P]; SDXL has P = 1280.
-        negative_embeds: [B, M, D]; M may be another number than N, see `even`.
-        negative_pooled: [B, P].
-        gate: The gate of each token and channel of the adapter as applied, strength included [B, N, W]; None where no
-            adapter was at work.
-        captions: The caption of each picture, () where none is known.
+        embeds: Prompt embeddings [B, N, D]; SDXL has N = 77, or a multiple for a long prompt, and D = 2048.
+        pooled: Pooled embedding [B, P]; SDXL has P = 1280.
+        negative_embeds: Negative prompt embeddings [B, M, D]; M may differ from N (see `even`).
+        negative_pooled: Negative pooled embedding [B, P].
+        gate: The adapter's gate of each token and channel as applied, including its strength [B, N, W]; None without
+            an adapter.
+        captions: The caption of each picture; () if unknown.
     """
 
     embeds: Tensor
@@ -35,14 +35,14 @@ class Condition:
 
     @property
     def batch(self) -> int:
-        """How many pictures."""
+        """Number of pictures B."""
         return self.embeds.shape[0]
 
     def split(self) -> list[Condition]:
-        """One condition of batch 1 per picture."""
+        """Return one condition of batch 1 per picture."""
         return [
             Condition(
-                **{name: getattr(self, name)[i : i + 1] for name in _TENSORS},
+                *(getattr(self, name)[i : i + 1] for name in _TENSORS),
                 gate=None if self.gate is None else self.gate[i : i + 1],
                 captions=self.captions[i : i + 1],
             )
@@ -51,32 +51,39 @@ class Condition:
 
     @classmethod
     def concatenate(cls, conditions: Sequence[Condition]) -> Condition:
-        """One batch of several conditions; tokens are repeated where their number differs, see `of_one_length`."""
-        gates = [condition.gate for condition in conditions]
-        parts = {name: [getattr(condition, name) for condition in conditions] for name in _TENSORS}
-        for name in ("embeds", "negative_embeds"):
-            parts[name] = of_one_length(parts[name])
+        """Join several conditions into one batch; tokens are repeated where their number differs (`of_one_length`).
+
+        Raises:
+            ValueError: The numbers of tokens do not go together.
+        """
+        gates = [condition.gate for condition in conditions if condition.gate is not None]
         return cls(
-            **{name: torch.cat(part) for name, part in parts.items()},
-            gate=None if any(gate is None for gate in gates) else torch.cat(gates),
+            torch.cat(of_one_length([condition.embeds for condition in conditions])),
+            torch.cat([condition.pooled for condition in conditions]),
+            torch.cat(of_one_length([condition.negative_embeds for condition in conditions])),
+            torch.cat([condition.negative_pooled for condition in conditions]),
+            gate=torch.cat(gates) if len(gates) == len(conditions) else None,
             captions=tuple(caption for condition in conditions for caption in condition.captions),
         )
 
     def even(self) -> Condition:
-        """The same with as many negative tokens as positive ones, as a guided UNet takes them; pictures stay the same.
+        """Repeat tokens until there are as many negative as positive ones, as a guided UNet takes them.
 
-        Raises ValueError where `of_one_length` does.
+        Pictures stay the same.
+
+        Raises:
+            ValueError: The numbers of tokens do not go together.
         """
         embeds, negative = of_one_length([self.embeds, self.negative_embeds])
         return replace(self, embeds=embeds, negative_embeds=negative)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Condition:
-        """On another device and in another floating point type."""
+        """Return the condition on another device and in another floating point type."""
         moved = {name: getattr(self, name).to(device, dtype) for name in _TENSORS}
         return replace(self, **moved, gate=None if self.gate is None else self.gate.to(device))
 
     def positive(self) -> list[list[Any]]:
-        """As ComfyUI CONDITIONING."""
+        """Return the prompt embeddings as ComfyUI CONDITIONING."""
         extra: dict[str, Any] = {"pooled_output": self.pooled}
         if self.gate is not None:
             extra["m2chat_gate"] = self.gate
@@ -85,14 +92,16 @@ class Condition:
         return [[self.embeds, extra]]
 
     def negative(self) -> list[list[Any]]:
-        """The unconditional twin as ComfyUI CONDITIONING."""
+        """Return the negative prompt embeddings as ComfyUI CONDITIONING."""
         return [[self.negative_embeds, {"pooled_output": self.negative_pooled}]]
 
     @classmethod
     def from_conditioning(cls, positive: list[list[Any]], negative: list[list[Any]]) -> Condition:
-        """The inverse of `positive()` and `negative()`.
+        """Return the condition of a positive and a negative CONDITIONING, as `positive()` and `negative()` give them.
 
-        Raises ValueError for conditioning of several entries or without a pooled output (that is, not SDXL's).
+        Raises:
+            ValueError: A conditioning has several entries or no pooled output (it is not SDXL's), or their batches do
+                not match.
         """
         for name, entries in (("positive", positive), ("negative", negative)):
             if len(entries) != 1:

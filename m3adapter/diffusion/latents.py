@@ -1,6 +1,6 @@
-"""Pictures to latents and back, through the autoencoder of a model of SDXL's layout.
+"""Encodes pictures to latents and decodes them, with the VAE of a model of SDXL's layout.
 
-The VAE may be on another device and in another type than the UNet: ComfyUI moves each as it likes.
+The VAE may be on another device and in another type than the UNet, because ComfyUI moves them independently.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from .finite import check_pixels
 
 @torch.no_grad()
 def to_pictures(vae: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] as pictures [B, H, W, 3] in 0..1 on the CPU, as diffusers' pipelines decode them.
+    """Decode latents [B, C, h, w] to pictures [B, H, W, 3] in 0..1 on the CPU, as diffusers' pipelines do.
 
-    Raises NotFinite where the VAE overflows.
+    Raises:
+        NotFinite: The VAE overflows.
     """
     with _without_overflow(vae):
         latents = latents.to(vae.device, vae.dtype)
-        shift = _statistics(vae, latents)
-        if shift is None:
+        statistics = _statistics(vae, latents)
+        if statistics is None:
             latents = latents / vae.config.scaling_factor
         else:
-            means, deviations = shift
+            means, deviations = statistics
             latents = latents * deviations / vae.config.scaling_factor + means
         images = vae.decode(latents).sample
         check_pixels(images, images.dtype)
@@ -37,40 +38,42 @@ def to_pictures(vae: Any, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def to_latents(vae: Any, picture: Tensor, height: int, width: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """A picture [H, W, 3] in 0..1, resized, as latents [B, C, h, w]: one draw for each generator (of the CPU).
+    """Encode a picture [H, W, 3] in 0..1, resized to `height` x `width`, to latents [B, C, h, w].
 
-    The autoencoder says of each value how sure it is of it, and the draw is from that, as in diffusers' pipelines; a
-    tiny one is always sure. Raises NotFinite where the VAE overflows.
+    The latents are sampled from the VAE's posterior as in diffusers' pipelines, once for each of B generators (on the
+    CPU). A tiny autoencoder has no posterior, and gives the same latents B times.
+
+    Raises:
+        NotFinite: The VAE overflows.
     """
     image = picture.permute(2, 0, 1)[None]
     if image.shape[-2:] != (height, width):
         image = functional.interpolate(image, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
     with _without_overflow(vae):
-        found = vae.encode((image * 2 - 1).to(vae.device, vae.dtype))
-        if hasattr(found, "latent_dist"):
-            latents = torch.cat([found.latent_dist.sample(generator) for generator in generators])
+        encoded = vae.encode((image * 2 - 1).to(vae.device, vae.dtype))
+        if hasattr(encoded, "latent_dist"):
+            latents = torch.cat([encoded.latent_dist.sample(generator) for generator in generators])
         else:
-            latents = found.latents.repeat(len(generators), 1, 1, 1)
+            latents = encoded.latents.repeat(len(generators), 1, 1, 1)
         check_pixels(latents, latents.dtype)
-    shift = _statistics(vae, latents)
-    if shift is None:
+    statistics = _statistics(vae, latents)
+    if statistics is None:
         return latents * vae.config.scaling_factor
-    means, deviations = shift
+    means, deviations = statistics
     return (latents - means) * vae.config.scaling_factor / deviations
 
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation [C, 1, 1] of each channel of the latents, if the model was trained on normalised ones."""
-    both = [vae.config.get(name) for name in ("latents_mean", "latents_std")]
-    if None in both:
+    """Return mean and standard deviation [C, 1, 1] of the latents' channels, or None if they are not normalised."""
+    means, deviations = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if means is None or deviations is None:
         return None
-    means, deviations = (latents.new_tensor(values)[:, None, None] for values in both)
-    return means, deviations
+    return latents.new_tensor(means)[:, None, None], latents.new_tensor(deviations)[:, None, None]
 
 
 @contextmanager
 def _without_overflow(vae: Any) -> Iterator[None]:
-    """SDXL's own VAE overflows in float16 and paints black, so it works in float32 for the time being."""
+    """Run a VAE in float32 inside the `with` block if, like SDXL's own, it overflows in float16 (a black picture)."""
     overflows = vae.dtype == torch.float16 and vae.config.force_upcast
     if overflows:
         vae.to(torch.float32)

@@ -1,8 +1,8 @@
-"""Single files whose weights are float8 with scales: `scaled_fp8`, and what newer versions of ComfyUI write.
+"""Reads single files whose weights are float8 with scales: `scaled_fp8`, and what newer versions of ComfyUI write.
 
-A weight is then its float8 value times a scale that stands beside it, as `layer.scale_weight` or `layer.weight_scale`.
-What a layer's `comfy_quant`, or `_quantization_metadata` in the file's header, says of its kind is JSON. Other kinds
-are refused, since their weights are packed or rotated.
+A weight is then its float8 value times a scale stored beside it, as `layer.scale_weight` or `layer.weight_scale`. The
+format of a layer is given as JSON, in its `comfy_quant` tensor or in `_quantization_metadata` in the file's header.
+Other formats are refused, because their weights are packed or rotated.
 """
 
 from __future__ import annotations
@@ -26,37 +26,38 @@ _CURE = "choose its fp16, bf16 or fp8 version"
 
 
 def check_quantised(path: Path) -> bool:
-    """Whether weights of a single file have scales. No weights are read, only what layers say of themselves.
+    """Return whether weights of a single file have scales, without reading any weights.
 
-    Raises ValueError, one sentence, for kinds of quantisation that are not known here.
+    Raises:
+        ValueError: The weights are quantised in an unknown way.
     """
     from safetensors import safe_open
 
-    found = header(path)
+    entries = header(path)
     with safe_open(path, framework="pt") as file:
-        kinds = _kinds(path, file)
-    if strange := [kind for kind in kinds.values() if kind not in _FLOATS]:
-        raise ValueError(f"{path.name} is quantised as {shown(strange[0])}, which is not known here: {_CURE}.")
-    for name, (shape, kind) in found.items():
+        formats = _formats(path, file)
+    if unknown := [name for name in formats.values() if name not in _FLOATS]:
+        raise ValueError(f"{path.name} is quantised as {shown(unknown[0])}, which is not known here: {_CURE}.")
+    for name, (shape, stored) in entries.items():
         layer, _, last = name.rpartition(".")
-        packed = last == "weight" and kind not in _PLAIN and not (kind == "U8" and layer in kinds)
+        packed = last == "weight" and stored not in _PLAIN and not (stored == "U8" and layer in formats)
         if packed or name.endswith(_UNKNOWN):
             raise ValueError(f"{path.name} is quantised in a way that is not known here ({name[-60:]}): {_CURE}.")
         if name.endswith(SCALES):
-            weight = found.get(f"{layer}.weight")
+            weight = entries.get(f"{layer}.weight")
             if weight is None or torch.Size(shape).numel() not in (1, weight[0][0]):
                 raise ValueError(f"{path.name} has a scale that fits no weight ({name[-60:]}): {_CURE}.")
             if name.startswith(TEXT):
                 raise ValueError(f"{path.name} has text encoders quantised with scales: {_CURE}.")
-    return bool(kinds) or any(name.endswith(SCALES) for name in found)
+    return bool(formats) or any(name.endswith(SCALES) for name in entries)
 
 
 def dequantised(path: Path, prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights of a single file whose names begin with `prefix`, by name, scaled and in `dtype`."""
+    """Read the weights of a single file whose names begin with `prefix`, scaled and converted to `dtype`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        kinds = _kinds(path, file)
+        formats = _formats(path, file)
         names = {name for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
         weights: dict[str, Tensor] = {}
         for name in names:
@@ -64,31 +65,31 @@ def dequantised(path: Path, prefix: str, dtype: torch.dtype) -> dict[str, Tensor
                 continue
             value, layer = file.get_tensor(name), name.removesuffix(".weight")
             if layer != name:
-                if value.dtype == torch.uint8 and layer in kinds:
-                    value = value.view(_FLOATS[kinds[layer]])
+                if value.dtype == torch.uint8 and layer in formats:
+                    value = value.view(_FLOATS[formats[layer]])
                 for scale in (file.get_tensor(layer + end) for end in SCALES if layer + end in names):
                     value = value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
             weights[name] = value.to(dtype) if value.is_floating_point() else value
         return weights
 
 
-def _kinds(path: Path, file: Any) -> dict[str, Any]:
-    """What is said of each layer's kind, in the header or beside its weight; by the layer's name."""
-    says: dict[str, Any] = {}
-    if (told := (file.metadata() or {}).get("_quantization_metadata")) is not None:
-        layers = _json(path, told).get("layers")
-        says |= layers if isinstance(layers, dict) else {}
+def _formats(path: Path, file: Any) -> dict[str, Any]:
+    """Return the format of each quantised layer, as the header or a tensor beside its weight gives it."""
+    notes: dict[str, Any] = {}
+    if (metadata := (file.metadata() or {}).get("_quantization_metadata")) is not None:
+        layers = _parse_json(path, metadata).get("layers")
+        notes |= layers if isinstance(layers, dict) else {}
     for name in file.keys():  # noqa: SIM118
         if name.endswith(".comfy_quant"):
-            says[name.removesuffix(".comfy_quant")] = _json(path, bytes(file.get_tensor(name).tolist()))
-    return {layer: told.get("format") if isinstance(told, dict) else None for layer, told in says.items()}
+            notes[name.removesuffix(".comfy_quant")] = _parse_json(path, bytes(file.get_tensor(name).tolist()))
+    return {layer: note.get("format") if isinstance(note, dict) else None for layer, note in notes.items()}
 
 
-def _json(path: Path, text: str | bytes) -> dict[str, Any]:
+def _parse_json(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        read = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"What {path.name} says of its quantisation is damaged: get the file again.") from error
-    if not isinstance(read, dict):
+    if not isinstance(value, dict):
         raise ValueError(f"What {path.name} says of its quantisation is damaged: get the file again.")
-    return read
+    return value

@@ -1,14 +1,13 @@
-"""A gate that adapts to its task without training: it closes where a new caption is about somebody else.
+"""A gate that adapts without training: it closes if a new caption is about another subject than the reference.
 
-The rule, for the caption of a reference and the caption of the picture to be painted:
+The rule, given the caption of a reference and the caption of the picture to be painted:
 
-1. The subjects of a caption are its words up to the first preposition, comma or full stop, parted at "and", without
+1. The subjects of a caption are its words up to the first preposition, comma or full stop, split at "and", without
    articles.
-2. Each subject, behind "a", is encoded by the decoder's own text encoder (pooled), less the mean of the encodings of
-   ANYTHING: what all short phrases have in common says nothing about who is meant.
-3. The likeness is the highest cosine between a subject of the one and a subject of the other.
-4. The gate is `gate` where the likeness is at least SAME, `lowest` where it is at most OTHER, and in between it lies in
-   proportion.
+2. Each subject, preceded by "a", is encoded by the decoder's own text encoder (pooled). The mean encoding of ANYTHING
+   is subtracted, because what all short phrases have in common does not identify a subject.
+3. The likeness is the highest cosine between a subject of one caption and a subject of the other.
+4. The gate is `gate` if the likeness is at least SAME, `lowest` if it is at most OTHER, and interpolated in between.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ _END = re.compile(rf"[,.;:!?\n]|\b(?:{_PREPOSITIONS})\b", re.I)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rule says.
+    """The result of the rule.
 
     Attributes:
         gate: The strength to use.
         likeness: The highest cosine between subjects, -1..1.
-        subjects: The two subjects that are most alike: of the reference, and of the new caption.
+        subjects: The two most similar subjects: of the reference, and of the new caption.
     """
 
     gate: float
@@ -54,24 +53,27 @@ class Verdict:
     subjects: tuple[str, str]
 
     def __str__(self) -> str:
+        """Return a phrase that names both subjects and their likeness."""
         old, new = self.subjects
         return f"{new!r} is like {old!r} of the reference by {self.likeness:.2f}"
 
 
 def subjects(caption: str) -> list[str]:
-    """Whom or what a caption is about, in its own words, lower case.
+    """Return whom or what a caption is about, in its own words, in lower case.
 
-    A caption that begins with a place ("on the beach, a fox") is about what follows. Raises ValueError for an empty
-    one.
+    The subject of a caption that begins with a place ("on the beach, a fox") is what follows.
+
+    Raises:
+        ValueError: The caption is empty.
     """
     text = _OPENING.sub("", caption.strip())
     if not re.search(r"\w", text):
         raise ValueError("A caption is empty: say what the picture shows.")
     for part in re.split(r"[,.;:!?\n]", text):
         phrase = _END.split(part)[0]
-        found = [_plain(each) for each in re.split(r"\band\b|&", phrase, flags=re.I)]
-        if found := [each for each in found if re.search(r"\w", each)]:
-            return found
+        nouns = [_plain(noun) for noun in re.split(r"\band\b|&", phrase, flags=re.I)]
+        if nouns := [noun for noun in nouns if re.search(r"\w", noun)]:
+            return nouns
     return [_plain(text)]
 
 
@@ -89,25 +91,28 @@ def adapted_gate(
     same: float = SAME,
     other: float = OTHER,
 ) -> Verdict:
-    """The gate for a picture of `caption` that looks at a picture of the caption `reference`.
+    """Return the gate for a picture of `caption` that attends to a picture of the caption `reference`.
 
     Args:
-        encode: Pooled embeddings [N, P] of N texts, by the decoder's text encoder.
-        reference, caption: The two captions.
-        gate: For the same subject.
-        lowest: For another one.
-        same, other: The likeness from which on a subject counts as the same, and up to which as another one.
+        encode: Returns pooled embeddings [N, P] of N texts, by the decoder's text encoder.
+        reference: Caption of the reference.
+        caption: Caption of the picture to be painted.
+        gate: Strength for the same subject.
+        lowest: Strength for another subject.
+        same: Likeness from which on a subject counts as the same.
+        other: Likeness up to which a subject counts as another one.
 
-    Raises ValueError, one sentence: an empty caption, or thresholds in the wrong order.
+    Raises:
+        ValueError: A caption is empty, or the thresholds are in the wrong order.
     """
     if not other < same:
         raise ValueError(f"other is {other:g} and same is {same:g}: a subject that is the same is more alike.")
     old, new = subjects(reference), subjects(caption)
-    known = encode([f"a {phrase}" for phrase in (*ANYTHING, *old, *new)]).float()
-    known = functional.normalize(known - known[: len(ANYTHING)].mean(0), dim=-1)
-    first, second = known[len(ANYTHING) :].split((len(old), len(new)))
+    pooled = encode([f"a {phrase}" for phrase in (*ANYTHING, *old, *new)]).float()
+    directions = functional.normalize(pooled - pooled[: len(ANYTHING)].mean(0), dim=-1)
+    first, second = directions[len(ANYTHING) :].split((len(old), len(new)))
     likeness = first @ second.T
     row, column = divmod(int(likeness.argmax()), len(new))
     best = min(1.0, float(likeness[row, column]))
-    part = min(1.0, max(0.0, (best - other) / (same - other)))
-    return Verdict(lowest + (gate - lowest) * part, best, (old[row], new[column]))
+    fraction = min(1.0, max(0.0, (best - other) / (same - other)))
+    return Verdict(lowest + (gate - lowest) * fraction, best, (old[row], new[column]))

@@ -1,4 +1,4 @@
-"""Recognises a model file or folder by names and shapes alone: SDXL base, SDXL refiner, or what else it may be."""
+"""Recognises model files and folders by names and shapes alone: SDXL base, SDXL refiner, or another kind of model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_VAE = "an SDXL model without its VAE"
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "conditioner.embedders."
 INDEX = "model_index.json"
 
-# What is no checkpoint with a UNet in it, told by its first mark found among the names.
+# Models other than checkpoints with a UNet, recognised by the first pattern that matches one of their names.
 _BEFORE = (
     ("a LoRA", r"lora_(up|down|A|B)\b|\.lora\.|\bhada_w1|\blokr_w1|^lora_(unet|te)"),
     ("a ControlNet", r"^control_model\.|controlnet_cond_embedding|input_hint_block"),
@@ -33,7 +33,7 @@ _BEFORE = (
     ("a Playground 2.5 model", r"^edm_mean$"),
     ("a CosXL model", r"^edm_vpred\."),
 )
-# Merges leave some of their names in whole checkpoints, where nobody reads them.
+# Merges may leave some of these names in complete checkpoints, where they are not used.
 _LEFT_BEHIND = ("a LoRA", "an IP-Adapter", "an embedding (textual inversion)")
 _AFTER = (
     ("a UNet in diffusers' layout (choose the whole diffusers folder)", r"^(down_blocks\.0|input_blocks\.0)\."),
@@ -51,14 +51,14 @@ _PIPELINES = {
 
 
 def recognise(source: str | Path | Shapes) -> str:
-    """What a model is, as a noun: `BASE`, `REFINER`, or another one such as "a LoRA". No weights are read.
+    """Return what a model is, as a noun: `BASE`, `REFINER`, or another one such as "a LoRA". No weights are read.
 
     Args:
         source: A safetensors file, a diffusers folder, or the shapes of a single-file checkpoint's weights by name.
 
     Raises:
         FileNotFoundError: There is no such file, or no diffusers model in the folder.
-        ValueError: The file is none that can be opened (a pickle, a file cut off), in one sentence.
+        ValueError: The file cannot be opened: it is a pickle, or cut off.
     """
     if isinstance(source, Mapping):
         return _recognise_shapes(source)
@@ -67,9 +67,18 @@ def recognise(source: str | Path | Shapes) -> str:
 
 
 def check_decoder(path: str | Path, *, own_vae: bool = True) -> str:
-    """`BASE` or `REFINER`; raises as `recognise` does, and ValueError for every other kind of model.
+    """Check that a model is an SDXL base model or refiner.
 
-    Without `own_vae` it gets one from elsewhere, and need not have any.
+    Args:
+        path: A safetensors file or diffusers folder.
+        own_vae: Whether the model's own VAE is used, so that it must have one.
+
+    Returns:
+        `BASE` or `REFINER`.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no diffusers model in the folder.
+        ValueError: It is another kind of model, or cannot be opened.
     """
     path = Path(path)
     kind = recognise(path)
@@ -89,7 +98,7 @@ def check_decoder(path: str | Path, *, own_vae: bool = True) -> str:
 
 
 def _check_parts(folder: Path) -> None:
-    """Raises ValueError, one sentence, where a part of a folder asks for code of its own, or for a kernel."""
+    """Raise ValueError if a component of a folder asks for code of its own, or for a kernel."""
     for name, value in _index(folder).items():
         if isinstance(value, list) and value and value[0] not in (None, "diffusers", "transformers"):
             raise ValueError(
@@ -99,21 +108,26 @@ def _check_parts(folder: Path) -> None:
         config = folder / name / "config.json"
         if not name.startswith("text_encoder") or not config.is_file():
             continue
-        for wish in ("attn_implementation", "_attn_implementation"):
-            if read_json(config).get(wish) not in (None, "sdpa", "eager"):
+        for field in ("attn_implementation", "_attn_implementation"):
+            if read_json(config).get(field) not in (None, "sdpa", "eager"):
                 raise ValueError(
                     f"{name}/config.json of {folder.name} asks for an attention from elsewhere, and nothing is "
-                    f"downloaded: take {wish} out of it."
+                    f"downloaded: take {field} out of it."
                 )
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights in a safetensors file by name. Raises as `recognise` does."""
+    """Return the shapes of the weights in a safetensors file by name; errors as for `recognise`."""
     return {name: shape for name, (shape, _) in header(path).items()}
 
 
 def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and type (as safetensors spells it, say "F16") of the weights in a file. Raises as `recognise` does."""
+    """Return shape and type (in safetensors' spelling, such as "F16") of each weight in a safetensors file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be opened: it is a pickle, or cut off.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -121,11 +135,11 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
+            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except SafetensorError as error:
         check_whole(path)
-        with path.open("rb") as file:
-            start = file.read(8)
+        with path.open("rb") as stream:
+            start = stream.read(8)
         # A header's length may begin with the same byte as a pickle, but ends in zeros.
         if start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and not start.endswith(bytes(4))):
             raise ValueError(
@@ -135,27 +149,36 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def weight_files(path: Path, *, own_vae: bool = True) -> list[Path]:
-    """The safetensors files that are loaded of a file or diffusers folder: the plain ones, else the fp16 variant's.
+    """Return the safetensors files that are loaded of a file or diffusers folder.
 
-    Raises ValueError, one sentence, where a part of the folder has none.
+    Of a folder these are the plain files of each component, or else those of the fp16 variant.
+
+    Args:
+        path: The file or folder.
+        own_vae: Whether the folder's own VAE is loaded.
+
+    Raises:
+        ValueError: A component of the folder has no such files.
     """
     if path.is_file():
         return [path]
-    found: list[Path] = []
-    for part in _models(_index(path)):
-        if part == "vae" and not own_vae:
+    files: list[Path] = []
+    for component in _models(_index(path)):
+        if component == "vae" and not own_vae:
             continue
-        names = sorted((path / part).glob("*.safetensors"))
-        plain = [file for file in names if re.fullmatch(r"[^.]+\.safetensors", file.name)]
-        chosen = plain or [file for file in names if ".fp16" in file.name]
+        available = sorted((path / component).glob("*.safetensors"))
+        plain = [file for file in available if re.fullmatch(r"[^.]+\.safetensors", file.name)]
+        chosen = plain or [file for file in available if ".fp16" in file.name]
         if not chosen:
-            raise ValueError(f"{path.name} has no safetensors weights in its folder {part}: get that folder again.")
-        found += chosen
-    return found
+            raise ValueError(
+                f"{path.name} has no safetensors weights in its folder {component}: get that folder again."
+            )
+        files += chosen
+    return files
 
 
 def _models(index: dict[str, Any]) -> list[str]:
-    """The parts of a pipeline that have weights."""
+    """Return the components of a pipeline that have weights."""
     parts = {name: index.get(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
     return [name for name, part in parts.items() if isinstance(part, list) and part and part[0]]
 
@@ -167,7 +190,12 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A configuration beside a model's weights. Raises FileNotFoundError or ValueError, one sentence."""
+    """Read a configuration beside a model's weights.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no JSON object.
+    """
     try:
         return model_files.read_json(path)
     except FileNotFoundError as error:
@@ -227,13 +255,13 @@ def _base_or_refiner(found: Shapes) -> str:
 
 
 def _stable_diffusion(context: Any) -> str:
-    """Which Stable Diffusion has prompt embeddings of that width."""
+    """Return the name of the Stable Diffusion whose prompt embeddings have that width."""
     known = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2"}
     return known.get(context, "Stable Diffusion") if isinstance(context, int) else "Stable Diffusion"
 
 
 def _noun(family: str, extra: int) -> str:
-    """A model whose UNet takes so many channels more than it gives."""
+    """Return a noun for a model whose UNet takes `extra` more channels than it outputs."""
     article = "an" if family == "SDXL" else "a"
     use = {0: "model", 5: "inpainting model", 4: "model for editing by instruction", 3: "upscaling model"}
     return f"{article} {family} {use.get(extra, 'model with further input channels')}"

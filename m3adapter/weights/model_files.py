@@ -1,4 +1,4 @@
-"""Tells what is wrong with a file of a model before a library trips over it: every complaint names file and cure."""
+"""Checks files of models before a library reads them; every error names the file and the cure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-LARGEST_JSON = 256 * 2**20  # bytes; the largest tokenizers have some 40 MiB
+LARGEST_JSON = 256 * 2**20  # bytes; the largest tokenizers have about 40 MiB
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html")
 
 
 def label(path: Path) -> str:
-    """A file with the folder in which it lies, and no more of where that is."""
+    """Return the name of a file with that of its folder, without the rest of its path."""
     return f"{path.parent.name}/{path.name}"
 
 
 def check_whole(path: Path) -> None:
-    """Raise ValueError, one sentence, for a file that stands in for the one that was meant.
-
-    That is an empty file, a Git LFS pointer, or a web page that was saved in its place.
-    """
+    """Raise ValueError for an empty file, a Git LFS pointer, or a web page saved under a model file's name."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -36,7 +33,11 @@ def check_whole(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raise ValueError, one sentence, for anything else, and as `check_whole` does."""
+    """Return the object in a JSON file.
+
+    Raises:
+        ValueError: The file holds anything else, is too large, or is not the file that was meant (see `check_whole`).
+    """
     check_whole(path)
     if path.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{label(path)} is larger than any file of its kind: get the file again.")

@@ -1,4 +1,4 @@
-"""Reading and writing the tensors of checkpoints, safetensors or pickles, without building a model of them."""
+"""Reads and writes the tensors of checkpoints, safetensors or pickles, without building a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from .counting import CheckpointError
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, and the text in its header. Raises CheckpointError."""
+    """Read all tensors of a safetensors file, and the metadata in its header.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -28,10 +32,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_foreign(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a pickle or safetensors file by dotted name, and the names of what is no tensor.
+    """Read the tensors of a pickle or safetensors file.
 
-    What a checkpoint of LLaMA-Adapter keeps below `model` is taken from there. Raises CheckpointError, and executes
-    nothing, for a pickle of anything but tensors, numbers, texts and containers.
+    In a checkpoint of LLaMA-Adapter they are below `model`. Nothing in a pickle is executed.
+
+    Returns:
+        The tensors by dotted name, and the names of everything else in the file.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or a pickle of more than tensors, numbers, texts and
+            containers.
     """
     if path.suffix.lower() == ".safetensors":
         return read_tensors(path)[0], ()
@@ -46,7 +56,7 @@ def read_foreign(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             _flatten(inner if isinstance(inner, Mapping) else contents, "", tensors, others)
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes can be an instruction of any kind to the loader, and fail in any way
+    except Exception as error:  # damaged bytes can be any instruction to the loader, and fail in any way
         raise CheckpointError(
             f"The file {path.name} is damaged or holds more than tensors, and nothing in it was executed: get it again "
             "from where it is known to be good."
@@ -73,15 +83,16 @@ def fill(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Gives a module all its weights, on `device` and in `dtype` (default float32).
+    """Load all weights of a module, on `device` and in `dtype` (float32 by default).
 
-    ComfyUI's operations have none before on some machines, and take those they are given as they are.
+    They are converted first: ComfyUI's operations have no weights before on some machines, and keep the type and
+    device of those they are given.
     """
     module.load_state_dict({name: value.to(device, dtype or torch.float32) for name, value in tensors.items()})
 
 
 def save_half(state: dict[str, Tensor], path: Path) -> None:
-    """Write weights in float16, so that a reader never finds half a file."""
+    """Write weights in float16 to `path`, which is replaced only by a complete file."""
     from safetensors.torch import save_file
 
     part = path.with_suffix(".part")
