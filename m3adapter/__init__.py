@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .adapter.checkpoint import load_adapter, save_adapter
+    from .adapter.auto import load_adapter, save_adapter
     from .adapter.m3_adapter import M3Adapter
     from .adapter.vision_encoder import VisionEncoder
     from .conversation.conversation import Conversation
     from .conversation.references import ReferencePolicy
+    from .diffusion.auto import load_decoder
     from .diffusion.decoder import DiffusionDecoder
-    from .diffusion.loading import load_decoder
     from .export.story import export_story
     from .gate import GateSetting
     from .ip_adapter.ip_adapter import IPAdapter, load_ip_adapter
@@ -49,11 +49,11 @@ _MODULES = {
     "TurnSettings": "settings",
     "VisionEncoder": "adapter.vision_encoder",
     "export_story": "export.story",
-    "load_adapter": "adapter.checkpoint",
-    "load_decoder": "diffusion.loading",
+    "load_adapter": "adapter.auto",
+    "load_decoder": "diffusion.auto",
     "load_ip_adapter": "ip_adapter.ip_adapter",
     "load_language_model": "language.auto",
-    "save_adapter": "adapter.checkpoint",
+    "save_adapter": "adapter.auto",
 }
 
 __all__ = [

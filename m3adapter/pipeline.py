@@ -101,7 +101,7 @@ class M2Chat:
         Raises:
             ValueError: The adapter is an official one, which stays in its own file.
         """
-        from .adapter.checkpoint import save_adapter
+        from .adapter.auto import save_adapter
         from .adapter.m3_adapter import M3Adapter
 
         if not isinstance(self.adapter, M3Adapter):
