@@ -115,7 +115,7 @@ def test_tests_are_shared_among_the_processors_unless_some_are_named(
 @pytest.mark.parametrize(
     ("names", "failing", "expected"),
     [
-        ([], "", {"lint": 0, "format": 0, "types": 0}),
+        ([], "", {"lint": 0, "format": 0, "types": 0, "javascript": 0}),
         (["lint"], "", {"lint": 0}),
         (["lint", "types"], "types", {"lint": 0, "types": 1}),
     ],
@@ -132,10 +132,20 @@ def test_the_exit_code_of_the_checks_is_how_many_fail(
 
     monkeypatch.setattr(environment, "ensure", lambda: None)
     monkeypatch.setattr(checks, "TYPES", tmp_path / "types")
+    monkeypatch.setattr(checks, "SCRIPTS", tmp_path / "javascript")
+    monkeypatch.setattr(checks.shutil, "which", lambda _: "npx")
     monkeypatch.setattr(checks.subprocess, "call", call)
     assert run.main(["check", *names]) == sum(expected.values()) and ran == expected
     linked = [path.resolve() for path in tmp_path.glob("types/*")]
     assert linked == [environment.REPO] * ("types" in ran)
+    laid_out = {path.name for path in tmp_path.glob("javascript/**/*.*s*")}
+    assert laid_out >= {"tsconfig.json", "app.d.ts", "chat.js", "panel.js"} if "javascript" in ran else not laid_out
+
+
+def test_a_check_that_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(environment, "ensure", lambda: None)
+    monkeypatch.setattr(checks.shutil, "which", lambda _: None)
+    assert run.main(["check", "javascript"]) == 1 and "needs Node.js" in capsys.readouterr().err
 
 
 def test_a_missing_story_is_told_before_anything_is_set_up(
@@ -165,8 +175,8 @@ def test_the_story_takes_what_the_command_line_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("to_all", [True, False])
 def test_the_story_ends_its_server_at_ctrl_c_and_its_exit_code_is_ours(tmp_path: Path, to_all: bool) -> None:
     (tmp_path / "painter.py").write_text(
-        "import sys, time\nprint(sys.argv[1], flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')\n    sys.exit(130)\n",
+        "import sys, time\n"
+        "try:\n    print(sys.argv[1], flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')\n    sys.exit(130)\n",
         "utf-8",
     )
     code = "import sys; from tools import environment; sys.exit(environment.run_module('painter', 'ready'))"

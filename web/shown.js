@@ -148,7 +148,7 @@ async function catchUp() {
   const graph = root();
   const mark = graph.extra?.[MARK];
   if (!mark || ![...nodesOf(graph)].some(([, node]) => isOurs(node))) return;
-  const query = new URLSearchParams({ workflow_id: graph.id, status: "completed,failed", limit: 1 });
+  const query = new URLSearchParams({ workflow_id: graph.id, status: "completed,failed", limit: "1" });
   const answer = await api.fetchApi(`/jobs?${query}`);
   const last = answer.ok ? (await answer.json()).jobs?.[0]?.id : undefined;
   if (!last || last === memory.of(mark).job) return;

@@ -5,12 +5,12 @@ import { modelsOf } from "./models.js";
 import * as sessions from "./sessions.js";
 
 /** The text of a turn. @param {sessions.Turn} turn */
-export const said = (turn) => turn.segments.map((segment) => segment.text ?? "").join("");
+export const said = (turn) => turn.segments.map((segment) => ("text" in segment ? segment.text : "")).join("");
 
-/** The pictures of a turn. @param {sessions.Turn} turn @returns {sessions.Picture[]} */
+/** The pictures of a turn. @param {Pick<sessions.Turn, "segments">} turn @returns {sessions.Picture[]} */
 export const shown = (turn) => turn.segments.filter((segment) => segment.type === "picture");
 
-/** What a message is for a workflow. @returns {Promise<import("./graph.js").Say>} */
+/** What a message is for a workflow. @param {sessions.Turn} turn @returns {Promise<import("./graph.js").Say>} */
 export async function say(turn) {
   const pictures = await Promise.all(shown(turn).map(async (each) => each.blob ?? (await sessions.bytes(each))));
   return { say: said(turn), pictures: await Promise.all(pictures.map(sessions.upload)) };
@@ -29,6 +29,7 @@ export async function again({ name, revision, turns }, { gate, steps, guidance, 
   const painted = turns.slice(index + 1).flatMap(shown).find(counts);
   const how = { gate: painted?.gate ?? gate, steps, guidance, width, height };
   const reply = { seed: painted ? Number(painted.seed) : newSeed() };
+  /** @type {import("./graph.js").Action[]} */
   const actions = [{ edit: "retell", turn: index + 1 }, await say(turns[index]), reply];
   return graphOf({ models: await modelsOf(models), name, revision, actions, how, user: sessions.owner() });
 }

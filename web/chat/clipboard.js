@@ -11,7 +11,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const focused = document.activeElement;
+    const focused = /** @type {?HTMLElement} */ (document.activeElement);
     const area = h("textarea", { className: "m2chat-spoken", value: text });
     document.body.append(area);
     area.select();

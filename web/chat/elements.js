@@ -18,7 +18,7 @@ export function h(tag, properties = {}, ...children) {
     if (name.includes("-") || name === "role") made.setAttribute(name, value);
     else made[name] = value;
   }
-  made.append(...children.filter((child) => child || child === ""));
+  made.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child || child === "")));
   return made;
 }
 

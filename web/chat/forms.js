@@ -68,7 +68,7 @@ export class Forms {
         event.preventDefault();
         event.stopPropagation();
       };
-      const before = document.activeElement;
+      const before = /** @type {HTMLElement} */ (document.activeElement);
       shown.replaceWith(form);
       if (!asked && before !== document.body) return; // one is typing elsewhere
       area.focus();

@@ -45,10 +45,12 @@ export class Header {
       event.stopPropagation();
       this.#menu(false);
     };
-    // It closes when the focus leaves it, be it for nothing.
-    menu.onfocusout = ({ relatedTarget: to }) => {
-      if (!menu.contains(to) && to !== this.#buttons.write) this.#menu(false);
-    };
+    // It closes when the focus leaves it, be it for nothing; but some browsers give a button that is clicked no focus.
+    menu.addEventListener("focusout", ({ relatedTarget: to }) => {
+      if (!menu.contains(/** @type {?Node} */ (to)) && to !== this.#buttons.write && !menu.matches(":hover")) {
+        this.#menu(false);
+      }
+    });
     return menu;
   }
 
@@ -57,7 +59,7 @@ export class Header {
     const inside = this.#formats.contains(document.activeElement);
     this.#formats.hidden = !shown;
     this.#buttons.write.setAttribute("aria-expanded", String(shown));
-    if (shown) this.#formats.firstChild.focus();
+    if (shown) /** @type {HTMLElement} */ (this.#formats.firstChild).focus();
     else if (inside) this.#buttons.write.focus();
   }
 

@@ -8,7 +8,11 @@ const number = (least, most) => (value) => typeof value === "number" && value >=
 
 const side = (value) => number(0, SIDE)(value) && value % 8 === 0;
 
-/** What is kept: its value where there is none, and what a value has to be. */
+/**
+ * What is kept: its value where there is none, and what a value has to be.
+ *
+ * @type {Object<string, [*, (value: *) => boolean]>}
+ */
 const KEPT = {
   gate: [1, number(0, 2)],
   steps: [20, (value) => Number.isInteger(value) && number(1, 1000)(value)],

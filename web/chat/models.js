@@ -27,7 +27,7 @@ const names = () => ({
 /** @returns {Models} */
 function starter() {
   const id = "m2chat_starter";
-  const links = Object.fromEntries(Object.keys(PARTS).map((part, output) => [part, [id, output]]));
+  const links = Object.fromEntries(Object.keys(PARTS).map((part, output) => /** @type {[string, Link]} */ ([part, [id, output]])));
   return { nodes: { [id]: { class_type: "M2Chat_LoadStarter", inputs: {} } }, links };
 }
 
@@ -44,7 +44,9 @@ function collect(graph, id, found) {
 async function ofCanvas() {
   const graph = (await app.graphToPrompt()).output;
   const used = new Set(Object.values(graph).flatMap(({ inputs }) => Object.values(inputs).map(String)));
+  /** @type {Graph} */
   const nodes = {};
+  /** @type {Object<string, Link>} */
   const links = {};
   for (const [part, type] of Object.entries(PARTS)) {
     const outputs = Object.entries(graph).flatMap(([id, { class_type }]) =>

@@ -20,9 +20,10 @@ import { open } from "./workflow.js";
 const NEW = { name: "", revision: 0, turns: [] };
 
 /** A turn as it is read aloud. @param {sessions.Turn} turn */
-const aloud = (turn) => turn.segments.map(({ text, caption }) => text ?? t("Picture: $.", caption)).join("\n");
+const aloud = (turn) =>
+  turn.segments.map((segment) => ("text" in segment ? segment.text : t("Picture: $.", segment.caption))).join("\n");
 
-/** A turn that is yet to come from the reply number `number`. */
+/** A turn that is yet to come from the reply number `number`. @param {number} number @returns {sessions.Turn} */
 const coming = (number) => ({ role: "assistant", segments: [], node: replyId(number) });
 
 /** The panel's content, and what it knows. */
@@ -159,7 +160,9 @@ export class Panel {
     if (this.composer.isEmpty) return;
     if (this.composer.complaint) return this.#fail(this.composer.complaint);
     const draft = this.composer.take();
+    /** @type {sessions.Picture[]} */
     const pictures = draft.pictures.map((blob) => ({ type: "picture", caption: "", seed: null, gate: null, blob }));
+    /** @type {sessions.Turn} */
     const message = { role: "user", segments: [...pictures, { type: "text", text: draft.text }] };
     const worked = await this.#perform([...this.#session.turns, message, coming(1)], async () => [
       await say(message),
@@ -172,6 +175,7 @@ export class Panel {
   #retell(index, text) {
     const { turns } = this.#session;
     const message = turns[index];
+    /** @type {(sessions.Text | sessions.Picture)[]} */
     const kept = text === undefined ? message.segments : [...shown(message), { type: "text", text }];
     const changed = { ...message, segments: kept };
     const later = turns.slice(index + 1).filter((turn) => turn.role === "user");
@@ -180,6 +184,7 @@ export class Panel {
     return this.#perform(expected, async () => {
       // What is told again stays as a version, with all that followed it.
       const first = text === undefined ? index + 1 : index;
+      /** @type {import("./graph.js").Action[]} */
       const actions = first < turns.length ? [{ edit: "retell", turn: first + 1 }] : [];
       if (text !== undefined) actions.push(await say(changed));
       actions.push({ seed: newSeed() });
@@ -195,6 +200,7 @@ export class Panel {
     const picture = before.flatMap(shown).length + shown({ segments: turns[index].segments.slice(0, place + 1) }).length;
     const expected = structuredClone(turns);
     Object.assign(expected[index].segments[place], { node: replyId(1) }, caption !== undefined && { caption });
+    /** @type {import("./graph.js").Edit[]} */
     const edits = [{ edit: "repaint", picture }]; // first: the version that is put aside keeps its caption
     if (caption !== undefined) edits.push({ edit: "caption", picture, caption });
     const reply = { seed: newSeed(), last: index === turns.length - 1 };
@@ -250,10 +256,8 @@ export class Panel {
       this.#list = await sessions.list();
       name = sessions.nameFrom(said(expected[0]), this.#list);
     }
-    const task = { models: await modelsOf(models), name, revision, actions };
-    task.how = { gate, steps, guidance, width, height };
-    task.user = sessions.owner();
-    const graph = graphOf(task);
+    const how = { gate, steps, guidance, width, height };
+    const graph = graphOf({ models: await modelsOf(models), name, revision, actions, how, user: sessions.owner() });
     const thought = new Map(); // by node
     this.#run = new Run(graph, {
       text: (node, text) => {

@@ -9,7 +9,7 @@ import { workflowOf } from "./workflow.js";
 /**
  * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
  *   progress: (node: string, done: number, total: number) => void, thoughts: (node: string, text: string) => void,
- *   result: (node: string, output: object) => void, away: () => void}} Watcher Each may be missing; `away` is told when
+ *   result: (node: string, output: *) => void, away: () => void}} Watcher Each may be missing; `away` is told when
  *   ComfyUI does not answer any more.
  * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
  */
@@ -34,7 +34,7 @@ export class Run {
   #settle;
   #ending = new Promise((resolve) => (this.#settle = resolve));
 
-  /** @param {import("./graph.js").Graph} graph @param {Watcher} watcher */
+  /** @param {import("./graph.js").Graph} graph @param {Partial<Watcher>} watcher */
   constructor(graph, watcher) {
     this.#graph = graph;
     this.#watcher = watcher;

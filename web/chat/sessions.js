@@ -10,9 +10,11 @@ const MOST = 40; // characters of a name that is made from a message
 /**
  * @typedef {{type: "text", text: string}} Text
  * @typedef {{place: number, count: number}} Versions Where there are several; `place` from 0 is the one that is shown.
- * @typedef {{type: "picture", caption: string, seed: ?string, gate: ?number, file: ?string, url: ?string,
- *   versions?: Versions}} Picture
- * @typedef {{role: "system" | "user" | "assistant", segments: (Text | Picture)[], versions?: Versions}} Turn
+ * @typedef {{type: "picture", caption: string, seed: ?string, gate: ?number, file?: ?string, url?: ?string,
+ *   blob?: Blob, node?: string, versions?: Versions}} Picture `blob` is one
+ *   that is yet to be uploaded; `node` is painting it.
+ * @typedef {{role: "system" | "user" | "assistant", segments: (Text | Picture)[], node?: string, versions?: Versions}} Turn
+ *   `node` is writing it.
  * @typedef {{name: string, revision: number, turns: Turn[]}} Session A new one has revision 0.
  * @typedef {{name: string, revision: number, turns: number, pictures: number, error: string}} Summary
  */
@@ -81,7 +83,7 @@ export const bytes = ({ url }) => server.bytes(url);
 /**
  * Put a picture into ComfyUI's input folder.
  *
- * @param {Blob} picture
+ * @param {Blob & {name?: string}} picture
  * @returns {Promise<string>} What Load Image calls it.
  */
 export async function upload(picture) {

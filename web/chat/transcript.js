@@ -17,10 +17,8 @@ const EXAMPLES = [
 ];
 
 /**
- * @typedef {import("./sessions.js").Picture & {node?: string, blob?: Blob}} Picture `node` paints it; or it is a
- *   `blob` that is yet to be uploaded.
- * @typedef {{role: string, segments: (import("./sessions.js").Text | Picture)[], node?: string,
- *   thoughts?: string, versions?: import("./sessions.js").Versions}} Turn `node` writes it.
+ * @typedef {import("./sessions.js").Picture} Picture
+ * @typedef {import("./sessions.js").Turn & {thoughts?: string}} Turn
  * @typedef {{
  *   retell: (turn: number, text?: string) => void,
  *   rewind: (turn: number) => void,
@@ -187,7 +185,7 @@ export class Transcript {
   #painted(picture) {
     const image = h("img", { className: "m2chat-picture", alt: picture.caption || t("Your picture") });
     const large = () => {
-      const all = [...this.element.querySelectorAll(".m2chat-frame img")];
+      const all = [.../** @type {NodeListOf<HTMLImageElement>} */ (this.element.querySelectorAll(".m2chat-frame img"))];
       enlarge(
         all.map((each) => ({ src: each.src, caption: each.alt })),
         all.indexOf(image),

@@ -32,7 +32,9 @@ export function enlarge(pictures, index = 0) {
     caption.textContent = text;
     place.replaceChildren(`${index + 1} / ${pictures.length}`);
   };
-  dialog.addEventListener("click", ({ target }) => target.closest(".m2chat-large-arrow") || dialog.close());
+  dialog.addEventListener("click", ({ target }) => {
+    if (!(/** @type {Element} */ (target).closest(".m2chat-large-arrow"))) dialog.close();
+  });
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("keydown", (event) => {
     event.stopPropagation(); // none of ComfyUI's shortcuts

@@ -7,7 +7,9 @@ import { enlarge } from "./lightbox.js";
 
 /**
  * @typedef {{filename: string, subfolder: string, type: string}} File As ComfyUI's /view takes it.
- * @typedef {{text: string} | {picture: ?File, caption: string}} Segment Without a file, it is not painted yet.
+ * @typedef {{text: string}} Text
+ * @typedef {{picture: ?File, caption: string}} Picture Without a file, it is not painted yet.
+ * @typedef {Text | Picture} Segment
  * @typedef {{role: "system" | "user" | "assistant", segments: Segment[]}} Turn
  * @typedef {{text?: string[], turns?: Turn[], page?: File[], thoughts?: string[], notes?: string[]}} Output
  *   A node's `ui` result; `thoughts` are what the model thought in each reply, where it did, and `notes` sentences about
@@ -71,10 +73,10 @@ function conversation(turns) {
   );
 }
 
-/** @param {Segment} segment */
+/** @param {Text} segment */
 const text = (segment) => segment.text.trim() && words(segment.text.trim(), "m2chat-shown-words");
 
-/** @param {Segment} segment @param {{src: string, caption: string}[]} large */
+/** @param {Picture} segment @param {{src: string, caption: string}[]} large */
 function picture({ picture: file, caption }, large) {
   const below = caption && h("figcaption", { dir: "auto" }, caption);
   if (!file) return h("figure", { className: "m2chat-shown-open" }, h("span", {}, t("Not painted yet")), below);

@@ -1,0 +1,2 @@
+/** What ComfyUI serves as scripts/api.js. */
+export const api: any;
