@@ -4,6 +4,7 @@ commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
     python run.py test       run all tests (--fast: the library's alone); further arguments go to pytest
     python run.py check      look for mistakes in style, formatting and types
+    python run.py docs       write the pages of the library's API
     python run.py comfyui    open ComfyUI with the pack; further arguments go to ComfyUI
     python run.py matrix     test the pack in other versions of ComfyUI, transformers and diffusers
 """
@@ -45,6 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     check = commands.add_parser("check", help="look for mistakes in style, formatting and types")
     check.add_argument("names", nargs="*", metavar="CHECK", help=f"some of {', '.join(checks.COMMANDS)} (default: all)")
 
+    commands.add_parser("docs", help="write the pages of the library's API and print the path of the first")
+
     versions = commands.add_parser("matrix", help="test in other versions of ComfyUI, transformers and diffusers")
     versions.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all of them)")
 
@@ -55,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     ui.add_argument("--port", type=int, default=8188, help="where it listens (default: %(default)s)")
 
     options, extra = parser.parse_known_args(arguments)
-    if extra and options.command in ("story", "check", "matrix"):
+    if extra and options.command in ("story", "check", "docs", "matrix"):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
     if options.command == "check" and (unknown := set(options.names) - checks.COMMANDS.keys()):
         parser.error(f"no check is called {', '.join(sorted(unknown))}: choose from {', '.join(checks.COMMANDS)}")
@@ -94,6 +97,17 @@ def run_checks(options: argparse.Namespace) -> int:
     """Run the checks of the source code; the exit code is the number of those that failed."""
     environment.ensure()
     return checks.run(options.names)
+
+
+def write_docs(options: argparse.Namespace) -> int:
+    """Write the pages of the library's API from its docstrings; pdoc's exit code is ours."""
+    environment.ensure()
+    folder = environment.HOME / "docs"
+    command = [environment.PYTHON, "-m", "pdoc", "--docformat", "google", "--output-directory", folder, "m3adapter"]
+    code = subprocess.call([str(part) for part in command], cwd=environment.REPO)
+    if not code:
+        print(folder / "index.html")
+    return code
 
 
 def run_matrix(options: argparse.Namespace) -> int:
@@ -193,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "story": paint_story,
         "test": run_tests,
         "check": run_checks,
+        "docs": write_docs,
         "matrix": run_matrix,
         "comfyui": open_comfyui,
     }

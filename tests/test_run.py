@@ -176,7 +176,8 @@ def test_the_story_takes_what_the_command_line_says(tmp_path: Path) -> None:
 def test_the_story_ends_its_server_at_ctrl_c_and_its_exit_code_is_ours(tmp_path: Path, to_all: bool) -> None:
     (tmp_path / "painter.py").write_text(
         "import sys, time\n"
-        "try:\n    print(sys.argv[1], flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')\n    sys.exit(130)\n",
+        "try:\n    print(sys.argv[1], flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('stopped')\n    sys.exit(130)\n",
         "utf-8",
     )
     code = "import sys; from tools import environment; sys.exit(environment.run_module('painter', 'ready'))"
