@@ -1,4 +1,4 @@
-"""What a running pipeline reports, in the order in which it happens, and how it is stopped."""
+"""The events that a running pipeline reports in order, and the exceptions that stop it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 
 
 class NotFinite(ValueError):
-    """A model computed NaN or infinity; the message is one sentence that says how to mend it."""
+    """A model computed NaN or infinity; the message is one sentence that says how to fix it."""
 
 
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
-    """The caller's should_stop() said yes, or nobody listens any more."""
+    """The caller's `should_stop` returned true, or nobody follows the events any more."""
 
 
 @dataclass(frozen=True)
 class TextChunk:
-    """Some more of the reply's text, markup and captions left out."""
+    """More of the reply's text, without markup and captions."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ThoughtChunk:
-    """Some more of what the language model thinks: no part of its reply."""
+    """More of the language model's thoughts, which are not part of its reply."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class TextWithdrawn:
-    """What was told of this reply has turned out to be a thought; of it, only `text` is left."""
+    """The text reported so far turned out to be a thought; only `text` remains of the reply."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class PictureStarted:
-    """A picture is about to be painted: number `index` (from 0) of the `count` of this reply."""
+    """A picture is about to be painted, number `index` (from 0) of the reply's `count` pictures."""
 
     slot: Slot
     caption: str
@@ -54,10 +54,10 @@ class PictureStarted:
 
 @dataclass(frozen=True)
 class Step:
-    """A denoising step is done: number `step` (from 1) of `total`. `preview` draws what the picture is going to be.
+    """A denoising step is done, number `step` (from 1) of `total`.
 
-    Call `preview` while handling the event or not at all, since the state goes on changing. It returns None if there is
-    nothing to show yet.
+    `preview` returns a small image of the picture so far, or None if there is nothing to show yet. Call it while handling
+    the event, since the state changes with the next step.
     """
 
     slot: Slot
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True)
 class PictureDone:
-    """A picture is painted: [H, W, 3] in 0..1."""
+    """A picture has been painted; `image` is [H, W, 3] in 0..1."""
 
     slot: Slot
     image: Tensor
@@ -76,23 +76,27 @@ class PictureDone:
 
 @dataclass(frozen=True)
 class TurnDone:
-    """The reply is complete: the conversation with its text and all its pictures."""
+    """The reply is complete; `conversation` has its text and all its pictures."""
 
     conversation: Conversation
 
 
 @dataclass(frozen=True)
 class Shortened:
-    """The conversation is longer than the language model's context: `text` says what its reply was written without."""
+    """The conversation exceeds the language model's context; `text` says what the prompt left out or shortened."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class StoryEnded:
-    """A story ends after `told` of `panels` panels, for the next one failed: `reason` is a sentence.
+    """A story ends early, since its next panel failed.
 
-    `conversation` is what was told.
+    Attributes:
+        conversation: The story so far.
+        told: How many panels it has.
+        panels: How many were asked for.
+        reason: Why the next panel failed, as a sentence.
     """
 
     conversation: Conversation
@@ -102,7 +106,7 @@ class StoryEnded:
 
     @property
     def text(self) -> str:
-        """That in a sentence."""
+        """The early end as a sentence."""
         reason = self.reason[:1].lower() + self.reason[1:]
         return f"The story ends after {self.told} of {self.panels} panels, for {reason}"
 

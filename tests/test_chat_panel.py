@@ -93,7 +93,7 @@ def test_a_second_tab_does_not_replace_what_the_first_one_saved(
     first = sessions.load("two tabs")
     other.say("And then?")
     assert other.error.startswith(
-        "Save Session: The session two tabs is at revision 2 now, and this was made from revision 1: load it again"
+        "Save Session: The session two tabs is at revision 2 now, but this was made from revision 1: load it again"
     )
     assert sessions.load("two tabs").conversation == first.conversation
     assert other.box.input_value() == "And then?" and other.turns.count() == 2

@@ -249,7 +249,7 @@ def test_a_picture_is_measured_before_it_is_decoded(tmp_path: Path) -> None:
     found.save("fox", Conversation().user("x").assistant([Text("y"), Picture("z", torch.zeros(4, 4, 3))]))
     file = found.root / "fox" / "picture_1.png"
     file.write_bytes(bomb)
-    words = f"The picture picture_1.png is too large: it has 13000 x 13000 pixels, and {MAX_PIXELS // 2**20} million"
+    words = f"The picture picture_1.png is too large, with 13000 x 13000 pixels: make it smaller, of at most {MAX_PIXELS // 2**20} million"
     refused(words, lambda: read_picture(file), tmp_path)
     refused(words, lambda: found.load("fox"), tmp_path)
     with pytest.raises(PictureError, match="A picture is too large"):
@@ -261,9 +261,9 @@ def test_a_picture_is_measured_before_it_is_decoded(tmp_path: Path) -> None:
     [
         ({"version": HUGE}, "has version a whole number of about 401 digits"),
         ({"revision": HUGE}, "its revision is a whole number of about 401 digits"),
-        ({"turns": [{"role": "x" * 9999, "segments": []}]}, "role must be system, user or assistant, not 'xxxx"),
-        ({"turns": [{"role": "assistant", "segments": [{**OPEN, "gate": HUGE}]}]}, "gate must be a number from 0 to 4"),
-        ({"turns": [{"role": "user", "segments": [{"type": "y" * 9999}]}]}, "is no kind of segment"),
+        ({"turns": [{"role": "x" * 9999, "segments": []}]}, "give system, user or assistant"),
+        ({"turns": [{"role": "assistant", "segments": [{**OPEN, "gate": HUGE}]}]}, "give a number from 0 to 4"),
+        ({"turns": [{"role": "user", "segments": [{"type": "y" * 9999}]}]}, "is not a type of segment"),
     ],
 )  # fmt: skip
 def test_a_session_with_impossible_values_is_told_in_a_line(tmp_path: Path, content: dict, words: str) -> None:

@@ -106,7 +106,7 @@ def test_what_somebody_else_saved_is_not_replaced(comfy: ComfyServer, sessions: 
     sessions.save("two tabs", story(2))
     graph = {**graphs.conversation(), **saved("two tabs", revision=["number", 0])}
     graph["number"] = node("PrimitiveInt", value=0)
-    said = "Save Session: The session two tabs is at revision 1 now, and this was made from revision 0: "
+    said = "Save Session: The session two tabs is at revision 1 now, but this was made from revision 0: "
     assert failed(comfy, graph).startswith(said)
     assert len(sessions.load("two tabs").conversation.turns) == 4
 

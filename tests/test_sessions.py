@@ -148,13 +148,13 @@ def test_who_comes_second_loses_nobodys_turn(sessions: Sessions) -> None:
     sessions.save("fox", story(1))
     mine, theirs = sessions.load("fox"), sessions.load("fox")
     sessions.save("fox", theirs.conversation.user("Theirs."), theirs.revision)
-    with pytest.raises(SessionConflict, match="is at revision 2 now, and this was made from revision 1: load it again"):
+    with pytest.raises(SessionConflict, match="is at revision 2 now, but this was made from revision 1: load it again"):
         sessions.save("fox", mine.conversation.user("Mine."), mine.revision)
     with pytest.raises(SessionConflict, match="is at revision 2 now"):
         sessions.edit("fox", lambda c: c.rewind(0), mine.revision)
     assert sessions.load("fox").conversation.turns[-1].text == "Theirs."
     sessions.delete("fox")
-    with pytest.raises(SessionConflict, match="is not there any more"):
+    with pytest.raises(SessionConflict, match="no longer exists"):
         sessions.save("fox", mine.conversation, 1)
     assert sessions.save("fox", mine.conversation, 0).revision == 1
 
@@ -164,7 +164,7 @@ def test_a_branch_grows_by_itself(sessions: Sessions) -> None:
     assert sessions.branch("fox", "other fox", 3).revision == 1
     sessions.edit("other fox", lambda c: c.user("Another way."))
     assert len(sessions.load("other fox").conversation.turns) == 5 and len(sessions.load("fox").conversation.turns) == 6
-    with pytest.raises(SessionConflict, match="There is a session FOX already"):
+    with pytest.raises(SessionConflict, match="The session FOX exists already"):
         sessions.branch("other fox", "FOX")
 
 

@@ -138,7 +138,7 @@ def test_saving_takes_no_other_file_away(tmp_path: Path) -> None:
         ({"version": 2}, "its revision is None"),
         ({"version": 2, "revision": 1}, "damaged"),
         ({"version": 2, "revision": 1, "cast": [{"name": "", "pictures": []}]}, "needs a name"),
-        ({"turns": [{"role": "user", "segments": [{"type": "sound"}]}]}, "'sound' is no kind"),
+        ({"turns": [{"role": "user", "segments": [{"type": "sound"}]}]}, "'sound' is not a type"),
         ({"turns": [{"role": "assistant", "segments": []}]}, "must begin with a user message"),
     ],
 )
@@ -158,7 +158,7 @@ def test_loading_reads_only_its_own_pictures(tmp_path: Path, name: object) -> No
     segment = {"type": "picture", "caption": "", "file": name, "seed": None, "gate": None}
     content = {"version": 1, "turns": [{"role": "user", "segments": [segment]}]}
     (tmp_path / "s" / "conversation.json").write_text(json.dumps(content))
-    with pytest.raises(ConversationError, match="only picture_<k>.png may be"):
+    with pytest.raises(ConversationError, match="only picture_<k>.png is allowed"):
         Conversation.load(tmp_path / "s")
 
 

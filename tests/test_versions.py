@@ -88,8 +88,8 @@ def test_a_picture_painted_again_keeps_the_former_ones() -> None:
     [
         (lambda c: c.retell(9), "no turn 9"),
         (lambda c: Conversation().system("Hush.").user("A fox.").retell(0), "system turn"),
-        (lambda c: c.retell(3).retell(1), "about to be told again"),
-        (lambda c: c.with_version(2, 1), "no version 2: there are 2"),
+        (lambda c: c.retell(3).retell(1), "is being retold"),
+        (lambda c: c.with_version(2, 1), "no version 2: choose one from 0 to 1"),
         (lambda c: c.with_version(-1, 1), "no version -1"),
         (lambda c: c.with_version(True, 1), "no version True"),
         (lambda c: c.with_version(10**400, 1), "about 401 digits"),
@@ -167,10 +167,10 @@ def test_a_pack_that_knows_no_versions_reads_what_stands(tmp_path: Path) -> None
         ({"place": 0}, "incomplete"),
         ({"place": 2, "others": [[]]}, "the place of a version is 2"),
         ({"place": "0", "others": []}, "the place of a version is '0'"),
-        ({"place": 0, "others": [{"file": "../secret.png"}]}, "only picture_<k>.png may be"),
-        ({"place": 0, "others": [{"file": 3}]}, "only picture_<k>.png may be"),
+        ({"place": 0, "others": [{"file": "../secret.png"}]}, "only picture_<k>.png is allowed"),
+        ({"place": 0, "others": [{"file": 3}]}, "only picture_<k>.png is allowed"),
         ({"place": 0, "others": [{"file": "picture_99.png"}]}, "does not exist"),
-        ({"place": 0, "others": [{"gate": float("nan")}]}, "a number that is none"),
+        ({"place": 0, "others": [{"gate": float("nan")}]}, "a number that JSON does not allow"),
     ],
 )
 def test_damaged_versions_are_one_sentence(tmp_path: Path, versions: object, said: str) -> None:

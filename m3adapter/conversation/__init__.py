@@ -1,1 +1,1 @@
-"""The conversation: turns of text and pictures, how they are written, referred to, saved and shared."""
+"""Conversations: turns of text and pictures, and how they are written, referred to, saved and shared."""

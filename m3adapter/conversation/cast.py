@@ -13,9 +13,14 @@ MAX_NAME = 80
 
 @dataclass(frozen=True)
 class Character:
-    """Somebody who appears in a story, recognised in captions by `name`, whatever its case.
+    """A character of a story, recognised in captions by name, ignoring case.
 
-    `pictures` show the character and nobody else, the best one first; there may be none. Raises ConversationError.
+    Attributes:
+        name: The name that captions use.
+        pictures: Pictures that show only this character, the best one first; there may be none.
+
+    Raises:
+        ConversationError: The name is empty or too long, or a picture has no image.
     """
 
     name: str
@@ -27,20 +32,22 @@ class Character:
         if not self.name:
             raise ConversationError("A character of the cast needs a name: the one that captions call it by.")
         if len(self.name) > MAX_NAME:
-            raise ConversationError(f"The name of a character has {len(self.name)} letters, and {MAX_NAME} are most.")
+            raise ConversationError(
+                f"The name of a character has {len(self.name)} letters: give one of at most {MAX_NAME}."
+            )
         if any(picture.is_open for picture in self.pictures):
             raise ConversationError(f"A picture of {self.name} in the cast needs an image.")
 
     def is_called(self, name: str) -> bool:
-        """Whether `name` is this character's."""
+        """Return whether `name` is this character's."""
         return _plain(name) == _plain(self.name)
 
 
 def named(caption: str, cast: Iterable[Character]) -> list[Character]:
-    """Who of the cast a caption names, in its order.
+    """Return the characters of the cast that a caption names, in the order in which it names them.
 
-    A name is found as a whole word, not in the middle of a longer one. In scripts without capital letters, where words
-    are often not apart ("狐狸在森林里", "الثعلب"), it is found anywhere.
+    A name must be a whole word, not part of a longer one. In scripts without capital letters, which often do not
+    separate words ("狐狸在森林里", "الثعلب"), it may stand anywhere.
     """
     text = _plain(caption)
     places = [(_find(text, _plain(character.name)), character) for character in cast]
@@ -48,8 +55,8 @@ def named(caption: str, cast: Iterable[Character]) -> list[Character]:
 
 
 def with_character(cast: Sequence[Character], character: Character) -> tuple[Character, ...]:
-    """The cast with one more character, who takes the place of an earlier one of that name."""
-    others = [one if not one.is_called(character.name) else character for one in cast]
+    """Return the cast with one more character, who replaces an earlier one of the same name."""
+    others = [character if other.is_called(character.name) else other for other in cast]
     return tuple(others) if character in others else (*others, character)
 
 
@@ -69,5 +76,5 @@ def _find(text: str, name: str) -> int:
 
 
 def _joined(left: str, right: str) -> bool:
-    """Whether two characters, one inside a name and one outside, stand in one word."""
+    """Return whether two neighbouring characters, one inside a name and one outside, belong to one word."""
     return all(character.isalnum() and unicodedata.category(character) != "Lo" for character in (left, right))

@@ -1,4 +1,4 @@
-"""A conversation of texts and pictures: an immutable value, of which every operation returns a new one."""
+"""A conversation of texts and pictures: an immutable value, whose operations return new ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Slot(NamedTuple):
-    """Where a picture stands: the index of its turn, and of its segment in that turn. Slots order as pictures do."""
+    """The place of a picture: the index of its turn, and of its segment in that turn. Slots sort as the pictures do."""
 
     turn: int
     segment: int
@@ -34,11 +34,15 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order: at most one system turn, first; then user and assistant in alternation, beginning with the user.
+    """Turns in order: at most one system turn, first; then user and assistant alternate, the user beginning.
 
-    `cast` are the characters whose looks are given by pictures, each name once; `awaiting` are the versions of the turn
-    that is to be taken next, after `retell`. Raises ConversationError (a ValueError)
-    with one clear sentence wherever a value would break that.
+    Attributes:
+        turns: The turns.
+        cast: The characters whose looks are given by pictures, each name once.
+        awaiting: Earlier versions of the turn that comes next, after `retell`.
+
+    Raises:
+        ConversationError: A value breaks these rules; the message is one sentence. It is a ValueError.
     """
 
     turns: tuple[Turn, ...] = ()
@@ -50,7 +54,7 @@ class Conversation:
         object.__setattr__(self, "cast", tuple(self.cast))
         for index, character in enumerate(self.cast):
             if any(character.is_called(other.name) for other in self.cast[:index]):
-                raise ConversationError(f"The cast has two characters called {character.name}: give them other names.")
+                raise ConversationError(f"The cast has two characters called {character.name}: rename one of them.")
         expected = "user"
         for index, turn in enumerate(self.turns):
             if not isinstance(turn, Turn):
@@ -64,32 +68,37 @@ class Conversation:
             expected = "assistant" if turn.role == "user" else "user"
 
     def append(self, turn: Turn) -> Conversation:
-        """With `turn` at the end; if one is awaited, as another version of what was taken there before."""
+        """Return the conversation with `turn` at its end; after `retell`, as another version of the turn put aside."""
         if self.awaiting.others:
             turn = replace(turn, versions=self.awaiting)
         return replace(self, turns=(*self.turns, turn), awaiting=Versions())
 
     def with_character(self, name: str, pictures: Iterable[Tensor | Picture] = ()) -> Conversation:
-        """With one more character of the cast, or another one in place of the one of that name."""
-        shown = (p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
-        return replace(self, cast=with_character(self.cast, Character(name, tuple(shown))))
+        """Return the conversation with one more character in its cast, who replaces one of the same name."""
+        given = (p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
+        return replace(self, cast=with_character(self.cast, Character(name, tuple(given))))
 
     def system(self, text: str) -> Conversation:
-        """With a system turn; only an empty conversation can take one."""
+        """Return the conversation with a system turn; only an empty conversation can take one."""
         return self.append(Turn("system", (Text(text),)))
 
     def user(self, text: str, pictures: Iterable[Tensor | Picture] = ()) -> Conversation:
-        """With a user's turn: its pictures (each [H, W, 3 or 4] in 0..1), then its text. One of both may be missing."""
-        shown = tuple(p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
-        said = Text(text)
-        return self.append(Turn("user", (*shown, said) if said.text.strip() else shown))
+        """Return the conversation with a user's turn: pictures, then text, either of which may be missing.
+
+        Args:
+            text: What the user says.
+            pictures: Pictures, or images [H, W, 3 or 4] in 0..1.
+        """
+        given = tuple(p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
+        message = Text(text)
+        return self.append(Turn("user", (*given, message) if message.text.strip() else given))
 
     def assistant(self, segments: Iterable[Segment]) -> Conversation:
-        """With the assistant's turn; a Picture without image in it is an open slot."""
+        """Return the conversation with an assistant's turn; its pictures without an image are open slots."""
         return self.append(Turn("assistant", tuple(segments)))
 
     def check_ready_for_reply(self) -> None:
-        """Raises ConversationError unless the last turn is the user's."""
+        """Raise ConversationError unless the last turn is the user's."""
         if not self.turns or self.turns[-1].role == "system":
             raise ConversationError("There is nothing to reply to: add a user message first.")
         if self.turns[-1].role == "assistant":
@@ -107,28 +116,28 @@ class Conversation:
         return segment
 
     def at(self, slot: Slot) -> Segment:
-        """The segment at `slot`. Raises ConversationError where there is none."""
+        """Return the segment at `slot`; raise ConversationError if there is none."""
         turn, segment = slot
         if not (0 <= turn < len(self.turns) and 0 <= segment < len(self.turns[turn].segments)):
-            raise ConversationError(f"The conversation has no segment {segment} in a turn {turn}.")
+            raise ConversationError(f"The conversation has no segment {segment} in turn {turn}: choose another slot.")
         return self.turns[turn].segments[segment]
 
     def slots(self) -> tuple[Slot, ...]:
-        """The slots of the assistant's pictures, painted or not, in order."""
+        """Return the slots of the assistant's pictures, painted or not, in order."""
         return tuple(slot for slot, _ in self._pictures() if self.turns[slot.turn].role == "assistant")
 
     def open_slots(self) -> tuple[Slot, ...]:
-        """The slots of the assistant's pictures that are still to be painted, in order."""
+        """Return the slots of the assistant's pictures that are not painted yet, in order."""
         return tuple(slot for slot, picture in self._pictures() if picture.is_open)
 
     def pictures(self) -> tuple[Slot, ...]:
-        """The slots of all pictures that have an image, the users' included, oldest first."""
+        """Return the slots of all pictures with an image, including users' pictures, oldest first."""
         return tuple(slot for slot, picture in self._pictures() if not picture.is_open)
 
     def user_pictures(self, *, before: Slot | None = None) -> tuple[Tensor, ...]:
-        """The images of the users' pictures (in front of the slot `before`), oldest first."""
+        """Return the images [H, W, 3] of users' pictures, oldest first; only those before a slot if one is given."""
         return tuple(
-            picture.image
+            picture.pixels
             for slot, picture in self._pictures()
             if self.turns[slot.turn].role == "user" and (before is None or slot < before)
         )
@@ -136,69 +145,85 @@ class Conversation:
     def with_picture(
         self, slot: Slot, image: Tensor, *, seed: int | None = None, gate: float | None = None
     ) -> Conversation:
-        """With the assistant's picture at `slot` painted as `image` [H, W, 3 or 4]; its caption stays."""
+        """Return the conversation with the assistant's picture at `slot` painted as `image` [H, W, 3 or 4]."""
         picture = self._painted_at(slot)
         return self._with(slot, Picture(picture.caption, image, seed, gate, picture.versions))
 
     def without_picture(self, slot: Slot) -> Conversation:
-        """With the assistant's picture at `slot` to be painted again; its caption stays, and it becomes a version."""
+        """Return the conversation with the picture at `slot` open again; what it was becomes a version."""
         picture = self._painted_at(slot)
         if picture.is_open:
             return self
         return self._with(slot, Picture(picture.caption, versions=picture.versions.another(put_picture_aside(picture))))
 
     def with_caption(self, slot: Slot, caption: str) -> Conversation:
-        """With another caption for the assistant's picture at `slot`, which itself stays as it is."""
+        """Return the conversation with another caption for the assistant's picture at `slot`, whose image stays."""
         return self._with(slot, self._painted_at(slot).changed(caption=caption))
 
     def with_text(self, turn: int, text: str, segment: int | None = None) -> Conversation:
-        """With `text` for all that is said in a turn, where its first text stood (else at its end); its pictures stay.
+        """Return the conversation with the text of a turn replaced; its pictures stay.
 
-        `segment` replaces just the text at that place of the turn. Raises ConversationError where there is none.
+        Args:
+            turn: The index of the turn.
+            text: The new text. It takes the place of the turn's first text, or comes last if the turn has none.
+            segment: The index of the one text to replace; None replaces all texts of the turn.
+
+        Raises:
+            ConversationError: There is no such turn, or no text at that index.
         """
         segments = self._turn(turn).segments
-        said = [index for index, each in enumerate(segments) if isinstance(each, Text)]
+        texts = [index for index, old in enumerate(segments) if isinstance(old, Text)]
         if segment is None:
-            place, gone = (said or [len(segments)])[0], said
-        elif segment in said:
-            place, gone = segment, [segment]
+            place, replaced = (texts or [len(segments)])[0], texts
+        elif segment in texts:
+            place, replaced = segment, [segment]
         else:
-            raise ConversationError(f"At the place {segment} of the turn {turn} is no text: choose one of {said}.")
-        kept = [(index, each) for index, each in enumerate(segments) if index not in gone]
-        before = [each for index, each in kept if index < place]
-        return self._with_segments(turn, (*before, Text(text), *(each for index, each in kept if index > place)))
+            raise ConversationError(f"Segment {segment} of turn {turn} is not a text: choose one of {texts}.")
+        kept = [(index, old) for index, old in enumerate(segments) if index not in replaced]
+        before = [old for index, old in kept if index < place]
+        return self._with_segments(turn, (*before, Text(text), *(old for index, old in kept if index > place)))
 
     def rewind(self, turn: int) -> Conversation:
-        """As it was when the turn of that index had just been taken: later turns are gone."""
+        """Return the conversation up to and including the turn of that index."""
         self._turn(turn)
         return replace(self, turns=self.turns[: turn + 1], awaiting=Versions())
 
     def retell(self, turn: int) -> Conversation:
-        """As it was before the turn of that index, which is to be taken again.
+        """Return the conversation before the turn of that index, so that the turn can be taken again.
 
-        What stands from there to the end is put aside, and becomes a version of the turn that is appended next. Raises
-        ConversationError for a system turn, and where a turn is to be taken again already.
+        Everything from there to the end is put aside, and becomes a version of the turn that is appended next.
+
+        Raises:
+            ConversationError: The turn is a system turn, or another turn is being retold already.
         """
         before = self._turn(turn)
         if before.role == "system":
-            raise ConversationError("A system turn cannot be told again: choose a message, or a reply.")
+            raise ConversationError("A system turn cannot be retold: choose a message or a reply.")
         if self.awaiting.others:
-            raise ConversationError("A turn is about to be told again: let that be done first.")
+            raise ConversationError("Another turn is being retold: append that turn first.")
         kept = before.versions.another(put_aside(self.turns[turn:]))
         return replace(self, turns=self.turns[:turn], awaiting=kept)
 
     def versions(self, turn: int, segment: int | None = None) -> Versions:
-        """The versions of a turn and what follows it, or of the assistant's picture at a place of it."""
+        """Return the versions of a turn and what follows it or, given a segment, of the assistant's picture there."""
         return (self._turn(turn) if segment is None else self._painted_at(Slot(turn, segment))).versions
 
     def with_version(self, number: int, turn: int, segment: int | None = None) -> Conversation:
-        """With the version of that number, from 0, of a turn and what follows it, or of the assistant's picture there.
+        """Return the conversation with another version of a turn and what follows it, or of the assistant's picture.
 
-        What stands there now is put aside in its place, so that one can go back and forth. Raises ConversationError.
+        What stands there now is put aside in its place, so that one can switch back and forth.
+
+        Args:
+            number: The number of the version, from 0.
+            turn: The index of the turn.
+            segment: The index of the picture in the turn; None for the turn and what follows it.
+
+        Raises:
+            ConversationError: There is no such turn, picture or version.
         """
         versions = self.versions(turn, segment)
         if type(number) is not int or not 0 <= number < versions.count:
-            raise ConversationError(f"There is no version {shown(number)}: there are {versions.count}, from 0.")
+            raise ConversationError(f"There is no version {shown(number)}: choose one from 0 to {versions.count - 1}.")
         if number == versions.place:
             return self
         if segment is not None:
@@ -222,10 +247,11 @@ class Conversation:
         return policy.choose(before, self.cast, caption)
 
     def messages(self, special_tokens: Collection[str] = ()) -> list[dict[str, Any]]:
-        """The turns as transformers' chat templates take them: `{"role", "content": [{"type": "text"|"image", ...}]}`.
+        """Return the turns as transformers' chat templates take them.
 
-        An assistant's image entry carries its "caption". Texts and captions are escaped (`markup.escape`), so that
-        nothing anyone wrote can be taken for markup or a special token; `special_tokens` adds the model's own.
+        Each is `{"role": ..., "content": [{"type": "text" | "image", ...}]}`; an assistant's image entry has a
+        "caption". Texts and captions are escaped by `markup.escape`, so that nothing in them is read as markup or as a
+        special token; `special_tokens` adds the model's own.
         """
         messages = []
         for turn in self.turns:
@@ -241,22 +267,27 @@ class Conversation:
         return messages
 
     def save(self, directory: str | Path) -> None:
-        """Writes the conversation as a folder: conversation.json and an 8-bit PNG per picture.
+        """Write the conversation to a folder: conversation.json and an 8-bit PNG per picture.
 
-        An earlier conversation there is replaced as a whole: whatever happens meanwhile, load() finds the old or the
-        new one. Raises ConversationError where the folder holds anything else, OSError where it cannot be written.
+        An earlier conversation there is replaced as a whole: `load` finds either the old or the new one at any time.
+
+        Raises:
+            ConversationError: The folder holds anything but a conversation.
+            OSError: The folder cannot be written.
         """
         write_saved(directory, Saved(self.turns, self.cast, awaiting=self.awaiting))
 
     @classmethod
     def load(cls, directory: str | Path) -> Conversation:
-        """The conversation saved in a folder (pictures as 8-bit PNGs hold them). Raises ConversationError."""
+        """Load the conversation in a folder; raise ConversationError if it is missing or damaged."""
         saved = read_saved(directory)
         return cls(saved.turns, saved.cast, saved.awaiting)
 
     def _turn(self, index: int) -> Turn:
         if type(index) is not int or not 0 <= index < len(self.turns):
-            raise ConversationError(f"There is no turn {shown(index)}: the conversation has {len(self.turns)}, from 0.")
+            raise ConversationError(
+                f"There is no turn {shown(index)}: the conversation has {len(self.turns)}, counted from 0."
+            )
         return self.turns[index]
 
     def _painted_at(self, slot: Slot) -> Picture:

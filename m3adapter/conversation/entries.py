@@ -5,29 +5,43 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 from ..values import shown
 from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Segment, Text, Turn
 from .versions import Version, Versions
 
+T = TypeVar("T")
 Entry = dict[str, Any]
-Keep = Callable[[bytes], str]  # takes a PNG, and gives the name of its file
-Open = Callable[[Any, Entry], Picture]  # the picture of a file, with its caption, seed and gate
+Keep = Callable[[bytes], str]  # takes a PNG and returns the name of its file
+
+
+class PictureFields(TypedDict, total=False):
+    """The fields of a Picture beside its image."""
+
+    caption: str
+    seed: int | None
+    gate: float | None
+    versions: Versions
+
+
+Open = Callable[[Any, PictureFields], Picture]  # returns the picture in a file, with these fields
 
 
 class Damaged(ValueError):
-    """What an entry cannot be; the message is what follows "is damaged: " in a sentence."""
+    """An entry that cannot be read; the message completes a sentence after "is damaged: "."""
 
 
 def turn_entries(turns: Iterable[Turn], keep: Keep) -> list[Entry]:
-    """The turns as they stand, without their versions."""
-    return [{"role": turn.role, "segments": [_segment_entry(each, keep) for each in turn.segments]} for turn in turns]
+    """Return the entries of turns, without their versions."""
+    return [
+        {"role": turn.role, "segments": [_segment_entry(segment, keep) for segment in turn.segments]} for turn in turns
+    ]
 
 
 def add_versions(entries: Sequence[Entry], turns: Iterable[Turn], keep: Keep) -> None:
-    """Adds the versions of turns and of their pictures to what `turn_entries` made of them, where there are any."""
+    """Add the versions of turns and of their pictures to the entries that `turn_entries` made of them."""
     for entry, turn in zip(entries, turns, strict=True):
         if turn.versions.others:
             entry["versions"] = versions_entry(turn.versions, keep)
@@ -37,7 +51,7 @@ def add_versions(entries: Sequence[Entry], turns: Iterable[Turn], keep: Keep) ->
 
 
 def versions_entry(versions: Versions, keep: Keep) -> Entry:
-    """What is put aside at one place."""
+    """Return the entry of what is put aside at one place."""
 
     def placed(version: Version) -> Any:
         names = [keep(png) for png in version.pictures]
@@ -47,19 +61,22 @@ def versions_entry(versions: Versions, keep: Keep) -> Entry:
 
 
 def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], bytes]) -> tuple[Turn, ...]:
-    """The turns of entries.
+    """Read turns from their entries.
 
     Args:
-        picture: opens the picture of a file.
-        png: gives the bytes of a file, for the versions.
+        entries: The entries.
+        picture: Opens the picture in a file.
+        png: Returns the bytes of a file, for the versions.
 
-    Raises KeyError, TypeError or AttributeError where an entry is incomplete, Damaged or ConversationError where it
-    cannot be.
+    Raises:
+        KeyError, TypeError, AttributeError: An entry is incomplete.
+        Damaged: An entry cannot be read.
+        ConversationError: The turns break the rules of a conversation.
     """
     return tuple(
         Turn(
             entry["role"],
-            tuple(_segment(each, picture, png) for each in entry["segments"]),
+            tuple(_segment(segment, picture, png) for segment in entry["segments"]),
             read_versions(entry.get("versions"), png),
         )
         for entry in entries
@@ -67,18 +84,18 @@ def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], byt
 
 
 def read_versions(entry: Entry | None, png: Callable[[Any], bytes]) -> Versions:
-    """What is put aside at one place; nothing for None. Raises as `read_turns` does."""
+    """Read what is put aside at one place, nothing for None; raise as `read_turns` does."""
     if entry is None:
         return Versions()
     place = entry["place"]
     others = tuple(_version(other, png) for other in entry["others"])
     if type(place) is not int or not 0 <= place <= len(others):
-        raise Damaged(f"the place of a version is {shown(place)}, and there are {len(others)} others.")
+        raise Damaged(f"the place of a version is {shown(place)}, with {len(others)} others.")
     return Versions(others, place)
 
 
 def put_aside(turns: Sequence[Turn]) -> Version:
-    """Turns as one version. Those of the first one belong to its place, and are not in it."""
+    """Return turns as one version. The versions of the first turn belong to its place and are left out."""
     first, *later = turns
     turns = (replace(first, versions=Versions()), *later)
     shelf = _Shelf()
@@ -88,16 +105,16 @@ def put_aside(turns: Sequence[Turn]) -> Version:
 
 
 def put_picture_aside(picture: Picture) -> Version:
-    """A picture, painted or not, as one version."""
+    """Return a picture, painted or not, as one version."""
     shelf = _Shelf()
     return Version(_text(_segment_entry(picture, shelf.keep)), tuple(shelf.pngs))
 
 
 def turns_of(version: Version) -> tuple[Turn, ...]:
-    """The turns that were put aside. Raises ConversationError where they are damaged."""
+    """Return the turns of a version; raise ConversationError if they are damaged."""
 
-    def read(content: Any, *how: Any) -> tuple[Turn, ...]:
-        if turns := read_turns(content, *how):
+    def read(content: Any, picture: Open, png: Callable[[Any], bytes]) -> tuple[Turn, ...]:
+        if turns := read_turns(content, picture, png):
             return turns
         raise Damaged("it is empty.")
 
@@ -105,19 +122,19 @@ def turns_of(version: Version) -> tuple[Turn, ...]:
 
 
 def picture_of(version: Version) -> Picture:
-    """The picture that was put aside. Raises ConversationError where it is damaged."""
+    """Return the picture of a version; raise ConversationError if it is damaged."""
 
-    def read(content: Any, *how: Any) -> Picture:
-        picture = _segment(content, *how)
-        if not isinstance(picture, Picture):
-            raise TypeError("a text in the place of a picture")
-        return picture
+    def read(content: Any, picture: Open, png: Callable[[Any], bytes]) -> Picture:
+        segment = _segment(content, picture, png)
+        if not isinstance(segment, Picture):
+            raise TypeError("a text in place of a picture")
+        return segment
 
     return _opened(version, read)
 
 
 def without_versions(turns: Iterable[Turn]) -> tuple[Turn, ...]:
-    """The turns as they are told, with nothing put aside."""
+    """Return the turns without their versions."""
 
     def plain(segment: Segment) -> Segment:
         return segment if isinstance(segment, Text) else segment.changed(versions=Versions())
@@ -126,7 +143,7 @@ def without_versions(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 
 
 class _Shelf:
-    """PNGs, by the names that they get."""
+    """Collects PNGs, and names them."""
 
     def __init__(self) -> None:
         self.pngs: list[bytes] = []
@@ -144,44 +161,48 @@ def _segment_entry(segment: Segment, keep: Keep) -> Entry:
 
 
 def _segment(entry: Entry, picture: Open, png: Callable[[Any], bytes]) -> Segment:
-    kind = entry["type"]
-    if kind == "text":
+    segment_type = entry["type"]
+    if segment_type == "text":
         return Text(entry["text"])
-    if kind != "picture":
-        raise Damaged(f"{shown(kind)} is no kind of segment.")
-    how = {"caption": entry["caption"], "seed": entry.get("seed"), "gate": entry.get("gate")}
-    how["versions"] = read_versions(entry.get("versions"), png)
-    return Picture(**how) if entry["file"] is None else picture(entry["file"], how)
+    if segment_type != "picture":
+        raise Damaged(f"{shown(segment_type)} is not a type of segment.")
+    fields: PictureFields = {
+        "caption": entry["caption"],
+        "seed": entry.get("seed"),
+        "gate": entry.get("gate"),
+        "versions": read_versions(entry.get("versions"), png),
+    }
+    return Picture(**fields) if entry["file"] is None else picture(entry["file"], fields)
 
 
 def _version(entry: Any, png: Callable[[Any], bytes]) -> Version:
-    """Not opened, but its files are read."""
+    """Read a version and the bytes of its files, without decoding them."""
     shelf = _Shelf()
     content = _with_files(entry, lambda name: shelf.keep(png(name)))
     try:
         return Version(_text(content), tuple(shelf.pngs))
-    except ValueError as error:  # Python reads NaN and Infinity, which are no JSON
-        raise Damaged("a version in it has a number that is none.") from error
+    except ValueError as error:  # Python reads NaN and Infinity, which JSON does not allow
+        raise Damaged("a version in it has a number that JSON does not allow.") from error
 
 
 def _with_files(value: Any, name_of: Callable[[Any], str]) -> Any:
-    """A copy of an entry, of whatever depth, with other names for its files."""
+    """Return a copy of an entry, of any depth, with other names for its files."""
     if isinstance(value, dict):
         return {
-            key: name_of(each) if key == "file" and each is not None else _with_files(each, name_of)
-            for key, each in value.items()
+            key: name_of(inner) if key == "file" and inner is not None else _with_files(inner, name_of)
+            for key, inner in value.items()
         }
-    return [_with_files(each, name_of) for each in value] if isinstance(value, list) else value
+    return [_with_files(inner, name_of) for inner in value] if isinstance(value, list) else value
 
 
-def _opened(version: Version, read: Callable[..., Any]) -> Any:
+def _opened(version: Version, read: Callable[[Any, Open, Callable[[Any], bytes]], T]) -> T:
     def png(name: Any) -> bytes:
         return version.pictures[_number(name) - 1]
 
-    def picture(name: Any, how: Entry) -> Picture:
+    def picture(name: Any, fields: PictureFields) -> Picture:
         data = png(name)
-        opened = Picture(image=read_picture(data, formats=("PNG",)), **how)
-        vars(opened)["png"] = data  # what it was read from is what it is written as
+        opened = Picture(image=read_picture(data, formats=("PNG",)), **fields)
+        vars(opened)["png"] = data  # it is written as the bytes it was read from
         return opened
 
     try:

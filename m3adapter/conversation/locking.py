@@ -1,4 +1,4 @@
-"""One at a time in a folder: among the threads of a process, and among processes."""
+"""A lock on a folder, which keeps out other threads of this process and other processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
-PATIENCE = 60.0  # seconds; what is done under the lock takes a few at most
+PATIENCE = 60.0  # seconds; work under the lock takes a few at most
 
 
 class FolderBusy(ValueError):
-    """Somebody else has kept a folder to himself for too long; the message is one clear sentence."""
+    """A folder has been locked by somebody else for too long; the message is one sentence."""
 
 
 class _Locks:
-    """Those of one folder, which all that work on it in this process share, so that a thread may take them again."""
+    """The locks of one folder, shared by the whole process, so that a thread may take them again."""
 
     def __init__(self, file: Path) -> None:
         self.thread = threading.RLock()
@@ -40,10 +40,10 @@ def _shared(file: Path) -> _Locks:
 
 
 class FolderLock:
-    """Keeps a folder to the thread that holds it, which may take it again meanwhile, by this object or another one.
+    """Reserves a folder for one thread, which may take the lock again, by this object or another one.
 
-    The system lets go of it when a process ends, however it ends. The lock's file lies beside the folder, so that the
-    folder holds what is kept in it and nothing else. Nothing is locked as long as the folder is not there.
+    The system releases the lock when a process ends, however it ends. The lock's file lies beside the folder, which
+    itself holds nothing of the lock. A folder that does not exist is not locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,14 +53,14 @@ class FolderLock:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Nobody changes the folder meanwhile. One that this user cannot write to is read all the same."""
+        """Keep others from changing the folder; a folder that this user cannot write to is read without a lock."""
         with self._alone():
             if not self._folder.is_dir():
                 yield
                 return
             try:
                 self._acquire()
-            except OSError:  # no lock file can be made there: what is read-only nobody of us changes
+            except OSError:  # no lock file can be made there, and so nobody here can change the folder
                 yield
                 return
             try:
@@ -70,7 +70,12 @@ class FolderLock:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The folder is there, and nobody else reads or changes it meanwhile. Raises FolderBusy, and OSError."""
+        """Make the folder if it is missing, and keep others from reading or changing it.
+
+        Raises:
+            FolderBusy: Somebody else has held the lock for too long.
+            OSError: The folder or its lock cannot be made.
+        """
         with self._alone():
             self._folder.mkdir(parents=True, exist_ok=True)
             self._acquire()
@@ -81,7 +86,7 @@ class FolderLock:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other thread of this process is in the folder."""
+        """Keep other threads of this process out of the folder."""
         if not self._locks.thread.acquire(timeout=PATIENCE):
             raise self._busy("Something else")
         try:

@@ -1,12 +1,12 @@
-"""What a language model may write where it means a picture: the spellings, found in a text that is still growing.
+"""The spellings by which language models mark a picture, found in a text that is still growing.
 
-The agreed spelling is a pair of tags around a caption. Models that were never trained for it come close to it in many
-ways, and all of these are understood:
+The agreed spelling is a pair of tags around a caption. Models that were not trained for it come close in many ways, all
+of which are understood:
 
     <image>a fox</image>   <PICTURE >a fox</image>   <img alt="a fox">   <picture caption="a fox"/>   <image: a fox>
     [Image: a fox]   ![a fox](fox.png)   (Picture of a fox)   and, as a line,   **Image:** a fox
 
-No pattern can run on without end, so that a search takes time in proportion to the text.
+Every pattern is bounded, so that a search takes time in proportion to the text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _begun(words: tuple[str, ...]) -> str:
 
 _NAME, _LABEL = _any(_NAMES), _any(_LABELS)
 _ATTRIBUTES = r"(?:[\s:=][^<>]{0,600})?"
-# A closing tag has no attributes: what comes in place of its end is text again.
+# A closing tag has no attributes: whatever stands in place of its end is text again.
 _TAG = (
     rf"<\s{{0,4}}(?:(?P<slash>/)(?P<gap>\s{{0,4}}){_NAME}(?:\s{{0,20}}/?>|(?=\s{{1,20}}[^\s/>]|[^\w\s/>-]))"
     rf"|\s{{0,4}}{_NAME}(?P<attributes>(?:[\s:=][^<>]{{0,600}}?)?)(?P<void>/?)>)"
@@ -56,46 +56,46 @@ _MARKDOWN = r"(?<!\S)!\["
 _ANYWHERE = rf"(?P<tag>{_TAG})|(?P<markdown>{_MARKDOWN})|(?P<bracket>{_BRACKET})"
 _ANYWHERE_BEGUN = rf"{_TAG_BEGUN}|(?<!\S)!\Z|{_BRACKET_BEGUN}"
 
-_HOW = re.IGNORECASE | re.ASCII
-TAG = re.compile(_TAG, _HOW)
-# Each finds the first mark, or (`begun`) what may be the beginning of one at the text's end. lastgroup says which: a
-# tag's own groups lie inside the group "tag", which therefore ends last.
+_FLAGS = re.IGNORECASE | re.ASCII
+TAG = re.compile(_TAG, _FLAGS)
+# Each finds the first mark, or (`begun`) a possible beginning of one at the text's end. lastgroup says which: a tag's
+# own groups lie inside the group "tag", which therefore ends last.
 OUTSIDE = re.compile(
     rf"{_ANYWHERE}|(?P<parenthesis>{_PARENTHESIS})|(?P<heading>{_HEADING})|(?P<begun>{_ANYWHERE_BEGUN}|{_LINE_BEGUN})",
-    _HOW,
+    _FLAGS,
 )
-IN_TAGS = re.compile(rf"(?P<tag>{_TAG})|(?P<begun>{_TAG_BEGUN})", _HOW)
-IN_LINE = re.compile(rf"{_ANYWHERE}|(?P<begun>{_ANYWHERE_BEGUN})|(?P<stop>[\[\]()\n])", _HOW)
+IN_TAGS = re.compile(rf"(?P<tag>{_TAG})|(?P<begun>{_TAG_BEGUN})", _FLAGS)
+IN_LINE = re.compile(rf"{_ANYWHERE}|(?P<begun>{_ANYWHERE_BEGUN})|(?P<stop>[\[\]()\n])", _FLAGS)
 # What follows the caption of a Markdown picture: an address, or the name of a file.
 _FILE = r"[^()<\n]{0,300}\.[a-z0-9]{2,5}"
 _NAMED = r"""(?:\s{1,4}"[^"\n]{0,200}")?\s{0,4}"""
-TARGET = re.compile(rf"\(\s{{0,4}}(?:[^()<\s]{{0,300}}|{_FILE}){_NAMED}\)|(?P<begun>\([^()<\n]{{0,300}}\Z)", _HOW)
-# A tag at the end of a text of which only the beginning has come, and not one word in it.
-CUT_OFF = re.compile(rf"<\s{{0,4}}/?\s{{0,4}}(?:{_begun(_NAMES)}|{_NAME}\s{{0,20}}/?)?\Z", _HOW)
+TARGET = re.compile(rf"\(\s{{0,4}}(?:[^()<\s]{{0,300}}|{_FILE}){_NAMED}\)|(?P<begun>\([^()<\n]{{0,300}}\Z)", _FLAGS)
+# The beginning of a tag at the end of a text, without a word in it.
+CUT_OFF = re.compile(rf"<\s{{0,4}}/?\s{{0,4}}(?:{_begun(_NAMES)}|{_NAME}\s{{0,20}}/?)?\Z", _FLAGS)
 
-_VALUES = re.compile(r"""\b([a-z]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|“([^”]*)”)""", _HOW)
-_BARE_VALUES = re.compile(r"""\b[a-z-]+\s*=\s*[^\s"'“]+""", _HOW)
-_SAYING = ("caption", "alt", "description", "desc", "title", "text", "prompt", "label")
+_VALUES = re.compile(r"""\b([a-z]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|“([^”]*)”)""", _FLAGS)
+_BARE_VALUES = re.compile(r"""\b[a-z-]+\s*=\s*[^\s"'“]+""", _FLAGS)
+_CAPTION_ATTRIBUTES = ("caption", "alt", "description", "desc", "title", "text", "prompt", "label")
 
-_NOT_SAYING = ("src", "href", "url", "style", "class", "id", "srcset", "sizes")
+_OTHER_ATTRIBUTES = ("src", "href", "url", "style", "class", "id", "srcset", "sizes")
 
 
 def caption_of(tag: re.Match[str]) -> str | None:
-    """The caption that an opening tag carries itself; None where it has none."""
+    """Return the caption in an opening tag's attributes; None if there is none."""
     attributes = (tag["attributes"] or "").strip()
     values = {name.lower(): a or b or c for name, a, b, c in _VALUES.findall(attributes)}
-    for name in _SAYING:
+    for name in _CAPTION_ATTRIBUTES:
         if name in values:
             return " ".join(values[name].split())
     if attributes[:1] in (":", "="):
         return " ".join(attributes[1:].strip("\"'“” \t\n").split())
-    told = [value for name, value in values.items() if " " in value and name not in _NOT_SAYING]
+    sentences = [value for name, value in values.items() if " " in value and name not in _OTHER_ATTRIBUTES]
     words = words_of(tag)
-    return " ".join(", ".join(told).split()) or (words if " " in words else None)
+    return " ".join(", ".join(sentences).split()) or (words if " " in words else None)
 
 
 def words_of(tag: re.Match[str]) -> str:
-    """What stands in an opening tag and is no attribute: words that belong to a caption, or to a text."""
+    """Return the words in an opening tag that are not attributes; they belong to a caption, or to the text."""
     attributes = (tag["attributes"] or "").strip()
     if attributes[:1] in (":", "="):
         return ""

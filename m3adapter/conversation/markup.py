@@ -1,4 +1,4 @@
-"""The assistant's markup, a caption between two tags amid its text: writing it, escaping it, mending what was read."""
+"""The assistant's markup, captions between two tags within its text: writing it, escaping it and completing it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _SHORTEST_SENTENCE = 12  # shorter ones are titles and outcries ("Mr.", "Oh no!"
 
 
 def render(segments: Iterable[Segment]) -> str:
-    """The reply that parse() reads as `segments` (images, seeds and gates are not part of a reply's text).
+    """Write segments as the reply that `parse` reads as these segments; images, seeds and gates are left out.
 
-    Tags and special tokens inside texts and captions are escaped: they cannot add or break a slot. What else parse()
-    takes for a picture, say a line that begins with "Image:", stays as it is.
+    Tags and special tokens inside texts and captions are escaped, so they cannot add or break a slot. Other spellings
+    that `parse` takes for a picture, such as a line that begins with "Image:", stay as they are.
     """
     parts = []
     for segment in segments:
@@ -38,23 +38,23 @@ def render(segments: Iterable[Segment]) -> str:
 
 
 def escape(text: str, special_tokens: Iterable[str] = ()) -> str:
-    """`text` in which nothing can be taken for a tag of the markup or a special token: `<|end|>` becomes `‹|end|›`.
+    """Return `text` with nothing in it that reads as a tag of the markup or a special token.
 
-    Everything spelled `<...>` without a space is replaced, and every spelling of a tag, whatever the model;
-    `special_tokens` adds spellings of a model's own, such as `[INST]`. Text that is already escaped stays as it is.
+    Everything spelled `<...>` without a space is replaced (`<|end|>` becomes `‹|end|›`), and so is every spelling of a
+    tag. `special_tokens` adds a model's own spellings, such as `[INST]`. Escaped text stays as it is.
     """
     for pattern in (_SPECIAL, TAG):
         text = pattern.sub(lambda match: match.group().translate(_LOOKALIKES), text)
     for token in sorted(special_tokens, key=len, reverse=True):
         if not token.strip():
-            continue  # a newline or a run of blanks is no way out of a dialogue, and replacing it would ruin the text
+            continue  # blank tokens cannot break out of a dialogue, and replacing them would ruin the text
         alike = token.translate(_LOOKALIKES)
         text = text.replace(token, alike if alike != token else " ".join(token))
     return text
 
 
 def first_sentence(text: str, limit: int = 200) -> str:
-    """The first sentence of `text` on one line, at most `limit` characters (then cut at a word, with an ellipsis)."""
+    """Return the first sentence of `text` on one line, cut at a word, with an ellipsis, beyond `limit` characters."""
     line = " ".join(text.split())
     for match in _SENTENCE_END.finditer(line):
         if match.end() >= _SHORTEST_SENTENCE:
@@ -67,13 +67,13 @@ def first_sentence(text: str, limit: int = 200) -> str:
 
 
 def with_captions(segments: Sequence[Segment], premise: str | None) -> tuple[Segment, ...]:
-    """A reply's segments with no caption left empty: the reply's first sentence stands in.
+    """Return a reply's segments with empty captions replaced by the reply's first sentence.
 
-    Where there is a `premise`, a reply without a picture gets one at its end, captioned the same way (by the premise's
-    first sentence, should the reply have no text).
+    With a `premise`, a reply without a picture gets one at its end, captioned by the reply's first sentence or, if it
+    has no text, by the premise's.
     """
-    said = " ".join(segment.text for segment in segments if isinstance(segment, Text))
-    sentence = first_sentence(said) or first_sentence(premise or "")
+    text = " ".join(segment.text for segment in segments if isinstance(segment, Text))
+    sentence = first_sentence(text) or first_sentence(premise or "")
     if premise is not None and not any(isinstance(segment, Picture) for segment in segments):
         return (*segments, Picture(caption=sentence))
     return tuple(

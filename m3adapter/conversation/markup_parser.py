@@ -1,4 +1,4 @@
-"""Reads the assistant's markup from a stream: what is text, and what is the caption of a picture."""
+"""Parses the assistant's markup from a stream into text and captions of pictures."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from .segments import Picture, Segment, Text
 _ENDS = {"tag": "", "bracket": "]", "markdown": "](", "parenthesis": ")", "heading": "\n"}
 _OPENING = {"]": "[", ")": "("}
 _EMPHASIS = ' *_`"“”'
-LONGEST = 200  # characters of a caption that nobody has closed, if a sentence ends before
+LONGEST = 200  # characters of an unclosed caption in which a sentence ends
 _SENTENCE = re.compile(rf".{{12,{LONGEST}}}?(?:[.!?…][\"'”’»)]*(?=\s)|[。！？])", re.DOTALL)
-_WORD = re.compile(r"[^\s*_]")  # its beginning: anything but blanks and emphasis
+_WORD = re.compile(r"[^\s*_]")  # the beginning of a word: anything but blanks and emphasis
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Text outside captions, to be shown as it comes."""
+    """Text outside captions, which can be shown at once."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class SlotOpened:
-    """A picture slot begins: what follows is its caption."""
+    """The beginning of a picture slot, whose caption follows."""
 
 
 @dataclass(frozen=True)
 class SlotClosed:
-    """The slot ends; `caption` is whole, its whitespace normalised (it may be empty)."""
+    """The end of a picture slot, with its whole caption (it may be empty), whitespace normalised."""
 
     caption: str
 
@@ -40,17 +40,17 @@ MarkupEvent = TextPiece | SlotOpened | SlotClosed
 
 
 class MarkupParser:
-    """Reads a reply chunk by chunk: the agreed tags, and all that `marks.py` understands in their place.
+    """Parses a reply chunk by chunk: the agreed tags, and every other spelling that `marks.py` knows.
 
-    However the reply is cut into chunks, it is read alike, in time proportional to its length, and no text is ever
-    lost: an opening mark inside a caption ends that caption and begins the next one (unless nothing was written yet,
-    then it is a repeated one and ignored), a stray closing tag is dropped, and any name's tag closes any other's. A
-    caption that nothing closes ends at the first line break after its first word, and the rest is text again.
+    The result does not depend on how the reply is cut into chunks, takes time proportional to its length, and loses no
+    text. An opening mark inside a caption ends that caption and begins the next one (before the caption's first word it
+    is a repetition, and ignored); a stray closing tag is dropped; a tag of any name closes any other. A caption that is
+    never closed ends at the first line break after its first word, and the rest is text again.
     """
 
     def __init__(self) -> None:
         self._pending = ""
-        self._before = ""  # the character in front of it: some marks must begin a line
+        self._before = ""  # the character before it, since some marks must begin a line
         self._caption: list[str] | None = None  # None outside a caption
         self._worded = False  # whether the caption has a word
         self._end = ""  # what ends the caption: "" a tag, a bracket, or "\n" the line
@@ -59,17 +59,17 @@ class MarkupParser:
 
     @property
     def in_caption(self) -> bool:
-        """Whether what comes next belongs to a caption."""
+        """Whether the next characters belong to a caption."""
         return self._caption is not None
 
     def feed(self, chunk: str) -> list[MarkupEvent]:
-        """The events that `chunk` settles. The beginning of a possible mark at its end is kept for the next call."""
+        """Return the events that `chunk` completes; a possible beginning of a mark waits for the next call."""
         events: list[MarkupEvent] = []
         self._read(self._pending + chunk, events)
         return events
 
     def close(self) -> list[MarkupEvent]:
-        """The events at the end of the reply; afterwards the parser is as new."""
+        """Return the events at the end of the reply, and reset the parser."""
         events: list[MarkupEvent] = []
         pending, self._pending = self._pending, ""
         if self._caption is not None and marks.CUT_OFF.match(pending):
@@ -79,7 +79,7 @@ class MarkupParser:
             pending = ""
         while self._caption is not None:
             self._break_off(events)
-        self._write(pending, events)  # a tag that was not ended, and what was written into it
+        self._write(pending, events)  # an unfinished tag, and the text inside it
         self.__init__()  # type: ignore[misc]
         return events
 
@@ -103,31 +103,31 @@ class MarkupParser:
         self._before, self._pending = buffer[max(position - 1, 0) : position], buffer[position:]
 
     def _take(self, mark: re.Match[str], events: list[MarkupEvent]) -> int:
-        """Acts on a mark; returns where to read on."""
-        kind, written = mark.lastgroup, self._caption is not None and self._worded
-        if kind == "stop":
+        """Handle a mark and return the position to read on from."""
+        spelling, written = mark.lastgroup or "", self._caption is not None and self._worded
+        if spelling == "stop":
             return self._stop(mark, events)
-        own = marks.caption_of(mark) if kind == "tag" else None
-        if kind == "tag" and (mark["slash"] or (mark["void"] and written and own is None)):
+        own = marks.caption_of(mark) if spelling == "tag" else None
+        if spelling == "tag" and (mark["slash"] or (mark["void"] and written and own is None)):
             if self._caption is not None:
                 self._shut(events)
                 if not mark["slash"]:
                     self._write(marks.words_of(mark), events)
-            elif mark["gap"]:  # too far from a tag to be taken for one where none is due
+            elif mark["gap"]:  # too loosely spelled to be a tag where none is expected
                 self._write(mark.group(), events)
             return mark.end()
-        if written and kind != "tag":  # brackets in a caption that has begun are its own
+        if written and spelling != "tag":  # brackets in a caption that has begun belong to it
             self._write(mark.group(), events)
             self._depth += self._end[0] == "]"
             return mark.end()
         if written:
             self._break_off(events)
-            return mark.start()  # read again: the text behind a caption that was broken off may have begun another
+            return mark.start()  # read again: the text after a caption that was broken off may have begun another
         if self._caption is None:
             events.append(SlotOpened())
         self._caption, self._worded, self._depth = [], False, 0
-        self._end = _ENDS[kind]  # type: ignore[index]
-        if kind == "tag":
+        self._end = _ENDS[spelling]
+        if spelling == "tag":
             words = marks.words_of(mark)
             if own is not None or mark["void"]:
                 self._caption = [own or words]
@@ -139,7 +139,7 @@ class MarkupParser:
         return mark.end()
 
     def _stop(self, mark: re.Match[str], events: list[MarkupEvent]) -> int:
-        """Acts on a bracket or a line break in a caption that such a thing may end."""
+        """Handle a bracket or a line break in a caption that such a character may end."""
         character, bracket = mark.group(), self._end[0]
         if character == "\n" and self._worded:
             self._shut(events)
@@ -166,9 +166,9 @@ class MarkupParser:
         self._caption = None
 
     def _break_off(self, events: list[MarkupEvent]) -> None:
-        """Ends a caption that was not closed. What comes after its line is read as text, and may begin another one.
+        """End a caption that was not closed, and read the text after its line, which may begin another one.
 
-        Where that line is too long for a caption, what comes after its first sentence is.
+        If that line is too long for a caption, the text after its first sentence is read again instead.
         """
         caption, rest = "".join(self._caption or ()), ""
         if not self._end and (word := _WORD.search(caption)) and (end := caption.find("\n", word.end())) >= 0:
@@ -184,7 +184,7 @@ class MarkupParser:
 
 
 def assemble(events: Iterable[MarkupEvent]) -> tuple[Segment, ...]:
-    """A reply's events as its segments in order: texts (adjacent pieces joined) and open pictures with captions."""
+    """Return a reply's events as segments in order: texts, adjacent pieces joined, and open pictures with captions."""
     segments: list[Segment] = []
     pieces: list[str] = []
     for event in events:
@@ -200,6 +200,6 @@ def assemble(events: Iterable[MarkupEvent]) -> tuple[Segment, ...]:
 
 
 def parse(text: str) -> tuple[Segment, ...]:
-    """A whole reply as segments in order; one without markup is a single Text, an empty one is ()."""
+    """Parse a whole reply into segments; one without markup is a single Text, an empty one is ()."""
     parser = MarkupParser()
     return assemble(parser.feed(text) + parser.close())

@@ -1,4 +1,4 @@
-"""The outline of a story, one line for each panel, and what the user says by it."""
+"""The outline of a story, one line for each panel, and the messages it makes the user send."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ _MARK = re.compile(r"^\s*(?:[-*•–—>#]+\s+|[*_]*(?:(?:scene|panel)\s*)?\d{1
 
 
 def beats(text: str) -> tuple[str, ...]:
-    """The lines of an outline, without blank ones and without the numbers or bullets they may begin with.
+    """Return the lines of an outline, without blank ones and without leading numbers or bullets.
 
-    Raises ValueError for more lines than a story can have panels.
+    Raises:
+        ValueError: There are more lines than a story can have panels.
     """
     lines = (" ".join(_MARK.sub("", line, count=1).split()) for line in text.splitlines())
-    found = tuple(filter(None, lines))
-    if len(found) > MAX_PANELS:
-        raise ValueError(f"The outline has {len(found)} lines, and a story {MAX_PANELS} panels at most: shorten it.")
-    return found
+    outline = tuple(filter(None, lines))
+    if len(outline) > MAX_PANELS:
+        raise ValueError(f"The outline has {len(outline)} lines, and a story {MAX_PANELS} panels at most: shorten it.")
+    return outline
 
 
 def messages(premise: str, panels: int, outline: Sequence[str] = ()) -> list[str]:
-    """What the user says in each panel: the premise with the outline's first line, its other lines, then CONTINUE.
+    """Return the user's message of each panel: the premise with the outline's first line, its other lines, CONTINUE.
 
-    Raises ValueError for a premise without text, panels beyond 1..32, and an outline of more lines than panels.
+    Args:
+        premise: What the story is about.
+        panels: How many panels it has, 1..32.
+        outline: Lines for the first panels; the user asks for each further panel with CONTINUE.
+
+    Raises:
+        ValueError: The premise is empty, `panels` is out of range, or there are more lines than panels.
     """
     check_premise(premise)
     check_panels(panels)
     if len(outline) > panels:
         raise ValueError(
-            f"The outline has {len(outline)} lines for {panels} panels: make as many panels, or shorten it."
+            f"The outline has {len(outline)} lines for {panels} panels: ask for as many panels, or shorten it."
         )
     first = f"{premise.rstrip()}\n{outline[0]}" if outline else premise
     return [first, *outline[1:], *[CONTINUE] * (panels - max(1, len(outline)))]

@@ -1,9 +1,9 @@
-"""A picture: a float32 tensor [H, W, 3] in 0..1 on the CPU, and its way from and to image files."""
+"""Pictures, float32 tensors [H, W, 3] in 0..1 on the CPU: checking them, and reading and writing image files."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-MAX_PIXELS = 2**26  # of a picture, 8192 x 8192: in memory it takes 12 bytes for each
+MAX_PIXELS = 2**26  # of a picture, 8192 x 8192; each takes 12 bytes of memory
 
 
 class PictureError(ValueError):
-    """What was given is not a picture; the message is one clear sentence."""
+    """A value or file that is not a usable picture; the message is one sentence."""
 
 
 def normalised(image: Any) -> Tensor:
-    """The picture as the library keeps it: a new float32 tensor [H, W, 3] on the CPU, values clamped to 0..1.
+    """Return a picture as the library keeps it: a new float32 tensor [H, W, 3] on the CPU, values clamped to 0..1.
 
-    `image` is a floating point tensor [H, W, 3], or [H, W, 4] whose alpha is composited over white. Any size from 1 x 1
-    up is kept. Raises PictureError for anything else.
+    Args:
+        image: A floating point tensor [H, W, 3], or [H, W, 4] whose alpha is composited over white, of any size.
+
+    Raises:
+        PictureError: `image` is anything else, is too large, or contains NaN.
     """
     import torch
 
@@ -40,7 +43,7 @@ def normalised(image: Any) -> Tensor:
     pixels = image.detach().to(device="cpu", dtype=torch.float32)
     if torch.isnan(pixels).any():
         raise PictureError("The picture contains values that are not numbers (NaN): repair it where it was made.")
-    pixels = pixels.clamp(0, 1)  # also the copy that keeps a later in-place change by the caller out of here
+    pixels = pixels.clamp(0, 1)  # this also copies, so that later in-place changes by the caller do not reach it
     if shape[2] == 3:
         return pixels.contiguous()
     colour, alpha = pixels[..., :3], pixels[..., 3:]
@@ -48,25 +51,27 @@ def normalised(image: Any) -> Tensor:
 
 
 def check_pixels(width: int, height: int, name: str = "") -> None:
-    """Raises PictureError, one sentence, for a picture that is too large; `name` is its file's."""
+    """Raise PictureError if a picture is too large; `name` is the name of its file."""
     if width * height > MAX_PIXELS:
         raise PictureError(
-            f"{f'The picture {name}' if name else 'A picture'} is too large: it has {width} x {height} pixels, and "
-            f"{MAX_PIXELS // 2**20} million are most, so make it smaller."
+            f"{f'The picture {name}' if name else 'A picture'} is too large, with {width} x {height} pixels: "
+            f"make it smaller, of at most {MAX_PIXELS // 2**20} million pixels."
         )
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """A picture [H, W, 3] as Pillow's, with 8 bits."""
+    """Convert a picture [H, W, 3] to an 8-bit image of Pillow."""
     from PIL import Image
 
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
 def png_bytes(image: Tensor | Image.Image, text: Mapping[str, str] | None = None) -> bytes:
-    """A picture ([H, W, 3], or Pillow's) as the bytes of an 8-bit PNG: the same bytes for the same arguments.
+    """Encode a picture as an 8-bit PNG; the same arguments give the same bytes.
 
-    `text` (keyword: text) goes into its text chunks, where ComfyUI looks for a workflow.
+    Args:
+        image: A picture [H, W, 3], or an image of Pillow.
+        text: Texts by keyword, for the PNG's text chunks, in which ComfyUI looks for a workflow.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -79,11 +84,15 @@ def png_bytes(image: Tensor | Image.Image, text: Mapping[str, str] | None = None
     return buffer.getvalue()
 
 
-def read_picture(source: Path | bytes, *, formats: Sequence[str] | None = None) -> Tensor:
-    """The picture in an image file as [H, W, 3], turned upright by its EXIF orientation, alpha composited over white.
+def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None) -> Tensor:
+    """Read the picture [H, W, 3] in an image file, upright by its EXIF orientation, alpha composited over white.
 
-    `source` is the path of the file, or what it holds. `formats` limits the file formats that are tried (Pillow's
-    names). Raises PictureError when the file cannot be read.
+    Args:
+        source: The path of the file, or its contents.
+        formats: The file formats to accept, by Pillow's names; None accepts all.
+
+    Raises:
+        PictureError: The file cannot be read, or the picture is too large.
     """
     import numpy
     import torch
@@ -92,7 +101,8 @@ def read_picture(source: Path | bytes, *, formats: Sequence[str] | None = None) 
     name = f"of {len(source)} bytes" if isinstance(source, bytes) else source.name
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as file:
-            check_pixels(*file.size, name)  # a few bytes may hold thousands of millions
+            width, height = file.size
+            check_pixels(width, height, name)  # a few bytes may expand to billions
             upright = ImageOps.exif_transpose(file)
             pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     except PictureError:
@@ -107,9 +117,9 @@ def read_picture(source: Path | bytes, *, formats: Sequence[str] | None = None) 
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be read, without where it lies."""
+    """Return why a file could not be read, without its path."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture of a known kind"
+        return "its format is unknown"
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,16 +1,17 @@
-"""What a turn is made of: texts and pictures, in order. Every value is immutable and checked when it is made."""
+"""Turns and their segments, texts and pictures: immutable values that are checked when they are made."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..limits import MAX_STRENGTH, SEED_LIMIT
-from ..values import is_number, is_whole, shown
-from .pictures import PictureError, normalised, png_bytes
+from ..limits import MAX_STRENGTH, SEED_LIMIT, number, whole
+from ..values import shown
+from .pictures import normalised, png_bytes
 from .versions import Versions
 
 if TYPE_CHECKING:
@@ -21,14 +22,23 @@ ROLES: tuple[str, ...] = ("system", "user", "assistant")
 
 
 class ConversationError(ValueError):
-    """A conversation that cannot be; the message is one clear sentence."""
+    """A value that breaks the rules of a conversation; the message is one sentence."""
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """Raise the ValueError of a check in `limits` as a ConversationError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConversationError(str(error)) from error
 
 
 def clean(text: str) -> str:
-    """`text` with line ends as newlines, and without what no prompt, file or page can hold.
+    """Return `text` with newlines as line ends, and without what no prompt, file or page can hold.
 
-    Control characters other than newline and tab go, and so do lone surrogates, which no UTF-8 file can store.
-    Everything else stays, joiners and direction marks included: emoji and right-to-left scripts need them.
+    Control characters other than newline and tab are removed, and so are lone surrogates, which UTF-8 cannot encode.
+    Everything else stays, including joiners and direction marks, which emoji and right-to-left scripts need.
     """
     if not isinstance(text, str):
         raise ConversationError(f"A text must be a string, not {type(text).__name__}.")
@@ -38,7 +48,7 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A stretch of text; cleaned of control characters."""
+    """A stretch of text, cleaned of control characters."""
 
     text: str
 
@@ -48,11 +58,18 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of a user, or of the assistant with the caption it was painted from; without image it is an open slot.
+    """A user's picture, or the assistant's with the caption it is painted from.
 
-    `image` is [H, W, 3] float32 in 0..1 on the CPU (given [H, W, 4], it is composited over white); `seed` (0..2**64-1)
-    and `gate` (strength 0..4) say how it was painted; `versions` are what it was before it was painted again. Raises
-    ConversationError.
+    Attributes:
+        caption: The caption; "" for most pictures of users.
+        image: The image [H, W, 3], float32 in 0..1 on the CPU; [H, W, 4] is composited over white. None is an open
+            slot, a picture still to be painted.
+        seed: The seed it was painted with, 0..2**64-1.
+        gate: The strength of the gate it was painted with, 0..4.
+        versions: What it was before it was painted again.
+
+    Raises:
+        ConversationError: A value is out of range; the message is one sentence.
     """
 
     caption: str = ""
@@ -64,22 +81,18 @@ class Picture:
     def __post_init__(self) -> None:
         object.__setattr__(self, "caption", clean(self.caption))
         if self.image is not None:
-            try:
+            with checking():
                 object.__setattr__(self, "image", normalised(self.image))
-            except PictureError as error:
-                raise ConversationError(str(error)) from error
-        if self.seed is not None and not is_whole(self.seed, 0, SEED_LIMIT - 1):
-            raise ConversationError(
-                f"A picture's seed must be a whole number from 0 to 2**64-1, not {shown(self.seed)}."
-            )
+        if self.seed is not None:
+            with checking():
+                whole("A picture's seed", self.seed, 0, SEED_LIMIT - 1)
         if self.gate is not None:
-            if not is_number(self.gate, 0, MAX_STRENGTH):
-                raise ConversationError(f"A picture's gate must be a number from 0 to 4, not {shown(self.gate)}.")
-            object.__setattr__(self, "gate", float(self.gate))
+            with checking():
+                object.__setattr__(self, "gate", float(number("A picture's gate", self.gate, 0, MAX_STRENGTH)))
 
     @cached_property
     def png(self) -> bytes:
-        """The image as the bytes of an 8-bit PNG. Encoding takes long, so it happens once."""
+        """The image as the bytes of an 8-bit PNG, encoded once since that takes long."""
         return png_bytes(self.pixels)
 
     @property
@@ -93,19 +106,20 @@ class Picture:
             raise ConversationError("A picture has no image yet: paint it first.")
         return self.image
 
-    def changed(self, **how: Any) -> Picture:
-        """With another caption, seed, gate or other versions. The image stays, and is not encoded again."""
-        copy = replace(self, **how)
+    def changed(self, *, caption: str | None = None, versions: Versions | None = None) -> Picture:
+        """Return the picture with another caption or other versions; the image is not encoded again."""
+        caption = self.caption if caption is None else caption
+        copy = replace(self, caption=caption, versions=self.versions if versions is None else versions)
         vars(copy).update({name: value for name, value in vars(self).items() if name == "png"})
         return copy
 
     @property
     def is_open(self) -> bool:
-        """Whether it is still to be painted."""
+        """Whether the picture is still to be painted."""
         return self.image is None
 
     def __eq__(self, other: object) -> bool:
-        """Equal captions, seeds, gates and pixels. (The generated comparison cannot compare tensors.)"""
+        """Compare captions, seeds, gates and pixels. (A dataclass's own comparison cannot compare tensors.)"""
         if not isinstance(other, Picture):
             return NotImplemented
         if (self.caption, self.seed, self.gate) != (other.caption, other.seed, other.gate):
@@ -120,10 +134,16 @@ Segment = Text | Picture
 
 @dataclass(frozen=True)
 class Turn:
-    """One speaker's turn. Adjacent texts are joined and empty ones dropped, so equal turns have equal segments.
+    """One speaker's turn. Adjacent texts are joined and empty ones dropped, so that equal turns have equal segments.
 
-    `versions` are what stood from here to the end of the conversation before this turn was taken again. Raises
-    ConversationError: a user's turn needs text or a picture, and its pictures an image; a system turn is text.
+    Attributes:
+        role: The speaker.
+        segments: Texts and pictures in order.
+        versions: What stood from here to the end of the conversation before this turn was taken again.
+
+    Raises:
+        ConversationError: A user's turn has neither text nor a picture, or a picture without an image; or a system
+            turn is empty or has a picture.
     """
 
     role: Role
@@ -132,7 +152,7 @@ class Turn:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ConversationError(f"A turn's role must be system, user or assistant, not {shown(self.role)}.")
+            raise ConversationError(f"A turn's role is {shown(self.role)}: give system, user or assistant.")
         object.__setattr__(self, "segments", _joined(self.segments))
         pictures = [segment for segment in self.segments if isinstance(segment, Picture)]
         if self.role == "system" and pictures:
@@ -145,7 +165,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """Its texts, joined; pictures and captions left out."""
+        """The texts of the turn, joined, without pictures and captions."""
         return "".join(segment.text for segment in self.segments if isinstance(segment, Text))
 
 

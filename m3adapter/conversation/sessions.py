@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ _FORBIDDEN = '/\\:*?"<>|'
 
 
 class SessionError(ValueError):
-    """What cannot be done with a session; the message is one clear sentence."""
+    """Something that cannot be done with a session; the message is one sentence."""
 
 
 class SessionMissing(SessionError):
@@ -33,12 +33,12 @@ class SessionMissing(SessionError):
 
 
 class SessionConflict(SessionError):
-    """Somebody else has changed the session meanwhile, or it exists already."""
+    """The session has been changed meanwhile, or exists already."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A conversation as it was saved: `revision` counts its saves."""
+    """A saved conversation; `revision` counts its saves."""
 
     name: str
     revision: int
@@ -47,7 +47,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a list of sessions tells of one. `error` says why it cannot be read; `modified` is in seconds since 1970."""
+    """An entry in a list of sessions.
+
+    Attributes:
+        name: The session's name.
+        revision: How often it was saved.
+        turns: How many turns it has.
+        pictures: How many painted pictures it has.
+        modified: When it was last saved, in seconds since 1970.
+        error: Why it cannot be read; "" if it can.
+    """
 
     name: str
     revision: int = 0
@@ -58,49 +67,57 @@ class Summary:
 
 
 def check_name(name: str) -> None:
-    """Raises SessionError, one sentence, unless `name` can be a folder's on every system, and of no other folder."""
+    """Raise SessionError unless `name` can be the name of a folder on every system, and stays in its parent folder."""
     cure = "choose another name"
     if not isinstance(name, str) or not name.strip():
         raise SessionError("The session has no name: give it one.")
     if len(name) > MAX_NAME or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         raise SessionError(
-            f"The session's name has {len(name)} characters: {MAX_NAME} are most, fewer in some scripts."
+            f"The session's name has {len(name)} characters: give one of at most {MAX_NAME}, or fewer in some scripts."
         )
     if strange := [c for c in name if c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]:
-        raise SessionError(f"The session's name {shown(name)} holds {shown(strange[0])}, which no file's may: {cure}.")
+        raise SessionError(
+            f"The session's name {shown(name)} contains {shown(strange[0])}, which file names cannot: {cure}."
+        )
     if name.startswith((".", " ")) or name.endswith((".", " ")):
         raise SessionError(f"The session's name {shown(name)} begins or ends with a dot or a space: {cure}.")
     if _RESERVED.fullmatch(name):
-        raise SessionError(f"The session's name {shown(name)} is one that Windows keeps for itself: {cure}.")
+        raise SessionError(f"The session's name {shown(name)} is reserved by Windows: {cure}.")
 
 
 class Sessions:
     """The sessions in a folder, which is made when the first one is saved.
 
-    Names that differ only by case or by how letters are composed are one: on some systems they are one folder.
-    Saving replaces a session as a whole: whatever happens meanwhile, the old or the new one can be loaded.
+    Names that differ only in case or in how letters are composed are the same name, since they are the same folder on
+    some systems. Saving replaces a session as a whole: either the old or the new one can be loaded at any time.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._lock = FolderLock(self.root)  # a swap of folders must not come between the files that somebody reads
+        self._lock = FolderLock(self.root)  # folders must not be swapped while somebody reads their files
 
     def list(self) -> list[Summary]:
-        """All sessions, the latest first. One that is damaged is among them, and says so."""
+        """Return all sessions, the latest first, including damaged ones with their error."""
         with self._lock.reading():
-            return sorted(map(self._summary, self._names()), key=lambda each: -each.modified)
+            return sorted(map(self._summary, self._names()), key=lambda summary: -summary.modified)
 
     def load(self, name: str) -> Session:
-        """Raises SessionMissing, or ConversationError where it is damaged."""
+        """Load a session; raise SessionMissing, or ConversationError if it is damaged."""
         with self._lock.reading():
             saved = read_saved(folder := self._folder(name))
             return Session(folder.name, saved.revision, Conversation(saved.turns, saved.cast, saved.awaiting))
 
     def save(self, name: str, conversation: Conversation, revision: int | None = None) -> Session:
-        """Saves the conversation under a name, in place of what is there.
+        """Save a conversation under a name, replacing the session of that name.
 
-        `revision` is the one that the conversation was made from, 0 for none: SessionConflict is raised where it is not
-        the present one any more, so that nobody's turns get lost. None replaces whatever is there.
+        Args:
+            name: The session's name.
+            conversation: The conversation.
+            revision: The revision that the conversation was made from, 0 for a new session; None replaces any.
+
+        Raises:
+            SessionError: The name cannot be used.
+            SessionConflict: The session is at another revision by now, whose turns would be lost.
         """
         check_name(name)
         with self._lock.writing():
@@ -113,30 +130,34 @@ class Sessions:
             return Session(folder.name, present + 1, conversation)
 
     def edit(self, name: str, change: Callable[[Conversation], Conversation], revision: int | None = None) -> Session:
-        """Loads a session, changes it and saves it, with nobody in between. `revision` as for `save`."""
+        """Load a session, change it and save it under one lock; `revision` is that of `save`."""
         with self._changing(name):
             session = self.load(name)
             expected = session.revision if revision is None else revision
             return self.save(session.name, change(session.conversation), expected)
 
     def branch(self, name: str, to: str, turn: int | None = None) -> Session:
-        """Copies a session to a new name, up to the turn of that index if one is given. The first one stays.
+        """Copy a session to a new name, up to the turn of that index if one is given.
 
-        Raises SessionConflict where the new name is taken.
+        Raises:
+            SessionMissing: There is no session of that name.
+            SessionConflict: The new name is taken.
         """
         with self._changing(name):
             conversation = self.load(name).conversation
             if self.exists(to):
-                raise SessionConflict(f"There is a session {to} already: choose another name, or delete it first.")
+                raise SessionConflict(f"The session {to} exists already: choose another name, or delete it first.")
             return self.save(to, conversation if turn is None else conversation.rewind(turn), 0)
 
     def delete(self, name: str) -> None:
-        """Deletes a session. Raises SessionMissing."""
+        """Delete a session; raise SessionMissing if there is none."""
         with self._changing(name):
             folder = self._folder(name)
             self._sweep(folder.name)
             if folder.exists():
-                shutil.rmtree(backup_of(folder), ignore_errors=True)  # else it would be found in the folder's place
+                shutil.rmtree(
+                    backup_of(folder), ignore_errors=True
+                )  # otherwise it would be found in place of the folder
                 gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
                 os.rename(folder, gone)
             else:
@@ -144,35 +165,35 @@ class Sessions:
             shutil.rmtree(gone, ignore_errors=True)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a session of that name. Raises SessionError for a name that none can have."""
+        """Return whether there is a session of that name; raise SessionError for an impossible name."""
         check_name(name)
         with self._lock.reading():
             return any(_same(name, other) for other in self._names())
 
     def revision(self, name: str) -> int:
-        """How often the session of that name was saved; 0 where there is none. It is not opened but for that."""
+        """Return how often the session of that name was saved, 0 if there is none, without opening its pictures."""
         with self._lock.reading():
             return read_index(self._folder(name))["revision"] if self.exists(name) else 0
 
     def fingerprint(self, name: str) -> str:
-        """Something that changes whenever the session of that name does, appears or vanishes."""
+        """Return a string that changes whenever the session of that name changes, appears or vanishes."""
         with self._lock.reading():
             if not self.exists(name):
                 return ""
             return f"{self.revision(name)} {self._modified(self._folder(name))}"
 
     def picture(self, name: str, file: str) -> bytes:
-        """One of the session's PNGs, by the name that its index gives. Raises SessionMissing."""
+        """Return one of the session's PNGs, by its name in the index; raise SessionMissing if there is none."""
         with self._lock.reading():
             folder = self._folder(name)
-            path = next((each / file for each in (folder, backup_of(folder)) if file in _pictures(each)), None)
+            path = next((place / file for place in (folder, backup_of(folder)) if file in _pictures(place)), None)
             if path is None:
                 raise SessionMissing(f"The session {name} has no picture {file}.")
             return path.read_bytes()
 
     @contextmanager
     def _changing(self, name: str) -> Iterator[None]:
-        """Nobody else in the folder, where there is a session of that name. Raises SessionMissing."""
+        """Lock the folder to change the session of that name; raise SessionMissing if there is none."""
         with self._lock.reading():
             self._folder(name)
         with self._lock.writing():
@@ -193,17 +214,17 @@ class Sessions:
         place = folder if folder.exists() else backup_of(folder)
         return (place / INDEX).stat().st_mtime_ns
 
-    def _names(self) -> list[str]:
-        """The names on the disk; a save that was cut off between its renames has left one at its backup only."""
+    def _names(self) -> Sequence[str]:
+        """Return the names on the disk, including a backup that an interrupted save left between its renames."""
         if not self.root.is_dir():
             return []
-        found = set()
+        names = set()
         for path in self.root.iterdir():
             match = re.fullmatch(r"\.(.+)\.previous", path.name)
             name = match[1] if match else path.name
             if _is_name(name) and path.is_dir() and not path.is_symlink() and (path / INDEX).is_file():
-                found.add(name)
-        return sorted(found)
+                names.add(name)
+        return sorted(names)
 
     def _folder(self, name: str, *, new: bool = False) -> Path:
         check_name(name)
@@ -211,11 +232,11 @@ class Sessions:
             if _same(name, other):
                 return self.root / other
         if not new:
-            raise SessionMissing(f"There is no session {name}: choose one of those that were saved.")
+            raise SessionMissing(f"There is no session {name}: choose a saved one.")
         return self.root / unicodedata.normalize("NFC", name)
 
     def _sweep(self, name: str) -> None:
-        """Removes what saves and deletions of this session that were cut off have left: under the lock, no other's."""
+        """Remove what interrupted saves and deletions of this session left behind; hold the lock for it."""
         for path in self.root.glob(".*"):
             if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}", path.name):
                 shutil.rmtree(path, ignore_errors=True)
@@ -229,8 +250,8 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _same(one: str, other: str) -> bool:
-    return unicodedata.normalize("NFC", one).casefold() == unicodedata.normalize("NFC", other).casefold()
+def _same(name: str, other: str) -> bool:
+    return unicodedata.normalize("NFC", name).casefold() == unicodedata.normalize("NFC", other).casefold()
 
 
 def _pictures(folder: Path) -> set[str]:
@@ -238,5 +259,5 @@ def _pictures(folder: Path) -> set[str]:
 
 
 def _changed(name: str, present: int, revision: int) -> str:
-    now = f"is at revision {present} now" if present else "is not there any more"
-    return f"The session {name} {now}, and this was made from revision {revision}: load it again, then save."
+    now = f"is at revision {present} now" if present else "no longer exists"
+    return f"The session {name} {now}, but this was made from revision {revision}: load it again, then save."

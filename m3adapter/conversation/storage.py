@@ -1,7 +1,7 @@
 """A conversation as a folder on disk: conversation.json (version 2; 1 is read too) and a PNG per picture.
 
-What was put aside when something was told or painted again lies beside it, under "versions". Packs that do not know of
-it open such a folder all the same and read the conversation as it stands; what they save of it has no versions.
+Earlier versions of turns and pictures are stored beside them, under "versions". Older packs, which do not know that
+key, open such a folder and read the conversation as it stands; what they save has no versions.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..values import is_whole, shown
 from ..weights.model_files import label
 from .cast import Character
-from .entries import Damaged, add_versions, read_turns, read_versions, turn_entries, versions_entry
+from .entries import Damaged, PictureFields, add_versions, read_turns, read_versions, turn_entries, versions_entry
 from .pictures import PictureError, read_picture
 from .segments import ConversationError, Picture, Turn
 from .versions import Versions
@@ -30,21 +30,25 @@ PICTURE_NAME = re.compile(r"picture_[0-9]+\.png", re.ASCII)
 
 
 class Saved(NamedTuple):
-    """What a folder holds: the turns, the cast, and how often it was saved, where somebody counts that.
+    """The contents of a conversation's folder.
 
-    `awaiting` are the versions of the turn that is to be taken next.
+    Attributes:
+        turns: The turns.
+        cast: The cast.
+        revision: How often the conversation was saved, if it is a session.
+        awaiting: Earlier versions of the turn that comes next.
     """
 
-    turns: Sequence[Turn]
-    cast: Sequence[Character] = ()
+    turns: tuple[Turn, ...]
+    cast: tuple[Character, ...] = ()
     revision: int = 0
     awaiting: Versions = Versions()
 
 
 def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
-    """The files of a saved conversation as (name, bytes): the pictures, then the index that names them.
+    """Yield the files of a saved conversation as (name, bytes): the pictures, then the index that names them.
 
-    Those of versions come last, and none of theirs twice: packs that know no versions read all but them.
+    The pictures of versions come last, none of them twice, so that older packs find the others where they expect them.
     """
     pngs: dict[str, bytes] = {}
     names: dict[bytes, str] = {}
@@ -58,10 +62,13 @@ def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
     def keep_once(png: bytes) -> str:
         return names.get(png) or keep(png)
 
-    written = turn_entries(saved.turns, keep)
-    cast = [{"name": one.name, "pictures": [keep(picture.png) for picture in one.pictures]} for one in saved.cast]
-    add_versions(written, saved.turns, keep_once)
-    index: dict[str, Any] = {"version": VERSION, "revision": saved.revision, "turns": written, "cast": cast}
+    turns = turn_entries(saved.turns, keep)
+    cast = [
+        {"name": character.name, "pictures": [keep(picture.png) for picture in character.pictures]}
+        for character in saved.cast
+    ]
+    add_versions(turns, saved.turns, keep_once)
+    index: dict[str, Any] = {"version": VERSION, "revision": saved.revision, "turns": turns, "cast": cast}
     if saved.awaiting.others:
         index["awaiting"] = versions_entry(saved.awaiting, keep_once)
     yield from pngs.items()
@@ -69,12 +76,12 @@ def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
 
 
 def json_bytes(content: Any) -> bytes:
-    """As it is written: for people to read, too."""
+    """Encode JSON as it is written to files, readable for people too."""
     return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file so that at every moment it is absent, old or whole."""
+    """Write a file so that at any time it is either absent, old or complete."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _write_through(draft, data)
@@ -84,10 +91,13 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_saved(directory: str | Path, saved: Saved) -> None:
-    """Writes a conversation's folder beside `directory`, then swaps the two.
+    """Write a conversation's folder beside `directory`, then swap the two.
 
-    Between the swap's two renames the old folder is only at its backup name, where read_saved() looks too. Raises
-    ConversationError where `directory` holds anything but a conversation: the swap would take it away.
+    Between the swap's two renames the old folder exists only under its backup name, where `read_saved` looks too.
+
+    Raises:
+        ConversationError: `directory` holds anything but a conversation, which the swap would remove.
+        OSError: The folder cannot be written.
     """
     target = _absolute(directory)
     backup = backup_of(target)
@@ -99,7 +109,7 @@ def write_saved(directory: str | Path, saved: Saved) -> None:
         for name, data in files(saved):
             _write_through(draft / name, data)
         if target.exists():
-            shutil.rmtree(backup, ignore_errors=True)  # of an earlier save that was cut off after its swap
+            shutil.rmtree(backup, ignore_errors=True)  # left by a save that was interrupted after its swap
             os.rename(target, backup)
         os.rename(draft, target)
     except BaseException:
@@ -112,15 +122,15 @@ def write_saved(directory: str | Path, saved: Saved) -> None:
 
 
 def read_saved(directory: str | Path) -> Saved:
-    """What is saved in `directory`. Raises ConversationError with one sentence on whatever is wrong with it."""
-    folder = _found(directory)
+    """Read the conversation in `directory`; raise ConversationError, one sentence, if it is missing or damaged."""
+    folder = _present(directory)
     content = read_index(folder)
 
     def png(name: Any) -> bytes:
         return _bytes(_file(folder, name))
 
     try:
-        turns = read_turns(content["turns"], lambda name, how: _picture(_file(folder, name), how), png)
+        turns = read_turns(content["turns"], lambda name, fields: _picture(_file(folder, name), fields), png)
         cast = tuple(
             Character(entry["name"], tuple(_picture(_file(folder, name), {}) for name in entry["pictures"]))
             for entry in content["cast"]
@@ -134,11 +144,12 @@ def read_saved(directory: str | Path) -> Saved:
 
 
 def read_index(directory: str | Path) -> dict[str, Any]:
-    """The index of a saved conversation as version 2 has it: "turns", "cast", "revision". Opens no picture.
+    """Read the index of a saved conversation in the form of version 2, without opening pictures.
 
-    Raises ConversationError with one sentence where it is missing, damaged, or of a version yet unknown.
+    Raises:
+        ConversationError: The index is missing, damaged, or of an unknown version; the message is one sentence.
     """
-    folder = _found(directory)
+    folder = _present(directory)
     path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +168,7 @@ def read_index(directory: str | Path) -> dict[str, Any]:
         raise ConversationError(
             f"{label(path)} has version {shown(version)}, and this pack reads versions 1 to {VERSION}."
         )
-    if version == 1:  # it knew neither cast nor revision
+    if version == 1:  # which had neither cast nor revision
         content = {**content, "version": VERSION, "cast": [], "revision": 0}
     if not is_whole(content.get("revision"), 0, MAX_REVISION):
         raise ConversationError(f"{label(path)} is damaged: its revision is {shown(content.get('revision'))}.")
@@ -165,7 +176,7 @@ def read_index(directory: str | Path) -> dict[str, Any]:
 
 
 def is_conversation(directory: Path) -> bool:
-    """Whether the folder holds a saved conversation, of whatever version (its pictures are not opened)."""
+    """Return whether a folder holds a saved conversation of any version, without opening its pictures."""
     try:
         content = json.loads((directory / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -174,10 +185,10 @@ def is_conversation(directory: Path) -> bool:
 
 
 def _file(directory: Path, name: Any) -> Path:
-    """The path of a picture that an index names."""
+    """Return the path of a picture that an index names."""
     if not (isinstance(name, str) and PICTURE_NAME.fullmatch(name)):
         raise ConversationError(
-            f"{label(directory / INDEX)} names the file {shown(name)}, and only picture_<k>.png may be."
+            f"{label(directory / INDEX)} names the file {shown(name)}, but only picture_<k>.png is allowed."
         )
     if (directory / name).is_symlink():
         raise ConversationError(
@@ -195,12 +206,12 @@ def _bytes(path: Path) -> bytes:
         raise ConversationError(f"The picture {path.name} cannot be read: {error.strerror}.") from error
 
 
-def _picture(path: Path, how: dict[str, Any]) -> Picture:
+def _picture(path: Path, fields: PictureFields) -> Picture:
     try:
-        picture = Picture(image=read_picture(path, formats=("PNG",)), **how)
+        picture = Picture(image=read_picture(path, formats=("PNG",)), **fields)
     except PictureError as error:
         raise ConversationError(str(error)) from error
-    vars(picture)["png"] = path.read_bytes()  # what it was read from is what it is written as
+    vars(picture)["png"] = path.read_bytes()  # it is written as the bytes it was read from
     return picture
 
 
@@ -208,15 +219,15 @@ def _absolute(directory: str | Path) -> Path:
     return Path(directory).expanduser().resolve()
 
 
-def _found(directory: str | Path) -> Path:
-    """The folder itself, or its backup where a save was cut off between its two renames."""
+def _present(directory: str | Path) -> Path:
+    """Return the folder, or its backup if a save was interrupted between its two renames."""
     target = _absolute(directory)
     backup = backup_of(target)
     return backup if not target.exists() and (backup / INDEX).is_file() else target
 
 
 def backup_of(target: Path) -> Path:
-    """Where the folder lies while it is being replaced."""
+    """Return where a folder lies while it is being replaced."""
     return target.with_name(f".{target.name}.previous")
 
 
@@ -224,7 +235,7 @@ def _check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise ConversationError(f"{target.name} is a file: choose a folder for the conversation.")
+        raise ConversationError(f"{target.name} is a file: choose a folder.")
     foreign = sorted(p.name for p in target.iterdir() if p.name != INDEX and not PICTURE_NAME.fullmatch(p.name))
     if foreign:
         raise ConversationError(f"{target.name} holds other files ({foreign[0]}): choose an empty or a new folder.")
@@ -234,4 +245,4 @@ def _write_through(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())  # a rename must never be on disk before what it names
+        os.fsync(file.fileno())  # the contents must be on disk before the rename is

@@ -1,4 +1,4 @@
-"""Versions: what stood at a place before and was told or painted again, put aside and unopened until it is chosen."""
+"""Versions: earlier turns and pictures that were retold or repainted, kept undecoded until they are chosen."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Version:
-    """Something put aside, in the form in which it is saved.
+    """An earlier state, in the form in which it is saved.
 
-    `content` is JSON, turns or a picture as conversation.json has them; the file picture_<k>.png in it is the PNG
-    number k, from 1, of `pictures`. None is decoded before the version is chosen: a conversation with many versions
-    takes no more memory than its files.
+    Nothing is decoded before the version is chosen, so that a conversation with many versions takes no more memory than
+    its files.
+
+    Attributes:
+        content: Turns or a picture, as JSON in the form of conversation.json.
+        pictures: PNGs; the file picture_<k>.png in `content` is number k, from 1.
     """
 
     content: str
@@ -20,9 +23,11 @@ class Version:
 
 @dataclass(frozen=True)
 class Versions:
-    """The other versions of what stands at a place, in the order in which they came about.
+    """The other versions of a turn or picture, in the order in which they were made.
 
-    `place`, from 0, is where among them the present one belongs.
+    Attributes:
+        others: The other versions.
+        place: The present version's place among them, from 0.
     """
 
     others: tuple[Version, ...] = ()
@@ -30,19 +35,19 @@ class Versions:
 
     @property
     def count(self) -> int:
-        """How many there are, the present one included."""
+        """How many versions there are, including the present one."""
         return len(self.others) + 1
 
     def all_with(self, present: Version) -> tuple[Version, ...]:
-        """All versions, with the present one put aside in its place."""
+        """Return all versions, with the present one in its place."""
         return (*self.others[: self.place], present, *self.others[self.place :])
 
     def another(self, present: Version) -> Versions:
-        """With the present one put aside, and room at the end for what comes instead."""
-        every = self.all_with(present)
-        return Versions(every, len(every))
+        """Put the present version aside, to be replaced by a new one at the end."""
+        versions = self.all_with(present)
+        return Versions(versions, len(versions))
 
     def choose(self, number: int, present: Version) -> tuple[Version, Versions]:
-        """The version of that number, from 0, and the versions with it in the place of the present one."""
-        every = self.all_with(present)
-        return every[number], Versions((*every[:number], *every[number + 1 :]), number)
+        """Return the version of that number, from 0, and the versions beside it once it is the present one."""
+        versions = self.all_with(present)
+        return versions[number], Versions((*versions[:number], *versions[number + 1 :]), number)
