@@ -249,7 +249,10 @@ def test_a_picture_is_measured_before_it_is_decoded(tmp_path: Path) -> None:
     found.save("fox", Conversation().user("x").assistant([Text("y"), Picture("z", torch.zeros(4, 4, 3))]))
     file = found.root / "fox" / "picture_1.png"
     file.write_bytes(bomb)
-    words = f"The picture picture_1.png is too large, with 13000 x 13000 pixels: make it smaller, of at most {MAX_PIXELS // 2**20} million"
+    most = MAX_PIXELS // 2**20
+    words = (
+        f"The picture picture_1.png is too large, with 13000 x 13000 pixels: make it smaller, of at most {most} million"
+    )
     refused(words, lambda: read_picture(file), tmp_path)
     refused(words, lambda: found.load("fox"), tmp_path)
     with pytest.raises(PictureError, match="A picture is too large"):
