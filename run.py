@@ -103,7 +103,10 @@ def write_docs(options: argparse.Namespace) -> int:
     """Write the pages of the library's API from its docstrings; pdoc's exit code is ours."""
     environment.ensure()
     folder = environment.HOME / "docs"
-    command = [environment.PYTHON, "-m", "pdoc", "--docformat", "google", "--output-directory", folder, "m3adapter"]
+    library = environment.REPO / "m3adapter"
+    parts = sorted(path.stem for path in library.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
+    modules = ["m3adapter", *(f"m3adapter.{name}" for name in parts if not name.startswith("_"))]
+    command = [environment.PYTHON, "-m", "pdoc", "--docformat", "google", "--output-directory", folder, *modules]
     code = subprocess.call([str(part) for part in command], cwd=environment.REPO)
     if not code:
         print(folder / "index.html")
