@@ -82,7 +82,7 @@ class M2Chat:
         """
         directory = Path(directory)
         check_weights(directory)
-        from .adapter.auto import load_adapter
+        from .adapter.auto import open_adapter
         from .adapter.vision_encoder import VisionEncoder
         from .diffusion.decoder import DiffusionDecoder
         from .language.auto import load_language_model
@@ -91,7 +91,7 @@ class M2Chat:
         return cls(
             load_language_model(language_model, dtype=dtype, device=device),
             VisionEncoder.from_pretrained(vision_encoder, dtype=dtype, device=device),
-            load_adapter(adapter, dtype=dtype, device=device),
+            open_adapter(adapter, dtype=dtype, device=device)[0],
             DiffusionDecoder.from_pretrained(decoder, dtype=dtype, device=device),
         )
 
@@ -99,20 +99,15 @@ class M2Chat:
         """Write the models to `directory`, from which `from_pretrained` loads them.
 
         Raises:
-            ValueError: The adapter is an official one, which stays in its own file.
+            ValueError: The decoder has image prompts, which are not part of a model.
         """
-        from .adapter.auto import save_adapter
-        from .adapter.m3_adapter import M3Adapter
-
-        if not isinstance(self.adapter, M3Adapter):
-            raise ValueError("Only an M³-Adapter of this package can be saved: keep the file of the official one.")
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         language_model, vision_encoder, adapter, decoder = (directory / part for part in PARTS)
         self.language_model.save_pretrained(language_model)
         self.vision_encoder.save_pretrained(vision_encoder)
-        save_adapter(adapter, self.adapter)
-        self.decoder.pipeline.save_pretrained(decoder)
+        self.adapter.save_pretrained(adapter)
+        self.decoder.save_pretrained(decoder)
 
     def write(
         self,

@@ -15,9 +15,11 @@ from torch.nn import functional
 
 import toys
 from m3adapter.adapter.auto import open_adapter, save_adapter
+from m3adapter.adapter.config import OfficialConfig
 from m3adapter.adapter.features import SlotFeatures
-from m3adapter.adapter.importing import Report, import_official, import_visual_projection
-from m3adapter.adapter.official import WINDOW, OfficialAdapter, OfficialConfig
+from m3adapter.adapter.importing import import_official, import_visual_projection
+from m3adapter.adapter.official import WINDOW, OfficialAdapter
+from m3adapter.adapter.official_files import Report
 from m3adapter.gate import GateSetting
 from m3adapter.weights.counting import CheckpointError
 
@@ -242,3 +244,14 @@ def test_a_norm_that_does_not_fit_the_projection_is_left(tmp_path: Path) -> None
 
 def test_a_file_without_a_projection_is_named(path: Path) -> None:
     refused(path, "has no visual projection", import_visual_projection)
+
+
+@pytest.mark.parametrize("name", ["folder", "adapter.safetensors"])
+def test_it_is_saved_by_the_names_of_the_release(path: Path, tmp_path: Path, name: str) -> None:
+    saved, report = import_official(path)
+    saved.save_pretrained(tmp_path / name)
+    opened = OfficialAdapter.from_pretrained(tmp_path / name)
+    assert type(opened) is OfficialAdapter and opened.config == saved.config
+    assert all(torch.equal(value, opened.state_dict()[key]) for key, value in saved.state_dict().items())
+    _, again = import_official(tmp_path / "folder" / "adapter.safetensors" if name == "folder" else tmp_path / name)
+    assert (set(again.taken), again.ignored) == (set(report.taken), ())

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ..weights.tensors import read_tensors
-from .importing import holds_official, import_official
+from .importing import import_official
 from .m3_adapter import M3Adapter
 from .official import OfficialAdapter
+from .official_files import holds_official
 
 
 def load_adapter(

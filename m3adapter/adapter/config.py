@@ -1,10 +1,10 @@
-"""The configuration of an M³-Adapter."""
+"""Configurations of the M³-Adapter, and of the official release's adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from ..limits import whole
 from ..values import is_number, shown
@@ -88,3 +88,28 @@ class M3AdapterConfig:
         """Return what a checkpoint stores; renamed fields under both names, so that older versions open it too."""
         values = asdict(self)
         return {**values, **{old: values[new] for new, old in OLD_NAMES.items()}}
+
+
+@dataclass(frozen=True)
+class OfficialConfig:
+    """Sizes of an adapter of the official release; the defaults are the release's own.
+
+    Attributes:
+        llm_width: Hidden size of the language model.
+        width: Width of queries and prompt embeddings, a multiple of `num_heads`.
+        pooled_width: Width of the pooled embedding.
+        num_tokens: Number of queries, and of prompt embeddings.
+        num_layers: Number of cross-attention layers.
+        num_heads: Number of attention heads.
+        anchor: Always False, as for M3AdapterConfig.
+        references: Always 0, as for M3AdapterConfig.
+    """
+
+    llm_width: int = 4096
+    width: int = 2048
+    pooled_width: int = 1280
+    num_tokens: int = 77
+    num_layers: int = 2
+    num_heads: int = 64
+    anchor: ClassVar[bool] = False
+    references: ClassVar[int] = 0

@@ -13,6 +13,7 @@ BARS_TOP, BARS_BOTTOM = 76, 190
 MAP_TOP, MAP_BOTTOM = 232, HEIGHT - 54
 LARGE, SMALL = 24, 19  # font sizes: nodes show the picture at less than half of its size
 PAPER, INK, FAINT, LINE = (24, 26, 31), (236, 236, 240), (150, 153, 163), (58, 61, 70)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SCALES = (0.5, 1.0, 2.0, 4.0)
 COLD, WARM = (44, 62, 99), (250, 168, 80)
 CLOSED = "closed: there is no earlier picture to look at, or the gate is 0"
@@ -55,7 +56,7 @@ def _arrow(draw: ImageDraw.ImageDraw, y: float) -> None:
     draw.polygon(((RIGHT, y), (RIGHT - 12, y - 5), (RIGHT - 12, y + 5)), FAINT)
 
 
-def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTypeFont) -> None:
+def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: Font) -> None:
     """Draw the mean gate of each token, and a line at the overall mean."""
     scale = _scale(max(values))
     high = BARS_BOTTOM - BARS_TOP
@@ -72,7 +73,7 @@ def _bars(draw: ImageDraw.ImageDraw, values: list[float], font: ImageFont.FreeTy
     draw.line((LEFT, y, RIGHT, y), INK)
 
 
-def _channels(image: Image.Image, draw: ImageDraw.ImageDraw, gate: Tensor, font: ImageFont.FreeTypeFont) -> None:
+def _channels(image: Image.Image, draw: ImageDraw.ImageDraw, gate: Tensor, font: Font) -> None:
     """Draw a cell for each token and channel, brighter where the gate is more open."""
     scale = _scale(float(gate.max()))
     heading = f"channel by channel, the most open one on top; the brightest is open to {scale:g}"
@@ -92,7 +93,7 @@ def _scale(highest: float) -> float:
     return next((scale for scale in SCALES if highest <= scale), SCALES[-1])
 
 
-def _shortened(draw: ImageDraw.ImageDraw, caption: str, font: ImageFont.FreeTypeFont) -> str:
+def _shortened(draw: ImageDraw.ImageDraw, caption: str, font: Font) -> str:
     while draw.textlength(caption, font) > RIGHT - LEFT:
         caption = caption.rstrip("\u2026")[:-4] + "\u2026"
     return caption

@@ -14,9 +14,9 @@ Padding is masked here. The release, which paints one picture at a time, has non
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,36 +24,15 @@ from torch.nn import functional
 
 from ..diffusion.condition import Condition
 from ..gate import GateSetting
+from ..weights.counting import CheckpointError
+from ..weights.tensors import fill
 from .attention import Attention
+from .checkpoint import FILE_NAME
+from .config import OfficialConfig
 from .features import SlotFeatures
+from .official_files import ABSENT, Report, read_official, write_official
 
 WINDOW = 32  # tokens from the caption on
-HEAD_WIDTH = 32
-
-
-@dataclass(frozen=True)
-class OfficialConfig:
-    """Sizes of an adapter of the official release; the defaults are the release's own.
-
-    Attributes:
-        llm_width: Hidden size of the language model.
-        width: Width of queries and prompt embeddings, a multiple of `num_heads`.
-        pooled_width: Width of the pooled embedding.
-        num_tokens: Number of queries, and of prompt embeddings.
-        num_layers: Number of cross-attention layers.
-        num_heads: Number of attention heads.
-        anchor: Always False, as for M3AdapterConfig.
-        references: Always 0, as for M3AdapterConfig.
-    """
-
-    llm_width: int = 4096
-    width: int = 2048
-    pooled_width: int = 1280
-    num_tokens: int = 77
-    num_layers: int = 2
-    num_heads: int = 64
-    anchor: ClassVar[bool] = False
-    references: ClassVar[int] = 0
 
 
 class OfficialAdapter(nn.Module):
@@ -96,6 +75,74 @@ class OfficialAdapter(nn.Module):
         self.embed_up = operations.Linear(width, width, **factory_kwargs)
         self.embed_down = operations.Linear(width, width, **factory_kwargs)
         self.pool_head = operations.Linear(width, config.pooled_width, **factory_kwargs)
+
+    @classmethod
+    def import_file(
+        cls,
+        path: str | Path,
+        *,
+        operations: ModuleType | Any = nn,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> tuple[OfficialAdapter, Report]:
+        """Open a file in the release's layout, and report which of its contents were used.
+
+        Its widths are read from the shapes; heads are 32 wide, as the release's are.
+
+        Args:
+            path: A pickle (epochN_queryblock.pkl), or a .safetensors file with the same names.
+            operations: As for the class.
+            device: Where to put the weights.
+            dtype: Type of the weights; float32 by default.
+
+        Raises:
+            CheckpointError: The file is missing or damaged, holds more than tensors, or is not such an adapter.
+        """
+        path = Path(path)
+        config, sources, names, others = read_official(path)
+        state: dict[str, Tensor] = {}
+        taken: dict[str, None] = {}  # in the order of the weights, each name once
+        for name, expected in cls(config, device="meta").state_dict().items():
+            if name == "image_tokens":  # there are none
+                continue
+            source, value = sources.get(name, (None, None))
+            if source is None or value is None or value.shape != expected.shape:
+                raise CheckpointError(
+                    f"The official adapter {path.name} does not fit together: {name} is "
+                    f"{'missing' if value is None else tuple(value.shape)}, expected {tuple(expected.shape)}."
+                )
+            state[name] = value
+            taken[source] = None
+        adapter = cls(config, operations=operations, device=device, dtype=dtype or torch.float32)
+        fill(adapter, {"image_tokens": adapter.image_tokens, **state}, device, dtype)
+        ignored = [name for name in names if name not in taken]
+        return adapter.eval().requires_grad_(False), Report(tuple(taken), (*ignored, *others), ABSENT)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        operations: ModuleType | Any = nn,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> OfficialAdapter:
+        """Open a file as `import_file` does, or a folder that holds one as adapter.safetensors."""
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        return cls.import_file(path, operations=operations, device=device, dtype=dtype)[0]
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the weights by the names of the release.
+
+        Args:
+            path: A .safetensors file, which is replaced only by a complete one, or a folder.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / FILE_NAME
+        write_official(path, self.state_dict())
 
     def describe(self) -> str:
         """Return one line that says which models the adapter connects, and how large it is."""

@@ -42,7 +42,10 @@ class Condition:
         """Return one condition of batch 1 per picture."""
         return [
             Condition(
-                *(getattr(self, name)[i : i + 1] for name in _TENSORS),
+                self.embeds[i : i + 1],
+                self.pooled[i : i + 1],
+                self.negative_embeds[i : i + 1],
+                self.negative_pooled[i : i + 1],
                 gate=None if self.gate is None else self.gate[i : i + 1],
                 captions=self.captions[i : i + 1],
             )
@@ -79,8 +82,14 @@ class Condition:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Condition:
         """Return the condition on another device and in another floating point type."""
-        moved = {name: getattr(self, name).to(device, dtype) for name in _TENSORS}
-        return replace(self, **moved, gate=None if self.gate is None else self.gate.to(device))
+        return replace(
+            self,
+            embeds=self.embeds.to(device, dtype),
+            pooled=self.pooled.to(device, dtype),
+            negative_embeds=self.negative_embeds.to(device, dtype),
+            negative_pooled=self.negative_pooled.to(device, dtype),
+            gate=None if self.gate is None else self.gate.to(device),
+        )
 
     def positive(self) -> list[list[Any]]:
         """Return the prompt embeddings as ComfyUI CONDITIONING."""
@@ -126,6 +135,3 @@ class Condition:
             gate=extra.get("m2chat_gate"),
             captions=extra.get("m2chat_captions", ()),
         )
-
-
-_TENSORS = ("embeds", "pooled", "negative_embeds", "negative_pooled")
