@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .adapter.auto import load_adapter, save_adapter
+    from .adapter.auto import load_adapter
     from .adapter.m3_adapter import M3Adapter
     from .adapter.vision_encoder import VisionEncoder
     from .conversation.conversation import Conversation
@@ -53,7 +53,6 @@ _MODULES = {
     "load_decoder": "diffusion.auto",
     "load_ip_adapter": "ip_adapter.ip_adapter",
     "load_language_model": "language.auto",
-    "save_adapter": "adapter.auto",
 }
 
 __all__ = [
@@ -74,7 +73,6 @@ __all__ = [
     "load_decoder",
     "load_ip_adapter",
     "load_language_model",
-    "save_adapter",
 ]
 
 

@@ -38,7 +38,7 @@ class LoadAdapter(io.ComfyNode):
             node_id="M2Chat_LoadAdapter",
             display_name="Load M3-Adapter",
             category="M2Chat/loaders",
-            description="Loads an M3-Adapter from models/m2chat, whatever language model and decoder it was made for.",
+            description="Loads an M3-Adapter from models/m2chat, made for any language model and decoder.",
             search_aliases=["m3-adapter", "adapter loader", "checkpoint"],
             inputs=[
                 io.Combo.Input(
@@ -49,7 +49,7 @@ class LoadAdapter(io.ComfyNode):
             ],
             outputs=[
                 wires.Adapter.Output(display_name="adapter", tooltip="The M3-Adapter."),
-                io.String.Output(display_name="report", tooltip="What was found in the file."),
+                io.String.Output(display_name="report", tooltip="What the file contains."),
             ],
         )
 
@@ -82,13 +82,14 @@ class NewAdapter(io.ComfyNode):
             node_id="M2Chat_NewAdapter",
             display_name="New M3-Adapter",
             category="M2Chat/loaders",
-            description="A fresh M3-Adapter for any language model and decoder; untrained, it paints plain captions.",
+            description="Makes a new M3-Adapter for any language model and decoder. Until it is trained, "
+            "it paints the plain captions.",
             search_aliases=["m3-adapter", "untrained adapter", "anchor", "create adapter"],
             inputs=[
                 inputs.language_model(),
                 inputs.decoder(),
                 inputs.vision_encoder(
-                    optional=True, tooltip="What the adapter is to see with; without it, it is made for CLIP ViT-L/14."
+                    optional=True, tooltip="The vision encoder to make the adapter for; by default, CLIP ViT-L/14."
                 ),
                 io.Int.Input(
                     "width",
@@ -97,7 +98,7 @@ class NewAdapter(io.ComfyNode):
                     max=4096,
                     step=64,
                     advanced=True,
-                    tooltip="Inner width, a multiple of 64: more can learn more and takes more memory.",
+                    tooltip="Inner width, a multiple of 64. A wider one can learn more and takes more memory.",
                 ),
                 io.Int.Input(
                     "blocks",
@@ -105,14 +106,14 @@ class NewAdapter(io.ComfyNode):
                     min=1,
                     max=32,
                     advanced=True,
-                    tooltip="How many blocks, one after another.",
+                    tooltip="The number of blocks.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=SEED_LIMIT - 1,
-                    tooltip="Of the random weights. As long as the adapter is untrained, it changes nothing.",
+                    tooltip="The seed of the random weights. It makes no difference until the adapter is trained.",
                 ),
             ],
             outputs=[wires.Adapter.Output(display_name="adapter", tooltip="The untrained M3-Adapter.")],
@@ -164,18 +165,21 @@ class EncodeText(io.ComfyNode):
                     tooltip="What to paint: the caption of Encode Slot, or any prompt.",
                 ),
                 io.String.Input(
-                    "style", default="", optional=True, tooltip="How it is to look, put behind the text after a comma."
+                    "style",
+                    default="",
+                    optional=True,
+                    tooltip="How the picture should look, added to the text after a comma.",
                 ),
                 io.String.Input(
                     "negative",
                     default="",
                     optional=True,
-                    tooltip="What guidance is to lead away from; empty is nothing.",
+                    tooltip="What guidance should steer away from; may be empty.",
                 ),
             ],
             outputs=[
                 wires.Condition.Output(
-                    display_name="condition", tooltip="For the anchor of Fuse M3-Adapter, or for Decode Picture."
+                    display_name="condition", tooltip="For the anchor of Fuse M3-Adapter, or for Paint Picture."
                 )
             ],
         )

@@ -33,32 +33,42 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
                 min=0.0,
                 max=MAX_STRENGTH,
                 step=0.05,
-                tooltip="The gate for a picture of somebody else.",
+                tooltip="The gate for a picture of a different subject.",
             ),
             io.Float.Input(
-                "same", default=SAME, **bounds, tooltip="The likeness from which on a subject counts as the same."
+                "same",
+                default=SAME,
+                **bounds,
+                tooltip="The likeness at and above which two subjects count as the same.",
             ),
             io.Float.Input(
-                "other", default=OTHER, **bounds, tooltip="The likeness up to which a subject counts as another one."
+                "other",
+                default=OTHER,
+                **bounds,
+                tooltip="The likeness at and below which two subjects count as different.",
             ),
         ]
         return io.Schema(
             node_id="M2Chat_AdaptiveGate",
             display_name="Adaptive Gate",
             category="M2Chat/references",
-            description="Lowers the gate where a new caption names another subject than that of the reference.",
+            description="Lowers the gate when a new caption is about a different subject from the reference's.",
             search_aliases=["gate", "consistency", "creativity", "caption similarity", "ip-adapter weight"],
             inputs=[
                 io.String.Input("reference_caption", multiline=True, tooltip="What the reference picture shows."),
-                io.String.Input("caption", multiline=True, tooltip="What the new picture is to show."),
+                io.String.Input("caption", multiline=True, tooltip="What the new picture should show."),
                 inputs.gate(),
                 io.DynamicCombo.Input(
                     "rule",
                     options=[io.DynamicCombo.Option("adaptive", adaptive), io.DynamicCombo.Option("off", [])],
-                    tooltip="adaptive: by how alike the two subjects are. off: the gate as it is set above.",
+                    tooltip="adaptive: set by how alike the two subjects are. off: the gate as set above.",
                 ),
-                io.Clip.Input("clip", optional=True, tooltip="The text encoders of a stock model, which compare."),
-                wires.Decoder.Input("decoder", optional=True, tooltip="Or a decoder, whose text encoders compare."),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="The text encoders of a stock model, used to compare the captions."
+                ),
+                wires.Decoder.Input(
+                    "decoder", optional=True, tooltip="Or a decoder, whose text encoders compare the captions."
+                ),
             ],
             outputs=[
                 io.Float.Output(display_name="gate", tooltip="For the gate of Apply IP-Adapter or Fuse M3-Adapter."),

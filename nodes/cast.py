@@ -25,19 +25,21 @@ class AddToCast(io.ComfyNode):
             node_id="M2Chat_Cast",
             display_name="Add to Cast",
             category="M2Chat/story",
-            description="Gives a story a character: a picture whose caption names it looks at these pictures first.",
+            description="Gives a story a character: any picture whose caption names the character refers "
+            "to these pictures first.",
             search_aliases=["character", "reference", "consistent character", "ip-adapter", "actor"],
             inputs=[
-                inputs.conversation("The conversation in which the character appears, new or begun."),
+                inputs.conversation("The conversation in which the character appears, new or already begun."),
                 io.String.Input(
                     "name",
                     default="fox",
-                    tooltip="The name that captions call it by, as a whole word, in whatever case.",
+                    tooltip="The name used in captions, matched as a whole word in upper or lower case.",
                 ),
                 io.Image.Input(
                     "pictures",
                     optional=True,
-                    tooltip="What it looks like, the best picture first. Without any, it is known by name only.",
+                    tooltip="What the character looks like, the best picture first. Without any, only the name "
+                    "is known.",
                 ),
             ],
             outputs=[
@@ -65,30 +67,33 @@ class MemoryOfPictures(io.ComfyNode):
             default=2,
             min=0,
             max=MOST,
-            tooltip="How many at most, the cast's included. An adapter takes about 4, and the rest is left out.",
+            tooltip="How many at most, including those of the cast. An adapter takes about 4; the rest is ignored.",
         )
         chosen = io.String.Input(
             "pictures",
             default="1",
-            tooltip="Numbers of earlier pictures, yours included, like 1, 3. 1 is the first one.",
+            tooltip="Numbers of earlier pictures, including yours, such as 1, 3. 1 is the first.",
         )
         return io.Schema(
             node_id="M2Chat_Memory",
             display_name="Memory of Pictures",
             category="M2Chat/story",
-            description="Says which earlier pictures a new one is to agree with, beside the cast in its caption.",
+            description="Says which earlier pictures a new one should be consistent with, besides the cast "
+            "members in its caption.",
             search_aliases=["references", "context", "consistency", "which pictures"],
             inputs=[
                 io.DynamicCombo.Input(
                     "rule",
                     options=[io.DynamicCombo.Option(rule, [chosen if rule == "chosen" else count]) for rule in RULES],
-                    tooltip="The first and the latest, only those, who of the cast is in the caption, or by number.",
+                    tooltip="first and last, first, last: by age. character: those that show the same cast "
+                    "members. chosen: by number.",
                 ),
                 io.String.Input(
                     "weights",
                     default="",
                     optional=True,
-                    tooltip="How much each one counts beside the others, 0 to 10, like 1, 0.5. Empty is 1 for all.",
+                    tooltip="How much each counts relative to the others, 0 to 10, such as 1, 0.5. If empty, 1 "
+                    "for all.",
                 ),
             ],
             outputs=[wires.Memory.Output(display_name="memory", tooltip="For Encode Slot, Take Turn and Tell Story.")],

@@ -122,13 +122,9 @@ class LanguageModelFromClip(io.ComfyNode):
             node_id="M2Chat_LanguageModelFromClip",
             display_name="Language Model from CLIP",
             category="M2Chat/stock",
-            description="Makes a stock text encoder that is a language model (Qwen, Gemma) the one of M2Chat.",
+            description="Uses a stock text encoder that is a language model (Qwen, Gemma) as M2Chat's language model.",
             search_aliases=["text encoder", "clip loader", "qwen", "gemma", "LLM", "generate text"],
-            inputs=[
-                io.Clip.Input(
-                    "clip", tooltip="From Load CLIP: a text encoder that can also write, as Generate Text needs."
-                )
-            ],
+            inputs=[io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that can also generate text.")],
             outputs=[
                 wires.LanguageModel.Output(
                     display_name="language_model", tooltip="Writes the replies. It does not see pictures."

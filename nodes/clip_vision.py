@@ -57,12 +57,12 @@ class VisionFromClipVision(io.ComfyNode):
             node_id="M2Chat_VisionFromClipVision",
             display_name="Vision Encoder from CLIP Vision",
             category="M2Chat/stock",
-            description="Makes a stock CLIP vision model the vision encoder of M2Chat, with features of three depths.",
+            description="Uses a stock CLIP vision model as M2Chat's vision encoder, with features from three depths.",
             search_aliases=["clip vision", "siglip", "image encoder", "vision encoder"],
             inputs=[io.ClipVision.Input("clip_vision", tooltip="From Load CLIP Vision: a CLIP or SigLIP model.")],
             outputs=[
                 wires.VisionEncoder.Output(
-                    display_name="vision_encoder", tooltip="Looks at pictures; for an adapter that was made for it."
+                    display_name="vision_encoder", tooltip="Encodes pictures, for an adapter made for this encoder."
                 )
             ],
         )

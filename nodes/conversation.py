@@ -44,12 +44,12 @@ class StartConversation(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="Instructions for the whole conversation; may stay empty.",
+                    tooltip="Instructions for the whole conversation; may be empty.",
                 )
             ],
             outputs=[
                 wires.Conversation.Output(
-                    display_name="conversation", tooltip="The conversation, still without messages."
+                    display_name="conversation", tooltip="The conversation, which has no messages yet."
                 )
             ],
         )
@@ -77,7 +77,7 @@ class UserMessage(io.ComfyNode):
             node_id="M2Chat_UserMessage",
             display_name="User Message",
             category="M2Chat/conversation",
-            description="Adds a message of the user to a conversation: text, pictures, or both.",
+            description="Adds a message from the user to a conversation: text, pictures, or both.",
             search_aliases=["prompt", "say", "ask", "chat message"],
             inputs=[
                 inputs.conversation(
@@ -87,13 +87,14 @@ class UserMessage(io.ComfyNode):
                     "text",
                     multiline=True,
                     default="",
-                    tooltip="What to say. May stay empty if a picture is connected.",
+                    tooltip="What to say. May be empty if a picture is connected.",
                 ),
                 io.Autogrow.Input(
                     "pictures",
                     template=io.Autogrow.TemplatePrefix(picture, prefix="picture_", min=0, max=8),
                     optional=True,
-                    tooltip="Pictures that belong to the message, of any sizes. An alpha channel is laid over white.",
+                    tooltip="Pictures that belong to the message, of any size. An alpha channel is composited "
+                    "over white.",
                 ),
             ],
             outputs=[
@@ -121,23 +122,23 @@ class PlacePicture(io.ComfyNode):
             node_id="M2Chat_PlacePicture",
             display_name="Place Picture",
             category="M2Chat/conversation",
-            description="Puts a painted picture where the assistant wanted one, so that later turns see it.",
+            description="Puts a painted picture where the assistant asked for one, so that later turns see it.",
             search_aliases=["insert image", "fill slot"],
             inputs=[
-                inputs.conversation("A conversation with a picture that is still to be painted."),
+                inputs.conversation("A conversation with a picture still to be painted."),
                 inputs.slot(),
                 io.Image.Input("image", tooltip="The picture: one image, of any size."),
                 io.Int.Input(
                     "seed",
                     optional=True,
                     force_input=True,
-                    tooltip="The seed it was painted with, to be noted with it.",
+                    tooltip="The seed it was painted with, kept for reference.",
                 ),
                 io.Float.Input(
                     "gate",
                     optional=True,
                     force_input=True,
-                    tooltip="The gate it was painted with, to be noted with it.",
+                    tooltip="The gate it was painted with, kept for reference.",
                 ),
             ],
             outputs=[

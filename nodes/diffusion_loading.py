@@ -69,7 +69,8 @@ class LoadDecoder(io.ComfyNode):
             node_id="M2Chat_LoadDecoder",
             display_name="Load SDXL Decoder",
             category="M2Chat/loaders",
-            description="Loads any SDXL model as the decoder: base, refiner or fine-tune, a file or diffusers folder.",
+            description="Loads any SDXL model as the decoder: base, refiner or fine-tune, as a file or a "
+            "diffusers folder.",
             search_aliases=["sdxl", "refiner", "checkpoint loader", "diffusers loader", "decoder"],
             inputs=[
                 io.Combo.Input(
@@ -81,26 +82,29 @@ class LoadDecoder(io.ComfyNode):
                     "dtype",
                     options=[AUTO, *TYPES],
                     default=AUTO,
-                    tooltip="The type of the weights. auto: as suits the machine. fp32 takes twice the memory of fp16.",
+                    tooltip="The data type of the weights. auto chooses for this machine. fp32 takes twice the "
+                    "memory of fp16.",
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=list(SCHEDULERS),
                     default=SCHEDULERS[0],
-                    tooltip="How noise is taken away step by step. A refiner follows the model that it refines.",
+                    tooltip="How noise is removed step by step. A refiner uses the scheduler of the model that "
+                    "it refines.",
                 ),
                 io.Boolean.Input(
                     "vae_tiling",
                     default=False,
                     advanced=True,
-                    tooltip="Takes large pictures through the VAE in tiles: much less memory, and perhaps faint seams.",
+                    tooltip="Passes large pictures through the VAE in tiles: needs much less memory, but may "
+                    "leave faint seams.",
                 ),
                 io.Combo.Input(
                     "spacing",
                     options=list(SPACINGS),
                     default=AS_THE_MODEL_SAYS,
                     optional=True,
-                    tooltip="Where on the schedule steps are taken. Few-step models (Turbo, Lightning) need trailing.",
+                    tooltip="Which steps of the schedule to take. Few-step models (Turbo, Lightning) need trailing.",
                 ),
                 io.Combo.Input(
                     "prediction",
@@ -108,7 +112,7 @@ class LoadDecoder(io.ComfyNode):
                     default=AS_THE_MODEL_SAYS,
                     optional=True,
                     advanced=True,
-                    tooltip="What the model predicts, where its file does not say: x0 for Lightning in one step.",
+                    tooltip="What the model predicts, if its file does not say: x0 for Lightning in one step.",
                 ),
                 io.Combo.Input(
                     "vae",
@@ -123,12 +127,13 @@ class LoadDecoder(io.ComfyNode):
                     default=AUTO,
                     optional=True,
                     advanced=True,
-                    tooltip="The type of the VAE. fp32 where others overflow; auto: as dtype, or as the VAE asks for.",
+                    tooltip="The data type of the VAE. fp32 if others overflow; auto: the same as dtype, or "
+                    "what the VAE asks for.",
                 ),
             ],
             outputs=[
                 wires.Decoder.Output(
-                    display_name="decoder", tooltip="For Decode Picture, as the decoder or as the refiner."
+                    display_name="decoder", tooltip="For Paint Picture, as the decoder or as the refiner."
                 )
             ],
         )

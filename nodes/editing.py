@@ -31,21 +31,21 @@ class EditConversation(io.ComfyNode):
         def count(name: str, tooltip: str) -> io.Input:
             return io.Int.Input(name, default=1, min=1, max=MOST, tooltip=tooltip)
 
-        turn = count("turn", "Which turn: 1 is the first one of the conversation, whoever speaks.")
-        picture = count("picture", "Which of the assistant's pictures, painted or not: 1 is the first one.")
+        turn = count("turn", "Which turn: 1 is the first of the conversation, whoever speaks.")
+        picture = count("picture", "Which of the assistant's pictures, painted or not: 1 is the first.")
         text = io.String.Input(
-            "text", multiline=True, default="", tooltip="What is said in this turn instead. Its pictures stay."
+            "text", multiline=True, default="", tooltip="The new text of this turn. Its pictures stay."
         )
         caption = io.String.Input(
-            "caption", multiline=True, default="", tooltip="Its new caption. The picture itself stays as it is."
+            "caption", multiline=True, default="", tooltip="The new caption. The picture itself stays as it is."
         )
-        version = count("version", "Which of its versions, in the order in which they came about: 1 is the first one.")
+        version = count("version", "Which version, in the order they were made: 1 is the first.")
         return io.Schema(
             node_id="M2Chat_EditConversation",
             display_name="Edit Conversation",
             category="M2Chat/session",
-            description="Goes back to a turn, rewrites a text or a caption, has a reply or a picture made again, "
-            "or brings back what was there before.",
+            description="Goes back to a turn, rewrites a text or caption, redoes a reply or picture, or "
+            "restores an earlier version.",
             search_aliases=["rewind", "undo", "re-roll", "repaint", "change message", "branch", "swipe", "version"],
             inputs=[
                 inputs.conversation("The conversation to change."),
@@ -60,8 +60,9 @@ class EditConversation(io.ComfyNode):
                         io.DynamicCombo.Option("turn version", [turn, version]),
                         io.DynamicCombo.Option("picture version", [picture, version]),
                     ],
-                    tooltip="rewind drops later turns, text and caption rewrite one. repaint opens a picture's slot, "
-                    "retell goes back to before a turn: what was there becomes a version, which the last two choose.",
+                    tooltip="rewind drops later turns. text and caption rewrite one. repaint reopens a "
+                    "picture's slot and retell removes a reply to write it again; both keep the old "
+                    "one as a version, which the last two choices restore.",
                 ),
             ],
             outputs=[

@@ -65,11 +65,13 @@ class ShowConversation(io.ComfyNode):
             node_id="M2Chat_ShowConversation",
             display_name="Show Conversation",
             category="M2Chat/conversation",
-            description="Shows a conversation on the node: its text, and all its pictures.",
+            description="Shows a conversation on the node, with its text and all its pictures.",
             search_aliases=["preview", "read", "transcript", "view chat"],
             inputs=[inputs.conversation("The conversation to show.")],
             outputs=[
-                wires.Conversation.Output(display_name="conversation", tooltip="The same conversation, to go on with.")
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The same conversation, to be passed on."
+                )
             ],
             is_output_node=True,
         )
@@ -100,15 +102,16 @@ class ExportStory(io.ComfyNode):
             node_id="M2Chat_ExportStory",
             display_name="Export Story",
             category="M2Chat/story",
-            description="Writes a conversation as a web page, Markdown, PDF, e-book or pages, its pictures beside it.",
+            description="Writes a conversation as a web page, Markdown, PDF, e-book or page images, along "
+            "with its pictures.",
             search_aliases=["save", "html", "markdown", "pdf", "epub", "ebook", "storybook", "download"],
             inputs=[
                 inputs.conversation("The conversation to write."),
                 io.String.Input(
                     "filename_prefix",
                     default="M2Chat/story",
-                    tooltip="The folder below ComfyUI's output folder, to which a number is added. "
-                    "Save Image's marks for date, size and widgets are filled in.",
+                    tooltip="The folder inside ComfyUI's output folder, to which a number is added. The "
+                    "placeholders of Save Image for date, size and widgets work here.",
                 ),
                 io.DynamicCombo.Input(
                     "format",
@@ -119,7 +122,9 @@ class ExportStory(io.ComfyNode):
                 inputs.title(),
             ],
             outputs=[
-                io.String.Output(display_name="page", tooltip="The path of the file to open; of pages, the first one.")
+                io.String.Output(
+                    display_name="page", tooltip="The path of the file to open; for page images, the first one."
+                )
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,

@@ -30,7 +30,8 @@ class GateSweep(io.ComfyNode):
             node_id="M2Chat_GateSweep",
             display_name="Gate Sweep",
             category="M2Chat/picture",
-            description="Paints one picture at several gates and seeds, with how alike each is to its reference.",
+            description="Paints one picture at several gates and seeds, and measures how similar each is "
+            "to its reference.",
             search_aliases=["gate lab", "xy plot", "grid", "compare", "similarity"],
             inputs=[
                 inputs.adapter(),
@@ -39,21 +40,22 @@ class GateSweep(io.ComfyNode):
                 io.String.Input(
                     "gates",
                     default="0, 0.25, 0.5, 0.75, 1",
-                    tooltip=f"The gates to paint with, a column each: up to {MAX_VALUES} numbers from 0 to 4.",
+                    tooltip=f"The gates to paint with, one column each: up to {MAX_VALUES} numbers from 0 to 4.",
                 ),
                 io.Int.Input(
-                    "seeds", default=2, min=1, max=MAX_VALUES, tooltip="How many seeds to paint with, a row each."
+                    "seeds", default=2, min=1, max=MAX_VALUES, tooltip="How many seeds to paint with, one row each."
                 ),
-                inputs.seed("The first row's seed; each further row has the next one."),
+                inputs.seed("The seed of the first row; each further row uses the next one."),
                 inputs.steps(),
                 inputs.guidance(),
                 inputs.vision_encoder(
-                    optional=True, tooltip="Says how alike pictures and references are. Without it, nothing is said."
+                    optional=True, tooltip="Measures how similar pictures and references are. May be left unconnected."
                 ),
                 wires.Condition.Input(
                     "anchor",
                     optional=True,
-                    tooltip="Only for an anchored adapter: the caption as the decoder reads it, from Encode Text.",
+                    tooltip="Only for an anchored adapter: the caption as the decoder's text encoders read it, "
+                    "from Encode Text.",
                 ),
                 *inputs.size(),
             ],
@@ -63,7 +65,7 @@ class GateSweep(io.ComfyNode):
                 io.Float.Output(
                     display_name="similarities",
                     is_output_list=True,
-                    tooltip="How alike each picture is to its reference, 1 at most; 0 where there is none.",
+                    tooltip="How similar each picture is to its reference, at most 1; 0 if there is no reference.",
                 ),
             ],
         )

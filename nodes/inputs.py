@@ -28,13 +28,13 @@ FONT_FILES = folders.Shelf({"fonts": _is_font})
 
 def language_model(*, optional: bool = False, tooltip: str = "") -> io.Input:
     """The model that writes."""
-    tooltip = tooltip or "Writes the replies and says what each picture is about. From one of the loaders."
+    tooltip = tooltip or "Writes the replies and says what each picture is about. From any of the loaders."
     return wires.LanguageModel.Input("language_model", optional=optional, tooltip=tooltip)
 
 
 def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:
     """The model that sees."""
-    tooltip = tooltip or "Looks at the pictures of the conversation. From Load M2Chat Starter."
+    tooltip = tooltip or "Encodes the pictures of the conversation. From Load M2Chat Starter."
     return wires.VisionEncoder.Input("vision_encoder", optional=optional, tooltip=tooltip)
 
 
@@ -82,14 +82,15 @@ def slot() -> io.Input:
         default=0,
         min=0,
         max=31,
-        tooltip="Which of the pictures that are still to be painted: 0 is the first one of the conversation.",
+        tooltip="Which of the pictures still to be painted: 0 is the first in the conversation.",
     )
 
 
 def memory(tooltip: str = "") -> io.Input:
     """Which earlier pictures are looked at."""
     tooltip = (
-        tooltip or "From Memory of Pictures: which earlier ones each picture looks at, else the first and the last."
+        tooltip
+        or "From Memory of Pictures: which earlier pictures each one refers to; by default, the first and the last."
     )
     return wires.Memory.Input("memory", optional=True, tooltip=tooltip)
 
@@ -101,7 +102,7 @@ def style() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="How pictures are to look, put behind every caption. Only an anchored M3-Adapter lets it be read.",
+        tooltip="How pictures should look, added to every caption. Works only with an anchored M3-Adapter.",
     )
 
 
@@ -112,11 +113,11 @@ def negative() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="What pictures are not to show. Only an anchored M3-Adapter lets it be read.",
+        tooltip="What pictures should not show. Works only with an anchored M3-Adapter.",
     )
 
 
-def max_length(tooltip: str = "Most tokens of each reply; it may end earlier by itself.") -> io.Input:
+def max_length(tooltip: str = "The maximum number of tokens of each reply; it may end earlier by itself.") -> io.Input:
     """The budget of a reply, where it was none of a node's inputs from the beginning."""
     return io.Int.Input("max_length", default=256, min=1, max=32768, optional=True, advanced=True, tooltip=tooltip)
 
@@ -130,7 +131,7 @@ def max_pictures() -> io.Input:
         max=MAX_PICTURES,
         optional=True,
         advanced=True,
-        tooltip="Most pictures of one reply; the captions of more stay in its text.",
+        tooltip="The maximum number of pictures in one reply; the captions of any more stay in its text.",
     )
 
 
@@ -143,7 +144,8 @@ def thinking() -> list[io.Input]:
             default="off",
             optional=True,
             advanced=True,
-            tooltip="Whether models that can think first are to. Some always do. Thoughts are no part of the reply.",
+            tooltip="Whether models that can think first should do so. Some always do. Thoughts are "
+            "not part of the reply.",
         ),
         io.Int.Input(
             "max_thinking",
@@ -152,7 +154,7 @@ def thinking() -> list[io.Input]:
             max=131072,
             optional=True,
             advanced=True,
-            tooltip="Most tokens of thoughts for one reply. max_length is for the reply alone.",
+            tooltip="The maximum number of tokens of thought for one reply. max_length is for the reply alone.",
         ),
     ]
 
@@ -184,7 +186,8 @@ def gate() -> io.Input:
         max=MAX_STRENGTH,
         step=0.05,
         display_mode=io.NumberDisplay.slider,
-        tooltip="Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.",
+        tooltip="Creativity against consistency: 0 paints the words alone, 1 is as trained, and up "
+        "to 4 keeps closer to earlier pictures.",
     )
 
 
@@ -200,7 +203,7 @@ def steps() -> io.Input:
         default=20,
         min=1,
         max=MAX_STEPS,
-        tooltip="Denoising steps of each picture: more are slower and cleaner.",
+        tooltip="Denoising steps for each picture: more are slower and cleaner.",
     )
 
 
@@ -212,7 +215,7 @@ def guidance() -> io.Input:
         min=0.0,
         max=MAX_GUIDANCE,
         step=0.1,
-        tooltip="How closely a picture follows what it is to show. 1 is no guidance; too much burns the colours.",
+        tooltip="How closely a picture follows its condition. 1 is no guidance; too much burns the colours.",
     )
 
 
@@ -249,7 +252,7 @@ def words() -> io.Input:
         "words",
         options=list(WORDS),
         default="below",
-        tooltip="below: the text under its picture. balloons: what stands in quotation marks in speech balloons.",
+        tooltip="below: the text under its picture. balloons: text in quotation marks as speech balloons.",
     )
 
 
@@ -259,7 +262,8 @@ def font() -> io.Input:
         "font",
         options=[*FONTS, *FONT_FILES.names()],
         default="serif",
-        tooltip="An installed font of that kind, or a file from models/fonts. Others help out where it lacks a script.",
+        tooltip="An installed font of that kind, or a file from models/fonts. Scripts it lacks are "
+        "drawn with other installed fonts.",
     )
 
 
@@ -271,7 +275,7 @@ def page_width() -> io.Input:
         min=MIN_WIDTH,
         max=MAX_WIDTH,
         step=8,
-        tooltip="In pixels. The height follows from the layout, and is the same for all pages.",
+        tooltip="In pixels. The height follows from the layout and is the same for all pages.",
     )
 
 
@@ -281,5 +285,5 @@ def title() -> io.Input:
         "title",
         default="",
         optional=True,
-        tooltip="Stands at the beginning. Empty: the first message's first sentence.",
+        tooltip="Shown at the beginning. If empty, the first sentence of the first message.",
     )

@@ -72,13 +72,14 @@ class LoadIPAdapter(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=IP_ADAPTERS.names(),
-                    tooltip="A .safetensors or .bin file in models/ipadapter. What it is, is told by what is in it.",
+                    tooltip="A .safetensors or .bin file in models/ipadapter. Its kind is recognised from its "
+                    "contents.",
                 )
             ],
             outputs=[
                 wires.IPAdapter.Output(display_name="ip_adapter", tooltip="For IP-Adapter Reference."),
                 io.String.Output(
-                    display_name="report", tooltip="What was found in the file, and which vision encoder it wants."
+                    display_name="report", tooltip="What the file contains, and which vision encoder it needs."
                 ),
             ],
         )
@@ -113,7 +114,7 @@ class IPAdapterReference(io.ComfyNode):
             node_id="M2Chat_IPReference",
             display_name="IP-Adapter Reference",
             category="M2Chat/references",
-            description="Says which pictures to look at, where, and with what weight. References can be chained.",
+            description="Says which pictures to refer to, where, and with what weight. References can be chained.",
             search_aliases=["ip-adapter encode", "reference image", "character reference", "image prompt", "mask"],
             inputs=[
                 wires.IPAdapter.Input("ip_adapter", tooltip="From Load IP-Adapter."),
@@ -123,7 +124,7 @@ class IPAdapterReference(io.ComfyNode):
                 ),
                 io.Image.Input(
                     "image",
-                    tooltip="The picture, whose middle square is seen. Each picture of a batch is a reference.",
+                    tooltip="The picture, of which the middle square is used. Each picture of a batch is a reference.",
                 ),
                 io.Float.Input(
                     "weight",
@@ -131,20 +132,23 @@ class IPAdapterReference(io.ComfyNode):
                     min=0.0,
                     max=MAX_STRENGTH,
                     step=0.05,
-                    tooltip="How much it counts beside other references; also a factor of the gate.",
+                    tooltip="How much it counts relative to other references; also a factor of the gate.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where in the new picture it acts: white. Laid over all of the picture, whatever its size.",
+                    tooltip="Where in the new picture it acts: the white area. It is stretched over the whole picture.",
                 ),
                 wires.References.Input(
-                    "references", optional=True, tooltip="Other references, of any size and IP-Adapter, to add to."
+                    "references",
+                    optional=True,
+                    tooltip="Other references to add to, of any size and from any IP-Adapter.",
                 ),
             ],
             outputs=[
                 wires.References.Output(
-                    display_name="references", tooltip="For Apply IP-Adapter, for its twin for decoders, or for more."
+                    display_name="references",
+                    tooltip="For Apply IP-Adapter, Apply IP-Adapter to Decoder, or another IP-Adapter Reference.",
                 )
             ],
         )
@@ -198,7 +202,8 @@ def _gate_inputs() -> list[io.Input]:
         "table",
         multiline=True,
         default="down.2.1 = 1, up.0.1 = 1",
-        tooltip="A strength for blocks of the UNet: down.1.0 to up.1.2 and mid in SDXL; up is all on the way up.",
+        tooltip="A strength for each block of the UNet: down.1.0 to up.1.2 and mid in SDXL; up "
+        "means all blocks on the way up.",
     )
     part = {"min": 0.0, "max": 1.0, "step": 0.001}
     return [
@@ -208,18 +213,19 @@ def _gate_inputs() -> list[io.Input]:
             "start_percent",
             default=0.0,
             **part,
-            tooltip="From which part of the sampling on it acts. Later leaves the composition to the words.",
+            tooltip="Where in the sampling it starts to act. A later start leaves the composition to the words.",
         ),
         io.Float.Input(
             "end_percent",
             default=1.0,
             **part,
-            tooltip="Up to which part of the sampling it acts. Earlier leaves the details to the words.",
+            tooltip="Where in the sampling it stops acting. An earlier end leaves the details to the words.",
         ),
         io.DynamicCombo.Input(
             "weight_type",
             options=[*(io.DynamicCombo.Option(name, []) for name in PRESETS), io.DynamicCombo.Option(CUSTOM, [table])],
-            tooltip="What is taken over: all of it, only the composition, only the style, or a table of your own.",
+            tooltip="What to take from the references: everything, only the composition, only the "
+            "style, or by a table of your own.",
         ),
     ]
 
@@ -241,10 +247,14 @@ class ApplyIPAdapter(io.ComfyNode):
             node_id="M2Chat_ApplyIPAdapter",
             display_name="Apply IP-Adapter",
             category="M2Chat/references",
-            description="Lets a stock SDXL model look at references while it samples. The gate says how much.",
+            description="Lets a stock SDXL model refer to pictures while it samples. The gate says how strongly.",
             search_aliases=["ip-adapter", "ipadapter apply", "consistent character", "style transfer", "gate"],
             inputs=[io.Model.Input("model", tooltip="A stock SDXL base model or fine-tune."), *_gate_inputs()],
-            outputs=[io.Model.Output(display_name="model", tooltip="For KSampler, LoRA loaders, or once more.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="For KSampler, a LoRA loader, or another Apply IP-Adapter."
+                )
+            ],
         )
 
     @classmethod
@@ -266,11 +276,12 @@ class DecoderIPAdapter(io.ComfyNode):
             node_id="M2Chat_DecoderIPAdapter",
             display_name="Apply IP-Adapter to Decoder",
             category="M2Chat/references",
-            description="Lets the decoder look at references in all that it paints, beside what the M3-Adapter says.",
+            description="Lets the decoder refer to pictures in everything it paints, in addition to the "
+            "M3-Adapter's condition.",
             search_aliases=["ip-adapter", "consistent character", "story character", "gate"],
             inputs=[inputs.decoder(), *_gate_inputs()],
             outputs=[
-                wires.Decoder.Output(display_name="decoder", tooltip="For Decode Picture, Take Turn or Tell Story.")
+                wires.Decoder.Output(display_name="decoder", tooltip="For Paint Picture, Take Turn or Tell Story.")
             ],
         )
 

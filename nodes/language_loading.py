@@ -64,7 +64,7 @@ class LoadLanguageModel(io.ComfyNode):
                 io.Combo.Input(
                     "dtype",
                     options=[AUTO, *TYPES],
-                    tooltip="How the weights are kept. auto is as they are stored, and fp32 without a GPU.",
+                    tooltip="The data type of the weights. auto keeps the stored type, or fp32 without a GPU.",
                 ),
                 io.Combo.Input(
                     "quantization",
@@ -72,12 +72,14 @@ class LoadLanguageModel(io.ComfyNode):
                     optional=True,
                     default="none",
                     advanced=True,
-                    tooltip="Smaller weights, which stay on the device. Needs bitsandbytes, or for 8-bit torchao.",
+                    tooltip="Smaller weights, which stay on the device. Needs bitsandbytes; for 8-bit, torchao "
+                    "works too.",
                 ),
             ],
             outputs=[
                 wires.LanguageModel.Output(
-                    display_name="language_model", tooltip="Writes the replies, and sees if it is made for that."
+                    display_name="language_model",
+                    tooltip="Writes the replies, and sees pictures if it is a vision-language model.",
                 )
             ],
         )

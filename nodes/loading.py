@@ -26,14 +26,15 @@ class LoadStarter(io.ComfyNode):
             node_id="M2Chat_LoadStarter",
             display_name="Load M2Chat Starter",
             category="M2Chat/loaders",
-            description="Loads the small M2Chat that comes with the pack. Nothing to download, and it runs anywhere.",
+            description="Loads the small M2Chat that comes with the pack. There is nothing to download, "
+            "and it runs anywhere.",
             search_aliases=["m2chat loader", "story model", "multimodal llm", "m3-adapter"],
             inputs=[],
             outputs=[
                 wires.LanguageModel.Output(display_name="language_model", tooltip="Writes the replies."),
-                wires.VisionEncoder.Output(display_name="vision_encoder", tooltip="Looks at pictures."),
+                wires.VisionEncoder.Output(display_name="vision_encoder", tooltip="Encodes pictures."),
                 wires.Adapter.Output(
-                    display_name="adapter", tooltip="The M3-Adapter: from words and looks to a condition."
+                    display_name="adapter", tooltip="The M3-Adapter, which fuses meaning and look into a condition."
                 ),
                 wires.Decoder.Output(display_name="decoder", tooltip="Paints a condition."),
             ],

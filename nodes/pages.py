@@ -41,10 +41,10 @@ class LayOutPages(ShowsText, io.ComfyNode):
             node_id="M2Chat_Pages",
             display_name="Lay Out Pages",
             category="M2Chat/story",
-            description="Sets a story's pictures and text as pages of a comic or a picture book.",
+            description="Lays out a story's pictures and text as pages of a comic or picture book.",
             search_aliases=["comic", "storybook", "page", "panels", "speech balloon", "bubble", "caption", "grid"],
             inputs=[
-                inputs.conversation("A story, or any conversation with a painted picture of the assistant's."),
+                inputs.conversation("A story, or any conversation in which the assistant has painted a picture."),
                 inputs.layout("grid"),
                 inputs.words(),
                 inputs.font(),

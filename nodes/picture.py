@@ -34,24 +34,23 @@ class EncodeSlot(io.ComfyNode):
             node_id="M2Chat_EncodeSlot",
             display_name="Encode Slot",
             category="M2Chat/picture",
-            description="Collects what is known about a picture before it is painted: meaning and earlier looks.",
+            description="Collects what is known about a picture before it is painted: its meaning, and the "
+            "look of earlier pictures.",
             search_aliases=["image features", "hidden states", "reference"],
             inputs=[
                 inputs.language_model(),
                 inputs.vision_encoder(),
                 inputs.adapter(),
-                inputs.conversation("A conversation with a picture that is still to be painted."),
+                inputs.conversation("A conversation with a picture still to be painted."),
                 inputs.slot(),
                 io.Int.Input(
                     "references",
                     default=2,
                     min=0,
                     max=8,
-                    tooltip="How many earlier pictures to look at: the first one and the latest. 0 looks at none.",
+                    tooltip="How many earlier pictures to refer to: the first and the latest ones. 0 is none.",
                 ),
-                inputs.memory(
-                    "From Memory of Pictures: which earlier ones to look at. It takes the place of references."
-                ),
+                inputs.memory("From Memory of Pictures: which earlier pictures to refer to. It overrides references."),
             ],
             outputs=[
                 wires.Features.Output(
@@ -59,7 +58,7 @@ class EncodeSlot(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="caption",
-                    tooltip="What the picture is to show, as a prompt for Encode Text or CLIP Text Encode.",
+                    tooltip="What the picture should show, as a prompt for Encode Text or CLIP Text Encode.",
                 ),
             ],
         )
@@ -104,13 +103,14 @@ class FuseM3Adapter(io.ComfyNode):
             max=1.0,
             step=0.05,
             display_mode=io.NumberDisplay.slider,
-            tooltip="How far it is open for every token: 1 as far as the trained gate typically opens, 0 is shut.",
+            tooltip="How far the gate is open for every token: 1 is as far as the trained gate "
+            "typically opens, 0 is shut.",
         )
         return io.Schema(
             node_id="M2Chat_FuseM3Adapter",
             display_name="Fuse M3-Adapter",
             category="M2Chat/picture",
-            description="Fuses meaning and looks into a condition. The gate weighs creativity against consistency.",
+            description="Fuses meaning and look into a condition. The gate balances creativity against consistency.",
             search_aliases=["gate", "consistency", "creativity", "conditioning", "ip-adapter strength"],
             inputs=[
                 inputs.adapter(),
@@ -119,19 +119,20 @@ class FuseM3Adapter(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "mode",
                     options=[io.DynamicCombo.Option("learned", []), io.DynamicCombo.Option("fixed", [value])],
-                    tooltip="learned: the adapter opens the gate as each picture needs. fixed: open alike for all.",
+                    tooltip="learned: the adapter opens the gate as each picture needs. fixed: equally open for all.",
                 ),
                 wires.Condition.Input(
                     "anchor",
                     optional=True,
-                    tooltip="Only for an anchored adapter: the caption as the decoder reads it, from Encode Text.",
+                    tooltip="Only for an anchored adapter: the caption as the decoder's text encoders read it, "
+                    "from Encode Text.",
                 ),
             ],
             outputs=[
-                wires.Condition.Output(display_name="condition", tooltip="What to paint, for Decode Picture."),
-                io.Image.Output(display_name="gate_map", tooltip="A chart of the gate, by token and by channel."),
+                wires.Condition.Output(display_name="condition", tooltip="What to paint, for Paint Picture."),
+                io.Image.Output(display_name="gate_map", tooltip="A chart of the gate by token and channel."),
                 io.Float.Output(
-                    display_name="mean_gate", tooltip="The gate's mean over all tokens, strength included."
+                    display_name="mean_gate", tooltip="The mean of the gate over all tokens, including the strength."
                 ),
             ],
         )
@@ -163,9 +164,9 @@ class Decode(io.ComfyNode):
         """Describe the node."""
         return io.Schema(
             node_id="M2Chat_Decode",
-            display_name="Decode Picture",
+            display_name="Paint Picture",
             category="M2Chat/picture",
-            description="Paints a condition, with a preview while it is at it.",
+            description="Paints a condition by diffusion, with a preview as it goes.",
             search_aliases=["sampler", "diffusion", "paint", "generate image"],
             inputs=[
                 inputs.decoder(),
@@ -173,7 +174,9 @@ class Decode(io.ComfyNode):
                 inputs.seed(),
                 inputs.steps(),
                 inputs.guidance(),
-                io.Image.Input("image", optional=True, tooltip="A picture to start from, and its size; see denoise."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="A picture to start from, which also gives the size; see denoise."
+                ),
                 io.Float.Input(
                     "denoise",
                     default=1.0,
@@ -181,12 +184,12 @@ class Decode(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="How much of image is painted over: little keeps it, 1 starts from pure noise.",
+                    tooltip="How much of image to paint over: low values keep most of it, 1 starts from pure noise.",
                 ),
                 wires.Decoder.Input(
                     "refiner",
                     optional=True,
-                    tooltip="An SDXL refiner from Load SDXL Decoder, which paints the last steps.",
+                    tooltip="An SDXL refiner from Load SDXL Decoder, to paint the last steps.",
                 ),
                 io.Float.Input(
                     "switch_at",
@@ -195,7 +198,7 @@ class Decode(io.ComfyNode):
                     max=0.95,
                     step=0.05,
                     optional=True,
-                    tooltip="Where the refiner takes over: 0.8 leaves it the last fifth.",
+                    tooltip="When the refiner takes over: at 0.8 it paints the last fifth.",
                 ),
                 *inputs.size("that of image, or the decoder's own"),
             ],

@@ -32,23 +32,24 @@ class Outline(ShowsText, io.ComfyNode):
             node_id="M2Chat_Outline",
             display_name="Outline",
             category="M2Chat/story",
-            description="Plans a story, one line for each panel: asked of the language model, or typed by hand.",
+            description="Plans a story, one line for each panel: written by the language model, or typed by hand.",
             search_aliases=["plot", "beats", "plan", "scenes", "storyboard"],
             inputs=[
                 inputs.premise(),
-                inputs.panels(tooltip="How many lines the language model is to write."),
+                inputs.panels(tooltip="How many lines the language model should write."),
                 inputs.seed("The same seed gives the same outline."),
                 io.String.Input(
                     "lines",
                     multiline=True,
                     default="",
-                    tooltip="The outline by hand, a line for each panel. With it, the language model is not asked.",
+                    tooltip="The outline typed by hand, one line for each panel. If given, the language model "
+                    "is not used.",
                 ),
                 inputs.language_model(
                     optional=True,
-                    tooltip="Writes the outline where lines is empty. The starter cannot follow such instructions.",
+                    tooltip="Writes the outline if lines is empty. The starter cannot follow such instructions.",
                 ),
-                inputs.max_length("Most tokens of the outline, where the language model writes it."),
+                inputs.max_length("The maximum number of tokens of the outline, if the language model writes it."),
                 *inputs.thinking(),
             ],
             outputs=[
@@ -115,7 +116,7 @@ class TurnSeed(ShowsText, io.ComfyNode):
             node_id="M2Chat_TurnSeed",
             display_name="Turn Seed",
             category="M2Chat/story",
-            description="Gives a panel of a story in blocks its seed, as Tell Story does, and others to re-roll it.",
+            description="Gives the seed that Tell Story would use for a panel, or other seeds to re-roll it.",
             search_aliases=["re-roll", "reroll", "variation", "panel seed", "random"],
             inputs=[
                 inputs.seed("The story's seed: the same for all its panels."),
@@ -131,10 +132,10 @@ class TurnSeed(ShowsText, io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**32 - 1,
-                    tooltip="0 is the panel as Tell Story tells it; every other number is another try.",
+                    tooltip="0 is the panel as Tell Story tells it; any other number is another try.",
                 ),
             ],
-            outputs=[io.Int.Output(display_name="seed", tooltip="The panel's seed, for Reply or Decode Picture.")],
+            outputs=[io.Int.Output(display_name="seed", tooltip="The panel's seed, for Reply or Paint Picture.")],
         )
 
     @classmethod

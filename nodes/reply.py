@@ -24,20 +24,24 @@ def sampling_inputs() -> list[io.Input]:
     """How words are chosen: named, bounded and ordered as in ComfyUI's own text generation."""
     choice = [
         io.Float.Input(
-            "temperature", default=0.7, min=0.01, max=2.0, step=0.01, tooltip="Low is sober, high is wild."
+            "temperature", default=0.7, min=0.01, max=2.0, step=0.01,
+            tooltip="Low values are sober, high values are wild.",
         ),
-        io.Int.Input("top_k", default=64, min=0, max=1000, tooltip="Choose among the k likeliest words; 0 is all."),
+        io.Int.Input(
+            "top_k", default=64, min=0, max=1000, tooltip="Choose among the k most likely words; 0 means all."
+        ),
         io.Float.Input(
             "top_p", default=0.95, min=0.01, max=1.0, step=0.01,
-            tooltip="Choose among the likeliest words that together have this probability; 1 is all.",
+            tooltip="Choose among the most likely words that together have this probability; 1 means all.",
         ),
         io.Float.Input(
             "min_p", default=0.05, min=0.0, max=1.0, step=0.01,
-            tooltip="Leave out words below this share of the likeliest one's probability; 0 is none.",
+            tooltip="Leave out words below this share of the most likely word's probability; 0 leaves "
+                    "out none.",
         ),
         io.Float.Input(
             "repetition_penalty", default=1.05, min=0.01, max=5.0, step=0.01,
-            tooltip="Above 1, words become less likely that were already said; 1 is none.",
+            tooltip="Above 1, words already used become less likely; 1 is no penalty.",
         ),
         # No control_after_generate: the frontend loses track of it inside a widget that comes and goes.
         io.Int.Input("seed", default=0, min=0, max=SEED_LIMIT - 1, tooltip="The same seed gives the same reply."),
@@ -48,12 +52,12 @@ def sampling_inputs() -> list[io.Input]:
             default=512,
             min=1,
             max=32768,
-            tooltip="Most tokens of the reply; it may end earlier by itself.",
+            tooltip="The maximum number of tokens of the reply; it may end earlier by itself.",
         ),
         io.DynamicCombo.Input(
             "sampling_mode",
             options=[io.DynamicCombo.Option("on", choice), io.DynamicCombo.Option("off", [])],
-            tooltip="on chooses words by chance, off always takes the likeliest one.",
+            tooltip="on chooses words at random, off always takes the most likely one.",
         ),
     ]
 
@@ -68,33 +72,33 @@ class Reply(ShowsText, io.ComfyNode):
             node_id="M2Chat_Reply",
             display_name="Reply",
             category="M2Chat/conversation",
-            description="Lets the language model reply. The pictures that it wants are slots for Encode Slot.",
+            description="Lets the language model reply. The pictures it asks for become slots for Encode Slot.",
             search_aliases=["LLM", "generate text", "answer", "chat completion"],
             inputs=[
                 inputs.language_model(),
                 inputs.conversation("A conversation whose last turn is the user's."),
                 inputs.vision_encoder(
                     optional=True,
-                    tooltip="Needed where the user shows pictures, unless the language model sees by itself.",
+                    tooltip="Needed if the user shows pictures, unless the language model sees by itself.",
                 ),
                 *sampling_inputs(),
                 io.Boolean.Input(
                     "always_picture",
                     default=True,
-                    tooltip="Give a reply without a picture one at its end, captioned with its first sentence.",
+                    tooltip="Adds a picture to a reply without one, captioned with the reply's first sentence.",
                 ),
                 inputs.max_pictures(),
                 *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
-                    display_name="conversation", tooltip="The conversation with the reply, its pictures still open."
+                    display_name="conversation", tooltip="The conversation with the reply; its pictures are still open."
                 ),
                 io.String.Output(
                     display_name="text", tooltip="The reply's text, without the captions of its pictures."
                 ),
                 io.String.Output(
-                    display_name="thoughts", tooltip="What the model thought before and in its reply; mostly empty."
+                    display_name="thoughts", tooltip="What the model thought before and during its reply; often empty."
                 ),
             ],
         )

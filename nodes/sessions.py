@@ -37,7 +37,8 @@ def _user() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="Whose session it is, where ComfyUI runs with --multi-user: a user's id. Empty, the default user's.",
+        tooltip="The id of the user whose session it is, if ComfyUI runs with --multi-user. If "
+        "empty, the default user's.",
     )
 
 
@@ -51,19 +52,23 @@ class LoadSession(io.ComfyNode):
             node_id="M2Chat_LoadSession",
             display_name="Load Session",
             category="M2Chat/session",
-            description="Loads a conversation that Save Session saved by name, with its pictures and its cast.",
+            description="Loads a conversation that Save Session saved under a name, with its pictures and cast.",
             search_aliases=["open chat", "resume", "history", "continue story"],
             inputs=[
                 io.String.Input(
-                    "name", default="", tooltip="The session's name. Empty, it is a new conversation, without messages."
+                    "name",
+                    default="",
+                    tooltip="The name of the session. If empty, a new conversation without messages.",
                 ),
                 _user(),
             ],
             outputs=[
-                wires.Conversation.Output(display_name="conversation", tooltip="The conversation, to go on with."),
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The conversation, ready to be continued."
+                ),
                 io.Int.Output(
                     display_name="revision",
-                    tooltip="How often it was saved; 0 for a new one. Save Session can compare it.",
+                    tooltip="How many times it was saved; 0 for a new one. Save Session can compare it.",
                 ),
             ],
         )
@@ -99,26 +104,28 @@ class SaveSession(io.ComfyNode):
             node_id="M2Chat_SaveSession",
             display_name="Save Session",
             category="M2Chat/session",
-            description="Saves a conversation by name, with its pictures and its cast, for Load Session.",
+            description="Saves a conversation under a name, with its pictures and cast, for Load Session.",
             search_aliases=["keep chat", "store", "branch"],
             inputs=[
                 inputs.conversation("The conversation to save."),
                 io.String.Input(
                     "name",
                     default="my story",
-                    tooltip="The session's name. A session of that name is replaced; another name makes a branch.",
+                    tooltip="The name of the session. A session of that name is replaced; a new name makes a branch.",
                 ),
                 io.Int.Input(
                     "revision",
                     optional=True,
                     force_input=True,
-                    tooltip="From Load Session: refuse to replace what somebody else has saved since it was loaded.",
+                    tooltip="From Load Session: refuses to overwrite what someone else has saved since it was loaded.",
                 ),
                 _user(),
             ],
             outputs=[
-                wires.Conversation.Output(display_name="conversation", tooltip="The same conversation, to go on with."),
-                io.Int.Output(display_name="revision", tooltip="How often the session has been saved now."),
+                wires.Conversation.Output(
+                    display_name="conversation", tooltip="The same conversation, to be passed on."
+                ),
+                io.Int.Output(display_name="revision", tooltip="How many times the session has now been saved."),
             ],
             is_output_node=True,
         )

@@ -25,7 +25,7 @@ class LoadStarterStock(io.ComfyNode):
             node_id="M2Chat_LoadStarterStock",
             display_name="Load M2Chat Starter (Stock)",
             category="M2Chat/loaders",
-            description="Loads the starter's decoder as a stock model, for KSampler and all that works with it.",
+            description="Loads the starter's decoder as a stock model, for KSampler and everything that works with it.",
             search_aliases=["checkpoint loader", "ksampler", "m2chat stock"],
             inputs=[],
             outputs=[
@@ -65,16 +65,16 @@ class ToConditioning(io.ComfyNode):
             node_id="M2Chat_ToConditioning",
             display_name="M2Chat to Conditioning",
             category="M2Chat/stock",
-            description="Turns a condition into stock conditioning, without loss, for any sampler of an SDXL model.",
+            description="Turns a condition into stock conditioning, without loss, for any sampler with an SDXL model.",
             search_aliases=["conditioning", "ksampler", "positive negative"],
             inputs=[
                 wires.Condition.Input("condition", tooltip="From Fuse M3-Adapter."),
-                io.Int.Input("width", **size, tooltip="The picture's width in pixels, which SDXL is told."),
-                io.Int.Input("height", **size, tooltip="The picture's height in pixels, which SDXL is told."),
+                io.Int.Input("width", **size, tooltip="The picture's width in pixels, which is passed to SDXL."),
+                io.Int.Input("height", **size, tooltip="The picture's height in pixels, which is passed to SDXL."),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="What to paint."),
-                io.Conditioning.Output(display_name="negative", tooltip="Its unconditional twin, for guidance."),
+                io.Conditioning.Output(display_name="negative", tooltip="Its unconditional counterpart, for guidance."),
             ],
         )
 
@@ -98,13 +98,16 @@ class FromConditioning(io.ComfyNode):
             node_id="M2Chat_FromConditioning",
             display_name="Conditioning to M2Chat",
             category="M2Chat/stock",
-            description="Turns stock conditioning, say of CLIP Text Encode, into a condition for Decode Picture.",
+            description="Turns stock conditioning, for example from CLIP Text Encode, into a condition for "
+            "Paint Picture.",
             search_aliases=["conditioning", "clip text encode"],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="What to paint, from an SDXL text encoder."),
-                io.Conditioning.Input("negative", tooltip="What guidance leads away from, say an empty prompt."),
+                io.Conditioning.Input(
+                    "negative", tooltip="What guidance steers away from, for example an empty prompt."
+                ),
             ],
-            outputs=[wires.Condition.Output(display_name="condition", tooltip="For Decode Picture.")],
+            outputs=[wires.Condition.Output(display_name="condition", tooltip="For Paint Picture.")],
         )
 
     @classmethod

@@ -35,8 +35,8 @@ class TakeTurn(ShowsText, io.ComfyNode):
             node_id="M2Chat_Turn",
             display_name="Take Turn",
             category="M2Chat/story",
-            description="Says something and lets the model reply with text and pictures: one round of a dialogue. "
-            "Saying nothing, it does what is left to do: a reply, or pictures.",
+            description="Says something and lets the model reply with text and pictures: one round of a "
+            "dialogue. Without text, it completes what is open: a reply, or pictures.",
             search_aliases=["chat", "interleaved", "dialogue", "all in one"],
             inputs=[
                 *inputs.models(),
@@ -45,8 +45,8 @@ class TakeTurn(ShowsText, io.ComfyNode):
                     "text",
                     multiline=True,
                     default="",
-                    tooltip="What the user says. Empty, the conversation's own last message is replied to, or the "
-                    "pictures are painted that are still open.",
+                    tooltip="What the user says. If empty, the conversation's last message is answered, or its "
+                    "open pictures are painted.",
                 ),
                 inputs.gate(),
                 inputs.seed("The same seed gives the same reply and pictures."),
@@ -62,16 +62,16 @@ class TakeTurn(ShowsText, io.ComfyNode):
             ],
             outputs=[
                 wires.Conversation.Output(
-                    display_name="conversation", tooltip="The conversation with message and reply."
+                    display_name="conversation", tooltip="The conversation with the message and the reply."
                 ),
                 io.Image.Output(
                     display_name="images",
                     is_output_list=True,
-                    tooltip="The reply's pictures, one by one. Without any, what is connected here does not run.",
+                    tooltip="The reply's pictures, one by one. If it has none, nodes connected here do not run.",
                 ),
                 io.String.Output(display_name="text", tooltip="The reply's text."),
                 io.String.Output(
-                    display_name="thoughts", tooltip="What the model thought before and in its reply; mostly empty."
+                    display_name="thoughts", tooltip="What the model thought before and during its reply; often empty."
                 ),
             ],
         )
@@ -127,7 +127,7 @@ class TellStory(ShowsText, io.ComfyNode):
                 wires.Conversation.Input(
                     "conversation",
                     optional=True,
-                    tooltip="What the story continues: a cast, a system text, or all that was told so far.",
+                    tooltip="What the story continues: a cast, a system text, or the story so far.",
                 ),
                 inputs.memory(),
                 io.String.Input(
@@ -135,7 +135,7 @@ class TellStory(ShowsText, io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="A line for each panel, from Outline or by hand: what the user says in it.",
+                    tooltip="One line for each panel, from Outline or typed by hand: what the user says in it.",
                 ),
                 inputs.style(),
                 inputs.negative(),
@@ -144,7 +144,8 @@ class TellStory(ShowsText, io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Pictures to paint with other seeds, like 3: 1, 5: 2 (the third, its first other try).",
+                    tooltip="Pictures to paint again with other seeds, such as 3: 1, 5: 2 (the third picture "
+                    "with its first alternative).",
                 ),
                 *inputs.size(),
                 inputs.max_length(),
@@ -153,18 +154,20 @@ class TellStory(ShowsText, io.ComfyNode):
             ],
             outputs=[
                 wires.Conversation.Output(
-                    display_name="conversation", tooltip="The story as a conversation: to go on with, or to export."
+                    display_name="conversation", tooltip="The story as a conversation, to continue or to export."
                 ),
                 io.Image.Output(display_name="panels", is_output_list=True, tooltip="The pictures one by one."),
                 io.Image.Output(display_name="batch", tooltip="The pictures as one batch."),
                 io.String.Output(display_name="texts", is_output_list=True, tooltip="The text of each panel."),
-                io.String.Output(display_name="captions", is_output_list=True, tooltip="What each picture is to show."),
+                io.String.Output(
+                    display_name="captions", is_output_list=True, tooltip="What each picture should show."
+                ),
                 io.Int.Output(display_name="seeds", is_output_list=True, tooltip="The seed of each picture."),
                 io.Float.Output(display_name="gates", is_output_list=True, tooltip="The gate of each picture."),
                 io.String.Output(
                     display_name="thoughts",
                     is_output_list=True,
-                    tooltip="What the model thought in each panel; mostly empty.",
+                    tooltip="What the model thought in each panel; often empty.",
                 ),
             ],
         )

@@ -30,7 +30,8 @@ class WriteStory(ShowsText, io.ComfyNode):
             node_id="M2Chat_WriteStory",
             display_name="Write Story",
             category="M2Chat/story",
-            description="Writes a story without painting it. Its captions are a list: what follows runs once for each.",
+            description="Writes a story without painting it. Its captions are a list: the nodes that "
+            "follow run once for each.",
             search_aliases=["storybook", "captions", "prompts", "ksampler story", "panels"],
             inputs=[
                 inputs.language_model(),
@@ -42,27 +43,29 @@ class WriteStory(ShowsText, io.ComfyNode):
                     default=256,
                     min=1,
                     max=32768,
-                    tooltip="Most tokens of each part; it may end earlier by itself.",
+                    tooltip="The maximum number of tokens of each part; it may end earlier by itself.",
                 ),
                 inputs.max_pictures(),
                 *inputs.thinking(),
             ],
             outputs=[
                 wires.Conversation.Output(
-                    display_name="conversation", tooltip="The story, its pictures still open: for Place Pictures."
+                    display_name="conversation", tooltip="The story with its pictures still open, for Place Pictures."
                 ),
                 io.String.Output(
                     display_name="captions",
                     is_output_list=True,
-                    tooltip="What each picture is to show, as prompts for CLIP Text Encode: brackets are escaped.",
+                    tooltip="What each picture should show, as prompts for CLIP Text Encode, with brackets escaped.",
                 ),
                 io.Int.Output(
-                    display_name="seeds", is_output_list=True, tooltip="A seed for each picture, as Tell Story's."
+                    display_name="seeds",
+                    is_output_list=True,
+                    tooltip="A seed for each picture, the same as Tell Story's.",
                 ),
                 io.String.Output(
                     display_name="thoughts",
                     is_output_list=True,
-                    tooltip="What the model thought in each panel; mostly empty.",
+                    tooltip="What the model thought in each panel; often empty.",
                 ),
             ],
         )
@@ -124,12 +127,14 @@ class PlacePictures(io.ComfyNode):
             node_id="M2Chat_PlacePictures",
             display_name="Place Pictures",
             category="M2Chat/story",
-            description="Puts a list of painted pictures into the open slots of a story, in their order.",
+            description="Puts a list of painted pictures into the open slots of a story, in order.",
             search_aliases=["fill slots", "storybook", "collect images"],
             is_input_list=True,
             inputs=[
                 inputs.conversation("A story from Write Story, or any conversation with open pictures."),
-                io.Image.Input("images", tooltip="The pictures, of any sizes: a list, say of VAE Decode, or a batch."),
+                io.Image.Input(
+                    "images", tooltip="The pictures, of any size: a list, for example from VAE Decode, or a batch."
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(

@@ -15,6 +15,7 @@ import graphs
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
 from m3adapter.adapter import gate_map
+from m3adapter.limits import MAX_STRENGTH
 from m3adapter.seeds import turn_seed
 from runs import Event, picture, ran, same, text
 from tools import environment
@@ -85,6 +86,14 @@ def test_every_node_is_explained(nodes: dict[str, Any]) -> None:
             assert options.get("tooltip"), f"{name}: input {given} has no tooltip"
         assert len(info["output_tooltips"]) == len(info["output"]) and all(info["output_tooltips"]), name
         assert info["output"], name
+
+
+def test_the_gate_has_one_limit_in_nodes_chat_and_library(nodes: dict[str, Any]) -> None:
+    inputs = [given for info in nodes.values() for given in inputs_of(info["input"])]
+    limits = [options["max"] for name, options in inputs if name in ("gate", "lowest") and "max" in options]
+    assert len(limits) >= 6 and set(limits) == {MAX_STRENGTH}
+    kept = (environment.REPO / "web" / "chat" / "kept.js").read_text("utf-8")
+    assert re.findall(r"MAX_GATE = (.+);", kept) == [f"{MAX_STRENGTH:g}"]
 
 
 def test_every_node_has_a_page_of_help(comfy: ComfyServer, nodes: dict[str, Any]) -> None:

@@ -151,7 +151,7 @@ def turn_in_one(info: Info) -> Subgraph:
 
 def caption_alone(info: Info) -> Subgraph:
     """A caption as stock nodes encode it, painted by the pack's decoder."""
-    sub = Subgraph(info, "The caption alone", "Encodes a caption with stock nodes, and paints it with Decode Picture.")
+    sub = Subgraph(info, "The caption alone", "Encodes a caption with stock nodes, and paints it with Paint Picture.")
     clip, decoder = sub.input("clip", "CLIP"), sub.input("decoder", PARTS["decoder"])
     caption, seed = sub.input("caption", "STRING", ""), sub.input("seed", "INT", 7)
     said = sub.add("CLIPTextEncode", "The caption", at=(LEFT, TOP), size=(300, 120), clip=clip, text=caption)

@@ -1,6 +1,7 @@
 // Where one types the next message: text, pictures, the gate, and the settings behind it.
 
 import { button, h, iconButton, isSend } from "./elements.js";
+import { MAX_GATE } from "./kept.js";
 import { t } from "./texts.js";
 
 const MOST = 8; // pictures that User Message takes
@@ -139,12 +140,12 @@ export class Composer {
 
   #gate() {
     const value = h("span", { "aria-hidden": "true" }, this.#settings.gate.toFixed(2));
-    const slider = h("input", { type: "range", min: 0, max: 2, step: 0.05, value: this.#settings.gate });
+    const slider = h("input", { type: "range", min: 0, max: MAX_GATE, step: 0.05, value: this.#settings.gate });
     slider.oninput = () => {
       value.textContent = Number(slider.value).toFixed(2);
       this.#set({ gate: Number(slider.value) });
     };
-    const title = t("Creativity against consistency: 0 paints the words alone, 1 is as trained, 2 clings to the past.");
+    const title = t("Creativity against consistency: 0 paints the words alone, 1 is as trained, and up to 4 keeps closer to earlier pictures.");
     return h("label", { className: "m2chat-gate", title }, t("Gate"), slider, value);
   }
 

@@ -2,7 +2,9 @@
 
 const KEY = "M2Chat.Chat";
 
-const SIDE = 8192; // pixels, as the nodes take them
+// As the nodes take them.
+export const MAX_GATE = 4;
+const SIDE = 8192; // pixels
 
 const number = (least, most) => (value) => typeof value === "number" && value >= least && value <= most;
 
@@ -14,7 +16,7 @@ const side = (value) => number(0, SIDE)(value) && value % 8 === 0;
  * @type {Object<string, [*, (value: *) => boolean]>}
  */
 const KEPT = {
-  gate: [1, number(0, 2)],
+  gate: [1, number(0, MAX_GATE)],
   steps: [20, (value) => Number.isInteger(value) && number(1, 1000)(value)],
   guidance: [3, number(0, 30)],
   width: [0, side], // 0 is the decoder's own
