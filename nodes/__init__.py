@@ -1,4 +1,4 @@
-"""ComfyUI's view of the pack: its nodes, a file per topic, and what connects them to the library `m3adapter`."""
+"""ComfyUI's view of the pack: the nodes, one file for each topic, and what connects them to the library `m3adapter`."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class M2ChatExtension(ComfyExtension):
-    """All nodes of the pack."""
+    """The extension with all nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Ask for the node classes, as ComfyUI does once at its start."""
+        """Return the node classes; ComfyUI calls this once at its start."""
         folders.register()
         session_routes.register()
         export_routes.register()
@@ -68,5 +68,5 @@ class M2ChatExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> M2ChatExtension:
-    """Where ComfyUI enters the pack."""
+    """Return the extension; ComfyUI calls this once."""
     return M2ChatExtension()

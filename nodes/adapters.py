@@ -1,4 +1,4 @@
-"""Adapters for any language model and decoder: from a file, or fresh; and the text encoders that anchor one."""
+"""Adapters for any language model and decoder: loaded or new; and the text encoders that anchor one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES = (".safetensors", ".pkl", ".pth")
 
 
 def _is_adapter(path: Path) -> bool:
-    """Whether it may be an adapter; the weights of a whole model lie in a folder of their own."""
+    """Return whether a file may be an adapter; the weights of a whole model have a folder of their own."""
     return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
 
 
@@ -29,7 +29,7 @@ ADAPTERS = folders.Shelf({"m2chat": _is_adapter})
 
 
 class LoadAdapter(io.ComfyNode):
-    """An adapter from a file."""
+    """Loads an adapter from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -55,12 +55,12 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        """Refuse what lies outside the model folders before anything runs."""
+        """Refuse files outside the model folders before anything runs."""
         return complaint(ADAPTERS.find, file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str:
-        """Changes when the file does."""
+        """Return a text that changes when the file does."""
         return ADAPTERS.fingerprint(file)
 
     @classmethod
@@ -73,7 +73,7 @@ class LoadAdapter(io.ComfyNode):
 
 
 class NewAdapter(io.ComfyNode):
-    """An untrained adapter."""
+    """Makes an untrained adapter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -130,7 +130,7 @@ class NewAdapter(io.ComfyNode):
         seed: int,
         vision_encoder: Handle | None = None,
     ) -> io.NodeOutput:
-        """Draw it."""
+        """Draw its random weights."""
         adapter = new_adapter(
             language_model.part,
             decoder.part,
@@ -145,7 +145,7 @@ class NewAdapter(io.ComfyNode):
 
 
 class EncodeText(io.ComfyNode):
-    """A text as the decoder reads it."""
+    """Encodes a text with the decoder's text encoders."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

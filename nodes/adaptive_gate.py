@@ -1,4 +1,4 @@
-"""A gate that closes where a new caption is about somebody else than the reference's."""
+"""A gate that closes when a new caption is about a different subject from the reference's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .running import ShowsText, shown
 
 
 class AdaptiveGate(ShowsText, io.ComfyNode):
-    """Captions to the strength of the gate."""
+    """Chooses the strength of the gate by comparing captions."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -6,7 +6,7 @@ megabytes, and the IP-Adapter's own weights need no memory while the model sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,18 +43,23 @@ class Look:
     sigmas: tuple[float, float] | None
 
     def to(self, target: Any) -> Look:
-        """On another device, or in another type."""
-        names = ("keys", "values", "negative_keys", "negative_values")
-        return replace(self, **{name: tuple(each.to(target) for each in getattr(self, name)) for name in names})
+        """Return a copy on another device or of another type."""
+        return replace(
+            self,
+            keys=_moved(self.keys, target),
+            values=_moved(self.values, target),
+            negative_keys=_moved(self.negative_keys, target),
+            negative_values=_moved(self.negative_values, target),
+        )
 
     def __call__(self, query: Tensor, extra: dict[str, Any]) -> Tensor | None:
-        """What is added to the attention on the text [B, N, width]; None outside of its part of the schedule."""
+        """Return what to add to the attention on the text [B, N, width]; None outside its part of the schedule."""
         if self.sigmas is not None:
             high, low = self.sigmas
             if not low <= float(extra["sigmas"][0]) <= high:
                 return None
         unconditional = extra.get("cond_or_uncond") or [0]
-        found = torch.zeros_like(query)
+        total = torch.zeros_like(query)
         for row, part in enumerate(self._shares(query, extra)):
             key, value = (
                 self._chunks(positive[row], negative[row], unconditional, query)
@@ -66,18 +71,18 @@ class Look:
             attended = optimized_attention(
                 query, key, value, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
             )
-            found = found + attended * (self.strength * part)
-        return found
+            total = total + attended * (self.strength * part)
+        return total
 
     def _chunks(self, positive: Tensor, negative: Tensor, unconditional: Sequence[int], query: Tensor) -> Tensor:
-        """Keys or values [B, T, width] for a batch of conditions, each for as many pictures."""
-        each = len(query) // len(unconditional)
-        rows = [(negative if one else positive).expand(each, -1, -1) for one in unconditional]
+        """Return keys or values [B, T, width] for a batch of conditions, each for the same number of pictures."""
+        pictures = len(query) // len(unconditional)
+        rows = [(negative if is_negative else positive).expand(pictures, -1, -1) for is_negative in unconditional]
         return torch.cat(rows).to(query)
 
     def _shares(self, query: Tensor, extra: dict[str, Any]) -> Sequence[float | Tensor]:
-        """The share of each reference: a number, or one [N, 1] for each place of the query."""
-        if all(one.mask is None for one in self.references):
+        """Return the share of each reference: a number, or a tensor [N, 1] with one for each place of the query."""
+        if all(reference.mask is None for reference in self.references):
             return shares(self.references, 1, 1).flatten().tolist()
         count = query.shape[1]
         height, width = extra["original_shape"][-2:]
@@ -85,63 +90,68 @@ class Look:
             height, width = (height + 1) // 2, (width + 1) // 2
         if height * width != count:
             raise ValueError(
-                "Masks of references do not go with a patch that changes the model's resolution inside: remove one."
+                "Masks of references cannot be combined with a patch that changes the model's inner resolution: "
+                "remove one of the two."
             )
         return list(shares(self.references, height, width).flatten(1)[..., None].to(query))
 
 
 @dataclass(frozen=True, eq=False)
 class ImageAttention:
-    """Replaces a cross-attention by itself, or by a patch that was there before, and adds image prompts.
+    """Computes a cross-attention, with an earlier patch if there is one, and adds image prompts to it.
 
-    `to`, `models` and `cleanup` are what ComfyUI calls on patches.
+    ComfyUI calls `to`, `models` and `cleanup` on patches.
     """
 
     looks: tuple[Look, ...]
     before: Callable[..., Tensor] | None = None
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
-        """The attention [B, N, width]."""
+        """Return the attention [B, N, width]."""
         if self.before is not None:
-            found = self.before(query, key, value, extra)
+            total = self.before(query, key, value, extra)
         else:
-            found = optimized_attention(
+            total = optimized_attention(
                 query, key, value, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
             )
         for look in self.looks:
             added = look(query, extra)
             if added is not None:
-                found = found + added
-        return found
+                total = total + added
+        return total
 
     def to(self, target: Any) -> ImageAttention:
-        """On another device, or in another type."""
-        before = self.before.to(target) if hasattr(self.before, "to") else self.before
+        """Return a copy on another device or of another type."""
+        move = getattr(self.before, "to", None)
+        before = move(target) if move else self.before
         return ImageAttention(tuple(look.to(target) for look in self.looks), before)
 
     def models(self) -> list[ModelPatcher]:
-        """Models that the patch before needs."""
-        return self.before.models() if hasattr(self.before, "models") else []
+        """Return the models that the earlier patch needs."""
+        models = getattr(self.before, "models", None)
+        return models() if models else []
 
     def cleanup(self) -> None:
-        """After sampling."""
-        if hasattr(self.before, "cleanup"):
-            self.before.cleanup()
+        """Clean up after sampling."""
+        if clean := getattr(self.before, "cleanup", None):
+            clean()
 
 
 def apply(model: ModelPatcher, prompt: ImagePrompt) -> ModelPatcher:
-    """The model with an image prompt; the same model where nothing of it can come through.
+    """Return the model with an image prompt, or the same model if the prompt can have no effect.
 
-    The weights of the IP-Adapters must be loaded. Raises ValueError, one sentence: not an SDXL base model, or one that
-    the IP-Adapter was not made for.
+    The weights of the IP-Adapters must be loaded.
+
+    Raises:
+        ValueError: It is not an SDXL base model, or the IP-Adapter was not made for it.
     """
     check_model(model)
     blocks = cross_attentions(model)
     widths = [width for _, _, width in blocks]
     context = model.model.model_config.unet_config["context_dim"]
-    references = tuple(one for one in prompt.references if one.weight)
-    for one in references:
-        one.adapter.check_layers(widths, context)
+    references = tuple(reference for reference in prompt.references if reference.weight)
+    for reference in references:
+        reference.adapter.check_layers(widths, context)
     strengths = prompt.gate.weights([place for _, place, _ in blocks])
     if prompt.gate.shut or not references:
         return model
@@ -160,19 +170,25 @@ def apply(model: ModelPatcher, prompt: ImagePrompt) -> ModelPatcher:
 def _look(references: tuple[Reference, ...], layer: int, strength: float, sigmas: tuple[float, float] | None) -> Look:
     device = comfy.model_management.get_torch_device()
     with torch.no_grad():
-        made = [
-            [
-                each
-                for tokens in (one.tokens, one.negative)
-                for each in one.adapter.keys_and_values(tokens.to(device), layer)
-            ]
-            for one in references
-        ]
-    return Look(*zip(*made, strict=True), references, strength, sigmas)
+        shown = [one.adapter.keys_and_values(one.tokens.to(device), layer) for one in references]
+        unseen = [one.adapter.keys_and_values(one.negative.to(device), layer) for one in references]
+    return Look(
+        keys=tuple(key for key, _ in shown),
+        values=tuple(value for _, value in shown),
+        negative_keys=tuple(key for key, _ in unseen),
+        negative_values=tuple(value for _, value in unseen),
+        references=references,
+        strength=strength,
+        sigmas=sigmas,
+    )
+
+
+def _moved(tensors: tuple[Tensor, ...], target: Any) -> tuple[Tensor, ...]:
+    return tuple(tensor.to(target) for tensor in tensors)
 
 
 def _stacked(model: ModelPatcher, block: Block, look: Look) -> ImageAttention:
-    """With what already replaces the attention of a block, or of all of the blocks that it is one of."""
+    """Return the patch on top of what already replaces the attention of this block, or of all blocks of its kind."""
     replaced = model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
     before = replaced.get(block, replaced.get(block[:2]))
     if isinstance(before, ImageAttention):
@@ -181,7 +197,7 @@ def _stacked(model: ModelPatcher, block: Block, look: Look) -> ImageAttention:
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Raises ValueError, one sentence, for all but an SDXL base model."""
+    """Raise ValueError unless it is an SDXL base model."""
     inner = model.model
     if isinstance(inner, comfy.model_base.SDXLRefiner):
         raise ValueError("The model is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.")
@@ -192,9 +208,9 @@ def check_model(model: ModelPatcher) -> None:
 
 
 def cross_attentions(model: ModelPatcher) -> list[tuple[Block, str, int]]:
-    """Block, place (as `image_prompt.place_of` names it) and width of each, in the order of diffusers and the files."""
+    """Return block, place (named as by `image_prompt.place_of`) and width of each, in the order of diffusers."""
     unet = model.model.diffusion_model
-    found = []
+    found: list[tuple[Block, str, int]] = []
     for way, blocks, offset in (("input", unet.input_blocks, 1), ("output", unet.output_blocks, 0)):
         for number, block in enumerate(blocks):
             level, index = divmod(number - offset, unet.num_res_blocks[0] + 1)
@@ -203,7 +219,7 @@ def cross_attentions(model: ModelPatcher) -> list[tuple[Block, str, int]]:
     return found + [(("middle", 0, inner), "mid", width) for inner, width in enumerate(_widths(unet.middle_block))]
 
 
-def _widths(block: torch.nn.Module) -> list[int]:
-    """Widths of the cross-attentions in a block of a stock UNet."""
-    parts = [each.transformer_blocks for each in block if hasattr(each, "transformer_blocks")]
+def _widths(block: Iterable[Any]) -> list[int]:
+    """Return the widths of the cross-attentions in a block of a stock UNet."""
+    parts = [layer.transformer_blocks for layer in block if hasattr(layer, "transformer_blocks")]
     return [inner.attn2.heads * inner.attn2.dim_head for part in parts for inner in part]

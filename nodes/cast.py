@@ -1,4 +1,4 @@
-"""What later pictures are to agree with: the cast of a story, and which earlier pictures are looked at."""
+"""What later pictures should be consistent with: the cast of a story, and a choice of earlier pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 8
 
 
 class AddToCast(io.ComfyNode):
-    """A character by name, with pictures."""
+    """Adds a character with a name and pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -52,12 +52,12 @@ class AddToCast(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, conversation: Conversation, name: str, pictures: Tensor | None = None) -> io.NodeOutput:
-        """Add it; a character of the same name makes room."""
+        """Add the character, in place of one of the same name."""
         return io.NodeOutput(conversation.with_character(name, () if pictures is None else pictures))
 
 
 class MemoryOfPictures(io.ComfyNode):
-    """Which earlier pictures are looked at."""
+    """Chooses which earlier pictures a new one refers to."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -102,7 +102,7 @@ class MemoryOfPictures(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, rule: dict[str, Any], weights: str = "") -> io.NodeOutput:
-        """Say which."""
+        """Make the policy."""
         how = {"chosen": chosen_of(rule["pictures"])} if rule["rule"] == "chosen" else {}
         return io.NodeOutput(ReferencePolicy(rule["rule"], rule.get("count", MOST), weights=weights_of(weights), **how))
 

@@ -1,5 +1,7 @@
-"""What a node is given, checked against its schema. The engine checks what is typed into widgets, and not all of that;
-what comes over a wire, or stands in a prompt in the place of a wire, reaches a node as it is.
+"""Checks what a node is given against its schema.
+
+The engine checks only some of what is typed into widgets. What comes over a wire, or stands in a prompt in place of a
+wire, reaches a node unchecked.
 """
 
 from __future__ import annotations
@@ -35,45 +37,55 @@ LITERALS = (str, int, float, bool, list, tuple, dict)
 
 
 def check(schema: io.Schema, given: Mapping[str, Any]) -> None:
-    """Raises ValueError, one sentence that names the input, where a node is given what its schema does not say."""
-    for each in schema.inputs:
-        if each.id not in given or (given[each.id] is None and each.optional):
+    """Raise ValueError, naming the input, if a node is given a value that its schema does not allow."""
+    for declared in schema.inputs:
+        if declared.id not in given or (given[declared.id] is None and declared.optional):
             continue
-        value = given[each.id]
-        for one in value if schema.is_input_list and isinstance(value, list) else [value]:
-            _check(each, one)
+        value = given[declared.id]
+        for item in value if schema.is_input_list and isinstance(value, list) else [value]:
+            _check(declared, item)
 
 
-def _check(each: io.Input, value: Any) -> None:
-    name = each.id
-    if isinstance(each, io.DynamicCombo.Input):
-        _check_dynamic(each, value)
-    elif isinstance(each, io.Autogrow.Input):
+def _check(declared: io.Input, value: Any) -> None:
+    name = declared.id
+    if isinstance(declared, io.DynamicCombo.Input):
+        _check_dynamic(declared, value)
+    elif isinstance(declared, io.Autogrow.Input):
         if not isinstance(value, Mapping):
             raise ValueError(f"{name} is {shown(value)}: connect something to its sockets.")
         for key, inner in value.items():
             if inner is not None:
-                _check_wire(key, each.template.input.get_io_type(), inner)
-    elif isinstance(each, io.Int.Input):
-        whole(name, value, each.min if each.min is not None else -(2**63), each.max if each.max is not None else 2**64)
-    elif isinstance(each, io.Float.Input):
-        number(name, value, each.min if each.min is not None else -1e9, each.max if each.max is not None else 1e9)
-    elif isinstance(each, io.Boolean.Input):
+                _check_wire(key, declared.template.input.get_io_type(), inner)
+    elif isinstance(declared, io.Int.Input):
+        whole(
+            name,
+            value,
+            declared.min if declared.min is not None else -(2**63),
+            declared.max if declared.max is not None else 2**64,
+        )
+    elif isinstance(declared, io.Float.Input):
+        number(
+            name,
+            value,
+            declared.min if declared.min is not None else -1e9,
+            declared.max if declared.max is not None else 1e9,
+        )
+    elif isinstance(declared, io.Boolean.Input):
         if not isinstance(value, bool):
             raise ValueError(f"{name} is {shown(value)}: give true or false.")
-    elif isinstance(each, (io.String.Input, io.Combo.Input)):
+    elif isinstance(declared, (io.String.Input, io.Combo.Input)):
         if not isinstance(value, str):
             raise ValueError(f"{name} is {shown(value)}: give a text.")
     else:
-        _check_wire(name, each.get_io_type(), value)
+        _check_wire(name, declared.get_io_type(), value)
 
 
-def _check_dynamic(each: io.DynamicCombo.Input, value: Any) -> None:
-    choice = value.get(each.id) if isinstance(value, Mapping) else value
-    option = next((option for option in each.options if option.key == choice), None)
+def _check_dynamic(declared: io.DynamicCombo.Input, value: Any) -> None:
+    choice = value.get(declared.id) if isinstance(value, Mapping) else value
+    option = next((option for option in declared.options if option.key == choice), None)
     if option is None or not isinstance(value, Mapping):
-        names = ", ".join(option.key for option in each.options)
-        raise ValueError(f"{each.id} is {shown(choice)}: choose one of {names}.")
+        names = ", ".join(option.key for option in declared.options)
+        raise ValueError(f"{declared.id} is {shown(choice)}: choose one of {names}.")
     for inner in option.inputs:
         if inner.id in value and not (value[inner.id] is None and inner.optional):
             _check(inner, value[inner.id])

@@ -1,4 +1,4 @@
-"""ComfyUI's own text encoders as language models, where they are language models that can write."""
+"""ComfyUI's own text encoders as language models, for those that can generate text."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ROOM = 512  # tokens beyond the prompt for which the cache has room at once; wit
 
 
 class ClipLanguageModel(LanguageModel):
-    """The language model inside a stock CLIP. It is run token by token, as the engine's own `generate` does it.
+    """The language model inside a stock CLIP, run token by token as the engine's own `generate` does.
 
     Args:
         clip: A stock CLIP.
 
     Raises:
-        ValueError: none of its text encoders can write, or nobody knows how it marks turns.
+        ValueError: None of its text encoders can generate text, or its chat format is unknown.
     """
 
     def __init__(self, clip: comfy.sd.CLIP) -> None:
@@ -59,7 +59,7 @@ class ClipLanguageModel(LanguageModel):
         return self._next([token], state)
 
     def _next(self, read: list[int], state: Any) -> tuple[Tensor, Any]:
-        """What follows these ids: logits [V], and the new state."""
+        """Return the logits [V] of what follows these ids, and the new state."""
         ids = torch.tensor([read], device=self.device)
         embeds = self._embeds(ids).to(self._dtype())
         out, _, state = self.transformer.model(None, embeds=embeds, past_key_values=state, **self._beside(ids))
@@ -68,7 +68,7 @@ class ClipLanguageModel(LanguageModel):
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
     ) -> list[SlotStates]:
-        """As LanguageModel.encode_slots, one conversation at a time."""
+        """Encode slots as `LanguageModel.encode_slots` does, one conversation at a time."""
         self._check_width(image_tokens)
         return [self._encoded(conversation, slot, image_tokens) for conversation, slot, _ in requests]
 
@@ -93,16 +93,16 @@ class ClipLanguageModel(LanguageModel):
         return self.transformer.get_input_embeddings()(ids, out_dtype=torch.float32)
 
     def _beside(self, ids: Tensor) -> dict[str, Tensor]:
-        """What some models take beside embeddings: small Gemmas embed the ids in every layer."""
+        """Return what some models take in addition to embeddings: small Gemmas embed the ids in every layer."""
         return {"input_ids": ids} if getattr(self.transformer.model.config, "hidden_size_per_layer_input", 0) else {}
 
     def _dtype(self) -> torch.dtype:
-        """Of the arithmetic while it writes; features are always float32. Both are the engine's own choice."""
+        """Return the data type used while it writes; features are always float32. Both are the engine's own choice."""
         return torch.bfloat16 if comfy.model_management.should_use_bf16(self.device) else torch.float32
 
 
 def _writer(clip: comfy.sd.CLIP) -> tuple[str, comfy.sd1_clip.SDClipModel]:
-    """The text encoder of a CLIP that can write, and the name that it has in model and tokenizer alike."""
+    """Return the text encoder of a CLIP that can generate text, and its name in both model and tokenizer."""
     for name, module in clip.cond_stage_model.named_modules():
         if isinstance(module, comfy.sd1_clip.SDClipModel) and hasattr(module.transformer, "init_kv_cache"):
             return name, module
@@ -113,7 +113,7 @@ def _writer(clip: comfy.sd.CLIP) -> tuple[str, comfy.sd1_clip.SDClipModel]:
 
 
 class LanguageModelFromClip(io.ComfyNode):
-    """A CLIP as language model."""
+    """Uses a CLIP as the language model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -135,7 +135,7 @@ class LanguageModelFromClip(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, clip: comfy.sd.CLIP) -> io.NodeOutput:
-        """Wrap it; its weights stay in the care of its own patcher."""
+        """Wrap it; its own patcher keeps managing the weights."""
         return io.NodeOutput(Handle(ClipLanguageModel(clip), clip.patcher, streams=True))
 
 

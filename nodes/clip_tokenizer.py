@@ -1,4 +1,4 @@
-"""The tokenizers of ComfyUI's text encoders with what a dialogue needs: the marks of its turns."""
+"""ComfyUI's tokenizers with what a dialogue needs: the special tokens around turns."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of one family write a dialogue; `{}` is where something is said.
+    """How the models of one family write a dialogue; `{}` stands for the text of a turn.
 
     Attributes:
-        marks: The tokens around turns. The first one tells the family.
-        user, assistant, system: A turn. Without a form for system turns, models are told by the user.
+        marks: The special tokens around turns. The first one identifies the family.
+        user, assistant, system: A turn. Without a form for system turns, their text goes into the user's turn.
         opening: The beginning of the assistant's next turn.
-        quiet: What follows it where a model that can think aloud is told that it has done so.
-        start: The token in front of everything.
+        quiet: What follows the opening to tell a model that can think aloud that it has already done so.
+        start: The token at the very beginning.
     """
 
     marks: tuple[str, ...]
@@ -71,14 +71,14 @@ THOUGHT = "<think>\n\n</think>\n\n"  # Qwen's form of `quiet`, in a family of wh
 
 
 class StockTokenizer:
-    """A stock tokenizer with the face of one of transformers, as far as LanguageModel and ChatTemplate look at it.
+    """A stock tokenizer with those parts of transformers' interface that LanguageModel and ChatTemplate use.
 
     Args:
         stock: The tokenizer of one text encoder.
-        thinks: Whether the model thinks aloud unless it is kept from it.
+        thinks: Whether the model thinks aloud unless told not to.
 
     Raises:
-        ValueError: it does not know the marks of turns of any family.
+        ValueError: It lacks the special tokens of every known family.
     """
 
     all_special_ids: tuple[int, ...] = ()  # added_tokens_decoder has them all
@@ -109,7 +109,7 @@ class StockTokenizer:
         add_generation_prompt: bool = False,
         enable_thinking: bool = True,
     ) -> str:
-        """The messages as the family writes them; `tokenize` is False, always."""
+        """Return the messages as the family writes them; `tokenize` must be False."""
         family = self.chat_template
         forms = [(getattr(family, each["role"]), each["content"]) for each in messages]
         said = "".join(form.replace("{}", content) for form, content in forms if form)
@@ -117,23 +117,23 @@ class StockTokenizer:
         return family.start + said + (opening if add_generation_prompt else "")
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        """The ids of a text, those of its marks among them; `add_special_tokens` is False, always."""
+        """Return the ids of a text, including its special tokens; `add_special_tokens` must be False."""
         ids: list[int] = []
         for part in self._marks.split(text):
             ids += [self._known[part]] if part in self._known else self._words.encode(part)
         return {"input_ids": ids}
 
     def decode(self, ids: list[int], **_how: bool) -> str:
-        """The text of ids, marks included."""
+        """Return the text of ids, including special tokens."""
         return self._words.decode(ids)
 
     def convert_tokens_to_ids(self, token: str) -> int | None:
-        """The id of a mark."""
+        """Return the id of a special token."""
         return self._known.get(token)
 
 
 class _Words:
-    """A tokenizer of transformers or of the package tokenizers."""
+    """A tokenizer from transformers or from the package tokenizers."""
 
     def __init__(self, inner: Any) -> None:
         self.fast: tokenizers.Tokenizer = getattr(inner, "backend_tokenizer", None) or inner.tokenizer
@@ -150,7 +150,7 @@ class _Words:
 
 
 class _Pieces:
-    """A tokenizer of sentencepiece. For its engine wrapper the marks are a separate table, and it adds tokens."""
+    """A tokenizer from sentencepiece. The engine's wrapper keeps special tokens in a separate table."""
 
     def __init__(self, inner: SPieceTokenizer) -> None:
         self.pieces = inner.tokenizer

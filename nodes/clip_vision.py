@@ -15,11 +15,12 @@ from .memory import Handle
 
 
 class StockVisionModel(torch.nn.Module):
-    """A stock vision model with the face of transformers' CLIPVisionModel, as far as VisionEncoder looks at it.
+    """A stock vision model with those parts of CLIPVisionModel's interface that VisionEncoder uses.
 
-    The stock output has two depths; the model inside can give all of them.
+    The stock output has two depths; the model inside can return all of them.
 
-    Raises ValueError for a model that does not cut square pictures into patches as CLIP and SigLIP do.
+    Raises:
+        ValueError: The model does not cut square pictures into patches as CLIP and SigLIP do.
     """
 
     dtype = torch.float32  # of the input; its layers cast their weights to it
@@ -42,13 +43,13 @@ class StockVisionModel(torch.nn.Module):
         )
 
     def forward(self, pixel_values: Tensor, output_hidden_states: bool) -> SimpleNamespace:
-        """What every layer gives [B, L, D], from 1; 0 would be the embedding, which it keeps to itself."""
+        """Return the output [B, L, D] of every layer, from 1; 0 would be the embedding, which stays hidden."""
         layers = self.model(pixel_values, intermediate_output="all")[1]
         return SimpleNamespace(hidden_states=(None, *layers.unbind(1)))
 
 
 class VisionFromClipVision(io.ComfyNode):
-    """A CLIP_VISION as vision encoder."""
+    """Uses a CLIP_VISION as the vision encoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -70,7 +71,7 @@ class VisionFromClipVision(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, clip_vision: comfy.clip_vision.ClipVisionModel) -> io.NodeOutput:
-        """Wrap it; its weights stay in the care of its own patcher."""
+        """Wrap it; its own patcher keeps managing the weights."""
         from ..m3adapter.adapter.vision_encoder import VisionEncoder, default_levels
 
         model = StockVisionModel(clip_vision)

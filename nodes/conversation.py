@@ -11,7 +11,7 @@ from .errors import names_node
 
 
 def open_slot(conversation: Conversation, index: int) -> Slot:
-    """The open slot number `index`. Raises ConversationError, one sentence, where there is none."""
+    """Return open slot number `index` (from 0); ConversationError if there is none."""
     slots = conversation.open_slots()
     if not slots:
         raise ConversationError(
@@ -27,7 +27,7 @@ def open_slot(conversation: Conversation, index: int) -> Slot:
 
 
 class StartConversation(io.ComfyNode):
-    """An empty conversation, or one with a system turn."""
+    """Starts a conversation, empty or with a system turn."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -57,13 +57,13 @@ class StartConversation(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, system: str = "") -> io.NodeOutput:
-        """Start."""
+        """Start the conversation."""
         conversation = Conversation()
         return io.NodeOutput(conversation.system(system) if system.strip() else conversation)
 
 
 class UserMessage(io.ComfyNode):
-    """What the user says and shows."""
+    """Adds what the user says and shows."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -107,13 +107,13 @@ class UserMessage(io.ComfyNode):
     def execute(
         cls, conversation: Conversation, text: str, pictures: dict[str, Tensor | None] | None = None
     ) -> io.NodeOutput:
-        """Add the message; its pictures come in the order of the inputs."""
+        """Add the message, with its pictures in the order of the inputs."""
         batches = [batch for batch in (pictures or {}).values() if batch is not None]
         return io.NodeOutput(conversation.user(text, [image for batch in batches for image in batch]))
 
 
 class PlacePicture(io.ComfyNode):
-    """A painted picture into its slot."""
+    """Puts a painted picture into its slot."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -153,7 +153,7 @@ class PlacePicture(io.ComfyNode):
     def execute(
         cls, conversation: Conversation, slot: int, image: Tensor, seed: int | None = None, gate: float | None = None
     ) -> io.NodeOutput:
-        """Place it."""
+        """Place the picture."""
         if len(image) != 1:
             raise ConversationError(
                 f"image holds {len(image)} pictures, and a slot takes one: pick one of the batch first."

@@ -1,4 +1,4 @@
-"""Loading a diffusion model of the user's own as the decoder."""
+"""Loads a diffusion model of the user's own as the decoder."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ VAES = folders.Shelf({"vae": lambda path: _is_checkpoint(path) or (path / "confi
 
 
 def check_model(name: str, *, own_vae: bool) -> None:
-    """Raises ValueError or OSError, one sentence, unless the name is an SDXL model's, with its VAE if `own_vae`."""
+    """Raise ValueError or OSError unless the name is that of an SDXL model, with its VAE if `own_vae`."""
     from ..m3adapter.weights.layouts import check_decoder
 
     check_decoder(MODELS.find(name), own_vae=own_vae)
 
 
 def check_vae(name: str) -> None:
-    """Raises ValueError or OSError, one sentence, unless the name is that of a VAE, or the model's own is meant."""
+    """Raise ValueError or OSError unless the name is that of a VAE, or stands for the model's own."""
     from ..m3adapter.diffusion.vae_loading import check_vae
 
     if name != BUILT_IN:
@@ -50,7 +50,7 @@ def check_vae(name: str) -> None:
 
 
 def choose_dtype(name: str, parameters: int) -> torch.dtype:
-    """The type for a UNet of so many parameters: what was chosen, or what ComfyUI would choose on this machine."""
+    """Return the data type for a UNet of so many parameters: the chosen one, or what ComfyUI would choose here."""
     if name != AUTO:
         return TYPES[name]
     device = comfy.model_management.get_torch_device()
@@ -60,7 +60,7 @@ def choose_dtype(name: str, parameters: int) -> torch.dtype:
 
 
 class LoadDecoder(io.ComfyNode):
-    """An SDXL model as the decoder."""
+    """Loads an SDXL model as the decoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -140,15 +140,15 @@ class LoadDecoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        """Refuse what is no SDXL model before anything runs; only the header of a file is read.
+        """Refuse anything but SDXL models before anything runs; only the header of a file is read.
 
-        Whether it needs a VAE depends on the input `vae`, so `execute` looks at both.
+        Whether it needs a VAE depends on the input `vae`, so `execute` checks both.
         """
         return complaint(partial(check_model, own_vae=False), model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, vae: str | None = BUILT_IN, **others: object) -> str:
-        """Changes when the files of the model or of the VAE do."""
+        """Return a text that changes when the files of the model or of the VAE do."""
         return f"{MODELS.fingerprint(model)} {'' if vae == BUILT_IN else VAES.fingerprint(vae)}"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Changing a conversation: what was said, what a picture shows, and where to go on from."""
+"""Changes a conversation: what was said, what a picture shows, and where to continue from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 9999
 
 
 def numbered(name: str, number: int, count: int) -> int:
-    """The index, from 0, of the thing number `number`, from 1, of `count`. Raises ConversationError, one sentence."""
+    """Return the index (from 0) of item number `number` (from 1) of `count`; ConversationError if there is none."""
     if not 1 <= number <= count:
         cure = f"choose 1 to {count}" if count else "let the assistant reply first"
         raise ConversationError(f"{name} is {number}, but the conversation has {count}: {cure}.")
@@ -22,7 +22,7 @@ def numbered(name: str, number: int, count: int) -> int:
 
 
 class EditConversation(io.ComfyNode):
-    """A conversation with one thing changed."""
+    """Changes one thing in a conversation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -73,7 +73,7 @@ class EditConversation(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, conversation: Conversation, edit: dict[str, Any]) -> io.NodeOutput:
-        """Change it."""
+        """Make the change."""
         kind = edit["edit"]
         if kind in ("rewind", "text", "retell", "turn version"):
             turn = numbered("turn", edit["turn"], len(conversation.turns))
@@ -98,7 +98,7 @@ class EditConversation(io.ComfyNode):
 
 
 def _chosen(conversation: Conversation, number: int, turn: int, segment: int | None = None) -> Conversation:
-    """With the version number `number`, from 1, of a turn or of a picture."""
+    """Return the conversation with version number `number` (from 1) of a turn or a picture."""
     count = conversation.versions(turn, segment).count
     if not 1 <= number <= count:
         cure = f"choose 1 to {count}" if count > 1 else "it was never made again"

@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, told in one sentence that begins with the node's name."""
+"""Mistakes of the user, reported in one sentence that begins with the node's name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Execute = Callable[..., io.NodeOutput]
 
 
 def names_node(execute: Execute) -> Execute:
-    """For a node's execute(): a ValueError or OSError, whose message is already a sentence, also says which node it is.
+    """Decorate a node's execute() so that its ValueErrors and OSErrors also name the node.
 
-    It comes out as a ValueError; the original one is its cause. What the node is given is checked before.
+    Their messages must be sentences. They are raised again as a ValueError, with the original error as its cause.
+    Inputs are checked against the schema first.
     """
     names = list(inspect.signature(execute).parameters)[1:]
 
@@ -39,7 +40,7 @@ def names_node(execute: Execute) -> Execute:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says. Of files that the system refuses, their name is told and not where they lie on the server."""
+    """Return the message of an error; a file is named without its path on the server."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {Path(os.fsdecode(error.filename)).name}."
     return str(error)
@@ -47,7 +48,7 @@ def sentence(error: Exception) -> str:
 
 @contextmanager
 def with_packages(cure: str = "install this pack's requirements.txt for ComfyUI") -> Iterator[None]:
-    """For code that imports packages of others: says so in a sentence, with the cure, where one is not installed."""
+    """Turn the ModuleNotFoundError of a missing package into a ValueError that says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -55,10 +56,10 @@ def with_packages(cure: str = "install this pack's requirements.txt for ComfyUI"
 
 
 def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
-    """What validate_inputs() returns for one value: True, or the sentence of the check's error.
+    """Return what validate_inputs() should return for one value: True, or the message of the check's error.
 
-    The engine reports it under the name of every input that validate_inputs() takes, so it takes one: the others are
-    checked first thing in execute().
+    The engine reports it under the name of every input that validate_inputs() takes, so it should take only one; the
+    others are checked first thing in execute().
     """
     if value is None:  # linked to another node, and not known yet
         return True

@@ -1,4 +1,4 @@
-"""Showing a conversation on its node, and writing it to ComfyUI's output folder."""
+"""Shows a conversation on its node, and writes one to ComfyUI's output folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEAKERS = {"system": "System", "user": "You", "assistant": "M2Chat"}
 
 
 def transcript(conversation: Conversation) -> str:
-    """The conversation to read as plain text, a line of brackets for each picture."""
+    """Return the conversation as plain text, with a line in brackets for each picture."""
     paragraphs = []
     for turn in conversation.turns:
         parts = []
@@ -40,10 +40,10 @@ def transcript(conversation: Conversation) -> str:
 
 
 def turns_shown(conversation: Conversation, previews: Iterable[ui.SavedResult]) -> list[dict[str, Any]]:
-    """The conversation as the page shows it, in reading order.
+    """Return the conversation as the page shows it, in reading order.
 
     Each turn is `{"role", "segments"}`; a segment is `{"text"}` or `{"picture", "caption"}`, where `picture` is a file
-    as ComfyUI serves it, and None for one that is still open. `previews` are of the painted pictures, oldest first.
+    as ComfyUI serves it, or None if it is still open. `previews` are those of the painted pictures, oldest first.
     """
     files = iter(previews)
 
@@ -56,7 +56,7 @@ def turns_shown(conversation: Conversation, previews: Iterable[ui.SavedResult]) 
 
 
 class ShowConversation(io.ComfyNode):
-    """A conversation on its node."""
+    """Shows a conversation on its node."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -79,7 +79,7 @@ class ShowConversation(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, conversation: Conversation) -> io.NodeOutput:
-        """Show it."""
+        """Show the conversation."""
         text = transcript(conversation)
         show_text(text)
         images = [conversation.at(slot).image for slot in conversation.pictures()]
@@ -91,7 +91,7 @@ class ShowConversation(io.ComfyNode):
 
 
 class ExportStory(io.ComfyNode):
-    """A conversation as files to read."""
+    """Writes a conversation as files to read."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -145,7 +145,7 @@ class ExportStory(io.ComfyNode):
         format: dict[str, Any] | None = None,
         title: str = "",
     ) -> io.NodeOutput:
-        """Write it to a new folder."""
+        """Write the conversation to a new folder."""
         if not conversation.turns:
             raise ValueError("The conversation is empty: there is nothing to write.")
         how = dict(format or {"format": "html"})
@@ -177,7 +177,7 @@ class ExportStory(io.ComfyNode):
 
 
 def workflow_metadata(hidden: io.HiddenHolder) -> dict[str, str] | None:
-    """The text chunks of a PNG in which ComfyUI finds a workflow again; None where it was started without metadata."""
+    """Return the PNG text chunks in which ComfyUI finds a workflow again; None if metadata is switched off."""
     if args.disable_metadata:
         return None
     chunks = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
@@ -185,7 +185,7 @@ def workflow_metadata(hidden: io.HiddenHolder) -> dict[str, str] | None:
 
 
 def _details(conversation: Conversation) -> dict[str, object]:
-    """How the first picture was painted, as far as it is known."""
+    """Return how the first picture was painted, as far as known."""
     for slot in conversation.pictures():
         picture = conversation.at(Slot(*slot))
         if picture.seed is not None:
@@ -194,7 +194,7 @@ def _details(conversation: Conversation) -> dict[str, object]:
 
 
 def _size(conversation: Conversation) -> tuple[int, int]:
-    """Width and height of the first picture that there is; 0 where there is none."""
+    """Return the width and height of the first painted picture; 0, 0 if there is none."""
     for slot in conversation.pictures():
         height, width = conversation.at(slot).image.shape[:2]
         return width, height

@@ -1,8 +1,8 @@
-"""An exported web page over HTTP, to be read in the browser: ComfyUI's own /view makes a download of every web page.
+"""Serves exported web pages to the browser; ComfyUI's own /view offers every web page as a download.
 
     GET    /m2chat/pages/{path}    an .html file below the output folder
 
-Whatever lies there, it is shown without scripts, and without access to ComfyUI or to any other address.
+Whatever the page holds, it runs no scripts and has no access to ComfyUI or to any other address.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ HEADERS = {
 
 
 def register() -> None:
-    """Make ComfyUI's server answer these requests."""
+    """Register these routes with ComfyUI's server."""
     PromptServer.instance.routes.get("/m2chat/pages/{path:.+}")(show_page)
 
 
 class SandboxedPage(web.FileResponse):
-    """A file with these headers, whatever others set: with --disable-api-nodes ComfyUI gives all answers its policy."""
+    """A file served with these headers, even if ComfyUI sets its own policy (as with --disable-api-nodes)."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Set them when nobody else will touch them."""
+        """Set the headers last, when nothing else changes them."""
         self.headers.update(HEADERS)
         return await super().prepare(request)
 
 
 async def show_page(request: web.Request) -> web.StreamResponse:
-    """One page; 404 for all that is not a web page below the output folder."""
+    """Return a page; 404 for anything but a web page below the output folder."""
     output = Path(folder_paths.get_output_directory()).resolve()
     try:
         page = (output / request.match_info["path"]).resolve()

@@ -1,4 +1,4 @@
-"""Where models lie: ComfyUI's registered folders, in which they are found by name and nowhere else."""
+"""Model folders: models are found by name in ComfyUI's registered folders, and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = ("m2chat", "LLM", "fonts", "ipadapter")
 
 
 def register() -> None:
-    """Make ComfyUI know our kinds of folders; what others have registered under these names stays."""
+    """Register our kinds of folders with ComfyUI; what others have registered under these names stays."""
     for kind in OWN:
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
 
@@ -27,17 +27,17 @@ class Shelf:
     """The models of one sort.
 
     Attributes:
-        wanted: For each kind of folder in which they may lie: whether a file or folder is one.
-        hidden: Whether one is not offered in the list, though it is found by its name.
+        wanted: For each kind of folder that may hold them, a test whether a file or folder is one.
+        hidden: Whether a model is left out of the list, although it can be found by name.
     """
 
     wanted: Mapping[str, Callable[[Path], bool]]
     hidden: Callable[[Path], object] = lambda path: False
 
     def names(self) -> list[str]:
-        """What there is, as "kind/name" with forward slashes, in alphabetical order.
+        """Return the models as "kind/name" with forward slashes, in alphabetical order.
 
-        A folder that is wanted is not searched for more. Links are followed, and none in circles.
+        A folder that is a model is not searched further. Links are followed, but never in a circle.
         """
         found = {
             f"{kind}/{path.relative_to(root).as_posix()}"
@@ -49,9 +49,10 @@ class Shelf:
         return sorted(found, key=str.lower)
 
     def find(self, name: str) -> Path:
-        """Where the model of a name from `names` lies.
+        """Return the path of a model by its name from `names`.
 
-        Raises ValueError, one sentence: a name that leads out of the folders, or to nothing that is wanted.
+        Raises:
+            ValueError: The name leads out of the folders, or to nothing that is wanted.
         """
         check_name(name)
         kind, _, inside = name.partition("/")
@@ -65,18 +66,18 @@ class Shelf:
         )
 
     def fingerprint(self, name: str | None) -> str:
-        """Changes when the model's files do; "" where the name comes from another node and is not known yet."""
+        """Return a text that changes when the model's files do; "" if the name comes from another node."""
         return fingerprint(self.find(name)) if name else ""
 
 
 def fingerprint(path: Path) -> str:
-    """Changes when the file does, or a file in the folder."""
+    """Return a text that changes when the file does, or a file in the folder."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
     return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError, one sentence, for anything but a name inside the folders."""
+    """Raise ValueError for anything but a name inside the folders."""
     if "://" in name:
         raise ValueError(f"{name} is an address, and nothing is downloaded: choose a model that is on this machine.")
     strange = name.startswith(("/", "\\", "~")) or re.match(r"[A-Za-z]:", name)

@@ -1,4 +1,4 @@
-"""The gate lab: one picture at several gates and seeds, on a sheet."""
+"""Compares gates: one picture at several gates and seeds, on a sheet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .running import PaintingProgress
 
 
 class GateSweep(io.ComfyNode):
-    """Features to a sheet of pictures."""
+    """Paints features at several gates and seeds."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -72,7 +72,7 @@ class GateSweep(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, gates: str | None = None) -> bool | str:
-        """Refuse what is no list of gates before anything runs."""
+        """Refuse anything but a list of gates before anything runs."""
         return complaint(parse_gates, gates)
 
     @classmethod
@@ -92,7 +92,7 @@ class GateSweep(io.ComfyNode):
         width: int = 0,
         height: int = 0,
     ) -> io.NodeOutput:
-        """Paint all of them."""
+        """Paint all cells of the sheet."""
         strengths = parse_gates(gates)
         settings = TurnSettings(steps=steps, guidance=guidance, width=width, height=height)
         rows = [(seed + row) % SEED_LIMIT for row in range(seeds)]

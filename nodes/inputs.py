@@ -1,4 +1,4 @@
-"""Inputs that several nodes have, so that they are named, bounded and explained alike."""
+"""Inputs shared by several nodes, so that they have the same names, bounds and explanations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import folders, wires
 
 
 def _is_font(path: Path) -> bool:
-    """Whether a file is a font, by its name."""
+    """Return whether a file is a font, judging by its name."""
     return path.suffix.lower() in FILES and path.is_file()
 
 
@@ -27,41 +27,41 @@ FONT_FILES = folders.Shelf({"fonts": _is_font})
 
 
 def language_model(*, optional: bool = False, tooltip: str = "") -> io.Input:
-    """The model that writes."""
+    """Return the input for the model that writes."""
     tooltip = tooltip or "Writes the replies and says what each picture is about. From any of the loaders."
     return wires.LanguageModel.Input("language_model", optional=optional, tooltip=tooltip)
 
 
 def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:
-    """The model that sees."""
+    """Return the input for the model that sees."""
     tooltip = tooltip or "Encodes the pictures of the conversation. From Load M2Chat Starter."
     return wires.VisionEncoder.Input("vision_encoder", optional=optional, tooltip=tooltip)
 
 
 def adapter() -> io.Input:
-    """The M3-Adapter."""
+    """Return the input for the M3-Adapter."""
     return wires.Adapter.Input(
         "adapter", tooltip="The M3-Adapter between language model and decoder. From Load M2Chat Starter."
     )
 
 
 def decoder() -> io.Input:
-    """The model that paints."""
+    """Return the input for the model that paints."""
     return wires.Decoder.Input("decoder", tooltip="Paints the pictures. From Load M2Chat Starter or Load SDXL Decoder.")
 
 
 def models() -> list[io.Input]:
-    """All four parts, in the order of the loader's outputs."""
+    """Return inputs for all four models, in the order of the loader's outputs."""
     return [language_model(), vision_encoder(), adapter(), decoder()]
 
 
 def conversation(tooltip: str) -> io.Input:
-    """A conversation."""
+    """Return an input for a conversation."""
     return wires.Conversation.Input("conversation", tooltip=tooltip)
 
 
 def premise() -> io.Input:
-    """What a story is about."""
+    """Return the input for what a story is about."""
     return io.String.Input(
         "premise",
         multiline=True,
@@ -71,12 +71,12 @@ def premise() -> io.Input:
 
 
 def panels(default: int = 4, tooltip: str = "How many parts, each with a picture.") -> io.Input:
-    """How long a story is."""
+    """Return the input for the length of a story."""
     return io.Int.Input("panels", default=default, min=1, max=MAX_PANELS, tooltip=tooltip)
 
 
 def slot() -> io.Input:
-    """Which open picture of a conversation."""
+    """Return the input that chooses an open picture of a conversation."""
     return io.Int.Input(
         "slot",
         default=0,
@@ -87,7 +87,7 @@ def slot() -> io.Input:
 
 
 def memory(tooltip: str = "") -> io.Input:
-    """Which earlier pictures are looked at."""
+    """Return the input for which earlier pictures a new one refers to."""
     tooltip = (
         tooltip
         or "From Memory of Pictures: which earlier pictures each one refers to; by default, the first and the last."
@@ -96,7 +96,7 @@ def memory(tooltip: str = "") -> io.Input:
 
 
 def style() -> io.Input:
-    """Words behind every caption, where somebody reads them."""
+    """Return the input for words added to every caption."""
     return io.String.Input(
         "style",
         default="",
@@ -107,7 +107,7 @@ def style() -> io.Input:
 
 
 def negative() -> io.Input:
-    """What guidance leads away from, where somebody reads it."""
+    """Return the input for what guidance steers away from."""
     return io.String.Input(
         "negative",
         default="",
@@ -118,12 +118,12 @@ def negative() -> io.Input:
 
 
 def max_length(tooltip: str = "The maximum number of tokens of each reply; it may end earlier by itself.") -> io.Input:
-    """The budget of a reply, where it was none of a node's inputs from the beginning."""
+    """Return the input for the length of a reply, for nodes that got it later."""
     return io.Int.Input("max_length", default=256, min=1, max=32768, optional=True, advanced=True, tooltip=tooltip)
 
 
 def max_pictures() -> io.Input:
-    """How many pictures a reply may have."""
+    """Return the input for how many pictures a reply may have."""
     return io.Int.Input(
         "max_pictures",
         default=PICTURES,
@@ -136,7 +136,7 @@ def max_pictures() -> io.Input:
 
 
 def thinking() -> list[io.Input]:
-    """Whether and how long the language model may think before it replies."""
+    """Return the inputs for whether and how long the language model may think before it replies."""
     return [
         io.Combo.Input(
             "thinking",
@@ -178,7 +178,7 @@ def turn_settings(
 
 
 def gate() -> io.Input:
-    """The strength of the gate."""
+    """Return the input for the strength of the gate."""
     return io.Float.Input(
         "gate",
         default=1.0,
@@ -192,12 +192,12 @@ def gate() -> io.Input:
 
 
 def seed(tooltip: str = "The same seed gives the same picture, on every device.") -> io.Input:
-    """The seed, with ComfyUI's control beside it."""
+    """Return the input for a seed, with ComfyUI's control beside it."""
     return io.Int.Input("seed", default=0, min=0, max=SEED_LIMIT - 1, control_after_generate=True, tooltip=tooltip)
 
 
 def steps() -> io.Input:
-    """Denoising steps."""
+    """Return the input for denoising steps."""
     return io.Int.Input(
         "steps",
         default=20,
@@ -208,7 +208,7 @@ def steps() -> io.Input:
 
 
 def guidance() -> io.Input:
-    """Classifier-free guidance."""
+    """Return the input for the scale of classifier-free guidance."""
     return io.Float.Input(
         "guidance",
         default=3.0,
@@ -220,7 +220,7 @@ def guidance() -> io.Input:
 
 
 def size(otherwise: str = "the decoder's own") -> list[io.Input]:
-    """Width and height of pictures, where they were none of a node's inputs from the beginning."""
+    """Return the inputs for width and height of pictures, for nodes that got them later."""
     return [
         io.Int.Input(
             side,
@@ -237,7 +237,7 @@ def size(otherwise: str = "the decoder's own") -> list[io.Input]:
 
 
 def layout(default: str) -> io.Input:
-    """How pictures stand on a page."""
+    """Return the input for how pictures are arranged on a page."""
     return io.Combo.Input(
         "layout",
         options=list(LAYOUTS),
@@ -247,7 +247,7 @@ def layout(default: str) -> io.Input:
 
 
 def words() -> io.Input:
-    """What stands with the pictures of a page."""
+    """Return the input for where the text of a page goes."""
     return io.Combo.Input(
         "words",
         options=list(WORDS),
@@ -257,7 +257,7 @@ def words() -> io.Input:
 
 
 def font() -> io.Input:
-    """The font of a page."""
+    """Return the input for the font of a page."""
     return io.Combo.Input(
         "font",
         options=[*FONTS, *FONT_FILES.names()],
@@ -268,7 +268,7 @@ def font() -> io.Input:
 
 
 def page_width() -> io.Input:
-    """The width of a page."""
+    """Return the input for the width of a page."""
     return io.Int.Input(
         "page_width",
         default=1600,
@@ -280,7 +280,7 @@ def page_width() -> io.Input:
 
 
 def title() -> io.Input:
-    """The title of a book."""
+    """Return the input for the title of a book."""
     return io.String.Input(
         "title",
         default="",

@@ -1,4 +1,4 @@
-"""IP-Adapter as the low-level path: its weights, the pictures to look at, and the gate for a MODEL or a decoder."""
+"""IP-Adapter as the low-level path: its weights, the reference pictures, and the gate of a MODEL or a decoder."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ CUSTOM = "custom"
 
 @dataclass(frozen=True)
 class References:
-    """What travels on the wire: pictures to look at, and the IP-Adapters whose tokens they are."""
+    """What travels on the wire: reference pictures as tokens, and the IP-Adapters that made them."""
 
     items: tuple[Reference, ...]
     adapters: tuple[Handle, ...]
 
     def load(self) -> None:
-        """Have the IP-Adapters' weights where they can be worked with."""
+        """Load the weights of the IP-Adapters."""
         load(*(each.patcher for each in self.adapters), streams=True)
 
 
 def _is_ip_adapter(path: Path) -> bool:
-    """Whether it may be one; a vision encoder beside them lies in a folder of its own, with a configuration."""
+    """Return whether a file may be an IP-Adapter; a vision encoder beside it has a folder with a configuration."""
     return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
 
 
@@ -57,7 +57,7 @@ def _check(name: str) -> None:
 
 
 class LoadIPAdapter(io.ComfyNode):
-    """IP-Adapter weights from a file."""
+    """Loads IP-Adapter weights from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -86,12 +86,12 @@ class LoadIPAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        """Refuse what is no IP-Adapter for SDXL before anything runs; only the header of a file is read."""
+        """Refuse anything but IP-Adapters for SDXL before anything runs; only the header of a file is read."""
         return complaint(_check, file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str:
-        """Changes when the file does."""
+        """Return a text that changes when the file does."""
         return IP_ADAPTERS.fingerprint(file)
 
     @classmethod
@@ -105,7 +105,7 @@ class LoadIPAdapter(io.ComfyNode):
 
 
 class IPAdapterReference(io.ComfyNode):
-    """Pictures to look at."""
+    """Encodes reference pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -164,7 +164,7 @@ class IPAdapterReference(io.ComfyNode):
         mask: Tensor | None = None,
         references: References | None = None,
     ) -> io.NodeOutput:
-        """Look at the pictures."""
+        """Encode the pictures."""
         if mask is not None and len(mask) not in (1, len(image)):
             raise ValueError(
                 f"mask holds {len(mask)} masks and image {len(image)} pictures: give one mask, or one for each."
@@ -186,7 +186,7 @@ class IPAdapterReference(io.ComfyNode):
 
 
 def _features(stock: comfy.clip_vision.ClipVisionModel, pictures: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """What a stock vision model says of pictures [B, H, W, 3] and of none, for IP-Adapters of a kind."""
+    """Return a stock vision model's features of pictures [B, H, W, 3] and of no picture, for a kind of IP-Adapter."""
     found = stock.encode_image(pictures)
     if kind == "base":
         return found["image_embeds"], torch.zeros_like(found["image_embeds"][:1])
@@ -197,7 +197,7 @@ def _features(stock: comfy.clip_vision.ClipVisionModel, pictures: Tensor, kind: 
 
 
 def _gate_inputs() -> list[io.Input]:
-    """The gate, as both kinds of models have it."""
+    """Return the inputs of the gate, the same for a MODEL and a decoder."""
     table = io.String.Input(
         "table",
         multiline=True,
@@ -238,7 +238,7 @@ def _prompt(
 
 
 class ApplyIPAdapter(io.ComfyNode):
-    """References on a stock MODEL."""
+    """Applies references to a stock MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -260,14 +260,14 @@ class ApplyIPAdapter(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, model: ModelPatcher, references: References, gate: float, **how: Any) -> io.NodeOutput:
-        """Patch it; the model that came in stays as it is."""
+        """Patch a copy of the model."""
         prompt = _prompt(references, gate, **how)
         references.load()
         return io.NodeOutput(attention_patch.apply(model, prompt))
 
 
 class DecoderIPAdapter(io.ComfyNode):
-    """References on a decoder of M²Chat."""
+    """Applies references to M²Chat's decoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -288,7 +288,7 @@ class DecoderIPAdapter(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, decoder: Handle, references: References, gate: float, **how: Any) -> io.NodeOutput:
-        """Add them; the decoder that came in stays as it is."""
+        """Add them to a copy of the decoder."""
         part = decoder.part.with_image_prompt(_prompt(references, gate, **how))
         patchers = tuple(each.patcher for each in references.adapters if each.patcher not in decoder.helpers)
         return io.NodeOutput(replace(decoder, part=part, helpers=(*decoder.helpers, *patchers)))

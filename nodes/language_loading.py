@@ -1,4 +1,4 @@
-"""Loading language models that do not come with the pack."""
+"""Loads language models that do not come with the pack."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUANTIZATIONS = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
 
 
 def is_language_model(path: Path) -> bool:
-    """Whether it is a model of some kind: a folder in the layout of transformers or diffusers, or a GGUF file."""
+    """Return whether it is a model: a folder in the layout of transformers or diffusers, or a GGUF file."""
     if path.is_file():
         return path.suffix.lower() == ".gguf"
     return any((path / name).is_file() for name in (CONFIG, ADAPTER, PIPELINE))
 
 
 def unsuited(path: Path) -> str | None:
-    """What a model is, as a noun, where it writes no text; None for all others."""
+    """Return what a model is, as a noun, if it cannot generate text; None for all others."""
     return gguf_files.unsuited(path) if path.is_file() else language_files.unsuited(path)
 
 
@@ -44,7 +44,7 @@ MODELS = folders.Shelf(dict.fromkeys(("m2chat", "LLM", "text_encoders"), is_lang
 
 
 class LoadLanguageModel(io.ComfyNode):
-    """Any language model or vision-language model from the disk."""
+    """Loads any language model or vision-language model from the disk."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -86,18 +86,18 @@ class LoadLanguageModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        """Refuse what lies outside the model folders, or writes no text, before anything runs."""
+        """Refuse files outside the model folders, and models that cannot generate text, before anything runs."""
         return complaint(_check, model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_other: str) -> str:
-        """Changes when the model's files do."""
+        """Return a text that changes when the model's files do."""
         return MODELS.fingerprint(model)
 
     @classmethod
     @names_node
     def execute(cls, model: str, dtype: str, quantization: str = "none") -> io.NodeOutput:
-        """Load the model: into main memory, or onto the device where it cannot be moved."""
+        """Load the model into main memory, or onto the device if it cannot be moved."""
         path = MODELS.find(model)
         bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
         chosen = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)

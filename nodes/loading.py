@@ -1,4 +1,4 @@
-"""Loading the models."""
+"""Loads the starter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  
 
 
 class LoadStarter(io.ComfyNode):
-    """The small M²Chat that ships with the pack."""
+    """Loads the small M²Chat that comes with the pack."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,7 +42,7 @@ class LoadStarter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls) -> str:
-        """Changes when the files of the starter do, say by an update of the pack."""
+        """Return a text that changes when the starter's files do, for example after an update of the pack."""
         return fingerprint(STARTER)
 
     @classmethod

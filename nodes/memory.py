@@ -1,4 +1,4 @@
-"""Hands the weights to ComfyUI's memory manager, which loads them before use and takes them away for others."""
+"""Hands weights to ComfyUI's memory manager, which loads them before use and unloads them to make room for others."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ GIGABYTE = 1024**3
 class Weights(torch.nn.ModuleDict):
     """Modules that are moved as one.
 
-    A patcher writes the attribute `device` of what it moves. Models of transformers and diffusers have a read-only one;
-    this wrapper's can be written.
+    A patcher sets the attribute `device` of what it moves. It is read-only in models of transformers and diffusers; in
+    this wrapper it can be set.
     """
 
     device: torch.device | None = None
@@ -37,11 +37,14 @@ class Weights(torch.nn.ModuleDict):
 
 @dataclass(frozen=True, eq=False)
 class Handle:
-    """A part of an M2Chat on a wire: the part itself, and the patcher by which ComfyUI moves its weights.
+    """A model of M2Chat on a wire.
 
-    `streams` says that its layers are ComfyUI's own, which work with weights that are elsewhere. Without a patcher, the
-    weights stay where they were loaded: quantised ones cannot be moved. A decoder has a second patcher for its text
-    encoders, which few nodes need, and helpers that work whenever it does: the IP-Adapters of its image prompts.
+    Attributes:
+        part: The model.
+        patcher: Moves its weights for ComfyUI. None if they stay where they are, as quantised ones do.
+        streams: Whether its layers are ComfyUI's own, which can work with weights on another device.
+        text_patcher: Of a decoder, the patcher of its text encoders, which few nodes need.
+        helpers: Of a decoder, the patchers of the IP-Adapters of its image prompts, which work whenever it does.
     """
 
     part: Any
@@ -52,12 +55,12 @@ class Handle:
 
 
 def offload_device() -> torch.device:
-    """Where weights rest while nobody uses them."""
+    """Return the device where unused weights are kept."""
     return comfy.model_management.unet_offload_device()
 
 
 def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
-    """A model under ComfyUI's management."""
+    """Put a model under ComfyUI's management."""
     # Not the dynamic kind of newer versions of ComfyUI, which is for models of its own layers: it would copy the
     # weights of all others to the device each time they are about to be used.
     patcher = comfy.model_patcher.ModelPatcher
@@ -65,12 +68,12 @@ def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
 
 
 def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
-    """Puts `modules`, all the weights of a part, under ComfyUI's management."""
+    """Put `modules`, all the weights of a part, under ComfyUI's management."""
     return Handle(part, managed(_as_one(modules)), streams)
 
 
 def decoder_handle(decoder: DiffusionDecoder) -> Handle:
-    """Puts a decoder under ComfyUI's management: what paints, and apart from it what reads prompts."""
+    """Put a decoder under ComfyUI's management, its text encoders separately."""
     paints = {"unet": decoder.unet, "vae": decoder.vae}
     reads = {"text_encoder": decoder.text_encoder, "text_encoder_2": decoder.text_encoder_2}
     return Handle(decoder, managed(_as_one(paints)), text_patcher=managed(_as_one(reads)))
@@ -83,9 +86,9 @@ def _as_one(modules: dict[str, torch.nn.Module | None]) -> Weights:
 
 
 def _trim_after_collection() -> None:
-    """Gives pages back to the system when the next full garbage collection has ended, such as that of ComfyUI's "free".
+    """Return memory to the system after the next full garbage collection, such as that of ComfyUI's "free".
 
-    glibc keeps what it got for tensors below 32 MB though nothing uses it any more: of an SDXL model, gigabytes.
+    glibc keeps the memory of freed tensors below 32 MB, which amounts to gigabytes for an SDXL model.
     """
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") and _trim not in gc.callbacks:
         gc.callbacks.append(_trim)
@@ -133,7 +136,7 @@ def load_text_encoders(decoder: Handle) -> None:
 
 
 def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> None:
-    """Load weights that work together; `streams` says that their layers can work with weights that are elsewhere."""
+    """Load weights that work together; `streams` says that their layers can work with weights on another device."""
     comfy.model_management.load_models_gpu(list(patchers), force_full_load=not streams)
     # Where there is too little room (or with --novram), the manager leaves weights behind. ComfyUI's own layers fetch
     # theirs when they need them; other layers cannot, and neither can what is no layer.
@@ -148,14 +151,14 @@ def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> 
 
 
 def make_room(size: int, device: torch.device) -> None:
-    """Has ComfyUI unload others until `size` bytes are free on the device, or there is nothing left to unload."""
+    """Have ComfyUI unload models until `size` bytes are free on the device, or nothing is left to unload."""
     comfy.model_management.free_memory(size, device)
 
 
 def expect(name: str, size: int, *devices: torch.device) -> None:
-    """Logs it in one line if weights of about `size` bytes will not fit on one of these devices.
+    """Log one line if weights of about `size` bytes will not fit on one of these devices.
 
-    Room is what is free, and on an accelerator also what ComfyUI can unload. It may work all the same, with swapping.
+    Room is what is free, plus what ComfyUI can unload on an accelerator. Swapping may make it work all the same.
     """
     rooms = {device: _room(device) for device in devices}
     tightest = min(rooms, key=lambda device: rooms[device])

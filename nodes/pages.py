@@ -1,4 +1,4 @@
-"""The pictures and words of a conversation as pages of a comic or a picture book."""
+"""Lays out a conversation as pages of a comic or a picture book."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LARGEST = 8 * 2**30  # bytes of all pages together
 
 
 def page_arguments(layout: str, words: str, font: str, page_width: int = 1600) -> dict[str, Any]:
-    """What layout.lay_out() is to be given for the inputs of a node."""
+    """Return the arguments of layout.lay_out() for the inputs of a node."""
     files = [inputs.FONT_FILES.find(name) for name in inputs.FONT_FILES.names()]
     chosen: str | Path = font if font in FONTS else inputs.FONT_FILES.find(font)
     return {"layout": layout, "words": words, "font": chosen, "width": page_width, "more_fonts": tuple(files)}
 
 
 class LayOutPages(ShowsText, io.ComfyNode):
-    """Pages of a conversation."""
+    """Draws pages of a conversation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -59,7 +59,7 @@ class LayOutPages(ShowsText, io.ComfyNode):
     def execute(
         cls, conversation: Conversation, layout: str, words: str, font: str, page_width: int, title: str = ""
     ) -> io.NodeOutput:
-        """Lay them out and draw them."""
+        """Lay out and draw the pages."""
         how = page_arguments(layout, words, font, page_width)
         book, typesetter = lay_out(conversation, title=title.strip() or None, **how)
         _check_size(book)

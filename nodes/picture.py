@@ -1,4 +1,4 @@
-"""From an open slot to a picture, in three blocks: encode what it is about, fuse it with what was seen, paint it."""
+"""From an open slot to a picture, in three nodes: encode what it is about, fuse it with earlier looks, paint it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .running import PaintingProgress
 
 
 class EncodeSlot(io.ComfyNode):
-    """What the language model means by a picture, and what earlier pictures look like."""
+    """Encodes what the language model means by a picture, and what earlier pictures look like."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -91,7 +91,7 @@ class EncodeSlot(io.ComfyNode):
 
 
 class FuseM3Adapter(io.ComfyNode):
-    """Features and gate to a condition."""
+    """Fuses features into a condition through the gate."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -147,7 +147,7 @@ class FuseM3Adapter(io.ComfyNode):
         mode: dict[str, Any],
         anchor: Condition | None = None,
     ) -> io.NodeOutput:
-        """Fuse."""
+        """Fuse the features."""
         fixed = {"mode": "fixed", "value": mode["value"]} if mode["mode"] == "fixed" else {}
         make_ready(adapter)
         condition = stages.fuse(adapter.part, features, GateSetting(strength=gate, **fixed), anchor)
@@ -157,7 +157,7 @@ class FuseM3Adapter(io.ComfyNode):
 
 
 class Decode(io.ComfyNode):
-    """A condition to a picture."""
+    """Paints a condition."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -221,7 +221,7 @@ class Decode(io.ComfyNode):
         width: int = 0,
         height: int = 0,
     ) -> io.NodeOutput:
-        """Paint."""
+        """Paint the picture."""
         if image is not None and len(image) != 1:
             raise ValueError(f"image holds {len(image)} pictures, and one is painted: pick one of the batch first.")
         settings = TurnSettings(seed=seed, steps=steps, guidance=guidance, width=width, height=height)

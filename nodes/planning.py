@@ -1,4 +1,4 @@
-"""Planning a story: its outline, and the seeds of its panels."""
+"""Plans a story: its outline, and the seeds of its panels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Outline(ShowsText, io.ComfyNode):
-    """A line for each panel of a story."""
+    """Writes one line for each panel of a story."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -60,7 +60,7 @@ class Outline(ShowsText, io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lines: str | None = None) -> bool | str:
-        """Refuse too many lines before anything runs; a premise is read only where there are none."""
+        """Refuse too many lines before anything runs; the premise matters only if there are none."""
         return complaint(beats, lines)
 
     @classmethod
@@ -76,7 +76,7 @@ class Outline(ShowsText, io.ComfyNode):
         thinking: str = "off",
         max_thinking: int = 4096,
     ) -> io.NodeOutput:
-        """Write it, or take what was typed."""
+        """Write the outline, or take the typed one."""
         outline, live = beats(lines), LiveText()
         if not outline:
             check_premise(premise)
@@ -107,7 +107,7 @@ class Outline(ShowsText, io.ComfyNode):
 
 
 class TurnSeed(ShowsText, io.ComfyNode):
-    """The seed of one panel of a story."""
+    """Works out the seed of one panel of a story."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -141,7 +141,7 @@ class TurnSeed(ShowsText, io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, seed: int, panel: int, reroll: int) -> io.NodeOutput:
-        """Work it out."""
+        """Work out the seed."""
         found = reroll_seed(turn_seed(seed, panel - 1), reroll)
         show_text(str(found))
         return io.NodeOutput(found, ui=shown(str(found)))

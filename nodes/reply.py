@@ -1,4 +1,4 @@
-"""The assistant's reply, as text with pictures that are still to be painted."""
+"""The assistant's reply: text, with pictures still to be painted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .running import LiveText, ShowsText, interruptible, shown
 
 
 def sampling_inputs() -> list[io.Input]:
-    """How words are chosen: named, bounded and ordered as in ComfyUI's own text generation."""
+    """Return the inputs for choosing words, with names, bounds and order of ComfyUI's own text generation."""
     choice = [
         io.Float.Input(
             "temperature", default=0.7, min=0.01, max=2.0, step=0.01,
@@ -63,7 +63,7 @@ def sampling_inputs() -> list[io.Input]:
 
 
 class Reply(ShowsText, io.ComfyNode):
-    """The assistant's next turn."""
+    """Writes the assistant's next turn."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""What a running node shows, and how it is stopped: progress, previews, growing text, interruption."""
+"""What a running node shows (progress, previews, growing text), and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ PREVIEW_EVERY = 0.25  # seconds; a preview costs a pass of the autoencoder
 
 
 class LiveText:
-    """A text that grows on the running node while it is written. Best effort: nobody may be watching.
+    """A text that grows on the running node while it is written, if a page is watching.
 
-    What the language model thinks is told apart from it, in an event of its own.
+    The language model's thoughts are sent separately, in an event of their own.
 
     Attributes:
-        thoughts: What was thought in each reply, the present one last; most are empty.
+        thoughts: The thoughts of each reply, the current one last; most are empty.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class LiveText:
         self._sent = self._thought = 0.0
 
     def hear(self, event: Event) -> None:
-        """Show what an event brings of text or thoughts."""
+        """Show the text or thoughts of an event."""
         if isinstance(event, TextChunk):
             self.add(event.text)
         elif isinstance(event, TextWithdrawn):
@@ -71,11 +71,11 @@ class LiveText:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said beside the text: what the last reply was written without, why a story ends."""
+        """Notes on the text: what the last reply was written without, and why a story ended early."""
         return [note for note in (self._shortened, self._ended) if note]
 
     def end_reply(self) -> None:
-        """Another reply is to follow."""
+        """End the current reply; another one follows."""
         self.add("\n\n")
         self._reply = len(self.text)
         if self.thoughts[-1]:
@@ -83,12 +83,12 @@ class LiveText:
         self.thoughts.append("")
 
     def replies(self, count: int) -> list[str]:
-        """What was thought in each of so many replies."""
+        """Return the thoughts of each of the first `count` replies."""
         return [thought.strip() for thought in self.thoughts[:count]]
 
     @property
     def ui(self) -> dict[str, list[str]]:
-        """What a node's `ui` result has beside `shown`: `thoughts` and `notes`, where there are any."""
+        """What a node's `ui` result has in addition to `shown`: `thoughts` and `notes`, if there are any."""
         found = {"thoughts": [thought.strip() for thought in self.thoughts if thought.strip()], "notes": self.notes}
         return {name: texts for name, texts in found.items() if texts}
 
@@ -97,7 +97,7 @@ class LiveText:
         _send_thoughts("\n\n".join(filter(None, map(str.strip, self.thoughts))))
 
     def add(self, chunk: str) -> None:
-        """Add to the text, and show it if it was not shown just now."""
+        """Add to the text, and show it unless it was shown a moment ago."""
         self.text += chunk
         if time.monotonic() - self._sent >= TEXT_EVERY:
             self.show()
@@ -109,25 +109,25 @@ class LiveText:
 
 
 class ShowsText:
-    """Mixed into a node that shows text and is no output node: the page is told of its text after a cached run, too."""
+    """A mixin for nodes that show text but are not output nodes: the page gets their text after a cached run, too."""
 
     # Set here and not in the schema, which knows it only in newer ComfyUIs.
     HAS_INTERMEDIATE_OUTPUT = True
 
 
 def shown(*texts: str) -> dict[str, list[str]]:
-    """A node's `ui` result from which the page shows these texts on it, from then on."""
+    """Return a node's `ui` result with which the page shows these texts on it."""
     return {"text": [text.strip() for text in texts if text.strip()]}
 
 
 def show_text(text: str) -> None:
-    """Write a text on the running node, in the browser of whoever queued it."""
+    """Show a text on the running node, in the browser that queued it."""
     if text.strip():
         _tell(lambda server, node, client: server.send_progress_text(text, node, client))
 
 
 def _send_thoughts(text: str) -> None:
-    """Tell the browser of whoever queued the running node all that was thought in it so far."""
+    """Send all thoughts of the running node so far to the browser that queued it."""
     _tell(lambda server, node, client: server.send_sync(THOUGHTS, {"node": node, "text": text}, client))
 
 
@@ -143,7 +143,7 @@ def _tell(send: Callable[[PromptServer, str, str], None]) -> None:
 
 
 class PaintingProgress:
-    """The progress bar of one picture or many, with previews."""
+    """A progress bar for one picture or many, with previews."""
 
     def __init__(self, steps: int) -> None:
         self._bar = comfy.utils.ProgressBar(steps)
@@ -162,7 +162,7 @@ class PaintingProgress:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives a should_stop() for the library, and turns its Interrupted into what ComfyUI's executor understands."""
+    """Yield a should_stop() for the library, and turn its Interrupted into ComfyUI's own exception."""
     try:
         yield comfy.model_management.processing_interrupted
     except Interrupted:

@@ -63,7 +63,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def register() -> None:
-    """Make ComfyUI's server answer these requests."""
+    """Register these routes with ComfyUI's server."""
     routes = PromptServer.instance.routes
     for method, path, handler in (
         ("GET", ROOT, list_sessions),
@@ -80,7 +80,7 @@ def register() -> None:
 
 
 def _answered(handler: Callable[[web.Request, Sessions], Awaitable[web.Response]]) -> Handler:
-    """Gives the handler the sessions of the user who asks, and turns its errors into sentences with a status."""
+    """Give the handler the sessions of the requesting user, and turn its errors into sentences with a status."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.Response:
@@ -99,7 +99,7 @@ def _answered(handler: Callable[[web.Request, Sessions], Awaitable[web.Response]
 
 
 async def list_sessions(request: web.Request, sessions: Sessions) -> web.Response:
-    """All sessions, the latest first."""
+    """Return all sessions, the latest first."""
     listed = {"sessions": [asdict(each) for each in await asyncio.to_thread(sessions.list)]}
     if args.multi_user:
         listed["user"] = PromptServer.instance.user_manager.get_request_user_id(request)
@@ -107,19 +107,19 @@ async def list_sessions(request: web.Request, sessions: Sessions) -> web.Respons
 
 
 async def load_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """One session."""
+    """Return a session."""
     return _session(await asyncio.to_thread(sessions.load, request.match_info["name"]))
 
 
 async def load_picture(request: web.Request, sessions: Sessions) -> web.Response:
-    """One of its pictures."""
+    """Return one of a session's pictures."""
     data = await asyncio.to_thread(sessions.picture, request.match_info["name"], request.match_info["picture"])
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     return web.Response(body=data, content_type="image/png", headers=headers)
 
 
 async def save_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """Turns and cast in place of what the session has; revision 0 makes a new one."""
+    """Replace the turns and cast of a session; revision 0 makes a new one."""
     name, given = request.match_info["name"], await _body(request)
     revision = _whole(given, "revision")
 
@@ -132,20 +132,20 @@ async def save_session(request: web.Request, sessions: Sessions) -> web.Response
 
 
 async def delete_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """Gone."""
+    """Delete a session."""
     await asyncio.to_thread(sessions.delete, request.match_info["name"])
     return web.json_response({})
 
 
 async def rewind_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """Up to a turn."""
+    """Drop the turns after a given one."""
     given = await _body(request)
     turn = _whole(given, "turn")
     return await _edited(request, sessions, given, lambda conversation: conversation.rewind(turn))
 
 
 async def edit_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """Another text, another caption, or a picture to be painted again."""
+    """Change a text or a caption, or reopen a picture to be painted again."""
     given = await _body(request)
     turn = _whole(given, "turn")
     segment = _whole(given, "segment") if given.get("segment") is not None else None
@@ -164,7 +164,7 @@ async def edit_session(request: web.Request, sessions: Sessions) -> web.Response
 
 
 async def choose_version(request: web.Request, sessions: Sessions) -> web.Response:
-    """Another version of a turn with what followed it, or of a picture."""
+    """Choose another version of a turn, with what followed it, or of a picture."""
     given = await _body(request)
     turn, version = _whole(given, "turn"), _whole(given, "version")
     segment = _whole(given, "segment") if given.get("segment") is not None else None
@@ -172,7 +172,7 @@ async def choose_version(request: web.Request, sessions: Sessions) -> web.Respon
 
 
 async def branch_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """A copy under another name, up to a turn if one is given."""
+    """Copy a session to another name, up to a turn if one is given."""
     given = await _body(request)
     turn = _whole(given, "turn") if given.get("turn") is not None else None
     return _session(await asyncio.to_thread(sessions.branch, request.match_info["name"], given.get("to"), turn))
@@ -203,7 +203,7 @@ def _whole(given: Json, name: str) -> int:
 
 
 def _session(session: Session) -> web.Response:
-    """A session as JSON. Its pictures are numbered as storage.files() does it."""
+    """Return a session as JSON; its pictures are numbered as by storage.files()."""
     count = 0
 
     def picture(shown: Picture) -> Json:
@@ -240,7 +240,7 @@ def _by_file(conversation: Conversation) -> dict[str, Picture]:
 
 
 def _conversation(given: Json, present: Conversation) -> Conversation:
-    """What PUT was given as a conversation, with pictures that are there already, and the versions of what stays."""
+    """Return the conversation that PUT was given, with the session's pictures and the versions of what stays."""
     pictures = _by_file(present)
 
     def standing(file: Any) -> Picture:

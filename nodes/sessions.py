@@ -1,4 +1,4 @@
-"""Conversations saved by name: loading one to go on with, and saving it. They lie in ComfyUI's folder of the user."""
+"""Loads and saves conversations by name, in ComfyUI's folder of the user."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_USER = "default"
 
 
 def check_user(user: str) -> None:
-    """Raises ValueError, one sentence, unless `user` is empty or the id of a user whom ComfyUI knows."""
+    """Raise ValueError unless `user` is empty or the id of a user known to ComfyUI."""
     if user and user not in PromptServer.instance.user_manager.users:
         raise ValueError(f"user is {quoted(user)}, and this ComfyUI knows no such user: leave it empty.")
 
 
 def sessions(user: str = "") -> Sessions:
-    """The sessions of a user by id; of the default one for an empty text, for a node is not told whose it is."""
+    """Return the sessions of a user by id, or the default user's: nodes are not told who runs them."""
     check_user(user)
     return Sessions(Path(folder_paths.get_user_directory(), user or DEFAULT_USER, FOLDER))
 
@@ -43,7 +43,7 @@ def _user() -> io.Input:
 
 
 class LoadSession(io.ComfyNode):
-    """A saved conversation."""
+    """Loads a saved conversation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -75,18 +75,18 @@ class LoadSession(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse what cannot be a name before anything runs."""
+        """Refuse an impossible name before anything runs."""
         return complaint(check_name, name or None)
 
     @classmethod
     def fingerprint_inputs(cls, name: str | None = None, user: str | None = "") -> str | float:
-        """Load again whenever the session has changed; always, where the name comes over a wire and is not known."""
+        """Load again whenever the session has changed; always, if the name comes over a wire and is not known yet."""
         return float("nan") if name is None or user is None else name and sessions(user).fingerprint(name)
 
     @classmethod
     @names_node
     def execute(cls, name: str, user: str = "") -> io.NodeOutput:
-        """Load it."""
+        """Load the session."""
         check_user(user)
         if not name:
             return io.NodeOutput(Conversation(), 0)
@@ -95,7 +95,7 @@ class LoadSession(io.ComfyNode):
 
 
 class SaveSession(io.ComfyNode):
-    """A conversation under a name."""
+    """Saves a conversation under a name."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -132,7 +132,7 @@ class SaveSession(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse what cannot be a name before anything runs."""
+        """Refuse an impossible name before anything runs."""
         return complaint(check_name, name)
 
     @classmethod
@@ -140,7 +140,7 @@ class SaveSession(io.ComfyNode):
     def execute(
         cls, conversation: Conversation, name: str, revision: int | None = None, user: str = ""
     ) -> io.NodeOutput:
-        """Save it."""
+        """Save the session."""
         saved = sessions(user).save(name, conversation, revision)
         text = f"Saved as {saved.name}, revision {saved.revision}."
         show_text(text)

@@ -1,4 +1,4 @@
-"""To and from ComfyUI's own types: stock samplers, LoRAs, ControlNets and masks work with M2Chat's conditions."""
+"""Converts to and from ComfyUI's own types, so that stock samplers, LoRAs, ControlNets and masks work with M2Chat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Conditioning = list[list[Any]]
 
 
 class LoadStarterStock(io.ComfyNode):
-    """The starter's decoder and vision encoder in ComfyUI's own types."""
+    """Loads the starter's decoder and vision encoder as ComfyUI's own types."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,7 +40,7 @@ class LoadStarterStock(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls) -> str:
-        """Changes when the files do."""
+        """Return a text that changes when the files do."""
         return f"{fingerprint(STARTER / 'decoder')} {fingerprint(STARTER / 'vision_encoder')}"
 
     @classmethod
@@ -55,7 +55,7 @@ class LoadStarterStock(io.ComfyNode):
 
 
 class ToConditioning(io.ComfyNode):
-    """M2Chat's condition for stock samplers."""
+    """Turns M2Chat's condition into stock conditioning."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,7 +89,7 @@ class ToConditioning(io.ComfyNode):
 
 
 class FromConditioning(io.ComfyNode):
-    """Stock conditioning for M2Chat's decoder."""
+    """Turns stock conditioning into a condition for M2Chat's decoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -29,7 +29,7 @@ ATTENTION = "CrossAttn"
 
 
 def model(folder: Path) -> comfy.model_patcher.ModelPatcher:
-    """The UNet in `folder`, a decoder of diffusers' layout, as a MODEL."""
+    """Return the UNet in `folder`, a decoder in diffusers' layout, as a MODEL."""
     unet, vae, scheduler = (_config(folder / name) for name in ("unet", "vae", "scheduler"))
     config = _Layout(unet_config(unet), vae, v_prediction=scheduler["prediction_type"] == "v_prediction")
     weights = _weights(folder / "unet")
@@ -47,7 +47,7 @@ def model(folder: Path) -> comfy.model_patcher.ModelPatcher:
 
 
 def unet_config(config: Config) -> Config:
-    """ComfyUI's description of a UNet that diffusers describes with `config`, at three levels or any other number."""
+    """Return ComfyUI's configuration of a UNet from diffusers' `config`, with any number of levels."""
     widths = config["block_out_channels"]
     levels, blocks = len(widths), config["layers_per_block"]
     depths = config["transformer_layers_per_block"]
@@ -79,7 +79,7 @@ def unet_config(config: Config) -> Config:
 
 
 def vae(folder: Path) -> comfy.sd.VAE:
-    """The autoencoder in `folder` as a VAE."""
+    """Return the autoencoder in `folder` as a VAE."""
     config = _config(folder / "vae")
     widths = config["block_out_channels"]
     layout = {
@@ -101,7 +101,7 @@ def vae(folder: Path) -> comfy.sd.VAE:
 
 
 def clip(folder: Path) -> comfy.sd.CLIP:
-    """Both text encoders in `folder` as a CLIP."""
+    """Return both text encoders in `folder` as a CLIP."""
     configs = [_config(folder / name) for name in ("text_encoder", "text_encoder_2")]
     weights = [_weights(folder / name) for name in ("text_encoder", "text_encoder_2")]
 
@@ -118,7 +118,7 @@ def clip(folder: Path) -> comfy.sd.CLIP:
 
 
 def clip_vision(folder: Path) -> comfy.clip_vision.ClipVisionModel:
-    """The vision encoder in `folder` as a CLIP_VISION; without a projection, its image embeds are the pooled state."""
+    """Return the vision encoder in `folder` as a CLIP_VISION; its image embeds are the pooled state."""
     settings = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
     config = _config(folder)
     width = config["hidden_size"]

@@ -1,4 +1,4 @@
-"""A whole turn, and a whole story, in one node each."""
+"""A whole turn and a whole story, each in one node."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .running import ShowsText, TurnProgress, interruptible, shown
 
 
 def painted(conversation: Conversation, turn: int) -> list[Picture]:
-    """The painted pictures of a turn."""
+    """Return the painted pictures of a turn."""
     segments = conversation.turns[turn].segments
     return [segment for segment in segments if isinstance(segment, Picture) and not segment.is_open]
 
 
 class TakeTurn(ShowsText, io.ComfyNode):
-    """The user's message, and the assistant's reply with its pictures."""
+    """Takes the user's message, and replies with text and pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -105,7 +105,7 @@ class TakeTurn(ShowsText, io.ComfyNode):
 
 
 class TellStory(ShowsText, io.ComfyNode):
-    """A story from a premise."""
+    """Tells a story from a premise."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

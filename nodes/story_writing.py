@@ -1,4 +1,4 @@
-"""A story for stock models: written first, painted by whatever paints, and put together at last."""
+"""A story for stock models: written first, painted by any nodes, and put together at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .running import LiveText, ShowsText, interruptible, shown
 
 
 class WriteStory(ShowsText, io.ComfyNode):
-    """The words of a story, and the captions of its pictures."""
+    """Writes the text of a story, and the captions of its pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -118,7 +118,7 @@ class WriteStory(ShowsText, io.ComfyNode):
 
 
 class PlacePictures(io.ComfyNode):
-    """Painted pictures into all slots."""
+    """Puts painted pictures into all open slots."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -146,7 +146,7 @@ class PlacePictures(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls, conversation: list[Conversation], images: list[Tensor]) -> io.NodeOutput:
-        """Place them."""
+        """Place the pictures."""
         story, pictures = conversation[0], [picture for batch in images for picture in batch]
         slots = story.open_slots()
         if len(slots) != len(pictures):

@@ -1,4 +1,4 @@
-"""What travels on the pack's own wires. All of it is immutable: every node returns new values."""
+"""The types of the pack's own wires. Their values are immutable: every node returns new ones."""
 
 from __future__ import annotations
 

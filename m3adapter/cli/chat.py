@@ -1,4 +1,4 @@
-"""A conversation in the terminal, a line at a time."""
+"""A conversation in the terminal, one line at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HELP = """Write what you want to say, or a command:
 
 
 class Chat:
-    """The conversation so far, and what the next message brings along."""
+    """A chat: the conversation so far, and the pictures that go with the next message."""
 
     def __init__(self, model: M2Chat, options: argparse.Namespace) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Chat:
         }
 
     def run(self) -> None:
-        """Reads lines until /quit or the end of the input. What a user can mend is said, and the chat goes on."""
+        """Read lines until /quit or the end of the input; the user's mistakes are reported, and the chat continues."""
         print(HELP)
         while True:
             try:
@@ -60,7 +60,7 @@ class Chat:
                 print(error)
 
     def handle(self, line: str) -> None:
-        """Does what a line says: a command, or a message to reply to. Raises UserError."""
+        """Handle a line: a command, or a message to reply to. Raises UserError for a mistake."""
         name, _, argument = line.partition(" ")
         if not line.startswith("/"):
             self._say(line)
@@ -102,7 +102,7 @@ class Chat:
 
 
 def check_output(directory: Path, *, overwrite: bool = False) -> None:
-    """Raises UserError unless a story may be written to `directory`: new, empty, an earlier story, or `overwrite`."""
+    """Raise UserError unless `directory` may hold a story: it is new, empty or an earlier story, or `overwrite`."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose a folder.")
     if directory.is_dir() and any(directory.iterdir()) and not (overwrite or is_story(directory)):

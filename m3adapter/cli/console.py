@@ -1,4 +1,4 @@
-"""What the commands share: errors a user can mend, the model's options, and printing a reply while it comes."""
+"""What the commands share: their options, loading the model, and printing a reply as it comes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def check_size(settings: TurnSettings, model: M2Chat) -> None:
 
 
 def check_device(name: str) -> None:
-    """Raises UserError where torch has no such device here."""
+    """Raise UserError if torch has no such device here."""
     import torch
 
     try:
@@ -127,7 +127,7 @@ def check_device(name: str) -> None:
 
 
 def quiet_loading() -> None:
-    """No progress bars for weights that load in a second: the terminal is for the story."""
+    """Turn off progress bars for weights that load in a second; the terminal is for the story."""
     import diffusers
     import transformers
 
@@ -136,7 +136,7 @@ def quiet_loading() -> None:
 
 
 def load_model(options: argparse.Namespace) -> M2Chat:
-    """The model that the options name."""
+    """Load the model that the options name."""
     check_device(options.device)
     quiet_loading()
     with mendable():
@@ -169,7 +169,7 @@ class ReplyPrinter:
         self._label = self._caption = ""
 
     def hear(self, event: Event) -> None:
-        """Print what there is to print of an event."""
+        """Print an event."""
         if self._in_thought and not isinstance(event, ThoughtChunk):
             print(_THOUGHT[1], flush=True)
             self._at_line_start, self._in_thought = True, False

@@ -44,7 +44,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0, 2 after a mistake a user can mend, 130 after Ctrl-C."""
+    """Run a command and return its exit status: 0, 2 after a mistake of the user, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character must not end a story
             stream.reconfigure(errors="replace")
@@ -185,7 +185,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check_report(path: Path) -> None:
-    """Raises UserError where a file is in the way that is no earlier report."""
+    """Raise UserError if there is already a file that is not an earlier report."""
     if not path.exists():
         return
     try:
@@ -197,7 +197,7 @@ def _check_report(path: Path) -> None:
 
 
 def _module(name: str) -> ModuleType:
-    """A module of this library that only some commands need. Raises UserError where something it needs is missing."""
+    """Import a module that only some commands need; UserError if one of its packages is missing."""
     library = __package__.rpartition(".")[0]
     try:
         return importlib.import_module(f"{library}.{name}")
