@@ -101,8 +101,8 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
             return torch.cat(pooled)
 
         reference_caption, caption = unescaped(reference_caption), unescaped(caption)
-        how = {name: value for name, value in rule.items() if name != "rule"}
-        verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **how)
+        thresholds = {name: value for name, value in rule.items() if name != "rule"}
+        verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **thresholds)
         used = gate if rule["rule"] == "off" else verdict.gate
         report = f"gate {used:.2f}: {verdict}"
         return io.NodeOutput(used, verdict.likeness, report, ui=shown(report))

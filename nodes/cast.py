@@ -103,8 +103,9 @@ class MemoryOfPictures(io.ComfyNode):
     @names_node
     def execute(cls, rule: dict[str, Any], weights: str = "") -> io.NodeOutput:
         """Make the policy."""
-        how = {"chosen": chosen_of(rule["pictures"])} if rule["rule"] == "chosen" else {}
-        return io.NodeOutput(ReferencePolicy(rule["rule"], rule.get("count", MOST), weights=weights_of(weights), **how))
+        chosen = chosen_of(rule["pictures"]) if rule["rule"] == "chosen" else ()
+        policy = ReferencePolicy(rule["rule"], rule.get("count", MOST), chosen, weights_of(weights))
+        return io.NodeOutput(policy)
 
 
 NODES = [AddToCast, MemoryOfPictures]

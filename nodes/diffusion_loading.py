@@ -175,10 +175,17 @@ class LoadDecoder(io.ComfyNode):
             parameters, device = count_parameters(path), offload_device()
             kind = choose_dtype(dtype, parameters)
             expect(model, parameters * kind.itemsize, device, comfy.model_management.get_torch_device())
-            how = {"dtype": kind, "device": device, "scheduler": scheduler, "tokenizer": TOKENIZER}
-            how |= {"spacing": spacing, "prediction": prediction, "vae_dtype": TYPES.get(vae_dtype)}
-            how |= {"vae": None if vae == BUILT_IN else VAES.find(vae)}
-            decoder = load_decoder(path, **how)
+            decoder = load_decoder(
+                path,
+                dtype=kind,
+                device=device,
+                scheduler=scheduler,
+                tokenizer=TOKENIZER,
+                spacing=spacing,
+                prediction=prediction,
+                vae=None if vae == BUILT_IN else VAES.find(vae),
+                vae_dtype=TYPES.get(vae_dtype),
+            )
         decoder.split_vae(tiling=vae_tiling)
         return io.NodeOutput(decoder_handle(decoder))
 

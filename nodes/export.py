@@ -12,7 +12,7 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
-from ..m3adapter.conversation.conversation import Conversation, Slot
+from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.conversation.segments import Segment, Text
 from ..m3adapter.export.file_names import filled, portable, widget_of
 from ..m3adapter.export.story import check_formats, export_story
@@ -82,7 +82,7 @@ class ShowConversation(io.ComfyNode):
         """Show the conversation."""
         text = transcript(conversation)
         show_text(text)
-        images = [conversation.at(slot).image for slot in conversation.pictures()]
+        images = [conversation.picture(slot).pixels for slot in conversation.pictures()]
         # One by one: they may differ in size, and ComfyUI's preview names a batch by its first picture.
         previews = [saved for image in images for saved in ui.PreviewImage(image[None], cls=cls).values]
         return io.NodeOutput(
@@ -187,7 +187,7 @@ def workflow_metadata(hidden: io.HiddenHolder) -> dict[str, str] | None:
 def _details(conversation: Conversation) -> dict[str, object]:
     """Return how the first picture was painted, as far as known."""
     for slot in conversation.pictures():
-        picture = conversation.at(Slot(*slot))
+        picture = conversation.picture(slot)
         if picture.seed is not None:
             return {"Seed": picture.seed, "Gate": picture.gate}
     return {}
@@ -196,7 +196,7 @@ def _details(conversation: Conversation) -> dict[str, object]:
 def _size(conversation: Conversation) -> tuple[int, int]:
     """Return the width and height of the first painted picture; 0, 0 if there is none."""
     for slot in conversation.pictures():
-        height, width = conversation.at(slot).image.shape[:2]
+        height, width = conversation.picture(slot).pixels.shape[:2]
         return width, height
     return 0, 0
 

@@ -111,20 +111,22 @@ def assemble(language_model: Handle, vision_encoder: Handle, adapter: Handle, de
 def preparing(**handles: Handle | None) -> Callable[[str], None]:
     """Return the `prepare` of the library's stages for models by their names in M2Chat."""
 
+    given = {name: handle for name, handle in handles.items() if handle is not None}
+
     def prepare(part: str) -> None:
         if part == "text_encoders":
-            load_text_encoders(handles["decoder"])
+            load_text_encoders(given["decoder"])
         else:
-            make_ready(handles[part])
+            make_ready(given[part])
 
     return prepare
 
 
 def make_ready(*handles: Handle) -> None:
     """Load the weights of models that work together; make room for the work of one whose weights stay in place."""
-    patchers = [patcher for each in handles if each.patcher is not None for patcher in (each.patcher, *each.helpers)]
+    patchers = [patcher for handle in handles if handle.patcher for patcher in (handle.patcher, *handle.helpers)]
     if patchers:
-        load(*patchers, streams=all(each.streams for each in handles))
+        load(*patchers, streams=all(handle.streams for handle in handles))
     else:
         make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
 

@@ -87,7 +87,7 @@ class EncodeSlot(io.ComfyNode):
             prepare=preparing(language_model=language_model, vision_encoder=vision_encoder),
         )
         features = features.to(comfy.model_management.intermediate_device())
-        return io.NodeOutput(features, escaped(conversation.at(place).caption))
+        return io.NodeOutput(features, escaped(conversation.picture(place).caption))
 
 
 class FuseM3Adapter(io.ComfyNode):

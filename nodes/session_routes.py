@@ -234,7 +234,7 @@ def _session(session: Session) -> web.Response:
 
 
 def _by_file(conversation: Conversation) -> dict[str, Picture]:
-    shown = [conversation.at(slot) for slot in conversation.pictures()]
+    shown = [conversation.picture(slot) for slot in conversation.pictures()]
     shown += [picture for character in conversation.cast for picture in character.pictures]
     return {f"picture_{number}.png": picture for number, picture in enumerate(shown, 1)}
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
-from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.conversation.outline import beats
@@ -97,7 +96,7 @@ class TakeTurn(ShowsText, io.ComfyNode):
             conversation = chat.turn(conversation, chosen, should_stop=should_stop, on_event=progress.hear)
         live = progress.text
         live.show()
-        images = [picture.image[None] for picture in painted(conversation, -1)]
+        images = [picture.pixels[None] for picture in painted(conversation, -1)]
         # ComfyUI cannot run a node on an empty list; a blocker quietly keeps it from running at all.
         reply = conversation.turns[-1].text
         shown_as = shown(reply) | live.ui
@@ -211,21 +210,24 @@ class TellStory(ShowsText, io.ComfyNode):
             )
         live = progress.text
         live.show()
-        images, batch, texts, *how = _of_story(story, len(start.turns))
+        turns = [
+            number for number in range(len(start.turns), len(story.turns)) if story.turns[number].role == "assistant"
+        ]
+        texts = [story.turns[number].text for number in turns]
+        pictures = [picture for number in turns for picture in painted(story, number)]
+        images = [picture.pixels[None] for picture in pictures]
         shown_as = shown("\n\n".join(texts)) | live.ui
-        return io.NodeOutput(story, images, batch, texts, *how, live.replies(len(texts)), ui=shown_as)
-
-
-def _of_story(
-    conversation: Conversation, start: int
-) -> tuple[list[Tensor], Tensor, list[str], list[str], list[int], list[float]]:
-    told = [index for index, turn in enumerate(conversation.turns) if turn.role == "assistant" and index >= start]
-    pictures = [picture for index in told for picture in painted(conversation, index)]
-    images = [picture.image[None] for picture in pictures]
-    texts = [conversation.turns[index].text for index in told]
-    captions = [picture.caption for picture in pictures]
-    how = [picture.seed for picture in pictures], [picture.gate for picture in pictures]
-    return images, torch.cat(images), texts, captions, *how
+        return io.NodeOutput(
+            story,
+            images,
+            torch.cat(images),
+            texts,
+            [picture.caption for picture in pictures],
+            [picture.seed for picture in pictures],
+            [picture.gate for picture in pictures],
+            live.replies(len(texts)),
+            ui=shown_as,
+        )
 
 
 NODES = [TakeTurn, TellStory]

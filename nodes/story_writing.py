@@ -109,7 +109,7 @@ class WriteStory(ShowsText, io.ComfyNode):
                 language_model.part, premise, panels, settings, should_stop=should_stop, on_event=on_event
             )
         text.show()
-        captions = [escaped(conversation.at(slot).caption) for slot in conversation.open_slots()]
+        captions = [escaped(conversation.picture(slot).caption) for slot in conversation.open_slots()]
         texts = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
         shown_as = shown("\n\n".join(texts)) | text.ui
         return io.NodeOutput(

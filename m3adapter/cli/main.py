@@ -169,14 +169,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     check_device(options.device)
     quiet_loading()
-    how = {} if options.pictures is None else {"pictures": options.pictures}
-    how |= {name: getattr(options, name) for name in ("seed", "device", "dtype")}
+    arguments = {name: getattr(options, name) for name in ("seed", "device", "dtype")}
+    if options.pictures is not None:
+        arguments["pictures"] = options.pictures
     if options.ip_adapter:
         with mendable():
-            report = _module("evaluation.ip_adapter").compare(starter=starter, ip_adapter=options.ip_adapter, **how)
+            report = _module("evaluation.ip_adapter").compare(
+                starter=starter, ip_adapter=options.ip_adapter, **arguments
+            )
     else:
         report = _module("evaluation.starter").evaluate(
-            starter=starter, without=options.without, split=options.split, **how
+            starter=starter, without=options.without, split=options.split, **arguments
         )
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
