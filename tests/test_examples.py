@@ -1,9 +1,8 @@
-"""The examples of the documentation and the Python lines of the README, run with the starter in few steps."""
+"""The examples of the documentation, run with the starter in few steps."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 
 import pytest
@@ -64,11 +63,3 @@ def test_a_gate_sweep(tmp_path: Path) -> None:
 def test_a_custom_decoder(tmp_path: Path) -> None:
     run("custom_decoder", tmp_path, steps=2)
     assert pictures(tmp_path) >= 2
-
-
-def test_the_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (environment.REPO / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 1
-    monkeypatch.chdir(tmp_path)
-    exec(compile(blocks[0].replace("4, gate", "1, steps=2, gate"), "README.md", "exec"), {})  # noqa: S102
-    assert list(tmp_path.glob("**/*.html"))

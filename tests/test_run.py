@@ -142,6 +142,19 @@ def test_the_exit_code_of_the_checks_is_how_many_fail(
     assert laid_out >= {"tsconfig.json", "app.d.ts", "chat.js", "panel.js"} if "javascript" in ran else not laid_out
 
 
+def test_the_pages_of_the_api_cover_every_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(environment, "ensure", lambda: None)
+    monkeypatch.setattr(run.subprocess, "call", lambda command, **_: commands.append(command) or 0)
+    assert run.main(["docs"]) == 0 and capsys.readouterr().out.endswith("index.html\n")
+    folder = environment.REPO / "m3adapter"
+    packages = {f"m3adapter.{path.parent.name}" for path in folder.glob("*/__init__.py")}
+    assert {"m3adapter", "m3adapter.pipeline", *packages} <= set(commands[0])
+    assert "m3adapter.starter" not in commands[0]
+
+
 def test_a_check_that_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(environment, "ensure", lambda: None)
     monkeypatch.setattr(checks.shutil, "which", lambda _: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,17 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path)
     wanted = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert files == {path.relative_to(environment.REPO).as_posix() for path in wanted}
     assert {info + "licenses/LICENSE", info + "licenses/NOTICE"} <= names
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (environment.REPO / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 8
+    quick = code.replace(
+        '"A fox who finds a kite on the beach.", 4', '"A fox who finds a kite on the beach.", 1, steps=2'
+    )
+    printed = python(installed, tmp_path, "-c", quick.replace("seed=8", "seed=8, steps=2"))
+    assert Path(tmp_path, printed.splitlines()[-1]).is_file() and "assistant" in printed
 
 
 @pytest.mark.slow
