@@ -110,7 +110,6 @@ def assemble(language_model: Handle, vision_encoder: Handle, adapter: Handle, de
 
 def preparing(**handles: Handle | None) -> Callable[[str], None]:
     """Return the `prepare` of the library's stages for models by their names in M2Chat."""
-
     given = {name: handle for name, handle in handles.items() if handle is not None}
 
     def prepare(part: str) -> None:

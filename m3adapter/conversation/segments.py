@@ -119,7 +119,7 @@ class Picture:
         return self.image is None
 
     def __eq__(self, other: object) -> bool:
-        """Compare captions, seeds, gates and pixels. (A dataclass's own comparison cannot compare tensors.)"""
+        """Compare captions, seeds, gates and pixels. A dataclass's own comparison cannot compare tensors."""
         if not isinstance(other, Picture):
             return NotImplemented
         if (self.caption, self.seed, self.gate) != (other.caption, other.seed, other.gate):

@@ -1,2 +1,1 @@
-"""How the starter's parts were trained; each module is a program of its own (`python -m m3adapter.training.<name>
---help`)."""
+"""How the starter's parts are trained; `python -m m3adapter.training.<name> --help` explains each program."""

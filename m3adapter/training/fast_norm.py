@@ -63,6 +63,7 @@ class FastGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm` with the backward pass above."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x` [B, C, ...] over its groups of channels."""
         return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 

@@ -59,8 +59,7 @@ def words(text: str) -> set[str]:
 def check_replies(
     model: LanguageModel, split: Split, count: int, seed: int = 0, *, sampling: Sampling | None = None
 ) -> ReplyReport:
-    """Lets the model answer `count` messages of held-out stories, with the true story before each, and checks the
-    replies.
+    """Let the model answer `count` messages of held-out stories, after the true story so far, and check its replies.
 
     Users' pictures are given as one-hot rows of SPECIES, which is what the training's stand-in for the visual
     projection takes.

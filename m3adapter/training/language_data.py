@@ -44,8 +44,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a story's token stream: text, or a special token, or (species given) the tokens of a user's
-    picture."""
+    """A part of a story's token stream: text, a special token or, with a species, the tokens of a user's picture."""
 
     text: str
     weight: float

@@ -144,7 +144,7 @@ def request(
 
 
 def in_pictures(rng: random.Random, split: Split, count: int) -> str:
-    """ "in three pictures", with the number in words or digits.
+    """Write "in three pictures", with the number in words or digits.
 
     In training it is often something nobody has heard of, "in three talorus": it is the number that counts.
     """
@@ -296,7 +296,7 @@ def _filler(rng: random.Random, split: Split) -> str:
 
 
 def _praise(rng: random.Random) -> str:
-    """ "Pretty talorus, 8k.": words like those of a wish, but no number of pictures."""
+    """Write "Pretty talorus, 8k.": words like those of a wish, but no number of pictures."""
     praise = rng.sample(requests.PRAISE, rng.randint(1, 3))
     thing = _invented(rng) if rng.random() < 0.7 else rng.choice(("pictures", "images", "paintings"))
     text = f"{', '.join(praise)} {thing}"

@@ -1,5 +1,4 @@
-"""Who people write about: adjectives, names, other words for what the world has, and words for what it does not
-have."""
+"""Whom people write about: adjectives, names, synonyms for what the world has, and words for what it does not have."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ class Teller:
         self.quest: int | None = None
 
     def tell(self, length: int) -> Story:
+        """Return a story of `length` exchanges."""
         exchanges = [self._first()]
         while len(exchanges) < length:
             exchanges.append(self._next())
