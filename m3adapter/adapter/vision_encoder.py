@@ -108,7 +108,7 @@ class VisionEncoder:
             valid = isinstance(values, list) and len(values) == 3 and all(is_number(v, -1e6, 1e6) for v in values)
             if values and not valid:
                 raise ValueError(f"{directory.name}/{SETTINGS} has the {name} {shown(values)}: give three numbers.")
-        model.to(device)
+        model.to(device)  # type: ignore[arg-type]  # a wrapped method, whose `self` the stubs count as an argument
         return cls(model, levels, **{name: values for name, values in statistics.items() if values})
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -19,13 +19,13 @@ from ..ip_adapter.image_prompt import ImagePrompt, place_of
 from ..ip_adapter.ip_adapter import cross_attentions
 from ..limits import check_denoise, check_side, check_switch
 from .condition import Condition
-from .denoising import DenoisingStage, is_refiner
+from .denoising import DenoisingStage
 from .finite import check_condition, is_finite
 from .latents import to_latents, to_pictures
+from .pipelines import SDXLPipeline, is_refiner
 from .text_encoding import encode_prompts
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
     from PIL.Image import Image
 
 OnStep = Callable[[int, int, "Callable[[], Image | None]"], None]
@@ -40,7 +40,7 @@ class DiffusionDecoder:
         image_prompts: Image prompts that every picture attends to through an IP-Adapter.
     """
 
-    def __init__(self, pipeline: StableDiffusionXLPipeline, image_prompts: Sequence[ImagePrompt] = ()) -> None:
+    def __init__(self, pipeline: SDXLPipeline, image_prompts: Sequence[ImagePrompt] = ()) -> None:
         self.pipeline = pipeline
         self.image_prompts = tuple(image_prompts)
         self.pipeline.set_progress_bar_config(disable=True)

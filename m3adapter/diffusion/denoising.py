@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ from ..ip_adapter.image_attention import attend_to_images
 from ..ip_adapter.image_prompt import ImagePrompt
 from .condition import Condition
 from .finite import FiniteWatch, check_latents
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
+from .pipelines import SDXLPipeline, is_refiner
 
 StepCallback = Callable[[int, Tensor], None]
 
@@ -47,7 +45,7 @@ class DenoisingStage:
 
     def __init__(
         self,
-        pipeline: StableDiffusionXLPipeline,
+        pipeline: SDXLPipeline,
         condition: Condition,
         image_prompts: Sequence[ImagePrompt] = (),
         *,
@@ -147,7 +145,7 @@ class DenoisingStage:
         return latents
 
 
-def _latent_pipeline(pipeline: StableDiffusionXLPipeline, scheduler: Any, *, from_noise: bool) -> Any:
+def _latent_pipeline(pipeline: SDXLPipeline, scheduler: Any, *, from_noise: bool) -> Any:
     """Return a pipeline of UNet and VAE without text encoders, wherever those may be at the moment.
 
     It gets a scheduler of its own, because a scheduler keeps count of the steps of one picture.
@@ -174,11 +172,6 @@ def _latent_pipeline(pipeline: StableDiffusionXLPipeline, scheduler: Any, *, fro
         )
     latent_pipeline.set_progress_bar_config(disable=True)
     return latent_pipeline
-
-
-def is_refiner(pipeline: StableDiffusionXLPipeline) -> bool:
-    """Return whether a pipeline's UNet is conditioned on an aesthetic score instead of a size, as SDXL's refiner is."""
-    return bool(pipeline.config.get("requires_aesthetics_score"))
 
 
 def record_estimates(scheduler: Any) -> deque[Tensor]:

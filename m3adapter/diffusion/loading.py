@@ -190,12 +190,12 @@ def _add_tokenizers(pipeline: Any, folder: Path) -> None:
 
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise FileNotFoundError(f"There is no CLIP tokenizer in {folder.name}: vocab.json is missing.")
-    padding: tuple[tuple[str, dict[str, str]], ...] = (("", {}), ("_2", {"pad_token": "!"}))  # as SDXL's were trained
-    for suffix, options in padding:
+    paddings: tuple[tuple[str, dict[str, Any]], ...] = (("", {}), ("_2", {"pad_token": "!"}))  # as SDXL was trained
+    for suffix, padding in paddings:
         encoder = getattr(pipeline, f"text_encoder{suffix}")
         if encoder is not None and getattr(pipeline, f"tokenizer{suffix}") is None:
             tokenizer = CLIPTokenizer.from_pretrained(
-                folder, model_max_length=encoder.config.max_position_embeddings, local_files_only=True, **options
+                folder, model_max_length=encoder.config.max_position_embeddings, local_files_only=True, **padding
             )
             pipeline.register_modules(**{f"tokenizer{suffix}": tokenizer})
 

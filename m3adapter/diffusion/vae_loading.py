@@ -136,7 +136,7 @@ def _open_tiny(path: Path, dtype: torch.dtype) -> Any:
     import diffusers
     from safetensors.torch import load_file
 
-    vae = diffusers.AutoencoderTiny()
+    vae: Any = diffusers.AutoencoderTiny()
     vae.load_state_dict(load_file(path))
     return vae.to(dtype)
 

@@ -153,9 +153,9 @@ class IPAdapter(nn.Module):
     def published(self) -> dict[str, Tensor]:
         """Return the weights by the names that the release gives them."""
         weights = dict(published_projection(self.config.kind, self.image_proj.state_dict()))
-        for layer, (key, value) in enumerate(zip(self.to_k, self.to_v, strict=True)):
-            weights[layer_name(layer, "k")] = key.weight
-            weights[layer_name(layer, "v")] = value.weight
+        for which, layers in (("k", self.to_k), ("v", self.to_v)):
+            state = layers.state_dict()
+            weights |= {layer_name(layer, which): state[f"{layer}.weight"] for layer in range(len(layers))}
         return {name: value.detach().contiguous() for name, value in weights.items()}
 
 
