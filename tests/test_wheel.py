@@ -76,7 +76,7 @@ def test_the_python_of_the_readme_runs_outside_the_repository(installed: Path, t
         '"A fox who finds a kite on the beach.", 4', '"A fox who finds a kite on the beach.", 1, steps=2'
     )
     printed = python(installed, tmp_path, "-c", quick.replace("seed=8", "seed=8, steps=2"))
-    assert Path(tmp_path, printed.splitlines()[-1]).is_file() and "assistant" in printed
+    assert Path(tmp_path, printed.splitlines()[-1]).is_file()
 
 
 @pytest.mark.slow
