@@ -10,6 +10,8 @@ import torch
 from comfy_server import ComfyServer
 from tools import benchmark_gate, benchmark_sdxl, benchmark_starter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_a_table_of_all_parts(capsys: pytest.CaptureFixture[str], dtype: str) -> None:

@@ -16,6 +16,8 @@ from m3adapter.storybook.judge import Judge
 from m3adapter.storybook.render import render
 from m3adapter.storybook.world import PLACES, Character, Scene
 
+pytestmark = pytest.mark.slow
+
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 DEVICES = ["cpu", *([ACCELERATOR.type] if ACCELERATOR else [])]
 # How far a condition may lie from float32's on the CPU, as a share of its length.

@@ -24,6 +24,8 @@ from m3adapter.storybook.dataset import Sample
 from m3adapter.storybook.judge import Judge, Verdict
 from m3adapter.storybook.world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, Character, Scene
 
+pytestmark = pytest.mark.slow
+
 FOX, OWL = Character("fox", "blue"), Character("owl", "red")
 
 

@@ -25,6 +25,8 @@ from m3adapter.training import ip
 from m3adapter.training.decoder import embed, schedule_terms, v_loss
 from m3adapter.weights.starter import STARTER
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:

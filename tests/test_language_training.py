@@ -19,6 +19,8 @@ from m3adapter.training import language
 from m3adapter.training.language_check import check_replies, words
 from m3adapter.training.language_data import CONTENT_WEIGHT, END, Stories
 
+pytestmark = pytest.mark.slow
+
 
 def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     for text in ("A fox!", "  zwei  Leerzeichen ", "漢字 🦊\n\n\tتجربة", "\x00\x7f", "don't"):

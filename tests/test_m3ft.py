@@ -23,6 +23,8 @@ from m3adapter.storybook.dataset import Sample
 from m3adapter.storybook.world import Character, Scene
 from m3adapter.training import m3ft, m3ft_data, m3ft_visual
 
+pytestmark = pytest.mark.slow
+
 
 class Reader:
     """In place of the language model: states that depend on caption and image tokens."""

@@ -21,6 +21,8 @@ from m3adapter.diffusion.schedulers import choose_scheduler
 from m3adapter.diffusion.vae_loading import check_vae, load_vae
 from single_file import vae_weights
 
+pytestmark = pytest.mark.slow
+
 UNET = "model.diffusion_model."
 FLOAT8 = torch.float8_e4m3fn
 

@@ -18,6 +18,8 @@ from m3adapter.picturebook.world import SPECIES, random_scene
 from m3adapter.training import autoencoder, clip, decoder, feeding, judge, loop, picture_judge
 from m3adapter.training.worlds import open_world
 
+pytestmark = pytest.mark.slow
+
 WORLD = ("--world", "picturebook", "--steps", "2")
 
 

@@ -9,12 +9,15 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from m3adapter.training.loop import Average, accelerator, cosine, train
 from m3adapter.training.muon import Muon
 from tools import environment
+
+pytestmark = pytest.mark.slow
 
 STEPS, WARMUP = 3, 2
 

@@ -197,6 +197,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_the_old_or_the_new_session(sessions: Sessions) -> None:
     rng, size, seen, midway = random.Random(0), 20_000, 0, 0
     for kills in range(3 * KILLS):

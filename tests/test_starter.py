@@ -23,6 +23,8 @@ from m3adapter.storybook.world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEA
 from m3adapter.training.starter import PREFIXES
 from m3adapter.weights.starter import STARTER
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 2**20
 
 

@@ -18,6 +18,8 @@ from m3adapter.storybook.render import render
 from m3adapter.storybook.world import LOOKS, SPECIES, Character, Scene
 from m3adapter.training import autoencoder, clip, decoder, judge
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def few() -> pytest.MonkeyPatch:
