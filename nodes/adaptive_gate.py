@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import comfy.sd
@@ -89,23 +90,30 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         decoder: Handle | None = None,
     ) -> io.NodeOutput:
         """Compare the captions."""
-        if (clip is None) == (decoder is None):
+        if clip is not None and decoder is None:
+            encode = partial(_by_clip, clip)
+        elif decoder is not None and clip is None:
+            encode = partial(_by_decoder, decoder)
+        else:
             raise ValueError("Either clip or decoder compares the captions: connect one of the two.")
-
-        def encode(texts: Sequence[str]) -> Tensor:
-            if decoder is not None:
-                load_text_encoders(decoder)
-                return decoder.part.encode_text(texts).pooled
-            tokens = [clip.tokenize(escaped(text)) for text in texts]
-            pooled = [clip.encode_from_tokens(each, return_pooled=True)[1] for each in tokens]
-            return torch.cat(pooled)
-
         reference_caption, caption = unescaped(reference_caption), unescaped(caption)
         thresholds = {name: value for name, value in rule.items() if name != "rule"}
         verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **thresholds)
         used = gate if rule["rule"] == "off" else verdict.gate
         report = f"gate {used:.2f}: {verdict}"
         return io.NodeOutput(used, verdict.likeness, report, ui=shown(report))
+
+
+def _by_clip(clip: comfy.sd.CLIP, texts: Sequence[str]) -> Tensor:
+    """Return pooled embeddings [N, P] of texts by the text encoders of a CLIP."""
+    tokens = [clip.tokenize(escaped(text)) for text in texts]
+    return torch.cat([clip.encode_from_tokens(chunks, return_pooled=True)[1] for chunks in tokens])
+
+
+def _by_decoder(decoder: Handle, texts: Sequence[str]) -> Tensor:
+    """Return pooled embeddings [N, P] of texts by the text encoders of a decoder."""
+    load_text_encoders(decoder)
+    return decoder.part.encode_text(texts).pooled
 
 
 NODES = [AdaptiveGate]

@@ -39,15 +39,16 @@ class ClipLanguageModel(LanguageModel):
         name, encoder = _writer(clip)
         self.transformer = encoder.transformer
         self.device = clip.patcher.load_device
-        config = self.transformer.model.config
-        face = SimpleNamespace(  # of a model of transformers, as far as LanguageModel looks at it
-            config=SimpleNamespace(get_text_config=lambda: config),
-            generation_config=SimpleNamespace(eos_token_id=list(getattr(config, "stop_tokens", ()))),
+        text_config = self.transformer.model.config
+        face = SimpleNamespace(  # the parts of transformers' interface that LanguageModel uses
+            config=SimpleNamespace(get_text_config=lambda: text_config),
+            generation_config=SimpleNamespace(eos_token_id=list(getattr(text_config, "stop_tokens", ()))),
             get_input_embeddings=self.transformer.get_input_embeddings,
         )
         # Since the third version, Qwen's models think aloud.
         words = StockTokenizer(getattr(clip.tokenizer, name, clip.tokenizer), thinks=name.startswith("qwen3"))
-        super().__init__(face, words, config=LanguageModelConfig.untrained())
+        config = LanguageModelConfig.untrained()
+        super().__init__(face, words, config=config)  # type: ignore[arg-type]  # both have what it uses
 
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:

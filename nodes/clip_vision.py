@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import comfy.clip_vision
 import torch
@@ -27,7 +28,7 @@ class StockVisionModel(torch.nn.Module):
 
     def __init__(self, stock: comfy.clip_vision.ClipVisionModel) -> None:
         super().__init__()
-        inner = getattr(stock.model, "vision_model", None)
+        inner: Any = getattr(stock.model, "vision_model", None)
         weight = inner.embeddings.patch_embedding.weight if inner is not None else None
         if weight is None or weight.dim() != 4:
             raise ValueError(
@@ -76,7 +77,9 @@ class VisionFromClipVision(io.ComfyNode):
 
         model = StockVisionModel(clip_vision)
         levels = default_levels(model.config.num_hidden_layers)
-        encoder = VisionEncoder(model, levels, clip_vision.image_mean, clip_vision.image_std)
+        # The stock model has what VisionEncoder uses of a CLIPVisionModel.
+        mean, std = clip_vision.image_mean, clip_vision.image_std
+        encoder = VisionEncoder(model, levels, mean, std)  # type: ignore[arg-type]
         return io.NodeOutput(Handle(encoder, clip_vision.patcher, streams=True))
 
 

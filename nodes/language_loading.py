@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import comfy.model_management
 import torch
@@ -16,7 +17,10 @@ from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
 from .memory import Handle, expect, handle, make_room, offload_device
 
-QUANTIZATIONS = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
+if TYPE_CHECKING:
+    from ..m3adapter.language.quantization import Quantization
+
+QUANTIZATIONS: dict[str, Quantization | None] = {"none": None, "8-bit": "8bit", "4-bit": "4bit"}
 
 
 def is_language_model(path: Path) -> bool:
@@ -100,7 +104,7 @@ class LoadLanguageModel(io.ComfyNode):
         """Load the model into main memory, or onto the device if it cannot be moved."""
         path = MODELS.find(model)
         bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
-        chosen = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)
+        chosen: torch.dtype | Literal["auto"] = TYPES.get(dtype) or (torch.float32 if compute.type == "cpu" else AUTO)
         with with_packages(f"install it for ComfyUI to open {model}"):
             from ..m3adapter.language.auto import load_language_model
             from ..m3adapter.language.sizes import weight_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import comfy.ops
 import torch
 from comfy_api.latest import io
@@ -12,7 +14,7 @@ from .errors import names_node, with_packages
 from .folders import fingerprint
 from .memory import decoder_handle, handle, offload_device
 
-AUTO = "auto"
+AUTO: Final = "auto"
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of weights that users load
 
 

@@ -152,6 +152,7 @@ class FuseM3Adapter(io.ComfyNode):
         make_ready(adapter)
         condition = stages.fuse(adapter.part, features, GateSetting(strength=gate, **fixed), anchor)
         condition = condition.to(comfy.model_management.intermediate_device())
+        assert condition.gate is not None  # an adapter always tells it
         picture = draw_gate(condition.gate[0], condition.captions[0])
         return io.NodeOutput(condition, picture[None], float(condition.gate.mean()))
 

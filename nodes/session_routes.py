@@ -175,7 +175,8 @@ async def branch_session(request: web.Request, sessions: Sessions) -> web.Respon
     """Copy a session to another name, up to a turn if one is given."""
     given = await _body(request)
     turn = _whole(given, "turn") if given.get("turn") is not None else None
-    return _session(await asyncio.to_thread(sessions.branch, request.match_info["name"], given.get("to"), turn))
+    target: Any = given.get("to")  # which branch() checks
+    return _session(await asyncio.to_thread(sessions.branch, request.match_info["name"], target, turn))
 
 
 async def _edited(
@@ -196,7 +197,7 @@ async def _body(request: web.Request) -> Json:
 
 
 def _whole(given: Json, name: str) -> int:
-    value = given.get(name)
+    value: Any = given.get(name)
     if not is_whole(value, 0, MAX_REVISION):
         raise ConversationError(f"{name} is {shown(value)}: give a whole number from 0.")
     return value

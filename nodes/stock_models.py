@@ -171,7 +171,7 @@ class _TextEncoders(comfy.sdxl_clip.SDXLClipModel):
         return encoder.load_sd(sd)
 
 
-def _resize(transformer: torch.nn.Module, config: Config) -> None:
+def _resize(transformer: Any, config: Config) -> None:
     """Give a text model, made with CLIP's own vocabulary, the vocabulary of `config`."""
     old = transformer.get_input_embeddings()
     shape = (config["vocab_size"], config["hidden_size"])
