@@ -92,7 +92,9 @@ class StockTokenizer:
         known = {token: number for number, token in special.items()}
         family = next((family for family in FAMILIES if family.marks[0] in known), None)
         if family is None:
-            raise ValueError("The text encoder knows no marks of turns, so it was not made for conversations.")
+            raise ValueError(
+                "The text encoder has no tokens for the turns of a chat: load one that was made for conversations."
+            )
         quiet = family.quiet or (THOUGHT if thinks else "")
         self.chat_template = replace(family, quiet=quiet, switch=family.switch if quiet else "")
         self.added_tokens_decoder = {

@@ -156,7 +156,7 @@ class PlacePicture(io.ComfyNode):
         """Place the picture."""
         if len(image) != 1:
             raise ConversationError(
-                f"image holds {len(image)} pictures, and a slot takes one: pick one of the batch first."
+                f"image holds {len(image)} pictures, but a slot takes only one: pick one of the batch first."
             )
         place = open_slot(conversation, slot)
         return io.NodeOutput(conversation.with_picture(place, image[0], seed=seed, gate=gate))

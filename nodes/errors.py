@@ -64,7 +64,7 @@ def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
     if value is None:  # linked to another node, and not known yet
         return True
     if not isinstance(value, str):
-        return f"{shown(value)} is no text: give one."
+        return f"{shown(value)} is not a text: give one."
     try:
         check(value)
     except (ValueError, OSError) as error:

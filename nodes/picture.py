@@ -224,7 +224,9 @@ class Decode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Paint the picture."""
         if image is not None and len(image) != 1:
-            raise ValueError(f"image holds {len(image)} pictures, and one is painted: pick one of the batch first.")
+            raise ValueError(
+                f"image holds {len(image)} pictures, but only one is painted: pick one of the batch first."
+            )
         settings = TurnSettings(seed=seed, steps=steps, guidance=guidance, width=width, height=height)
         refiner_condition = None
         if refiner is not None:

@@ -81,7 +81,7 @@ class Outline(ShowsText, io.ComfyNode):
         if not outline:
             check_premise(premise)
             if language_model is None:
-                raise ValueError("There is nobody to write the outline: connect language_model, or type its lines.")
+                raise ValueError("Nothing can write the outline: connect language_model, or type its lines.")
             sampling = inputs.sampling(max_length, thinking, max_thinking)
             outline = cls._asked(language_model, premise, panels, seed, sampling, live)
         text = "\n".join(outline)

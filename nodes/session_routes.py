@@ -192,7 +192,7 @@ async def _body(request: web.Request) -> Json:
     except (ValueError, RecursionError) as error:
         raise ConversationError("The request's body is not valid JSON: send an object.") from error
     if not isinstance(given, dict):
-        raise ConversationError("The request's body is no JSON object: send one.")
+        raise ConversationError("The request's body is not a JSON object: send one.")
     return given
 
 
@@ -265,7 +265,7 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
         if entry["type"] == "text":
             return Text(entry["text"])
         if entry["type"] != "picture":
-            raise ConversationError(f"{shown(entry['type'])} is no kind of segment: give text or picture.")
+            raise ConversationError(f"{shown(entry['type'])} is not a kind of segment: give text or picture.")
         seed = entry.get("seed")
         if isinstance(seed, str) and re.fullmatch("[0-9]{1,20}", seed):
             seed = int(seed)

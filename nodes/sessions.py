@@ -22,7 +22,7 @@ DEFAULT_USER = "default"
 def check_user(user: str) -> None:
     """Raise ValueError unless `user` is empty or the id of a user known to ComfyUI."""
     if user and user not in PromptServer.instance.user_manager.users:
-        raise ValueError(f"user is {quoted(user)}, and this ComfyUI knows no such user: leave it empty.")
+        raise ValueError(f"user is {quoted(user)}, but this ComfyUI has no such user: leave it empty.")
 
 
 def sessions(user: str = "") -> Sessions:

@@ -151,7 +151,7 @@ class PlacePictures(io.ComfyNode):
         slots = story.open_slots()
         if len(slots) != len(pictures):
             raise ConversationError(
-                f"images holds {len(pictures)} pictures, and the conversation waits for {len(slots)}: give as many."
+                f"images holds {len(pictures)} pictures, but the conversation has {len(slots)} open: give as many."
             )
         for slot, picture in zip(slots, pictures, strict=True):
             story = story.with_picture(slot, picture)

@@ -118,7 +118,7 @@ def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: 
     (other / "notes.txt").write_text("mine")
     asked = len(model.asked)
     status, _, err = run(capsys, "story", "A fox.", "--output", other)
-    assert status == 2 and "is not empty and holds no earlier story" in err and len(model.asked) == asked
+    assert status == 2 and "is not empty and does not hold an earlier story" in err and len(model.asked) == asked
     assert run(capsys, "story", "A fox.", "--panels", 1, "--output", other, "--overwrite")[0] == 0
     assert (other / "notes.txt").read_text() == "mine" and (other / "story.html").is_file()
 
@@ -317,7 +317,8 @@ def test_chat_says_mistakes_and_goes_on(model, monkeypatch, capsys, tmp_path: Pa
     assert (status, err) == (0, "")
     for sentence in (
         "The user message is empty", "There is no command /jump", "Say /gate X", "gate is 9.0", "Say /picture PATH.",
-        "nowhere.png does not exist", "text.png cannot be read", "Say /save DIR.", "is not empty and holds no earlier",
+        "nowhere.png does not exist", "text.png cannot be read", "Say /save DIR.",
+        "is not empty and does not hold an earlier",
     ):  # fmt: skip
         assert sentence in out
     assert len(model.asked) == 1 and model.asked[0].settings.gate == 1.0

@@ -119,7 +119,7 @@ def test_what_cannot_be_painted_is_said(comfy: ComfyServer, models: Path) -> Non
             {"refiner": ["refiner", 0]},
             "The refiner reads captions, and the condition names none: leave out the refiner.",
         ),
-        ({"image": ["two", 0]}, "image holds 2 pictures, and one is painted: pick one of the batch first."),
+        ({"image": ["two", 0]}, "image holds 2 pictures, but only one is painted: pick one of the batch first."),
         ({"width": 100}, "Width and height must be multiples of 8, not 100 and 128."),
     ):
         assert failed(comfy, shown({**graph, "b": decode("mine", **inputs)}, "b")) == f"Paint Picture: {sentence}"

@@ -237,7 +237,7 @@ def test_a_story_is_written_for_stock_models(comfy: ComfyServer) -> None:
     assert text(entry, "told").count("[picture") == len(captions)
     assert (
         error
-        == f"Place Pictures: images holds 1 pictures, and the conversation waits for {len(captions)}: give as many."
+        == f"Place Pictures: images holds 1 pictures, but the conversation has {len(captions)} open: give as many."
     )
     graph["picture"]["inputs"]["batch_size"] = len(captions)
     assert len(comfy.run(graph)["outputs"]["show"]["images"]) == len(captions)

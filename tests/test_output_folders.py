@@ -162,5 +162,5 @@ def test_a_report_takes_the_place_of_a_report_only(capsys, tmp_path: Path) -> No
     for content in ("years of work", '{"model_type": "llama"}', "[1]"):
         (tmp_path / "r.json").write_text(content)
         said = refused(capsys, "evaluate", "--output", tmp_path / "r.json")
-        assert said == f"m3adapter: {tmp_path / 'r.json'} is there already and is no report: name another file."
+        assert said == f"m3adapter: {tmp_path / 'r.json'} already exists and is not a report: name another file."
         assert (tmp_path / "r.json").read_text() == content

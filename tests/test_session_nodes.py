@@ -89,7 +89,7 @@ def test_a_wrong_name_or_user_is_told_once_and_under_its_own_name(comfy: ComfySe
         comfy.queue(graph(name="a/b", user=""))
     assert [each["extra_info"]["input_name"] for each in error.value.node_errors["session"]["errors"]] == ["name"]
     said = failed(comfy, graph(name="fox", user="nobody"))
-    assert re.fullmatch(r"\w+ Session: user is 'nobody', and this ComfyUI knows no such user: leave it empty.", said)
+    assert re.fullmatch(r"\w+ Session: user is 'nobody', but this ComfyUI has no such user: leave it empty.", said)
 
 
 def test_each_run_of_load_turn_save_adds_a_turn(comfy: ComfyServer, sessions: Sessions) -> None:
@@ -329,7 +329,7 @@ def test_a_plan_says_what_is_wrong(comfy: ComfyServer) -> None:
     assert failed(comfy, graphs.story(style="watercolour")).startswith(said)
     graph = {"outline": node("M2Chat_Outline", premise="A fox.", panels=2, seed=0, lines="")}
     graph["show"] = node("PreviewAny", source=["outline", 0])
-    assert failed(comfy, graph).startswith("Outline: There is nobody to write the outline: connect language_model")
+    assert failed(comfy, graph).startswith("Outline: Nothing can write the outline: connect language_model")
     assert failed(comfy, graphs.changed(graph, "outline", premise=" ")).startswith("Outline: The premise is empty: ")
     graph |= {"load": node("M2Chat_LoadStarter")}
     graph = graphs.changed(graph, "outline", language_model=["load", 0], panels=32)

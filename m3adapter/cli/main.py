@@ -196,7 +196,7 @@ def _check_report(path: Path) -> None:
     except ValueError:
         earlier = {}
     if "seed" not in earlier:
-        raise UserError(f"{path} is there already and is no report: name another file.")
+        raise UserError(f"{path} already exists and is not a report: name another file.")
 
 
 def _module(name: str) -> ModuleType:
