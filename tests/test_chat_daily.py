@@ -184,6 +184,11 @@ def test_a_session_is_exported_from_the_panel(
         assert comfy.request(href.removeprefix(comfy.url)).lower().startswith(begins.lower())
     written = {path.name for path in (comfy.output_dir / "M2Chat").glob("100* fox_*/story.*")}
     assert written == {"story.html", "story.pdf"}
+    chat.press("Export this session")
+    menu = chat.panel.get_by_role("group", name="Export as")
+    menu.wait_for()
+    chat.panel.locator("textarea").last.focus()
+    menu.wait_for(state="hidden")
 
 
 BROKEN = [

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser
 
 import run
 from comfy_server import ComfyServer
+from runs import inside
 from tools import checks, environment, story
 from tools.comfy import ComfyError, NoAnswer, PromptRejected, Server
 
@@ -110,6 +111,13 @@ def test_tests_are_shared_among_the_processors_unless_some_are_named(
     assert run.main(["test", *arguments]) == 5
     workers = ["-n", "2", "--dist", "loadfile"] if shared else []
     assert commands == [[str(environment.PYTHON), "-m", "pytest", *selected, *workers]]
+
+
+def test_a_test_without_the_marker_cannot_start_comfyui(tmp_path: Path) -> None:
+    for start in (lambda: ComfyServer(tmp_path), lambda: inside("early_end", "A fox.")):
+        with pytest.raises(AssertionError, match="marked `comfy`"):
+            start()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
