@@ -106,14 +106,14 @@ def more_words(folder: Path) -> None:
 BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     # Files that are missing, cut off, or stand in for the right one.
     ("a layer", "llama", lambda f: without(f / "model.safetensors", r"layers\.1\."),
-     "llama is not whole, it lacks layer 1"),
+     "llama lacks layer 1"),
     ("the last layer", "llama", lambda f: without(f / "model.safetensors", r"layers\.2\."), "lacks layer 2 of 3"),
     ("one weight", "llama", lambda f: without(f / "model.safetensors", r"1\.mlp\.up"),
      r"lacks model\.layers\.1\.mlp\.up"),
-    ("the embeddings", "llama", lambda f: without(f / "model.safetensors", "embed"), "is not whole"),
-    ("a part that sees", "llava", lambda f: without(f / "model.safetensors", "projector"), "llava is not whole"),
+    ("the embeddings", "llama", lambda f: without(f / "model.safetensors", "embed"), "llama lacks"),
+    ("a part that sees", "llava", lambda f: without(f / "model.safetensors", "projector"), "llava lacks"),
     ("a layer that is only counted", "llama", config(num_hidden_layers=4), "lacks layer 3 of 4"),
-    ("a shard", "shards", gone("model-00002-of-00006.safetensors"), "1 of its 6 files of weights are missing"),
+    ("a shard", "shards", gone("model-00002-of-00006.safetensors"), "lacks 1 of its 6 files of weights"),
     ("a cut shard", "shards", lambda f: halved(f / "model-00002-of-00006.safetensors"),
      "00002-of-00006.safetensors is cut"),
     ("a shard elsewhere", "shards", shard("../../secret.safetensors"), "names a file outside"),
@@ -149,7 +149,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("a kind that writes no text", "llama", config(model_type="dinov2"), "a dinov2 model, which writes no text"),
     ("an unknown kind", "llama", config(model_type="never_heard_of"), "does not know the kind of model in llama"),
     ("no kind", "llama", config(model_type=None), "does not say what kind"),
-    ("own code", "llama", config(model_type="mine", auto_map={"AutoConfig": "mine.C"}), "such code is not run"),
+    ("own code", "llama", config(model_type="mine", auto_map={"AutoConfig": "mine.C"}), "which is never run"),
     # Models that do not fit together, or that something is missing for.
     *[(f"quantised by {method}", "llama",
        config(quantization_config={"quant_method": method, "bits": 4, **more}), reason)
@@ -162,19 +162,19 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("quantised by mlx", "llama", config(quantization={"bits": 4, "group_size": 64}), "quantised by mlx"),
     ("another tokenizer", "llama", more_words, "tokenizer of llama has 266 tokens, and the model knows 264"),
     ("a smaller vocabulary", "llama", config(vocab_size=258), "264 tokens|260 tokens"),
-    ("other sizes", "llama", config(hidden_size=64), "llama (cannot be opened|is not whole)"),
+    ("other sizes", "llama", config(hidden_size=64), "llama (cannot be opened|has another shape)"),
     ("no sizes", "llama", config(num_attention_heads="two"), "llama (has a config.json|cannot be opened)"),
     ("no number", "llama", config(num_hidden_layers="three"), "num_hidden_layers|config.json"),
     # Templates.
     ("no template", "llama", gone("chat_template.jinja"), "no chat template.* variant of llama"),
     ("a deaf template", "llama", written("chat_template.jinja", "{% for m in messages %}{{ m.role }}{% endfor %}"),
-     "chat template of llama leaves out what is said"),
+     "chat template of llama leaves out messages"),
     ("a forgetful template", "llama", written("chat_template.jinja", "{{ messages[-1].content }}"),
-     "leaves out what is said"),
+     "leaves out messages"),
     ("a refusing template", "llama", written("chat_template.jinja", "{{ raise_exception('Never.') }}"), r"\(Never\)"),
     ("a broken template", "llama", written("chat_template.jinja", "{% for %}"), "chat template of llama"),
     ("a blind template", "llava", written("chat_template.jinja", toy_llms.CHATML.replace("@", "")),
-     "leaves out the pictures"),
+     "leaves out users' pictures"),
     # m2chat.json.
     *[(f"m2chat.json with {values}"[:60], "llama",
        written("m2chat.json", json.dumps(values)), f"llama/m2chat.json.*{reason}")
@@ -184,7 +184,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
           ({"close_tag": ["</a>"]}, "not empty"), ({"picture_token": None}, "not empty"),
           ({"instructions": {}}, "give a text"), ({"instructions": "Do.\n--- user\nHi."}, "must be pairs"),
           ({"open_tag": "<a>", "close_tag": "<a>"}, "the same"),
-          ({"open_tag": "<bild>", "close_tag": "</bild>"}, "not read as a picture"),
+          ({"open_tag": "<bild>", "close_tag": "</bild>"}, "do not mark a picture"),
           ({"feature_layer": 10**400}, "give a whole number"),
       )],
     ("m2chat.json for more layers", "llama", written("m2chat.json", '{"feature_layer": -9}'),
@@ -335,9 +335,9 @@ def test_a_gguf_file_that_is_remade_still_opens(whole: dict[str, Path], tmp_path
     [
         ("toy.gguf", {"drop": r"tokenizer\.chat_template"}, "no chat template.* variant of toy.gguf"),
         ("toy.gguf", {"drop": r"tokenizer\.ggml\.tokens"}, "without its vocabulary"),
-        ("toy.gguf", {"tensors": r"blk\.1\."}, "toy.gguf is not whole, it lacks blk.1"),
+        ("toy.gguf", {"tensors": r"blk\.1\."}, "toy.gguf lacks blk.1"),
         ("toy.gguf", {"tensors": r"blk\.2\."}, "lacks blk.2"),
-        ("toy.gguf", {"tensors": r"blk\.1\.ffn_up"}, r"toy.gguf is not whole, it lacks model\.layers\.1\.mlp\.up"),
+        ("toy.gguf", {"tensors": r"blk\.1\.ffn_up"}, r"toy.gguf lacks model\.layers\.1\.mlp\.up"),
         ("toy.gguf", {"tensors": "token_embd"}, "lacks token_embd.weight"),
         ("toy.gguf", {"split__count": 3, "split__no": 1}, "part 2 of 3 of a split model"),
         ("toy-00001-of-00003.gguf", {}, "part 1 of 3 of a split model"),
@@ -381,7 +381,7 @@ def test_the_last_norm_of_a_gguf_file_may_be_called_as_lfm2s(tmp_path: Path) -> 
         writer.write_tensors_to_file()
         writer.close()
         if name == "another_norm":
-            with pytest.raises(ValueError, match="it lacks output_norm.weight"):
+            with pytest.raises(ValueError, match="lacks output_norm.weight"):
                 check_gguf(path)
         else:
             assert f"{name}.weight" in check_gguf(path).tensors
@@ -411,14 +411,14 @@ def test_a_damaged_gguf_file_is_refused_before_it_is_read(
         (data[:9], "cut off"),
         (b"", "empty"),
         (POINTER.encode(), "Git LFS pointer"),
-        (b"GGUF" + b"\xff" * 64, "no GGUF file"),
-        (b"FUGG" + data[4:], "no GGUF file"),
-        (nested, "no GGUF file"),
-        (data[:8] + b"\xff" * 8 + data[16:], "no GGUF file"),
+        (b"GGUF" + b"\xff" * 64, "is not a GGUF file"),
+        (b"FUGG" + data[4:], "is not a GGUF file"),
+        (nested, "is not a GGUF file"),
+        (data[:8] + b"\xff" * 8 + data[16:], "is not a GGUF file"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=reason) as refusal:
             load_language_model(path)
         assert one_sentence(refusal.value) and "toy.gguf" in str(refusal.value), refusal.value
-    with pytest.raises(ValueError, match="no GGUF file"):
+    with pytest.raises(ValueError, match="is not a GGUF file"):
         weight_bytes(path)

@@ -158,7 +158,7 @@ def test_users_cannot_write_marks(model: LanguageModel) -> None:
 
 @each(["Llama", "LLaVA"])
 def test_an_adapter_for_another_model_is_refused(model: LanguageModel) -> None:
-    with pytest.raises(ValueError, match=f"width 8, and this one's is {WIDTH}") as refusal:
+    with pytest.raises(ValueError, match=f"width 8, but this one has width {WIDTH}") as refusal:
         model.encode_slot(told(), Slot(1, 1), torch.randn(2, 8))
     assert one_sentence(refusal.value)
 
@@ -373,6 +373,6 @@ def test_gguf_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_no_gguf_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
     for work in (load_language_model, weight_bytes):
-        with pytest.raises(ValueError, match="a.gguf is no GGUF file that") as refusal:
+        with pytest.raises(ValueError, match="a.gguf is not a GGUF file that") as refusal:
             work(tmp_path / "a.gguf")
         assert "\n" not in str(refusal.value)

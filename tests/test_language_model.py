@@ -267,8 +267,8 @@ def test_thoughts_take_nothing_of_the_reply(model: LanguageModel) -> None:
 @pytest.mark.parametrize(
     ("text", "budget", "says"),
     [
-        (THOUGHT, 9, "was still thinking after 9 tokens: raise max_thinking, or take one that thinks less."),
-        (THOUGHT[:-8], 999, "stopped in the middle of a thought: try another seed, or take one that thinks less."),
+        (THOUGHT, 9, "was still thinking after 9 tokens: raise max_thinking, or use one that thinks less."),
+        (THOUGHT[:-8], 999, "stopped in the middle of a thought: try another seed, or use one that thinks less."),
         (THOUGHT * 9, 999, "tokens, and its context has no room for more: shorten the conversation, lower max_length"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_text_model_replies_and_takes_no_pictures(comfy: ComfyServer) -> None:
     graph["user"]["inputs"]["pictures.picture_0"] = ["picture", 0]
     graph["picture"] = node("EmptyImage", width=32, height=16, batch_size=1, color=0xFF0000)
     assert failed(comfy, graph) == (
-        "Reply: The user shows pictures, and the language model cannot see: "
+        "Reply: The user shows pictures, but the language model cannot see: "
         "use a vision-language model, or leave the pictures out."
     )
     assert text(comfy.run(graphs.changed(loaded("LLM/makers/toy-llama"), "load", dtype="fp32"))) == first

@@ -61,7 +61,7 @@ def test_there_are_forty_of_many_kinds() -> None:
 
 
 def test_who_can_be_asked_not_to_think_is_asked(models: dict[str, LanguageModel]) -> None:
-    quiet, aloud = models["switch"].prompts, models["switch"].prompts.aloud()
+    quiet, aloud = models["switch"].prompts, models["switch"].prompts.with_thinking()
     assert quiet.opening.endswith("<think>\n\n</think>\n\n") and not quiet.thinks
     assert aloud.opening.endswith("assistant\n") and aloud.thinks
     assert models["opened"].prompts.thinks and not models["plain"].prompts.thinks

@@ -1,1 +1,1 @@
-"""Language models: what they are told, what they write, and the hidden states of a picture's slot."""
+"""Language models: their prompts, the replies that they write, and their hidden states at a picture's slot."""

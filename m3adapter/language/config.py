@@ -1,4 +1,4 @@
-"""What the pack has to know of a language model beyond the model's own configuration."""
+"""The pack's settings of a language model, beyond the model's own configuration."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..values import is_whole, shown
+from ..limits import whole
+from ..values import shown
 from ..weights.model_files import label, read_json
 
 CONFIG_NAME = "m2chat.json"
-# What a model is told that nobody has trained for the markup. It is there to be edited.
+# The instructions for a model that was not trained for the markup; edit them as you like.
 INSTRUCTIONS = Path(__file__).with_name("illustrator.txt")
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """What a folder's m2chat.json says.
+    """The contents of a folder's m2chat.json.
 
     Attributes:
-        feature_layer: Index into the hidden states that the adapter reads. The last layer only serves the next word's
-            choice; the one before knows more.
-        picture_token: The token that stands for a user's picture, where a projection makes the model see.
-        picture_length: How many of them a picture takes.
-        open_tag, close_tag: What the assistant writes around a caption.
-        instructions: Put in front of every conversation, see `instructing`; "" for a model that was trained for the
+        feature_layer: Index into the hidden states that the adapter reads. The last layer serves the choice of the next
+            token only; the one before carries more.
+        picture_token: The token that stands for a user's picture in a model that sees through a projection.
+        picture_length: How many of these tokens a picture takes.
+        open_tag: What the assistant writes before a caption.
+        close_tag: What it writes after a caption.
+        instructions: What is put before every conversation, see `instructing`; "" for a model that was trained for the
             markup.
     """
 
@@ -39,9 +41,10 @@ class LanguageModelConfig:
 
     @classmethod
     def read(cls, folder: Path) -> LanguageModelConfig:
-        """The configuration in a folder, or that of a model which never heard of this pack.
+        """Read the configuration in a folder, or return `untrained` if it has none.
 
-        Raises ValueError, one sentence, for a file that is damaged or has a value of another kind.
+        Raises:
+            ValueError: The file is damaged or has a wrong value; the message is one sentence.
         """
         path = folder / CONFIG_NAME
         if not path.is_file():
@@ -49,15 +52,14 @@ class LanguageModelConfig:
         known = {item.name for item in fields(cls)}
         stored = {name: value for name, value in read_json(path).items() if name in known}
         for name, value in stored.items():
-            if wanted := _complaint(name, value):
-                raise ValueError(f"{label(path)} has {shown(value)} as {name}: give {wanted}.")
+            _check(f"{name} in {label(path)}", name, value)
         config = cls(**stored)
         if config.open_tag == config.close_tag:
-            raise ValueError(f"{label(path)} has the same open_tag and close_tag: give two different ones.")
+            raise ValueError(f"{label(path)} has the same open_tag and close_tag: make them different.")
         if not config.writes_pictures:
             raise ValueError(
-                f"{label(path)} has an open_tag and a close_tag that are not read as a picture's: "
-                "give <image> and </image>, say."
+                f"{label(path)} has an open_tag and a close_tag that do not mark a picture: "
+                "use <image> and </image>, for example."
             )
         try:
             instructing(config.instructions)
@@ -67,49 +69,50 @@ class LanguageModelConfig:
 
     @property
     def writes_pictures(self) -> bool:
-        """Whether a caption between the tags is read as a picture."""
+        """Whether a caption between the tags is parsed as a picture."""
         from ..conversation.markup import parse
         from ..conversation.segments import Picture
 
-        read = parse(f"{self.open_tag}a fox{self.close_tag}")
-        return len(read) == 1 and isinstance(read[0], Picture)
+        segments = parse(f"{self.open_tag}a fox{self.close_tag}")
+        return len(segments) == 1 and isinstance(segments[0], Picture)
 
     @classmethod
     def untrained(cls) -> LanguageModelConfig:
-        """That of a model which never heard of this pack.
+        """Return the configuration of a model that was not trained for this pack.
 
-        Its tags are others: `<image>` is how several models spell a picture that is shown to them.
+        Its tags differ from the default, since `<image>` is how several models spell a picture that is shown to them.
         """
         instructions = INSTRUCTIONS.read_text(encoding="utf-8").strip()
         return cls(open_tag="<picture>", close_tag="</picture>", instructions=instructions)
 
     def write(self, folder: Path) -> None:
-        """Writes the folder's m2chat.json."""
+        """Write the folder's m2chat.json."""
         (folder / CONFIG_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
-def _complaint(name: str, value: Any) -> str | None:
-    """What is wanted in place of a value of m2chat.json; None where it is right."""
+def _check(field: str, name: str, value: Any) -> None:
+    """Raise ValueError unless a value of m2chat.json is right."""
     if name == "feature_layer":
-        return None if is_whole(value, -(2**20), 2**20) else "a whole number, say -2"
-    if name == "picture_length":
-        return None if is_whole(value, 1, 2**16) else "a whole number from 1, say 4"
-    if name == "instructions":
-        return None if isinstance(value, str) else "a text"
-    return None if isinstance(value, str) and value.strip() else "a text that is not empty"
+        whole(field, value, -(2**20), 2**20)
+    elif name == "picture_length":
+        whole(field, value, 1, 2**16)
+    elif not isinstance(value, str) or (name != "instructions" and not value.strip()):
+        raise ValueError(
+            f"{field} is {shown(value)}: give a text{'' if name == 'instructions' else ' that is not empty'}."
+        )
 
 
 def instructing(text: str) -> list[tuple[str, list[str]]]:
-    """Instructions as messages, each a role and what is said.
+    """Parse instructions into messages, each a role and its texts.
 
-    The text's beginning is the system's. Lines `--- user` and `--- assistant`, in alternation, begin the turns of
-    examples: small models do as they are shown rather than as they are told.
+    The beginning of the text is the system message. Lines `--- user` and `--- assistant`, alternating, begin the turns
+    of examples, which small models follow better than instructions.
 
     Raises:
-        ValueError: the turns do not alternate, or the last one is not the assistant's.
+        ValueError: The turns do not alternate, or the last one is not the assistant's.
     """
     first, *rest = re.split(r"^--- (user|assistant)$", text, flags=re.MULTILINE)
-    roles, said = rest[::2], rest[1::2]
+    roles, texts = rest[::2], rest[1::2]
     if roles != ["user", "assistant"] * (len(roles) // 2):
         raise ValueError("The examples in the instructions must be pairs: `--- user`, then `--- assistant`.")
-    return [(role, [words.strip()]) for role, words in zip(["system", *roles], [first, *said], strict=True)]
+    return [(role, [text.strip()]) for role, text in zip(["system", *roles], [first, *texts], strict=True)]

@@ -1,9 +1,9 @@
-"""What a prompt keeps of a conversation that is longer than the context.
+"""Chooses what a prompt keeps of a conversation that is longer than the context.
 
-Messages that are over-long lose their middles first. Then whole exchanges go, oldest first, except for what a story
-hangs on: the system text, the premise (with its reply, since turns alternate) and the newest turns. They go several at
-a time, so that the beginnings of successive prompts are mostly equal. Where even the rest is too long, the premise
-loses its pictures, and then all of it is shortened.
+Overlong messages lose their middles first. Then whole exchanges are dropped, oldest first, except for those a story
+depends on: the system text, the premise (with its reply, since turns alternate) and the newest turns. Several are
+dropped at a time, so that successive prompts mostly begin alike. If the rest is still too long, the premise loses its
+pictures, and then everything is shortened.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from dataclasses import dataclass, replace
 from ..conversation.outline import CONTINUE
 from ..conversation.segments import Picture, Segment, Text, Turn
 
-# Between the beginning and the end of what is too long.
+# What stands between the beginning and the end of a shortened text.
 GAP = " … "
-# The share of a shortened text that is its beginning: a premise comes first, what is asked often last.
+# The share of a shortened text that is its beginning: a premise comes first, a request often last.
 _HEAD = 0.6
 # How much of the room an ordinary message may take, tried in order; the system text and the premise may take twice as
-# much, the newest turns three times. Messages within the last share are whole as long as anything else can go.
+# much, the newest turns three times. Messages within the last share stay whole as long as others can be dropped.
 _SHARES = (1 / 2, 7 / 16, 3 / 8, 5 / 16, 1 / 4)
 _CHIEF, _NEWEST = 2, 3
-# To how much of their room the turns shrink when exchanges go.
+# The share of their room that turns still take after exchanges were dropped.
 _FILL = 0.75
 _STEP = 0.9  # from one level of shortening to the next
 _LEAST = 6  # tokens of a message that is shortened
-_LONGEST_WORD = 24  # characters, at whose border a text is cut
+_LONGEST_WORD = 24  # characters; a text is cut between words if they are shorter
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a conversation.
+    """The part of a conversation that a prompt keeps.
 
     Attributes:
-        turns: The turns that stay, shortened where they were too long.
-        places: Which turns of the whole conversation they are.
-        shortened: How many of them are.
+        turns: The kept turns, shortened if they were too long.
+        places: Their indices in the whole conversation.
+        shortened: How many of them are shortened.
         dropped: How many turns are left out.
     """
 
@@ -48,10 +48,10 @@ class Kept:
 
     @property
     def note(self) -> str:
-        """What there is to be said of it, in a sentence; "" where everything stays."""
-        done = [f"{self.dropped} earlier turns are left out"] if self.dropped else []
-        done += [f"{self.shortened} {'is' if self.shortened == 1 else 'are'} shortened"] if self.shortened else []
-        return f"Of a conversation longer than the language model's context, {' and '.join(done)}." if done else ""
+        """A sentence that says what was left out and shortened; "" if everything stays."""
+        cuts = [f"{self.dropped} earlier turns are left out"] if self.dropped else []
+        cuts += [f"{self.shortened} {'is' if self.shortened == 1 else 'are'} shortened"] if self.shortened else []
+        return f"Of a conversation longer than the language model's context, {' and '.join(cuts)}." if cuts else ""
 
 
 class Fitter:
@@ -59,10 +59,10 @@ class Fitter:
 
     Args:
         turns: The turns.
-        last: How many turns at the end are being worked on, and therefore stay.
-        sizes: Of each turn, the tokens of its segments.
-        mark: Tokens that a turn takes beside its segments.
-        count: The tokens of a text.
+        last: How many turns at the end must stay, since the prompt is about them.
+        sizes: For each turn, the numbers of tokens of its segments.
+        mark: The tokens that a turn takes beside its segments.
+        count: Counts the tokens of a text.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Fitter:
         self.weights = [weights.get(place, 1) for place in range(len(self.turns))]
 
     def _premises(self) -> tuple[int, ...]:
-        """Where the user says what a story is about: the first turn, and the last one that does not just go on."""
+        """Return the turns that say what the story is about: the user's first, and the last that is not CONTINUE."""
         users = [place for place in range(self.head, self.newest.start) if self.turns[place].role == "user"]
-        told = [place for place in users if self.turns[place].text.strip() != CONTINUE]
+        premises = [place for place in users if self.turns[place].text.strip() != CONTINUE]
         running = all(self.turns[place].text.strip() == CONTINUE for place in self.newest if self._asks(place))
-        return tuple(dict.fromkeys([*users[:1], *(told[-1:] if running else [])]))
+        return tuple(dict.fromkeys([*users[:1], *(premises[-1:] if running else [])]))
 
     def _asks(self, place: int) -> bool:
         return self.turns[place].role == "user"
 
     def fit(self, room: int) -> Kept | None:
-        """The turns in at most about `room` tokens; None where there is too little room for any message."""
+        """Return the turns in at most about `room` tokens; None if there is too little room for any message."""
         everything = range(len(self.turns))
         for share in _SHARES:
             if self._cost(everything, share * room) <= room:
@@ -105,8 +105,8 @@ class Fitter:
         for fitter in (self, plain):
             if fitter._cost(needed, cap) <= room:
                 return fitter._kept(fitter._recent(needed, cap, room), cap)
-        # Then all of that shorter; without the exchange before; and at last without the premise, for what is asked must
-        # be understood.
+        # Then all of that shorter; without the exchange before; and at last without the premise, since the request
+        # itself must be understood.
         for fitter, places, least in ((plain, needed, 16), (plain, premises, 2), (self, bare, 2)):
             smaller = cap
             while smaller >= least:
@@ -116,7 +116,7 @@ class Fitter:
         return None
 
     def _unillustrated(self) -> Fitter:
-        """The same with the premises' pictures left out, unless a premise is nothing else."""
+        """Return the same without the premises' pictures, unless a premise is nothing else."""
         other = copy.copy(self)
         turns, sizes = list(self.turns), list(self.sizes)
         for place in self.premises:
@@ -128,16 +128,16 @@ class Fitter:
         return other
 
     def _recent(self, needed: Collection[int], cap: float, room: float) -> list[int]:
-        """The turns that are needed, and as many of the others as fit, newest ones.
+        """Return the needed turns, and as many of the newest others as fit.
 
-        They are counted as the conversation grew, so that nothing goes at one turn that came back at the next.
+        They are counted as the conversation grew, so that no turn is dropped once and comes back later.
         """
         others = [place for place in range(len(self.turns)) if place not in needed]
         rest = room - self._cost(needed, cap)
-        first = used = 0
+        first, used = 0, 0.0
         for index, place in enumerate(others):
             used += self._cost([place], cap)
-            # An exchange is complete with its reply.
+            # An exchange ends with its reply.
             if self.turns[place].role == "assistant" and used > rest:
                 while first <= index and used > rest * _FILL:
                     used -= self._cost(others[first : first + 2], cap)
@@ -156,7 +156,7 @@ class Fitter:
         return self.mark + shown + min(words, max(cap - shown, _LEAST))
 
     def _shown(self, place: int) -> int:
-        """Tokens of a user's pictures, which cannot be shortened."""
+        """Count the tokens of a user's pictures, which cannot be shortened."""
         turn = self.turns[place]
         if turn.role == "assistant":
             return 0
@@ -185,8 +185,9 @@ class Fitter:
             return replace(turn, segments=tuple(segments))
         if place not in self.newest:
             return replace(turn, segments=tuple(self._ends(turn.segments, sizes, cap)))
-        # The picture at its end is what it is about.
+        # The prompt is about the picture at its end.
         *before, picture = turn.segments
+        assert isinstance(picture, Picture)
         if sizes[-1] > cap / 2:
             picture = replace(picture, caption=self.shorten(picture.caption, cap / 2))
         room = cap - min(sizes[-1], cap / 2)
@@ -194,7 +195,7 @@ class Fitter:
         return replace(turn, segments=(*rest, picture))
 
     def _ends(self, segments: Sequence[Segment], sizes: Sequence[int], cap: float) -> list[Segment]:
-        """The beginning and the end of a reply: what lies between goes, a text at either border loses a part."""
+        """Return the beginning and the end of a reply; a text at either edge of the gap loses a part."""
         ahead, behind = cap * _HEAD, cap * (1 - _HEAD)
         start, end = 0, len(segments)
         while start < end and sizes[start] <= ahead:
@@ -213,10 +214,10 @@ class Fitter:
         return [*segments[:start], Text(middle), *segments[end:]]
 
     def shorten(self, text: str, tokens: float, head: float = _HEAD) -> str:
-        """The text in at most `tokens` tokens: its beginning and its end, `head` of it being its beginning."""
+        """Shorten a text to `tokens` tokens, its beginning and its end; `head` is the share of its beginning."""
         size, length, short = self.count(text), len(text), text
         while size > tokens:
-            # A little below what should do, so that few rounds are needed and each one shortens.
+            # A little below the estimate, so that few rounds are needed and each one shortens.
             length = int(min(length * min(tokens / size, 0.98) * 0.97, length - 1))
             if length < 2:
                 return GAP
@@ -227,13 +228,13 @@ class Fitter:
 
 
 def _begun(text: str, length: int) -> str:
-    """The first characters of a text, up to the end of a word if one is near."""
+    """Return the first characters of a text, up to the end of a word if one is near."""
     word = text.rfind(" ", max(length - min(_LONGEST_WORD, length // 4), 1), length)
     return text[: word if word > 0 else length]
 
 
 def _ended(text: str, length: int) -> str:
-    """The last characters of a text, from the beginning of a word if one is near."""
+    """Return the last characters of a text, from the beginning of a word if one is near."""
     start = len(text) - length
     word = text.find(" ", start, start + min(_LONGEST_WORD, length // 4))
     return text[(word + 1 if word > 0 else start) :]

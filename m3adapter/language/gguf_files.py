@@ -1,6 +1,6 @@
-"""Reads the header of a GGUF file, and tells what kind of model it holds and whether the file is whole.
+"""Reads the header of a GGUF file: the kind of model it holds, and whether the file is complete.
 
-Only the header is read, which takes milliseconds; transformers and gguf read the weights later. Specification:
+Reading the header takes milliseconds; transformers and gguf read the weights later. Specification:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -19,14 +19,14 @@ from ..values import shown
 from ..weights.model_files import check_whole
 from .chat_template import untemplated
 
-# What a type of values is to `struct`; 8 are strings, 9 arrays.
+# The format of `struct` for each type of value; 8 are strings, 9 arrays.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MOST = 1_000_000  # entries or tensors; the largest models have some thousands
 _LONGEST = 2**16  # bytes of a name
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
-# Architectures that write no text, by what they are.
+# Architectures that do not write text, and what they are.
 _ENCODER = "a text encoder"
 _KINDS = {
     **dict.fromkeys(("t5", "t5encoder", "umt5", "clip_text", "byt5"), _ENCODER),
@@ -53,7 +53,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor's shape (in torch's order), its type as GGUF numbers them, and where it begins behind the header."""
+    """A tensor's shape (in torch's order), the number of its GGUF type, and its offset from the end of the header."""
 
     shape: tuple[int, ...]
     type: int
@@ -62,12 +62,12 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says of itself.
+    """The header of a GGUF file.
 
     Attributes:
-        values: Its metadata by name. Of an array, only its length.
-        tensors: Its tensors by name.
-        start: Where the tensors' data begin, in bytes.
+        values: Metadata by name; of an array, only its length.
+        tensors: Tensors by name.
+        start: Offset of the tensors' data, in bytes.
     """
 
     values: Mapping[str, Any]
@@ -76,44 +76,44 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """The kind of model, as llama.cpp calls it; "" where the file does not say."""
+        """The architecture, as llama.cpp names it; "" if the file does not say."""
         return self.text("general.architecture")
 
     def text(self, name: str) -> str:
-        """A value that is a text; "" where there is none."""
+        """Return a value that is a text; "" if there is none."""
         value = self.values.get(name)
         return value if isinstance(value, str) else ""
 
     def whole(self, name: str) -> int:
-        """A value that is a whole number; 0 where there is none."""
+        """Return a value that is a whole number; 0 if there is none."""
         value = self.values.get(name)
         return value if isinstance(value, int) else 0
 
 
 def read_header(path: Path, *, brief: bool = False) -> GgufHeader:
-    """The header of a GGUF file; if `brief`, only what comes before its vocabulary.
+    """Read the header of a GGUF file; if `brief`, only the part before its vocabulary.
 
     Raises:
-        ValueError: it is none, or it is cut off inside its header; in one sentence.
+        ValueError: It is not a GGUF file, or its header is cut off; the message is one sentence.
     """
     if not path.stat().st_size:
-        raise ValueError(f"{path.name} is no GGUF file that can be read, for it is empty: get the file again.")
+        raise ValueError(f"{path.name} is empty: get the file again.")
     check_whole(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Reader(data).header(brief)
         except (struct.error, IndexError, UnicodeDecodeError, _NoGguf) as error:
             raise ValueError(
-                f"{path.name} is no GGUF file that can be read, or it is cut off: get the file again."
+                f"{path.name} is not a GGUF file that can be read, or it is cut off: get the file again."
             ) from error
 
 
 class _NoGguf(Exception):  # noqa: N818 - says what the bytes are not
-    """Bytes that no writer of GGUF files puts there."""
+    """Bytes that do not belong in a GGUF file."""
 
 
 class _Reader:
-    """Reads on and on through the bytes of a GGUF file."""
+    """Reads the bytes of a GGUF file in order."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, 0
@@ -132,10 +132,10 @@ class _Reader:
             if brief and name.startswith("tokenizer."):
                 return GgufHeader(values, {}, 0)
             values[name] = self.value(self.number("I"))
-        found = dict(self.tensor() for _ in range(0 if brief else tensor_count))
+        tensors = dict(self.tensor() for _ in range(0 if brief else tensor_count))
         step = values.get("general.alignment")
         step = step if isinstance(step, int) and 0 < step <= 2**20 else 32
-        return GgufHeader(values, found, -(-self.place // step) * step)
+        return GgufHeader(values, tensors, -(-self.place // step) * step)
 
     def number(self, form: str) -> Any:
         (value,) = struct.unpack_from(f"<{form}", self.data, self.place)
@@ -161,13 +161,13 @@ class _Reader:
         self.place += size
         return text
 
-    def value(self, kind: int) -> Any:
-        if kind == _STRING:
+    def value(self, value_type: int) -> Any:
+        if value_type == _STRING:
             return self.string()
-        if kind != _ARRAY:
-            if kind not in _SCALARS:
+        if value_type != _ARRAY:
+            if value_type not in _SCALARS:
                 raise _NoGguf
-            return self.number(_SCALARS[kind])
+            return self.number(_SCALARS[value_type])
         inner, length = self.number("I"), self.number("Q")
         if inner == _STRING:
             if length > (len(self.data) - self.place) // 8:
@@ -190,9 +190,9 @@ class _Reader:
 
 
 def unsuited(path: Path) -> str | None:
-    """What a GGUF file is, as a noun, if it is no model that writes text: "a text encoder", say.
+    """Return what a GGUF file is, such as "a text encoder", if it is not a model that writes text.
 
-    None is returned for models that may, and for files that cannot be read.
+    None is returned for other models, and for files that cannot be read.
     """
     if "mmproj" in path.name.lower():
         return _TYPES["mmproj"]
@@ -204,24 +204,24 @@ def unsuited(path: Path) -> str | None:
 
 
 def is_later_part(path: Path) -> bool:
-    """Whether a file is the second part of a split model, or a later one."""
+    """Return whether a file is the second or a later part of a split model."""
     named = _PART.search(path.name)
     return named is not None and int(named[1]) > 1
 
 
 def _noun(header: GgufHeader) -> str | None:
-    kind = header.architecture
-    if header.whole(f"{kind}.pooling_type"):  # 0 and nothing are none
+    architecture = header.architecture
+    if header.whole(f"{architecture}.pooling_type"):  # 0 means none
         return "an embedding model"
-    return _TYPES.get(header.text("general.type")) or _KINDS.get(kind)
+    return _TYPES.get(header.text("general.type")) or _KINDS.get(architecture)
 
 
 def check_gguf(path: Path) -> GgufHeader:
-    """The header of a GGUF file that holds a whole language model for conversations.
+    """Return the header of a GGUF file, which must hold a complete language model for conversations.
 
     Raises:
-        ValueError: it is another kind of model, a part of one, cut off, or lacks what a conversation needs; in one
-            sentence.
+        ValueError: It is another kind of model or a part of one, is cut off, or has no vocabulary or chat template; the
+            message is one sentence.
     """
     header = read_header(path)
     if noun := _TYPES["mmproj"] if "mmproj" in path.name.lower() else _noun(header):
@@ -242,13 +242,13 @@ def _check_unsplit(path: Path, header: GgufHeader) -> None:
     if count > 1:
         number = header.whole("split.no") + 1 if "split.no" in header.values else int(named[1] if named else 1)
         raise ValueError(
-            f"{path.name} is part {number} of {count} of a split model, and only whole ones are opened: "
+            f"{path.name} is part {number} of {count} of a split model, and only single files are opened: "
             "merge the parts with `llama-gguf-split --merge`, or get the model as one file."
         )
 
 
 def _check_size(path: Path, header: GgufHeader) -> None:
-    """Raise ValueError unless every tensor lies inside the file and is of a type that can be unpacked."""
+    """Raise ValueError unless every tensor lies inside the file and has a type that can be unpacked."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     end = 0
@@ -266,12 +266,12 @@ def _check_size(path: Path, header: GgufHeader) -> None:
 
 
 def _check_layers(path: Path, header: GgufHeader) -> None:
-    """Raise ValueError unless all layers that the header counts are there, and the embeddings."""
+    """Raise ValueError unless the file has the embeddings and all layers that its header counts."""
     count = header.whole(f"{header.architecture}.block_count")
-    there = {int(found[1]) for name in header.tensors if (found := re.match(r"blk\.(\d{1,6})\.", name))}
-    missing = [f"blk.{number}" for number in range(min(count, _MOST)) if number not in there]
-    # LFM2's last norm has the name of one behind the embeddings.
+    present = {int(match[1]) for name in header.tensors if (match := re.match(r"blk\.(\d{1,6})\.", name))}
+    missing = [f"blk.{number}" for number in range(min(count, _MOST)) if number not in present]
+    # LFM2 names its last norm as one after the embeddings.
     for names in (("token_embd.weight",), ("output_norm.weight", "token_embd_norm.weight")):
         missing += [] if any(name in header.tensors for name in names) else names[:1]
     if missing:
-        raise ValueError(f"{path.name} is not whole, it lacks {missing[0]} of the model: get the file again.")
+        raise ValueError(f"{path.name} lacks {missing[0]} of the model: get the file again.")

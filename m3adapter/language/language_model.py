@@ -1,8 +1,8 @@
-"""The multimodal language model: it writes the replies, and reads what a picture is about for the adapter.
+"""The multimodal language model: it writes replies, and computes the adapter's features of a picture to be painted.
 
-Any causal language model of transformers with a chat template will do (`auto.py` opens them). A user's
-picture is a few tokens whose embeddings are projected vision features; the assistant's pictures are captions in the
-markup of `markup.py`.
+Any causal language model of transformers with a chat template can be used (`auto.py` opens them). A user's picture is a
+few tokens whose embeddings are projected vision features; the assistant's pictures are captions in the markup of
+`markup.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from ..compat import cache_of, with_cache
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..events import Interrupted
 from .config import LanguageModelConfig
-from .loading import examine, open_model
+from .loading import embedding, examine, open_model
 from .prompts import Prompt, PromptWriter, special_tokens
 from .reply_tokens import ReplyTokens
 from .sampling import Sampling, choose
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotStates:
-    """What the language model knows about one picture: hidden states [length, H] at the tokens concerned.
+    """The language model's hidden states [length, H] for one picture.
 
     Attributes:
-        context: At the caption and the image tokens that follow it.
-        text: At the reply's text before the picture and at the caption.
-        caption: The caption as written.
+        context: States at the caption and at the image tokens that follow it.
+        text: States at the reply's text before the picture and at the caption.
+        caption: The caption.
     """
 
     context: Tensor
@@ -52,11 +52,11 @@ class SlotStates:
 
 
 class StreamedReply(Iterator[str]):
-    """What a language model writes, while it writes it.
+    """A reply, chunk by chunk while the language model writes it.
 
     Args:
-        chunks: The reply, piece by piece.
-        notes: Gets what there is to be said of its prompt, when that is made.
+        chunks: The chunks.
+        notes: A list that gets notes about the prompt once it has been made.
     """
 
     def __init__(self, chunks: Generator[str, None, None], notes: Sequence[str]) -> None:
@@ -64,14 +64,14 @@ class StreamedReply(Iterator[str]):
 
     @property
     def note(self) -> str:
-        """What was shortened or left out of the conversation, in a sentence; "" where it is whole, or not begun."""
+        """What the prompt shortened or left out, in a sentence; "" for nothing, or before the reply has begun."""
         return " ".join(filter(None, self._notes))
 
     def __next__(self) -> str:
         return next(self._chunks)
 
     def close(self) -> None:
-        """No more is wanted."""
+        """Stop writing."""
         self._chunks.close()
 
 
@@ -81,12 +81,12 @@ class LanguageModel:
     Args:
         model: A causal language model of transformers.
         tokenizer: Its tokenizer, with a chat template.
-        visual_projection: Takes vision features [K, D_v] to embeddings [K, hidden]; None for a model that cannot see.
+        visual_projection: Projects vision features [K, D_v] to embeddings [K, H]; None for a model that cannot see.
             With one, the tokenizer must know config.picture_token.
-        config: See LanguageModelConfig.
+        config: The pack's settings of the model.
 
     Raises:
-        ValueError: the tokenizer has no chat template.
+        ValueError: The tokenizer has no chat template.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.visual_projection = visual_projection
         self.config = config or LanguageModelConfig()
-        self.prompts = self._prompts()
-        self._picture_id = tokenizer.convert_tokens_to_ids(self.config.picture_token)
+        self.prompts = self._prompt_writer()
+        self._picture_id = cast(int, tokenizer.convert_tokens_to_ids(self.config.picture_token))
         special = special_tokens(tokenizer)
         self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
-        # A reply may hold words, markup, marks of thoughts and its end, but nobody else's turn.
+        # A reply may contain words, markup, marks of thoughts and its end, but not the mark of another turn.
         markup = (self.config.open_tag, self.config.close_tag)
-        words = model.config.get_text_config().vocab_size  # some tokenizers know more than their models
+        words = model.config.get_text_config().vocab_size  # some tokenizers have more tokens than their models
         free = (number for number, token in special.items() if token in markup or is_mark(token))
         self._barred = frozenset(number for number in special if number < words) - self._ends - frozenset(free)
 
-    def _prompts(self) -> PromptWriter:
+    def _prompt_writer(self) -> PromptWriter:
         return PromptWriter(self.tokenizer, self.config)
 
     @classmethod
@@ -151,7 +151,7 @@ class LanguageModel:
         quantization: Quantization | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Open files that were looked over before; raise as `from_pretrained` does."""
+        """Open files that `loading.examine` has looked over; raise as `from_pretrained` does."""
         cls.check_kind(files)
         opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
         return cls(opened.model, opened.tokenizer, opened.visual_projection, opened.settings)
@@ -165,11 +165,11 @@ class LanguageModel:
         self.config.write(directory)
         if self.visual_projection is not None:
             self.visual_projection.save_pretrained(directory)
-        else:  # that of an earlier model would make this one see
+        else:  # the file of an earlier model would make this one see
             (directory / PROJECTION_NAME).unlink(missing_ok=True)
 
     def without_instructions(self) -> LanguageModel:
-        """The same model, which is not told how illustrated stories are written: for asking it something else."""
+        """Return the same model without instructions for illustrated stories, to ask it something else."""
         other = copy.copy(self)
         other.prompts = copy.copy(self.prompts)
         other.prompts.instructions = []
@@ -177,30 +177,30 @@ class LanguageModel:
 
     @property
     def sees(self) -> Literal["natively", "projection", "not at all"]:
-        """How it sees the users' pictures: itself, by features of a vision encoder, or not at all."""
+        """How the model sees users' pictures: itself, by features of a vision encoder, or not at all."""
         return "not at all" if self.visual_projection is None else "projection"
 
     def check_sees(self, conversation: Conversation) -> None:
-        """Raises ConversationError where users show pictures to a model that cannot see."""
+        """Raise ConversationError if users show pictures to a model that cannot see."""
         if self.sees == "not at all" and conversation.user_pictures():
             raise ConversationError(
-                "The user shows pictures, and the language model cannot see: "
+                "The user shows pictures, but the language model cannot see: "
                 "use a vision-language model, or leave the pictures out."
             )
 
     @property
     def movable(self) -> bool:
-        """Whether its weights can be moved to another device; quantised ones stay where they were loaded."""
+        """Whether the weights can be moved to another device; quantised ones stay where they were loaded."""
         return not getattr(self.model, "is_quantized", False)
 
     @property
     def hidden_size(self) -> int:
         """Width H of the hidden states and of the image tokens."""
-        return self.model.get_input_embeddings().weight.shape[1]
+        return embedding(self.model).weight.shape[1]
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a prompt and its reply together."""
+        """The most tokens of a prompt and its reply together."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
 
     # Writing
@@ -214,27 +214,28 @@ class LanguageModel:
         seed: int = 0,
         should_stop: Callable[[], bool] | None = None,
     ) -> StreamedReply:
-        """Streams the assistant's next turn as the model writes it: its markup, and what it thinks, included.
+        """Stream the assistant's next turn while the model writes it, including markup and thoughts.
 
-        It goes on until its end or sampling.max_length tokens; thoughts have sampling.max_thinking of their own. The
-        chunks joined are the reply; none of them breaks a character. Where the chat template has begun a thought, they
-        begin with its mark: `thoughts.ThoughtSplitter` tells what is said from what is thought.
+        The reply goes on until its end or sampling.max_length tokens; thoughts have sampling.max_thinking tokens of
+        their own. The chunks, joined, are the reply, and no chunk splits a character. If the chat template has begun a
+        thought, they begin with its mark; `thoughts.ThoughtSplitter` separates thoughts from the reply.
 
-        What does not fit the context is left out of the prompt: oldest exchanges first, then the middle of overlong
-        texts; the reply's `note` says what. The same seed gives the same reply; torch's own random state is left alone.
+        The prompt leaves out what does not fit the context, as `context` says; the reply's `note` tells. The same seed
+        gives the same reply, and torch's own random state is not touched.
 
         Args:
-            conversation: Ends with a user's turn.
-            visual: Features [K, D_v] of each picture of the users in the conversation, in order; () leaves them unseen.
-            sampling: Settings of the choice.
-            seed: 0..2**64-1.
-            should_stop: Asked before every token.
+            conversation: A conversation that ends with a user's turn.
+            visual: Features [K, D_v] of each picture of users in the conversation, in order; () leaves them unseen.
+            sampling: Settings of the choice of tokens; None is the default.
+            seed: The seed, 0..2**64-1.
+            should_stop: Called before every token.
 
         Raises:
-            Interrupted: should_stop said yes.
-            ConversationError: the conversation does not end with a user's turn.
-            ThoughtError: a thought has not come to an end, and nothing was said before it.
-            ValueError: the number or shape of `visual` is not what the conversation needs.
+            Interrupted: `should_stop` returned true.
+            ConversationError: The conversation does not end with a user's turn.
+            PromptError: The message is too long for the context.
+            ThoughtError: A thought did not end, and nothing was said before it.
+            ValueError: The number or shape of `visual` is not what the conversation needs.
         """
         conversation.check_ready_for_reply()
         notes: list[str] = []
@@ -251,7 +252,7 @@ class LanguageModel:
         notes: list[str],
     ) -> Generator[str, None, None]:
         generator = torch.Generator("cpu").manual_seed(seed)
-        prompts = self.prompts.aloud() if sampling.thinking else self.prompts
+        prompts = self.prompts.with_thinking() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
         spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
         prompt = prompts.for_reply(conversation, self.context_length - length - spare)
@@ -261,32 +262,32 @@ class LanguageModel:
         if tokens.splitter.begun:
             yield tokens.splitter.begun
         written: list[int] = []
-        shown = 0
+        sent = 0
         state: Any = None
         while not tokens.full and not tokens.splitter.over:
             if should_stop is not None and should_stop():
                 raise Interrupted("The reply was interrupted.")
             logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
-            said = tokens.repeated(in_captions=bool(self.config.instructions))
-            token = choose(logits, sampling, generator, said=said, barred=self._barred)
+            repeated = tokens.repeated(in_captions=bool(self.config.instructions))
+            token = choose(logits, sampling, generator, said=repeated, barred=self._barred)
             if token in self._ends and not tokens.splitter.goes_on(self._decoded([token])):
                 break
             written.append(token)
             text, chunk = self._decoded(written), ""
             # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
-            if not text.endswith("\ufffd") and len(text) > shown:
-                chunk, shown = text[shown:], len(text)
+            if not text.endswith("\ufffd") and len(text) > sent:
+                chunk, sent = text[sent:], len(text)
                 yield chunk
             tokens.add(token, chunk)
-        if rest := self._decoded(written)[shown:].rstrip("\ufffd"):
+        if rest := self._decoded(written)[sent:].rstrip("\ufffd"):
             yield rest
         if tokens.splitter.thinking and not tokens.splitter.told:
             raise ThoughtError(_unfinished(tokens, sampling, prompts))
 
     def _decoded(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return cast(str, self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    # no_grad only inside these two: entered around a yield, it would switch off the caller's gradients too.
+    # no_grad is entered in these two only: around a yield, it would switch off the caller's gradients too.
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
         embeds, mask = self._embedded([prompt], [visual])
@@ -304,24 +305,26 @@ class LanguageModel:
     def encode_slot(
         self, conversation: Conversation, slot: Slot, image_tokens: Tensor, *, visual: Sequence[Tensor] = ()
     ) -> SlotStates:
-        """What the model knows about one picture of the assistant; see encode_slots."""
+        """Return the hidden states for one picture of the assistant; see encode_slots."""
         return self.encode_slots([(conversation, slot, visual)], image_tokens)[0]
 
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
     ) -> list[SlotStates]:
-        """One forward pass over several conversations, each up to its slot's caption and on over the image tokens.
+        """Compute the hidden states for several pictures in one forward pass.
 
-        Padding does not influence the states. Gradients flow to `image_tokens` and to the visual projection (and to
-        the model's own weights, unless they are frozen); callers that need none use torch.no_grad().
+        Each sequence is a conversation up to the caption of its slot, followed by the image tokens. Padding does not
+        influence the states. Gradients flow to `image_tokens`, to the visual projection and, unless they are frozen, to
+        the model's own weights; callers that need none use torch.no_grad().
 
         Args:
-            requests: For each: the conversation, the slot of an assistant's picture in it, and the features [K, D_v]
-                of the users' pictures in front of the slot, in order, or () to leave them unseen.
-            image_tokens: [K, H] embeddings.
+            requests: Each a conversation, the slot of an assistant's picture in it, and the features [K, D_v] of the
+                users' pictures before the slot, in order, or () to leave them unseen.
+            image_tokens: Embeddings [K, H].
 
         Raises:
-            ValueError: there is no such slot, the features do not fit the conversation, or the image tokens the model.
+            ValueError: There is no such slot, the features do not fit the conversation, or the image tokens do not fit
+                the model.
         """
         self._check_width(image_tokens)
         if not requests:
@@ -341,7 +344,7 @@ class LanguageModel:
     def _check_width(self, image_tokens: Tensor) -> None:
         if image_tokens.shape[1] != self.hidden_size:
             raise ValueError(
-                f"The M3-Adapter is for language models of width {image_tokens.shape[1]}, and this one's is "
+                f"The M3-Adapter is for language models of width {image_tokens.shape[1]}, but this one has width "
                 f"{self.hidden_size}: load an adapter that was trained for it."
             )
 
@@ -349,7 +352,7 @@ class LanguageModel:
     def _states(
         states: Tensor, prompt: Prompt, image_tokens: int, conversation: Conversation, slot: Slot
     ) -> SlotStates:
-        """Of the hidden states [L, H] of a prompt and so many image tokens behind it: those that the adapter reads."""
+        """Select from the hidden states [L, H] of a prompt and its image tokens those that the adapter reads."""
         end = len(prompt.ids)
         context = [*prompt.caption, *range(end, end + image_tokens)]
         text = [*prompt.answer, *prompt.caption]
@@ -358,8 +361,8 @@ class LanguageModel:
     def _embedded(
         self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, L, H], right-padded, and their mask [B, L]; the image tokens, if given, follow each prompt."""
-        table = self.model.get_input_embeddings()
+        """Return right-padded embeddings [B, L, H] and their mask [B, L]; image tokens, if any, follow each prompt."""
+        table = embedding(self.model)
         device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
         lengths = [len(prompt.ids) + extra for prompt in prompts]
         ids = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
@@ -369,7 +372,7 @@ class LanguageModel:
         embeds = table(ids.to(device))
         seen = [self._seen(prompt, features) for prompt, features in zip(prompts, visual, strict=True)]
         if any(item is not None for item in seen):
-            places = ids == self._picture_id
+            places = ids.eq(self._picture_id)
             for row, item in enumerate(seen):
                 if item is None:
                     places[row] = False
@@ -383,13 +386,13 @@ class LanguageModel:
         return embeds, mask.to(device, torch.long)
 
     def _seen(self, prompt: Prompt, features: list[Tensor]) -> Tensor | None:
-        """The embeddings [pictures * K, H] of the users' pictures in a prompt; None where they stay unseen."""
+        """Return the embeddings [pictures * K, H] of the users' pictures in a prompt; None if they stay unseen."""
         if not prompt.pictures or not features or self.visual_projection is None:
             return None
         if len(features) <= prompt.pictures[-1]:
             raise ValueError(
-                f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but features of {len(features)} "
-                "were given."
+                f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but there are features of "
+                f"{len(features)}: give those of all of them."
             )
         chosen = [features[number] for number in prompt.pictures]
         width = self.config.picture_length
@@ -400,15 +403,15 @@ class LanguageModel:
         weight = next(self.visual_projection.parameters())
         if chosen[0].shape[-1] != weight.shape[-1]:
             raise ValueError(
-                f"The language model learned to see with a vision encoder of width {weight.shape[-1]}, and this one "
-                f"has {chosen[0].shape[-1]}: use the matching one."
+                f"The language model learned to see with a vision encoder of width {weight.shape[-1]}, but this one "
+                f"has width {chosen[0].shape[-1]}: use the matching one."
             )
         return self.visual_projection(torch.cat(chosen).to(weight))
 
 
 def _unfinished(tokens: ReplyTokens, sampling: Sampling, prompts: PromptWriter) -> str:
-    """What to say of a reply that ended in a thought."""
-    off = "set thinking to off" if sampling.thinking and prompts.template.switches else "take one that thinks less"
+    """Return the error message for a reply that ended in a thought."""
+    off = "set thinking to off" if sampling.thinking and prompts.template.switches else "use one that thinks less"
     if not tokens.full:
         return f"The language model stopped in the middle of a thought: try another seed, or {off}."
     if tokens.thinking < sampling.max_thinking:
@@ -422,9 +425,9 @@ def _unfinished(tokens: ReplyTokens, sampling: Sampling, prompts: PromptWriter) 
 def _end_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, special: dict[int, str], ending: str
 ) -> frozenset[int]:
-    """Every token that ends a reply: the model's, the tokenizer's, and what the chat template writes there."""
+    """Return the tokens that end a reply: the model's, the tokenizer's, and the one that the chat template writes."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     several = configured if isinstance(configured, (list, tuple)) else [configured]
     written = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
-    found = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
-    return frozenset(item for item in found if item is not None)
+    ends = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
+    return frozenset(item for item in ends if item is not None)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from torch import nn
 
 from ..values import shown
 from .chat_template import ChatTemplate
@@ -132,7 +133,7 @@ def open_model(
         options = _WeightOptions(dtype, None if method is None else unpacked(method))
     opened = _open_gguf(files, options) if config is None else _open_folder(files, config, options)
     if not getattr(opened.model, "is_quantized", False):
-        opened.model.to(device)
+        opened.model.to(device)  # type: ignore[arg-type] # transformers wraps nn.Module.to
     if opened.visual_projection is not None:
         opened.visual_projection.to(opened.model.device, opened.model.dtype)
     return opened
@@ -156,14 +157,14 @@ def _open_gguf(files: ModelFiles, options: _WeightOptions) -> OpenedModel:
         )
     template = ChatTemplate(tokenizer, name=name)
     _check_vocabulary(name, tokenizer, header.tensors["token_embd.weight"].shape[0], template)
-    trouble = "is no GGUF file that transformers can open"
+    trouble = "is not a GGUF file that transformers can open"
     model = _load_weights(files, AutoModelForCausalLM, config, options, trouble=trouble)
     return OpenedModel(_whole(model), tokenizer, None, None, files.settings)
 
 
 def _whole(model: PreTrainedModel) -> PreTrainedModel:
     """Mark a model from a GGUF file as unquantised: its weights are unpacked, and it could not be saved otherwise."""
-    model.is_quantized = False
+    model.is_quantized = False  # type: ignore[assignment] # an attribute that transformers sets
     if hasattr(model, "hf_quantizer"):
         del model.hf_quantizer
     if hasattr(model.config, "quantization_config"):
@@ -216,12 +217,17 @@ def _load_weights(
     return model.eval()
 
 
+def embedding(model: PreTrainedModel) -> nn.Embedding:
+    """Return the model's table of token embeddings, whose weight is [tokens, H]."""
+    return cast(nn.Embedding, model.get_input_embeddings())
+
+
 def _projection(folder: Path, model: PreTrainedModel) -> VisualProjection | None:
     """Return the folder's visual projection, which must have the model's width; None if there is none."""
     if not (folder / PROJECTION_NAME).is_file():
         return None
     projection = VisualProjection.from_pretrained(folder)
-    if projection.linear.out_features != model.get_input_embeddings().weight.shape[1]:
+    if projection.linear.out_features != embedding(model).weight.shape[1]:
         raise ValueError(f"{PROJECTION_NAME} in {folder.name} is not made for this model: get the folder again.")
     return projection
 
@@ -316,11 +322,11 @@ def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, rows: int, 
 
 def _check_loaded(name: str, info: dict[str, Any]) -> None:
     """Raise ValueError if transformers made weights up, as it does for those that it does not find."""
-    for key, trouble in (("missing_keys", "lacks"), ("mismatched_keys", "has another shape than said of")):
+    for key, trouble in (("missing_keys", "lacks"), ("mismatched_keys", "has another shape than expected for")):
         names = sorted(str(item[0] if isinstance(item, tuple) else item) for item in info.get(key) or ())
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ValueError(f"{name} is not whole, it {trouble} {names[0]}{more}: get its files of weights again.")
+            raise ValueError(f"{name} {trouble} {names[0]}{more}: get its files of weights again.")
 
 
 def _check_feature_layer(files: ModelFiles, model: PreTrainedModel) -> None:

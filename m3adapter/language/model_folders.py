@@ -1,6 +1,6 @@
-"""Tells what is wrong with a folder of a language model, before transformers opens it and makes up what it lacks.
+"""Checks a language model's folder before transformers opens it, which makes up weights that are missing.
 
-Everything is read off the small files and the headers of the large ones.
+Only small files and the headers of large ones are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 MOST_LAYERS = 10_000
 
-# What transformers reads beside the weights, and what of it is JSON.
+# The files that transformers reads beside the weights: JSON, and others.
 _JSON = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "chat_template.json", "video_preprocessor_config.json", *PROCESSORS,
@@ -34,14 +34,14 @@ _OTHERS = ("merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.m
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                  "vocab.txt", "tekken.json")  # fmt: skip
 
-# Families (as config.json calls them) that lie in ComfyUI's folder of text encoders; but for some, they write no text.
+# Families (as config.json names them) in ComfyUI's folder of text encoders, most of which do not write text.
 _ENCODERS = re.compile(r"(u?m?t5|byt5|clip|siglip|.*bert|chinese_clip|xlm-)", re.IGNORECASE)
 
 
 def unsuited(folder: Path) -> str | None:
-    """What a folder with config.json is, as a noun, if it is no model that writes text: "a text encoder", say.
+    """Return what a folder with config.json is, such as "a text encoder", if it is not a model that writes text.
 
-    None is returned for models that may, and for folders that cannot be read.
+    None is returned for other models, and for folders that cannot be read.
     """
     try:
         config = read_json(folder / CONFIG)
@@ -55,23 +55,23 @@ def _noun(folder: Path, config: Mapping[str, Any]) -> str | None:
         return "an adapter (LoRA), which works only when merged into the model that it was made for"
     if (folder / PIPELINE).is_file() or "_class_name" in config or "_diffusers_version" in config:
         return "a model of diffusers, which paints"
-    kind = config.get("model_type")
-    if isinstance(kind, str) and _ENCODERS.match(kind) and not _decodes(kind, config):
-        return f"a {kind} model, which writes no text"
+    family = config.get("model_type")
+    if isinstance(family, str) and _ENCODERS.match(family) and not _decodes(family, config):
+        return f"a {family} model, which writes no text"
     return None
 
 
-def _decodes(kind: str, config: Mapping[str, Any]) -> bool:
-    """Whether a model of an encoder's family writes text all the same, from left to right."""
-    return kind.endswith("-decoder") or config.get("is_decoder") is True
+def _decodes(family: str, config: Mapping[str, Any]) -> bool:
+    """Return whether a model of an encoder's family writes text after all, from left to right."""
+    return family.endswith("-decoder") or config.get("is_decoder") is True
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder with a whole language model in it.
+    """Return the config.json of a folder, which must hold a complete language model.
 
     Raises:
-        ValueError: a file is missing, cut off or stands in for another one; it is another kind of model, or one that
-            asks for code of its own; in one sentence.
+        ValueError: A file is missing, cut off or only a pointer to one; or it is another kind of model, or one that
+            needs code of its own. The message is one sentence.
     """
     noun = _noun(folder, {})
     if not noun:
@@ -97,34 +97,34 @@ def _check_small_files(folder: Path) -> None:
         if (folder / name).is_file():
             check_whole(folder / name)
     if not any((folder / name).is_file() for name in _VOCABULARIES):
-        raise ValueError(f"{folder.name} has no tokenizer (tokenizer.json is missing): get the whole folder.")
+        raise ValueError(f"{folder.name} has no tokenizer (tokenizer.json is missing): get the complete folder.")
 
 
 def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ValueError unless transformers knows the kind of model by itself; code in the folder is never run."""
+    """Raise ValueError unless transformers knows the model's architecture; code in the folder is never run."""
     import transformers
 
-    kind = config.get("model_type")
-    if not isinstance(kind, str):
+    family = config.get("model_type")
+    if not isinstance(family, str):
         raise ValueError(f"{folder.name}/{CONFIG} does not say what kind of model it is (model_type): get it again.")
-    if kind in transformers.CONFIG_MAPPING:
+    if family in transformers.CONFIG_MAPPING:
         return
     if config.get("auto_map"):
         raise ValueError(
-            f"{folder.name} needs code that comes with the model, and such code is not run: "
-            "choose a model that transformers knows by itself."
+            f"{folder.name} needs code that comes with the model, which is never run: "
+            "choose a model that transformers supports by itself."
         )
     raise ValueError(
-        f"transformers {transformers.__version__} does not know the kind of model in {folder.name} ({shown(kind)}): "
+        f"transformers {transformers.__version__} does not know the kind of model in {folder.name} ({shown(family)}): "
         "update it, or choose another model."
     )
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files in which transformers looks for a folder's weights, in the order of their names.
+    """Return the files from which transformers reads a folder's weights, sorted by name.
 
     Raises:
-        ValueError: there are none, or one of them is missing or cut off; in one sentence.
+        ValueError: There are none, or one of them is missing or cut off; the message is one sentence.
     """
     if (folder / SINGLE).is_file():
         files = [folder / SINGLE]
@@ -136,7 +136,7 @@ def weight_files(folder: Path) -> list[Path]:
         files = _shards(folder / PICKLE_INDEX)
     else:
         raise ValueError(
-            f"{folder.name} has no weights under a name that transformers looks for: get {SINGLE}, or {INDEX} with "
+            f"{folder.name} has no weights under a name that transformers reads: get {SINGLE}, or {INDEX} with "
             "the files that it lists."
         )
     for file in files:
@@ -154,11 +154,11 @@ def _shards(index: Path) -> list[Path]:
     names = sorted(set(listed.values()))
     for name in names:
         if _leads_out(name):
-            raise ValueError(f"{label(index)} names a file outside of its folder: get the model from another source.")
+            raise ValueError(f"{label(index)} names a file outside its folder: get the model from another source.")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ValueError(
-            f"{folder.name} is not whole, {len(missing)} of its {len(names)} files of weights are missing: "
+            f"{folder.name} lacks {len(missing)} of its {len(names)} files of weights: "
             f"get {missing[0]}{' and the others' if len(missing) > 1 else ''}."
         )
     return [folder / name for name in names]
@@ -170,13 +170,15 @@ def _leads_out(name: str) -> bool:
 
 
 def _check_pickle(file: Path) -> None:
-    """Raise ValueError for a file that is neither an archive of torch's, whole, nor of its older format."""
+    """Raise ValueError unless a file is a complete archive of torch's, or of its older format."""
     with file.open("rb") as stream:
         start = stream.read(2)
     if start == b"PK" and not zipfile.is_zipfile(file):
         raise ValueError(f"{label(file)} is cut off: get the file again.")
     if start[:1] not in (b"P", b"\x80"):
-        raise ValueError(f"{label(file)} is cut off or no file of weights: get it again, or the model as safetensors.")
+        raise ValueError(
+            f"{label(file)} is cut off or not a file of weights: get it again, or the model as safetensors."
+        )
 
 
 def _names(file: Path) -> Iterable[str]:
@@ -184,7 +186,7 @@ def _names(file: Path) -> Iterable[str]:
 
 
 def _check_layers(folder: Path, config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raise ValueError where all weights of one of the layers are missing that config.json counts."""
+    """Raise ValueError if all weights of a layer are missing that config.json counts."""
     text = config.get("text_config")
     inner = text if isinstance(text, Mapping) else config
     count = inner.get("num_hidden_layers", config.get("num_hidden_layers"))
@@ -192,18 +194,16 @@ def _check_layers(folder: Path, config: Mapping[str, Any], names: Iterable[str])
         return
     if not is_whole(count, 1, MOST_LAYERS):
         raise ValueError(
-            f"{folder.name}/{CONFIG} has {shown(count)} as num_hidden_layers: get the file again, or mend it."
+            f"{folder.name}/{CONFIG} has {shown(count)} as num_hidden_layers: get the file again, or correct it."
         )
     stacks: dict[str, set[int]] = {}
     for name in names:
-        if found := re.match(r"(.*?)\b(layers|h|blocks)\.(\d{1,5})\.", name):
-            stacks.setdefault(f"{found[1]}{found[2]}", set()).add(int(found[3]))
-    # The vision tower has layers too; the language model is the stack that has nearly as many as are counted. What
-    # escapes this look, names of another form say, is found when the model is loaded.
-    text_stacks = [there for stack, there in stacks.items() if not re.search(r"vi(sion|sual)|audio|encoder", stack)]
-    there = max(text_stacks, key=len, default=set())
-    missing = [number for number in range(count) if number not in there]
-    if missing and len(there) * 2 >= count:
-        raise ValueError(
-            f"{folder.name} is not whole, it lacks layer {missing[0]} of {count}: get its files of weights again."
-        )
+        if match := re.match(r"(.*?)\b(layers|h|blocks)\.(\d{1,5})\.", name):
+            stacks.setdefault(f"{match[1]}{match[2]}", set()).add(int(match[3]))
+    # The vision tower has layers too; the language model is the stack that has nearly as many as are counted. What this
+    # check misses, such as names of another form, is found when the model is loaded.
+    text_stacks = [layers for stack, layers in stacks.items() if not re.search(r"vi(sion|sual)|audio|encoder", stack)]
+    layers = max(text_stacks, key=len, default=set())
+    missing = [number for number in range(count) if number not in layers]
+    if missing and len(layers) * 2 >= count:
+        raise ValueError(f"{folder.name} lacks layer {missing[0]} of {count}: get its files of weights again.")

@@ -1,4 +1,4 @@
-"""From a conversation to token ids: the chat template, what stands where, and what has to go when it gets too long."""
+"""From a conversation to token ids: the chat template, the positions of a slot, and the fit into the context."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _ROUNDS = 8  # of fitting a prompt, each with a better estimate
 
 
 class PromptError(ValueError):
-    """A conversation that no prompt can be made of; the message is one clear sentence."""
+    """A conversation that cannot be made into a prompt; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids and what they are.
+    """The token ids of a prompt, and what they stand for.
 
     Attributes:
         ids: Token ids.
-        pictures: For each picture of a user that is still in the prompt: its number among all of them (from 0).
-        caption, answer: Positions of a slot's caption, and of the reply's text before the slot; empty for a reply's
-            prompt.
-        inputs: What a model that sees pictures itself is given beside the ids; it may cover only their beginning.
-        note: What was shortened or left out of the conversation, in a sentence; "" where it is whole.
+        pictures: The numbers, from 0, of the users' pictures that are in the prompt.
+        caption: Positions of a slot's caption; () in the prompt of a reply.
+        answer: Positions of the reply's text before the slot; () in the prompt of a reply.
+        inputs: Further inputs of a vision-language model, which may cover only the first ids.
+        note: A sentence that says what was shortened or left out; "" if nothing was.
     """
 
     ids: list[int]
@@ -55,41 +55,41 @@ class PromptWriter:
     """Writes prompts with a tokenizer's chat template.
 
     Args:
-        tokenizer: With a chat template that takes messages with string contents.
-        config: The markup, the instructions, and what stands for a user's picture.
+        tokenizer: A tokenizer with a chat template.
+        config: The markup, the instructions, and the token that stands for a user's picture.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LanguageModelConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
-        self.template = self._template()
+        self.template = self._chat_template()
         self._heed_thoughts()
         self.instructions = instructing(config.instructions) if config.instructions else []
-        # Markup and turn marks in what people write must not be read as such. Most are spelled like tags.
+        # Special tokens that `escape` does not recognise by their spelling.
         self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
-        # A model without that token has not learned what it means.
+        # A model without that token has not learned its meaning.
         known = self._tokens(config.picture_token)
         self.picture = config.picture_token * config.picture_length if len(known) == 1 else ""
 
-    def _template(self) -> ChatTemplate:
+    def _chat_template(self) -> ChatTemplate:
         return ChatTemplate(self.tokenizer)
 
-    def aloud(self) -> PromptWriter:
-        """One that lets the model think before it replies, where its template can."""
+    def with_thinking(self) -> PromptWriter:
+        """Return a writer that lets the model think before it replies, if its template can."""
         other = copy.copy(self)
-        other.template = self.template.aloud()
+        other.template = self.template.with_thinking()
         other._heed_thoughts()
         return other
 
     def _heed_thoughts(self) -> None:
-        """What the template writes of a reply, and whether thoughts are to be expected in it."""
+        """Set how the template opens a reply, and whether the reply is likely to have thoughts."""
         self.opening, self.thinks = self.template.opening(), self.template.thinks
 
     def for_reply(self, conversation: Conversation, limit: int) -> Prompt:
-        """The prompt that asks for the assistant's next turn, of at most `limit` tokens.
+        """Return the prompt for the assistant's next turn, of at most `limit` tokens.
 
         Raises:
-            PromptError: the limit leaves no room even for one message.
+            PromptError: The limit leaves no room for even one message.
         """
 
         def write(kept: Kept) -> Prompt:
@@ -102,22 +102,23 @@ class PromptWriter:
         return prompt
 
     def for_slot(self, conversation: Conversation, slot: Slot, limit: int) -> Prompt:
-        """The prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
+        """Return the prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
 
         Raises:
-            PromptError: there is no such picture, or the limit leaves no room.
+            PromptError: There is no such picture, or the limit leaves no room.
         """
         segment = conversation.at(slot)
         turn = conversation.turns[slot[0]]
         if turn.role != "assistant" or not isinstance(segment, Picture):
-            raise PromptError(f"There is no picture of the assistant at {tuple(slot)}.")
-        told = (*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1]))
+            raise PromptError(f"There is no picture of the assistant at {tuple(slot)}: choose another slot.")
+        turns = (*conversation.turns[: slot[0]], Turn("assistant", turn.segments[: slot[1] + 1]))
 
         def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns[:-1])
-            ids += self._tokens(ThoughtSplitter(self.opening).closing())  # the caption is no thought
+            ids += self._tokens(ThoughtSplitter(self.opening).closing())  # the caption is not part of a thought
             answer: list[int] = []
             *before, last = kept.turns[-1].segments
+            assert isinstance(last, Picture)
             for part in before:
                 tokens = self._tokens(self._written(part, "assistant") or "")
                 if isinstance(part, Text):
@@ -125,22 +126,22 @@ class PromptWriter:
                 ids += tokens
             ids += self._tokens(self.config.open_tag)
             start = len(ids)
-            ids += self._tokens(escape(last.caption, self.special))  # type: ignore[union-attr]
-            # Without a word of caption, the opening mark itself stands for it.
+            ids += self._tokens(escape(last.caption, self.special))
+            # An empty caption is represented by the opening tag itself.
             caption = range(start if start < len(ids) else start - 1, len(ids))
-            return Prompt(ids, _numbers(told, kept), tuple(caption), tuple(answer), inputs, kept.note)
+            return Prompt(ids, _numbers(turns, kept), tuple(caption), tuple(answer), inputs, kept.note)
 
-        return self._fitting(told, 2, limit, write)
+        return self._fitting(turns, 2, limit, write)
 
     def _fitting(self, turns: Sequence[Turn], last: int, limit: int, write: Callable[[Kept], Prompt]) -> Prompt:
-        """The prompt of all turns, or, where that has more than `limit` tokens, of what `context` keeps of them."""
+        """Return the prompt of all turns or, beyond `limit` tokens, of what `context` keeps of them."""
         prompt = write(Kept(tuple(turns), tuple(range(len(turns)))))
         if len(prompt.ids) <= limit:
             return prompt
         sizes = [[self._size(segment, turn.role) for segment in turn.segments] for turn in turns]
         mark = self._mark()
         fitter = Fitter(turns, last, sizes, mark, lambda text: len(self._tokens(escape(text, self.special))))
-        # What is not said by anybody: instructions, and the beginning of the reply.
+        # Besides the turns, the prompt has instructions and the beginning of the reply.
         room = limit - max(len(prompt.ids) - sum(map(sum, sizes)) - mark * len(turns), 0)
         for _ in range(_ROUNDS):
             kept = fitter.fit(room)
@@ -150,26 +151,29 @@ class PromptWriter:
             if len(prompt.ids) <= limit:
                 return prompt
             room -= len(prompt.ids) - limit
-        raise PromptError(f"The language model's context leaves {limit} tokens, too few for this message.")
+        raise PromptError(
+            f"The language model's context leaves {limit} tokens, too few for this message: "
+            "shorten it, or lower max_length."
+        )
 
     def _size(self, segment: Segment, role: str) -> int:
-        """How many tokens a segment takes, about."""
+        """Estimate how many tokens a segment takes."""
         written = self._written(segment, role)
         return self._picture_size(segment) if written is None else len(self._tokens(written))
 
     def _picture_size(self, picture: Segment) -> int:
-        """How many tokens a picture takes that the template shows itself."""
+        """Count the tokens of a picture that the template shows itself."""
         shown, hidden = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
         return len(shown) - len(hidden)
 
     def _mark(self) -> int:
-        """How many tokens a turn takes beside what is said in it, on average."""
+        """Return the average number of tokens that a turn takes beside its segments."""
         asked, replied = (Turn(role, (Text("a"),)) for role in ("user", "assistant"))
         one, three = (len(self._tokens(self._rendered(turns))) for turns in ((asked,), (asked, replied, asked)))
         return max(math.ceil((three - one) / 2) - len(self._tokens("a")), 0)
 
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
-        """The turns and the beginning of the assistant's next one: token ids, and what else the model is given."""
+        """Return the token ids of the turns and of the beginning of the assistant's next one, and further inputs."""
         return self._tokens(self._rendered(turns)), {}
 
     def _rendered(self, turns: Sequence[Turn]) -> str:
@@ -177,13 +181,13 @@ class PromptWriter:
             (turn.role, [self._written(segment, turn.role) for segment in turn.segments]) for turn in turns
         ]
         if self.instructions:
-            (_, told), *examples = self.instructions
+            (_, system), *examples = self.instructions
             own = ["\n\n", *messages.pop(0)[1]] if messages[0][0] == "system" else []
-            messages = [("system", [*told, *own]), *examples, *messages]
+            messages = [("system", [*system, *own]), *examples, *messages]
         return self.template.render(messages)
 
     def _written(self, segment: Segment, role: str) -> str | None:
-        """A segment in a message; None is a picture that the template shows itself."""
+        """Return a segment as text for a message; None is a picture that the template shows itself."""
         if isinstance(segment, Text):
             return escape(segment.text, self.special)
         if role == "assistant":
@@ -195,7 +199,7 @@ class PromptWriter:
 
 
 def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
-    """The numbers of the users' pictures that are left, among all of them."""
+    """Return the numbers of the users' pictures that are kept, among all of them."""
     counts = [_shown(turn) for turn in turns]
     return tuple(
         sum(counts[:place]) + number
@@ -209,6 +213,6 @@ def _shown(turn: Turn) -> int:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Every token that is no part of anybody's words, by its id."""
+    """Return the special tokens, which are not part of anybody's words, by their ids."""
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}

@@ -21,10 +21,10 @@ _PACKAGES = {"awq": "gptqmodel", "gptq": "gptqmodel", "exl2": "exllamav2", "exl3
 
 
 def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """How a folder's weights are quantised, as config.json calls it; None where they are not.
+    """Return the method by which a folder's weights are quantised, as config.json names it; None if they are not.
 
     Raises:
-        ValueError: in a way that transformers does not read; in one sentence.
+        ValueError: Transformers does not read weights of the method; the message is one sentence.
     """
     stored = config.get("quantization_config")
     if stored is None and isinstance(config.get("text_config"), Mapping):
@@ -41,42 +41,47 @@ def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
     if method == "bitsandbytes":
         return method
     if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-        how = f"quantised by {method}" if isinstance(method, str) else "quantised in a way that config.json leaves open"
+        named = f"by {method}" if isinstance(method, str) else "in a way that config.json leaves open"
         raise ValueError(
-            f"{folder.name} is {how}, which transformers does not read: choose the model unquantised, or as GGUF."
+            f"{folder.name} is quantised {named}, which transformers does not read: "
+            "choose the model unquantised, or as GGUF."
         )
     if method in _FETCHING:
         raise ValueError(
-            f"{folder.name} is quantised by {method}, which runs with code from the internet only, and nothing is "
+            f"{folder.name} is quantised by {method}, which needs code from the internet, and nothing is "
             "downloaded: choose the model unquantised, or as GGUF."
         )
     return method
 
 
 def package_for(method: str) -> str:
-    """The Python package by which transformers opens weights of a quantization method, as far as that is known."""
+    """Return the Python package that transformers needs for weights of a quantization method."""
     return _PACKAGES.get(method, method)
 
 
 def unpacked(method: str) -> Any:
-    """Transformers' configuration that unpacks quantised weights when they are loaded, so that no kernel is needed.
+    """Return transformers' configuration that unpacks quantised weights on loading, so that they need no kernel.
 
-    None is returned for methods whose weights stay as they are.
+    None is returned for methods whose weights stay quantised.
     """
     from inspect import signature
 
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-    kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method, object)
-    can = method in ("gguf", "mxfp4", "fp8", "mxfp8", "metal") and "dequantize" in signature(kind.__init__).parameters
-    return kind(dequantize=True) if can else None
+    config_class: Any = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method, object)
+    unpacks = method in _UNPACKABLE and "dequantize" in signature(config_class.__init__).parameters
+    return config_class(dequantize=True) if unpacks else None
 
 
 def quantization_config(quantization: Quantization, dtype: torch.dtype | None = None) -> Any:
-    """Transformers' configuration for weights of 8 or 4 bits, by whichever package is installed that makes them.
+    """Return transformers' configuration that quantises weights to 8 or 4 bits, with whichever package is installed.
+
+    Args:
+        quantization: The number of bits.
+        dtype: The dtype to compute in with 4 bits; None is bfloat16.
 
     Raises:
-        ValueError: none is, or `quantization` is something else.
+        ValueError: No package for it is installed, or `quantization` is something else.
     """
     from transformers import BitsAndBytesConfig, TorchAoConfig
     from transformers.utils import is_bitsandbytes_available, is_torchao_available
@@ -89,7 +94,7 @@ def quantization_config(quantization: Quantization, dtype: torch.dtype | None = 
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype or torch.bfloat16
         )
-    if quantization == "4bit":  # torchao's weights of 4 bits need more packages, and others on each device
+    if quantization == "4bit":  # with 4 bits, torchao needs more packages, which differ between devices
         raise ValueError(
             "Weights of 4 bits need the Python package bitsandbytes: install it for ComfyUI, or choose 8 bits or none."
         )

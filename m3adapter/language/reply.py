@@ -1,4 +1,4 @@
-"""A reply while it comes: what is said of what is thought, its text, and its pictures up to so many."""
+"""Reads a reply while it is written: separates thoughts from text, and limits the number of pictures."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..events import NotFinite, TextChunk, TextWithdrawn, ThoughtChunk
 from .prompts import PromptError
 from .thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn
 
-PICTURES = 4  # of a reply, unless somebody wants more
-# What models can give that no reply can be made of; the messages are sentences.
+PICTURES = 4  # of a reply, by default
+# Failures of models while they write or paint a reply; their messages are sentences.
 FAILED_REPLY = (ThoughtError, PromptError, NotFinite)
 
 
 class ReplyReader:
-    """Reads what a language model writes, chunk by chunk.
+    """Reads a language model's reply, chunk by chunk.
 
     Args:
-        max_pictures: How many pictures it may have; the captions of more are text.
+        max_pictures: The most pictures of the reply; further captions become text.
     """
 
     def __init__(self, max_pictures: int = PICTURES) -> None:
@@ -34,11 +34,11 @@ class ReplyReader:
         self._pictures = 0
 
     def feed(self, chunk: str) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
-        """What `chunk` settles."""
+        """Yield the events that `chunk` completes."""
         yield from self._read(self._splitter.feed(chunk))
 
     def close(self) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
-        """What is settled when the reply ends. Raises ThoughtError where it had nothing but thoughts."""
+        """Yield the events at the end of the reply; raise ThoughtError if it had nothing but thoughts."""
         yield from self._read(self._splitter.close())
         yield from self._tell(self._parser.close())
         if self._said.strip() or not self._splitter.thought:
@@ -48,7 +48,7 @@ class ReplyReader:
         raise ThoughtError("The language model thought, and then said nothing: try another seed or model.")
 
     def segments(self) -> tuple[Segment, ...]:
-        """The reply: its texts, and pictures still to be painted."""
+        """Return the reply: its texts, and pictures still to be painted."""
         return assemble(self._events)
 
     def _read(self, pieces: Iterable[Said | Thought | Withdrawn]) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
@@ -61,11 +61,11 @@ class ReplyReader:
             else:
                 self._said = self._said[: len(self._said) - piece.length]
                 self._restart()
-                yield TextWithdrawn("".join(told.text for told in self._tell(self._parser.feed(self._said))))
+                yield TextWithdrawn("".join(chunk.text for chunk in self._tell(self._parser.feed(self._said))))
 
-    def _tell(self, settled: Iterable[MarkupEvent]) -> Iterator[TextChunk]:
-        """The text among events of the markup; all of them are kept."""
-        for event in settled:
+    def _tell(self, events: Iterable[MarkupEvent]) -> Iterator[TextChunk]:
+        """Keep events of the markup, and yield their texts."""
+        for event in events:
             if not isinstance(event, TextPiece) and self._pictures >= self._max_pictures:
                 if isinstance(event, SlotOpened) or not event.caption:
                     continue
@@ -76,7 +76,7 @@ class ReplyReader:
                 yield TextChunk(event.text)
 
     def _apart(self, caption: str) -> str:
-        """A caption as text, with blanks where it would stick to the text around it."""
-        told = [event.text for event in self._events if isinstance(event, TextPiece)]
-        before = " " if told and not told[-1][-1:].isspace() else ""
+        """Return a caption as text, separated by blanks from the text around it."""
+        texts = [event.text for event in self._events if isinstance(event, TextPiece)]
+        before = " " if texts and not texts[-1][-1:].isspace() else ""
         return f"{before}{caption} "

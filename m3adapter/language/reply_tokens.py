@@ -1,4 +1,4 @@
-"""Whose the tokens of a reply are: its words', its thoughts', or still nobody's, and how many more may come."""
+"""Counts the tokens of a reply: those of its words, of its thoughts, and those not yet assigned to either."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class ReplyTokens:
     """The tokens of a reply while it is being written.
 
     Args:
-        opening: What the chat template has written of the reply.
-        length: Most tokens of what is said.
-        thinking: Most tokens of what is thought, marks included.
+        opening: The beginning of the reply that the chat template has written.
+        length: The most tokens of words.
+        thinking: The most tokens of thoughts, including their marks.
     """
 
     def __init__(self, opening: str, length: int, thinking: int) -> None:
@@ -21,22 +21,22 @@ class ReplyTokens:
         self._markup = MarkupParser()
         self._said: list[int] = []
         self._thought: list[int] = []
-        self._open: list[int] = []  # they may be words, or the beginning of a mark
+        self._open: list[int] = []  # words, or the beginning of a mark
         self._stretch = self._caption = 0  # in _said: where the words since the last thought, and a caption, begin
 
     @property
     def full(self) -> bool:
-        """Whether no more may be said, or thought, whichever is the model's business now."""
+        """Whether the limit is reached: of thoughts while the model is thinking, else of words."""
         if self.splitter.thinking:
             return len(self._thought) >= self.thinking
-        first = not self._said and self.splitter.marking  # a thought must not be cut short where it begins
+        first = not self._said and self.splitter.marking  # the mark of a first thought must not be cut off
         return not first and len(self._said) + len(self._open) >= self.length
 
     def repeated(self, *, in_captions: bool) -> list[int]:
-        """What the next token should rather not repeat: what is said so far, or what is thought so far.
+        """Return the tokens that the repetition penalty applies to: words so far or, in a thought, thoughts so far.
 
-        A caption repeats the words of the text on purpose, but its own only in a model that runs in circles:
-        `in_captions` says whether that is to be looked at.
+        A caption repeats words of the text on purpose, and its own words only in a model that runs in circles;
+        `in_captions` says whether to penalise the latter.
         """
         if self.splitter.thinking:
             return self._thought
@@ -47,7 +47,7 @@ class ReplyTokens:
         return words[self._caption :] if in_captions else []
 
     def add(self, token: int, text: str) -> None:
-        """One more token, and the text that is whole with it."""
+        """Add a token, and the text that it completes."""
         self._open.append(token)
         pieces = self.splitter.feed(text)
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""How the next token is chosen: the settings, and the choice itself with a random generator of its own."""
+"""The choice of the next token: its settings, and the choice itself with a random generator of its own."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..values import is_number, is_whole, shown
+from ..limits import number, whole
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-MOST = 2**20  # of any setting
+MOST = 2**20  # the upper limit of settings without a natural one
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of the language model's choice; names and defaults are those of ComfyUI's text generation node.
+    """Settings of the choice of tokens; names and defaults are those of ComfyUI's text generation node.
 
     Attributes:
-        do_sample: False always takes the likeliest token; the settings below it then play no role, but for the penalty.
-        temperature: Above 0; low is sober, high is wild.
-        top_k: Only the k likeliest tokens; 0 means all.
-        top_p: Only the likeliest tokens that together have this probability; 1 means all.
-        min_p: Only tokens with at least this share of the likeliest one's probability; 0 means all.
-        repetition_penalty: Above 1 makes tokens less likely that the reply's text already has; 1 is none.
-        max_length: Most tokens of a reply, its thoughts not counted.
-        thinking: Whether to let a model think first that can; else its chat template asks it not to, where it can.
-        max_thinking: Most tokens of thoughts in a reply.
+        do_sample: Whether to draw tokens at random; if not, the likeliest is taken, and of the settings below only
+            the penalty and the lengths matter.
+        temperature: Above 0; higher is more random.
+        top_k: Draw from the k likeliest tokens only; 0 is all.
+        top_p: Draw from the likeliest tokens that together have this probability; above 0, 1 is all.
+        min_p: Draw from tokens with at least this share of the likeliest one's probability; 0 is all.
+        repetition_penalty: Above 1, tokens that the reply already has become less likely; 1 is no penalty.
+        max_length: The most tokens of a reply, not counting thoughts.
+        thinking: Whether to let the model think first, if it can; otherwise its chat template asks it not to.
+        max_thinking: The most tokens of thoughts in a reply.
 
     Raises:
-        ValueError: a setting is out of range.
+        ValueError: A setting is out of range; the message is one sentence.
     """
 
     do_sample: bool = True
@@ -47,18 +48,16 @@ class Sampling:
     max_thinking: int = 4096
 
     def __post_init__(self) -> None:
-        for name, value, good in (
-            ("temperature", self.temperature, is_number(self.temperature, 0, MOST)),
-            ("top_k", self.top_k, is_whole(self.top_k, 0, MOST)),
-            ("top_p", self.top_p, is_number(self.top_p, 0, 1) and self.top_p > 0),
-            ("min_p", self.min_p, is_number(self.min_p, 0, 1)),
-            ("repetition_penalty", self.repetition_penalty, is_number(self.repetition_penalty, 0, MOST)),
-            ("max_length", self.max_length, is_whole(self.max_length, 1, MOST)),
-            ("max_thinking", self.max_thinking, is_whole(self.max_thinking, 0, MOST)),
-        ):
-            above_zero = name == "repetition_penalty" or (name == "temperature" and self.do_sample)
-            if not good or (above_zero and not value):
-                raise ValueError(f"{name} is {shown(value)}, which is out of its range.")
+        number("temperature", self.temperature, 0, MOST)
+        whole("top_k", self.top_k, 0, MOST)
+        number("top_p", self.top_p, 0, 1)
+        number("min_p", self.min_p, 0, 1)
+        number("repetition_penalty", self.repetition_penalty, 0, MOST)
+        whole("max_length", self.max_length, 1, MOST)
+        whole("max_thinking", self.max_thinking, 0, MOST)
+        for name in ("top_p", "repetition_penalty", *(["temperature"] if self.do_sample else [])):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is 0: give a number above 0.")
 
 
 def choose(
@@ -69,14 +68,14 @@ def choose(
     said: Sequence[int] = (),
     barred: Collection[int] = (),
 ) -> int:
-    """The next token's id.
+    """Choose the next token, and return its id.
 
     Args:
-        logits: [V], any dtype and device; it is not changed.
+        logits: Logits [V] of any dtype, on any device; they are not changed.
         sampling: The settings.
-        generator: A CPU generator; it advances by one draw if do_sample.
-        said: Ids to which the repetition penalty applies.
-        barred: Ids that must not be chosen.
+        generator: A generator on the CPU, which advances by one draw if do_sample.
+        said: The ids to which the repetition penalty applies.
+        barred: The ids that must not be chosen.
     """
     import torch
 
@@ -93,9 +92,9 @@ def choose(
     scores, order = (scores / sampling.temperature).sort(descending=True, stable=True)
     if sampling.top_k:
         scores, order = scores[: sampling.top_k], order[: sampling.top_k]
-    chances = scores.softmax(0)
-    keep = chances >= sampling.min_p * chances[0]
-    # A token stays while those before it have not yet reached top_p: the likeliest one always does.
-    keep &= chances.cumsum(0) - chances < sampling.top_p
-    chances = chances * keep
-    return int(order[torch.multinomial(chances, 1, generator=generator)])
+    probabilities = scores.softmax(0)
+    keep = probabilities >= sampling.min_p * probabilities[0]
+    # A token stays while those before it do not reach top_p, so the likeliest one always stays.
+    keep &= probabilities.cumsum(0) - probabilities < sampling.top_p
+    probabilities = probabilities * keep
+    return int(order[torch.multinomial(probabilities, 1, generator=generator)])

@@ -1,9 +1,9 @@
-"""How language models mark what they think before they answer: the spellings, told from any other text.
+"""The spellings by which language models mark their thoughts, as distinct from any other text.
 
 <think>…</think>   <thinking>   <thought>   <reasoning>   <|thinking|>   <seed:think>   ◁think▷   [THINK]…[/THINK]
 <|START_THINKING|>…<|END_THINKING|>   <|begin_of_thought|>…<|end_of_thought|>   <|channel>thought …<channel|>
 <|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…      (gpt-oss, "harmony")
-analysis…assistantfinal…                                      (the same, its special tokens left out)
+analysis…assistantfinal…                                      (the same, without its special tokens)
 Here is my thought process: … Here is my response: …          (Granite)
 """
 
@@ -14,20 +14,21 @@ from typing import NamedTuple
 
 LONGEST = 100  # characters between the brackets of a mark
 
-# What a mark's word opens and closes; marks of one class close one another.
+# The class of each word; marks of one class close one another.
 _CLASSES = {
     **dict.fromkeys(("think", "thinking", "thought", "thoughts", "longcat_think"), "think"),
     **dict.fromkeys(("reasoning", "reason", "cot", "chain_of_thought"), "reasoning"),
     **dict.fromkeys(("reflection", "scratchpad", "analysis", "planning", "inner_monologue", "inner_thoughts"), ""),
 }
-THOUGHTS = {word: found or word for word, found in _CLASSES.items()}
+THOUGHTS = {word: class_ or word for word, class_ in _CLASSES.items()}
 _EDGES = {
-    **{f"{edge}{of}{word}": (kind, found) for edge, kind in (("begin", "open"), ("start", "open"), ("end", "close"))
-       for of in ("_of_", "_") for word, found in THOUGHTS.items()},
+    **{f"{edge}{of}{word}": (effect, class_)
+       for edge, effect in (("begin", "open"), ("start", "open"), ("end", "close"))
+       for of in ("_of_", "_") for word, class_ in THOUGHTS.items()},
     "inner_prefix": ("open", "inner"),
     "inner_suffix": ("close", "inner"),
 }  # fmt: skip
-# A wrapping of the answer that may follow a thought. With bars or edges they are special tokens, else tags like others.
+# Words of tags around an answer that may follow a thought. With bars or edges they are special tokens.
 ANSWERS = ("answer", "response", "output", "solution", "final", "final_answer", "final_response")
 _WRAPPINGS = {f"{edge}{of}{word}" for edge in ("begin", "start", "end") for of in ("_of_", "_") for word in ANSWERS}
 # gpt-oss' marks, and Solar's, which are of the same kind.
@@ -39,12 +40,12 @@ _PREFIXES = ("seed:", "mm:", "antml:", "ant:")
 _TAG_WORDS = (*THOUGHTS, *ANSWERS)
 _BARRED_WORDS = (*_EDGES, *_WRAPPINGS, *_HARMONY, *_TAG_WORDS)
 
-# The beginnings of a reply that is thought, and what ends such a thought.
-PHRASES = tuple(f"here{how} my {what} process:" for how in (" is", "'s", "’s") for what in ("thought", "thinking"))
-_PHRASE_ENDS = tuple(f"here{how} my {what}:" for how in (" is", "'s", "’s") for what in ("response", "answer"))
+# Phrases that begin a thought at the beginning of a reply, and phrases that end it.
+PHRASES = tuple(f"here{verb} my {what} process:" for verb in (" is", "'s", "’s") for what in ("thought", "thinking"))
+_PHRASE_ENDS = tuple(f"here{verb} my {what}:" for verb in (" is", "'s", "’s") for what in ("response", "answer"))
 CHANNELS = ("analysis", "commentary")
 _CHANNEL_ENDS = ("assistantfinal", "assistantanalysis", "assistantcommentary")
-# By the mode of a thought: what ends it, and what may be the beginning of that.
+# What ends a thought of each mode, and the possible beginnings of that.
 _ENDS = {
     "phrase": rf"\**(?:{'|'.join(map(re.escape, _PHRASE_ENDS))})(?:\*\*|(?=[^*]))",
     "bare": "|".join(_CHANNEL_ENDS),
@@ -53,13 +54,12 @@ _ENDS_BEGUN = {"phrase": tuple(f"{end}**" for end in _PHRASE_ENDS), "bare": _CHA
 
 
 class Mark(NamedTuple):
-    """What a mark does.
+    """The effect of a mark.
 
     Attributes:
-        kind: "open" or "close" of a thought, "wrap" or "unwrap" of an answer, "wrapping" (an answer's special token, or
-            an empty thought),
-            or one of harmony's: "start", "channel", "constrain", "message", "end".
-        name: The class of thoughts, or the word of an answer's tag; "" for others.
+        kind: "open" or "close" for a thought; "wrap" or "unwrap" for an answer; "wrapping" for an answer's special
+            token or an empty thought; or "start", "channel", "constrain", "message" or "end" in harmony's format.
+        name: The class of the thought, or the word of the answer's tag; "" for others.
     """
 
     kind: str
@@ -75,9 +75,9 @@ _INNER = re.compile(r"(?P<left>[|｜]?)\s{0,2}(?P<slash>/?)[|｜]?\s{0,2}(?P<wor
 
 
 def read(mark: str) -> Mark | None:
-    """What a mark, a match of MARK, does; None where it is none."""
+    """Return the effect of a match of MARK; None if it is not a mark."""
     if mark[0] == "[":
-        # A stage direction may be "[thinking]"; the models that mark thoughts by brackets write capitals.
+        # "[thinking]" may be a stage direction; models that mark thoughts with brackets write capitals.
         stage = "ing" in mark.lower() and not mark[2:7].isupper()
         return None if stage else Mark("close" if mark[1] == "/" else "open", "think")
     inner = _INNER.match(mark[1:-1].lower())
@@ -85,7 +85,7 @@ def read(mark: str) -> Mark | None:
         return None
     word, rest = _bare(inner["word"]), inner["rest"].strip()
     left, right = bool(inner["left"]), rest.endswith(("|", "｜"))
-    if word in THOUGHTS and rest == "/" and not left:  # <think/>, a thought of nothing
+    if word in THOUGHTS and rest == "/" and not left:  # <think/>, an empty thought
         return Mark("wrapping")
     rest = rest.rstrip("|｜/ ")
     if word == "channel" and left != right:  # Gemma's, <|channel> and <channel|>
@@ -102,7 +102,7 @@ def read(mark: str) -> Mark | None:
 
 
 def held(text: str, mode: str = "") -> int:
-    """How many characters at the end of `text` may be the beginning of a mark (in a thought of `mode`, of its end)."""
+    """Return how many characters at the end of `text` may begin a mark, or the end of a thought of `mode`."""
     begun = _BEGUN.search(text)
     if begun and _may_become(begun.group()):
         return len(begun.group())
@@ -135,11 +135,11 @@ def _bare(word: str) -> str:
 
 
 def is_mark(token: str) -> bool:
-    """Whether a special token is one of these marks, and so has to be left to the model."""
+    """Return whether a special token is one of these marks, which a model must be able to write."""
     return MARK.fullmatch(token) is not None and read(token) is not None
 
 
 def marked(text: str) -> bool:
-    """Whether a text, say a chat template, holds a mark of thoughts."""
-    found = (read(mark.group()) for mark in MARK.finditer(text))
-    return any(mark is not None and mark.kind in ("open", "close", "channel") for mark in found)
+    """Return whether a text, such as a chat template, contains a mark of a thought."""
+    marks = (read(mark.group()) for mark in MARK.finditer(text))
+    return any(mark is not None and mark.kind in ("open", "close", "channel") for mark in marks)

@@ -1,7 +1,7 @@
-"""Tells what a language model says from what it only thinks, while the text is still coming.
+"""Separates what a language model says from what it thinks, while it is still writing.
 
-Thoughts are for nobody but a curious user: they are not told, not painted, and not given back to the model.
-`thought_marks.py` lists how models mark them.
+Thoughts are shown to users who ask for them, but are not part of the reply and are not given back to the model.
+`thought_marks.py` lists the spellings of their marks.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from . import thought_marks
 from .thought_marks import Mark
 
-SPEAKING = ""  # the mode in which nothing is thought
+SPEAKING = ""  # the mode outside thoughts
 
 
 class ThoughtError(ValueError):
-    """A reply of which only thoughts have come; the message is one clear sentence."""
+    """A reply that consists of thoughts only; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """Text of the reply, markup included."""
+    """Text of the reply, including markup."""
 
     text: str
 
@@ -35,7 +35,7 @@ class Thought:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The last `length` characters that were said have been a thought: it was ended, though never begun."""
+    """The last `length` characters said were a thought, whose end was marked but not its beginning."""
 
     length: int
 
@@ -44,18 +44,18 @@ Piece = Said | Thought | Withdrawn
 
 
 class ThoughtSplitter:
-    """Reads a reply chunk by chunk; however it is cut into chunks, it is read alike.
+    """Splits a reply, chunk by chunk, into what is said and what is thought, however it is cut into chunks.
 
-    A thought ends where its own kind of mark ends it. A mark that ends a thought which nobody has begun makes a thought
-    of what was said before it, if more is said afterwards: templates and models leave out the beginning. A wrapping of
-    the answer behind a thought (`<answer>`, a channel's header) is left out. Of a mark in backticks, the reply speaks.
+    A thought ends with a mark of its own class. An end mark without a beginning turns what was said before it into a
+    thought, if more is said afterwards, since some templates and models leave out the beginning. Marks around the
+    answer after a thought (`<answer>`, a channel's header) are left out. A mark in backticks is ordinary text.
 
     Args:
-        opening: What the chat template has written of the reply; it may open a thought, and close it again.
+        opening: The beginning of the reply that the chat template has written; it may open a thought, and close it.
 
     Attributes:
-        thought: Whether anything was marked as a thought so far, be it empty.
-        over: Whether somebody else's turn has begun, so that the reply is over.
+        thought: Whether anything has been marked as a thought, even an empty one.
+        over: Whether another speaker's turn has begun, which ends the reply.
     """
 
     def __init__(self, opening: str = "") -> None:
@@ -80,32 +80,32 @@ class ThoughtSplitter:
 
     @property
     def thinking(self) -> bool:
-        """Whether what comes next belongs to a thought, or to what stands around one."""
+        """Whether the next text belongs to a thought or to a header."""
         return self._mode != SPEAKING or self._header is not None
 
     @property
     def told(self) -> bool:
-        """Whether any word was said that has not turned out to be a thought."""
+        """Whether any word was said that did not turn out to be a thought."""
         return self._kept or bool(self._said.strip())
 
     @property
     def holding(self) -> bool:
-        """Whether something is kept back: blanks, or what may be the beginning of a mark."""
+        """Whether text is held back: blanks, or a possible beginning of a mark."""
         return bool(self._pending or self._blanks)
 
     @property
     def marking(self) -> bool:
-        """Whether what is kept back looks like the beginning of a mark."""
+        """Whether the text held back looks like the beginning of a mark."""
         return self._pending.lstrip()[:1] in tuple("<[◁")
 
     @property
     def _quoting(self) -> bool:
-        """Whether what was said has just begun a piece of code: a mark there is only spoken of."""
+        """Whether the text so far has just opened a piece of code, in which a mark is ordinary text."""
         return self._said.endswith("`") and self._said.count("`") % 2 == 1
 
     @property
     def begun(self) -> str:
-        """What begins the present thought; "" where nothing is thought."""
+        """The text that begins the present thought; "" outside thoughts."""
         if not self.thinking:
             return ""
         if self._header is not None:
@@ -114,20 +114,20 @@ class ThoughtSplitter:
         return self._opened + ends.get(self._opened, "")
 
     def goes_on(self, token: str) -> bool:
-        """Whether the reply goes on behind `token`, which ends replies elsewhere: it ends only the present thought."""
+        """Return whether the reply goes on after `token`: an end token that ends only the present thought."""
         mark = thought_marks.read(token) if thought_marks.MARK.fullmatch(token) else None
         return self.thinking and self._harmonic and mark == Mark("end") and "end" in token.lower()
 
     def feed(self, chunk: str) -> list[Piece]:
-        """The pieces that `chunk` settles, each kind in one piece as far as it goes on."""
+        """Return the pieces that `chunk` completes, adjacent pieces of one kind joined."""
         return _joined(self._read(chunk))
 
     def close(self) -> list[Piece]:
-        """The pieces at the end of the reply. Whether it ended in a thought, `thinking` still says."""
+        """Return the pieces at the end of the reply; `thinking` still says whether it ended in a thought."""
         pieces: list[Piece] = []
         rest, self._pending = self._pending, ""
         self._write(rest, pieces)
-        if self._withheld:  # nothing was said behind it: so that was the answer
+        if self._withheld:  # nothing was said after it, so that was the answer
             pieces.append(Said(self._withheld))
             self._told, self._withheld = True, ""
         elif self._blanks and not self.thought:
@@ -164,28 +164,28 @@ class ThoughtSplitter:
         position = 0
         while True:
             finder = thought_marks.MARK_IN.get(self._mode, thought_marks.MARK)
-            found = finder.search(buffer, position)
-            while found and found.lastgroup != "end" and thought_marks.read(found.group()) is None:
-                found = finder.search(buffer, found.start() + 1)
-            if found is None:
+            match = finder.search(buffer, position)
+            while match and match.lastgroup != "end" and thought_marks.read(match.group()) is None:
+                match = finder.search(buffer, match.start() + 1)
+            if match is None:
                 break
-            self._write(buffer[position : found.start()], pieces)
-            position = found.end()
-            if found.lastgroup == "end":
-                self._end_phrase(found.group())
+            self._write(buffer[position : match.start()], pieces)
+            position = match.end()
+            if match.lastgroup == "end":
+                self._end_phrase(match.group())
             else:
-                self._take(thought_marks.read(found.group()), found.group(), pieces)  # type: ignore[arg-type]
+                self._take(thought_marks.read(match.group()), match.group(), pieces)  # type: ignore[arg-type]
         keep = thought_marks.held(buffer[position:], self._mode)
         self._write(buffer[position : len(buffer) - keep], pieces)
         self._pending = buffer[len(buffer) - keep :]
         return pieces
 
     def _begin(self, buffer: str) -> str:
-        """Looks at the beginning of a reply for what only there begins a thought; "" while that is not yet known."""
+        """Check the beginning of a reply for what begins a thought only there; return "" while that is undecided."""
         text = buffer.lstrip().lstrip("*#_ ")
         low = text.lower()
         phrases = thought_marks.PHRASES
-        undecided = not text or any(each.startswith(low) for each in (*phrases, *thought_marks.CHANNELS, "final"))
+        undecided = not text or any(start.startswith(low) for start in (*phrases, *thought_marks.CHANNELS, "final"))
         self._pending = buffer if undecided and self._mode == SPEAKING and self._header is None else ""
         if self._pending:
             return ""
@@ -196,7 +196,7 @@ class ThoughtSplitter:
             if low.startswith(phrase):
                 self._think("phrase", phrase)
                 return text[len(phrase) :].lstrip("*") or " "
-        for channel in thought_marks.CHANNELS:  # without a blank behind it, this is no word
+        for channel in thought_marks.CHANNELS:  # without a blank after it, this is not a word
             following = text[len(channel) :][:1]
             if text.startswith(channel) and (following.isalnum() or following in tuple("\"“*'")):
                 self._think("bare", channel)
@@ -215,31 +215,31 @@ class ThoughtSplitter:
         self._said = self._wrapped = self._blanks = ""
 
     def _take(self, mark: Mark, written: str, pieces: list[Piece]) -> None:
-        kind, name = mark
-        if kind in ("open", "close") and self._mode == SPEAKING and self._header is None and self._quoting:
+        effect, name = mark
+        if effect in ("open", "close") and self._mode == SPEAKING and self._header is None and self._quoting:
             self._write(written, pieces)
-        elif kind in ("start", "channel", "constrain", "message", "end"):
-            self._harmony(kind, written, pieces)
-        elif kind == "open":
+        elif effect in ("start", "channel", "constrain", "message", "end"):
+            self._harmony(effect, written, pieces)
+        elif effect == "open":
             if self._mode == SPEAKING:
                 self._header = None
                 self._think(name, written)
-        elif kind == "close":
+        elif effect == "close":
             if self._mode == name:
                 self._mode = SPEAKING
             elif self._mode == SPEAKING and self._header is None and name != "channel":
                 self._unbegun(pieces)
-        elif kind == "wrapping":
+        elif effect == "wrapping":
             pass
-        elif kind == "wrap" and self._mode == SPEAKING and self.thought and not self._said.strip():
+        elif effect == "wrap" and self._mode == SPEAKING and self.thought and not self._said.strip():
             self._wrapped = name
-        elif kind == "unwrap" and self._mode == SPEAKING and self._wrapped == name:
+        elif effect == "unwrap" and self._mode == SPEAKING and self._wrapped == name:
             self._wrapped = ""
         else:
             self._write(written, pieces)
 
     def _unbegun(self, pieces: list[Piece]) -> None:
-        """A thought ends that nobody has begun."""
+        """Handle the end of a thought whose beginning was not marked."""
         self.thought = True
         if self._said.strip():
             pieces.append(Withdrawn(len(self._said)))
@@ -268,7 +268,7 @@ class ThoughtSplitter:
                 self._mode = SPEAKING
 
     def _end_header(self, pieces: list[Piece]) -> None:
-        """A header has come: the first word of it says who speaks, or in which channel."""
+        """Handle a complete header, whose first word names the speaker or the channel."""
         header, self._header = self._header or "", None
         first, _, rest = header.lstrip().partition("\n")
         if self._role == "?":
@@ -286,7 +286,7 @@ class ThoughtSplitter:
             return
         if self._header is not None:
             self._header += text
-            # Gemma's header is a line; others that go on and on are none.
+            # Gemma's header is a line; a very long text is not a header.
             if "\n" in self._header.lstrip() or len(self._header) > thought_marks.LONGEST:
                 self._end_header(pieces)
             return
@@ -295,7 +295,7 @@ class ThoughtSplitter:
             return
         if not self._told:
             text, self._blanks = self._blanks + text, ""
-            if not text.strip():  # where a thought is near, they are no part of the reply
+            if not text.strip():  # near a thought, they are not part of the reply
                 self._blanks = text
                 return
             if self.thought:
@@ -319,7 +319,7 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def split(text: str, opening: str = "") -> tuple[str, str]:
-    """A whole reply as what is said in it and what is thought."""
+    """Split a whole reply into what is said and what is thought."""
     splitter = ThoughtSplitter(opening)
     said = thought = ""
     for piece in splitter.feed(text) + splitter.close():

@@ -1,8 +1,8 @@
-"""A vision-language model: it sees the users' pictures itself, as its own processor shows them to it.
+"""A vision-language model, which sees users' pictures itself, by its own processor.
 
-The pictures of the assistant stay captions for it as for any other language model. What they look like reaches a new
-picture through the adapter's low-level path, whose gate decides about it; and a model that is shown pictures in its own
-turns learns to answer with its mark of a picture rather than with a caption.
+The assistant's own pictures remain captions for it, as for any other language model. What they look like reaches a new
+picture through the adapter's low-level path, under the control of its gate; and a model that is shown pictures in its
+own turns would learn to answer with its token of a picture instead of a caption.
 """
 
 from __future__ import annotations
@@ -34,62 +34,62 @@ if TYPE_CHECKING:
     from .loading import Dtype, ModelFiles
     from .quantization import Quantization
 
-SLIMMEST = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
-SMALLEST = 4  # of a side: three pixels or one can be taken for the colours
+MAX_ASPECT = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
+MIN_SIDE = 4  # pixels: a side of one or three can be mistaken for the channels
 
 
 class PicturePromptWriter(PromptWriter):
-    """Writes prompts with a processor, which knows how many tokens a picture takes and what goes with them."""
+    """Writes prompts with a processor, which knows the tokens of a picture and the inputs that belong to them."""
 
     def __init__(self, processor: ProcessorMixin, config: LanguageModelConfig) -> None:
         self.processor = processor
         super().__init__(processor.tokenizer, config)
 
-    def _template(self) -> ChatTemplate:
+    def _chat_template(self) -> ChatTemplate:
         own = getattr(self.processor, "chat_template", None)
         return ChatTemplate(self.processor if own else self.processor.tokenizer, shows_pictures=True)
 
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
         text = self._rendered(turns)
-        shown = [
-            _presentable(segment.image)
+        images = [
+            _presentable(segment.pixels)
             for turn in turns
             if turn.role == "user"
             for segment in turn.segments
             if isinstance(segment, Picture)
         ]
-        begins = self.tokenizer.bos_token
-        given = self.processor(
+        bos = self.tokenizer.bos_token
+        encoded = self.processor(
             text=[text],
-            images=[shown] if shown else None,
+            images=[images] if images else None,
             return_tensors="pt",
-            # Some templates write it themselves.
-            add_special_tokens=not (begins and text.startswith(begins)),
+            # Some templates write the beginning-of-sequence token themselves.
+            add_special_tokens=not (bos and text.startswith(bos)),
         )
-        inputs = dict(given)
+        inputs = dict(encoded)
         return inputs.pop("input_ids")[0].tolist(), inputs
 
 
 def _presentable(image: Tensor) -> Image.Image:
-    """The picture [H, W, 3] on a white ground where it is so slim or small that processors refuse it."""
+    """Convert a picture [H, W, 3], padded with white if it is so narrow or small that processors refuse it."""
     from PIL import ImageOps
 
     picture = to_pil(image)
-    least = max(-(-max(picture.size) // SLIMMEST), SMALLEST)
+    least = max(-(-max(picture.size) // MAX_ASPECT), MIN_SIDE)
     size = (max(picture.width, least), max(picture.height, least))
     return ImageOps.pad(picture, size, color="white") if size != picture.size else picture
 
 
 class VisionLanguageModel(LanguageModel):
-    """A language model that sees.
+    """A language model that sees users' pictures itself.
 
     Args:
         model: An image-text-to-text model of transformers.
         processor: Its processor, with a chat template.
-        config: See LanguageModelConfig.
+        config: The pack's settings of the model.
 
     Raises:
-        ValueError: there is no chat template.
+        ValueError: There is no chat template.
     """
 
     def __init__(
@@ -116,46 +116,46 @@ class VisionLanguageModel(LanguageModel):
         quantization: Quantization | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Open files that were looked over before; raise as `from_pretrained` does."""
+        """Open files that `loading.examine` has looked over; raise as `from_pretrained` does."""
         cls.check_kind(files)
         opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
         assert opened.processor is not None
         return cls(opened.model, opened.processor, opened.settings)
 
-    def _prompts(self) -> PromptWriter:
+    def _prompt_writer(self) -> PromptWriter:
         return PicturePromptWriter(self.processor, self.config)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes everything from_pretrained reads; the weights in their present dtype."""
+        """Write everything that `from_pretrained` reads, the weights in their present dtype."""
         super().save_pretrained(directory)
         self.processor.save_pretrained(directory)
 
     @property
     def sees(self) -> Literal["natively", "projection", "not at all"]:
-        """It does so itself."""
+        """How the model sees users' pictures: itself."""
         return "natively"
 
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
-        # Qwen's models remember by how much the last conversation's pictures shifted the positions.
+        # Qwen's models remember the shift of positions by the last conversation's pictures.
         if hasattr(self.model.base_model, "rope_deltas"):
-            self.model.base_model.rope_deltas = None
+            self.model.base_model.rope_deltas = None  # type: ignore[assignment] # an attribute of Qwen's
         out = self.model(**self._inputs(prompt), use_cache=True, logits_to_keep=1)
         return out.logits[0, -1], cache_of(out)
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
         place = torch.tensor([state.get_seq_length()], device=self.model.device)
-        # Without it, Qwen's models in transformers 4 begin anew at position 0; transformers 5 sees it for itself.
-        told = {"cache_position": place} if "cache_position" in signature(self.model.forward).parameters else {}
+        # Without it, Qwen's models in transformers 4 start over at position 0; transformers 5 finds it by itself.
+        position = {"cache_position": place} if "cache_position" in signature(self.model.forward).parameters else {}
         ids = torch.tensor([[token]], device=self.model.device)
-        out = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, state), **told)
+        out = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, state), **position)
         return out.logits[0, -1], cache_of(out)
 
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
     ) -> list[SlotStates]:
-        """As LanguageModel.encode_slots, one conversation at a time; no features are needed to see the pictures."""
+        """Compute hidden states as LanguageModel.encode_slots does, one conversation at a time, without features."""
         self._check_width(image_tokens)
         return [self._encoded(conversation, slot, image_tokens) for conversation, slot, _ in requests]
 
@@ -167,10 +167,10 @@ class VisionLanguageModel(LanguageModel):
         return self._states(out.hidden_states[self.config.feature_layer][0], prompt, count, conversation, slot)
 
     def _inputs(self, prompt: Prompt, image_tokens: int = 0) -> dict[str, Tensor]:
-        """What the model takes: the processor's work, and behind it the rest of the prompt and so many placeholders.
+        """Return the model's inputs: the processor's, the rest of the prompt, and placeholders for image tokens.
 
-        The processor saw the ids only up to where the assistant's turn begins. What it says of each of them is
-        continued: there is something (the attention mask), and it is text (all others).
+        The processor has seen the ids only up to the beginning of the assistant's turn. Its inputs with a value for
+        each id are extended by values that mean text (1 in the attention mask, else 0).
         """
         ids = [*prompt.ids, *[self.tokenizer.eos_token_id] * image_tokens]
         begun = prompt.inputs["attention_mask"].shape[1]
@@ -184,13 +184,13 @@ class VisionLanguageModel(LanguageModel):
 
     @contextmanager
     def _embedding_last(self, image_tokens: Tensor) -> Iterator[None]:
-        """While it lasts, the last ids of an input are embedded as `image_tokens` [K, H].
+        """Embed the last ids of every input as `image_tokens` [K, H] within this context.
 
-        To give embeddings instead of ids would be simpler, but then the models do not know where their pictures are.
+        Passing embeddings instead of ids would be simpler, but the models find their pictures by the ids.
         """
         count = len(image_tokens)
 
-        def replace(_module: Any, _given: Any, embeds: Tensor) -> Tensor:
+        def replace(_module: Any, _inputs: Any, embeds: Tensor) -> Tensor:
             return torch.cat([embeds[:, : embeds.shape[1] - count], image_tokens.to(embeds)[None]], 1)
 
         hook = self.model.get_input_embeddings().register_forward_hook(replace)
