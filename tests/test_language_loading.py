@@ -205,7 +205,7 @@ def test_the_assistants_pictures_are_captions_to_it(model: LanguageModel) -> Non
 @each(["Llama"])
 def test_a_text_model_that_is_shown_a_picture_says_so(model: LanguageModel) -> None:
     chat = M2Chat(model, None, None, None)  # type: ignore[arg-type]
-    for work in (lambda: chat.write(asked(shade(0.5))), lambda: chat._visual(told(shade(0.5)))):
+    for work in (lambda: chat.write(asked(shade(0.5))), lambda: model.check_sees(told(shade(0.5)))):
         with pytest.raises(ConversationError, match="cannot see") as refusal:
             work()
         assert one_sentence(refusal.value)
@@ -373,6 +373,6 @@ def test_gguf_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_no_gguf_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
     for work in (load_language_model, weight_bytes):
-        with pytest.raises(ValueError, match="a.gguf is not a GGUF file that") as refusal:
+        with pytest.raises(ValueError, match="a.gguf is (not a GGUF file that|empty)") as refusal:
             work(tmp_path / "a.gguf")
         assert "\n" not in str(refusal.value)
