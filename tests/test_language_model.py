@@ -347,7 +347,7 @@ def test_features_must_fit(model: LanguageModel) -> None:
         model.encode_slot(told(pictures=2), Slot(1, 1), torch.randn(2, HIDDEN), visual=[torch.randn(4, VISION)])
     with pytest.raises(ValueError, match="D_v"):
         list(model.reply(asked(pictures=1), visual=[torch.randn(3, VISION)]))
-    with pytest.raises(ValueError, match=f"vision encoder of width {VISION}, but this one has width {VISION + 2}: use the"):
+    with pytest.raises(ValueError, match=f"vision encoder of width {VISION}, but this one has width {VISION + 2}: use"):
         list(model.reply(asked(pictures=1), visual=[torch.randn(4, VISION + 2)]))
 
 
