@@ -52,7 +52,7 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=usual.seed,
         metavar="N",
-        help="another number, another story (default: %(default)s)",
+        help="another number gives another story (default: %(default)s)",
     )
     parser.add_argument(
         "--steps", type=int, default=usual.steps, metavar="N", help="denoising steps (default: %(default)s)"
@@ -66,7 +66,11 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
     )
     for side in ("width", "height"):
         parser.add_argument(
-            f"--{side}", type=int, default=0, metavar="N", help="of pictures, in pixels (default: as made for)"
+            f"--{side}",
+            type=int,
+            default=0,
+            metavar="N",
+            help=f"{side} of the pictures in pixels (default: the model's own)",
         )
 
 
@@ -75,21 +79,21 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     usual = TurnSettings().sampling
     parser.add_argument(
         "--max-length", type=int, default=usual.max_length, metavar="N",
-        help="most tokens of a reply (default: %(default)s)",
+        help="maximum number of tokens of a reply (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--max-pictures",
         type=int,
         default=TurnSettings().max_pictures,
         metavar="N",
-        help="most pictures of a reply (default: %(default)s)",
+        help="maximum number of pictures in a reply (default: %(default)s)",
     )
-    parser.add_argument("--thinking", action="store_true", help="let models think first that can be asked to")
+    parser.add_argument("--thinking", action="store_true", help="let models think first if they can")
     parser.add_argument(
         "--max-thinking", type=int, default=usual.max_thinking, metavar="N",
-        help="most tokens of thoughts for a reply (default: %(default)s)",
+        help="maximum number of tokens of thought for a reply (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--show-thoughts", action="store_true", help="print what the model thinks, too")
+    parser.add_argument("--show-thoughts", action="store_true", help="also print what the model thinks")
 
 
 def turn_settings(options: argparse.Namespace) -> TurnSettings:

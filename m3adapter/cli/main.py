@@ -80,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="F",
         help=f"{', '.join(FORMATS)} (default: html)",
     )
-    story.add_argument("--layout", choices=LAYOUTS, default="one per page", help="of pdf and pages: %(choices)s")
-    story.add_argument("--words", choices=WORDS, default="below", help="of pdf and pages: %(choices)s")
-    story.add_argument("--overwrite", action="store_true", help="write there even among other files")
+    story.add_argument("--layout", choices=LAYOUTS, default="one per page", help="for pdf and pages: %(choices)s")
+    story.add_argument("--words", choices=WORDS, default="below", help="for pdf and pages: %(choices)s")
+    story.add_argument("--overwrite", action="store_true", help="write there even if the folder holds other files")
     add_painting_options(story)
     add_writing_options(story)
     add_model_options(story)
@@ -94,17 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     add_model_options(chat)
     chat.set_defaults(run=_chat)
 
-    train = commands.add_parser("train", help="train a component; further arguments go to it")
+    train = commands.add_parser("train", help="train a component; further arguments are passed to it")
     train.add_argument("component", choices=COMPONENTS, metavar="COMPONENT", help=", ".join(COMPONENTS))
     train.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments, such as --help")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure a set of weights")
     evaluate.add_argument("--output", type=Path, required=True, metavar="FILE", help="the report to write, as JSON")
-    evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each figure")
+    evaluate.add_argument("--pictures", type=int, metavar="N", help="how many pictures to paint for each measurement")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: %(default)s)")
     evaluate.add_argument(
-        "--without", choices=("low-level", "gate"), help="ablation: no references, or a gate ever open"
+        "--without", choices=("low-level", "gate"), help="ablation: no references, or an always-open gate"
     )
     evaluate.add_argument(
         "--split", choices=("validation", "test"), default="test", help="which stories (default: %(default)s)"
