@@ -325,7 +325,7 @@ def test_a_plan_says_what_is_wrong(comfy: ComfyServer) -> None:
     assert failed(comfy, graphs.story(rerolls="third")) == once
     assert failed(comfy, graphs.story(outline="x\n" * 33)).startswith("Tell Story: The outline has 33 lines")
     assert failed(comfy, graphs.story(outline="a\nb")).startswith("Tell Story: The outline has 2 lines for 1 panels: ")
-    said = "Tell Story: This M3-Adapter is not anchored, so that style and negative are read by nobody: "
+    said = "Tell Story: This M3-Adapter is not anchored, so nothing reads style and negative: "
     assert failed(comfy, graphs.story(style="watercolour")).startswith(said)
     graph = {"outline": node("M2Chat_Outline", premise="A fox.", panels=2, seed=0, lines="")}
     graph["show"] = node("PreviewAny", source=["outline", 0])
