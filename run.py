@@ -74,6 +74,11 @@ def paint_story(options: argparse.Namespace) -> int:
     return environment.run_module("tools.story", *(f"--{name}={value}" for name, value in inputs.items()))
 
 
+def names_tests(argument: str) -> bool:
+    """Return whether an argument for pytest names a file, a folder or a test rather than an option or its value."""
+    return not argument.startswith("-") and (environment.REPO / argument.partition("::")[0]).exists()
+
+
 def run_tests(options: argparse.Namespace) -> int:
     """Run the tests and return the exit code of pytest.
 
@@ -84,7 +89,7 @@ def run_tests(options: argparse.Namespace) -> int:
     settings = dict(os.environ)
     if options.fast:
         arguments += ["-m", "not comfy and not browser and not slow"]
-    if all(argument.startswith("-") for argument in options.extra):
+    if not any(names_tests(argument) for argument in options.extra):
         cores = os.cpu_count() or 1
         workers = min(cores, MOST_WORKERS)
         arguments += ["-n", str(workers), "--dist", "loadfile"]

@@ -97,7 +97,9 @@ FAST = ["-m", "not comfy and not browser and not slow"]
         ([], [], True),
         (["--fast"], FAST, True),
         (["--fast", "-x"], ["-x", *FAST], True),
+        (["-k", "gate", "--maxfail", "2"], ["-k", "gate", "--maxfail", "2"], True),
         (["tests/test_run.py"], ["tests/test_run.py"], False),
+        (["tests/test_run.py::test_x"], ["tests/test_run.py::test_x"], False),
         (["--fast", "tests/test_run.py"], ["tests/test_run.py", *FAST], False),
     ],
 )
