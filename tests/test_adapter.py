@@ -218,7 +218,7 @@ def test_wrong_widths_are_named(adapter: M3Adapter) -> None:
 
 def test_a_configuration_must_make_sense() -> None:
     cases = [
-        ({"width": 30}, "30 is no multiple of its 4 heads"),
+        ({"width": 30}, "30 is not a multiple of its 4 heads"),
         ({"num_tokens": 0}, "num_tokens is 0: give a whole number from 1"),
         ({"width": 2**62}, "width is 4611686018427387904: give a whole number from 1 to 1048576"),
         (
@@ -374,7 +374,7 @@ def test_an_anchor_that_does_not_fit_is_refused(adapter: M3Adapter, anchored: M3
     features, anchor = toys.slot_features(), toys.condition(3)
     long = torch.zeros(3, toys.TOKENS + 1, toys.EMBED_WIDTH)
     cases = [
-        (adapter, anchor, "is not anchored and has no use for an anchor"),
+        (adapter, anchor, "is not anchored and takes no anchor"),
         (anchored, None, r"is anchored: give it as anchor .* \(Encode Text\)"),
         (anchored, toys.condition(2), "of 2 captions, not of 3"),
         (anchored, replace(anchor, embeds=anchor.embeds[..., :8]), "of widths 96 and 32, and the anchor has 8 and 32"),

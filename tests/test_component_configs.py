@@ -75,13 +75,13 @@ def test_a_part_that_cannot_be_built_is_told_by_its_file(
     folder: Path, tmp_path: Path, file: str, field: str, value: Any
 ) -> None:
     path = changed(folder, tmp_path / "mine", file, **{field: value})
-    with pytest.raises(ValueError, match=rf"^{file} of mine describes nothing that can be built \(.*\): get the file"):
+    with pytest.raises(ValueError, match=rf"^{file} of mine cannot be built \(.*\): get the file"):
         load_decoder(path)
 
 
 def test_a_vae_of_its_own_is_looked_over_too(folder: Path, tmp_path: Path) -> None:
     path = changed(folder, tmp_path / "mine", VAE, scaling_factor="a")
-    with pytest.raises(ValueError, match="^vae/config.json has 'a' as scaling_factor, which it cannot be: get"):
+    with pytest.raises(ValueError, match="^vae/config.json has 'a' as scaling_factor, which is not a valid value: get"):
         load_vae(path / "vae", channels=4, config=folder, dtype=None)
 
 

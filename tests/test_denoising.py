@@ -315,10 +315,10 @@ def test_what_is_not_possible_is_said_in_a_sentence(
     own = refiner.encode_text(["a fox"])
     heun, lcm = (load_decoder(folder, scheduler=name) for name in ("heun", "lcm"))
     for painter, given, how, words in (
-        (decoder, nameless, {"refiner": refiner}, "The refiner reads captions, and the condition names none"),
-        (heun, condition, {"refiner": refiner}, "asks the model twice a step, as heun, cannot be cut"),
+        (decoder, nameless, {"refiner": refiner}, "The refiner needs captions, and the condition has none"),
+        (heun, condition, {"refiner": refiner}, "evaluates the model twice per step, such as heun, cannot be split"),
         (lcm, condition, {"steps": 51}, "The scheduler lcm takes at most 50 steps, not 51"),
-        (refiner, own, {}, "A refiner does not begin a picture"),
+        (refiner, own, {}, "A refiner cannot start a picture"),
         (refiner, condition, {"image": start}, "takes prompt embeddings of width 64, .* condition has 96"),
         (decoder, condition, {"refiner": refiner, "switch_at": 1}, "switch_at is 1: give a number between 0 and 1"),
         (decoder, condition, {"refiner": refiner, "switch_at": 0.99}, "4 steps are too few for a switch at 0.99"),

@@ -127,7 +127,7 @@ def test_a_file_that_is_not_whole(tmp_path: Path, folder: Path, file: Path) -> N
     ):
         path = tmp_path / "part.safetensors"
         save_file({name: value for name, value in weights.items() if name != gone}, path)
-        words = r"part\.safetensors is not whole: it lacks .*weights .*an SDXL base model"
+        words = r"part\.safetensors is incomplete: it lacks .*weights .*an SDXL base model"
         with pytest.raises(ValueError, match=words) as caught:
             load_decoder(path, configs=folder)
         assert toys.one_sentence(caught.value)
@@ -141,7 +141,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path, folder: Path, part: str, gon
     path = shutil.copytree(folder, tmp_path / "part")
     (file,) = (path / part).glob("*.safetensors")
     save_file({name: value for name, value in load_file(file).items() if name != gone}, file, {"format": "pt"})
-    words = rf"part is not whole: it lacks 1 weights of an SDXL base model, {part}\.{gone} among them\."
+    words = rf"part is incomplete: it lacks 1 weights of an SDXL base model, {part}\.{gone} among them\."
     with pytest.raises(ValueError, match=words) as caught:
         load_decoder(path)
     assert toys.one_sentence(caught.value)

@@ -117,13 +117,13 @@ def test_what_cannot_be_painted_is_said(comfy: ComfyServer, models: Path) -> Non
     for inputs, sentence in (
         (
             {"refiner": ["refiner", 0]},
-            "The refiner reads captions, and the condition names none: leave out the refiner.",
+            "The refiner needs captions, and the condition has none: leave out the refiner.",
         ),
         ({"image": ["two", 0]}, "image holds 2 pictures, but only one is painted: pick one of the batch first."),
         ({"width": 100}, "Width and height must be multiples of 8, not 100 and 128."),
     ):
         assert failed(comfy, shown({**graph, "b": decode("mine", **inputs)}, "b")) == f"Paint Picture: {sentence}"
-    assert "A refiner does not begin a picture" in failed(comfy, shown({**graph, "b": decode("refiner")}, "b"))
+    assert "A refiner cannot start a picture" in failed(comfy, shown({**graph, "b": decode("refiner")}, "b"))
 
 
 def test_bad_models_are_refused_before_anything_runs(comfy: ComfyServer, models: Path) -> None:

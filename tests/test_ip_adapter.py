@@ -149,7 +149,7 @@ def test_other_files_are_named(decoder: DiffusionDecoder, tmp_path: Path) -> Non
         ),
         ({"lora_unet_a.lora_down.weight": torch.zeros(4, 4)}, f"x.safetensors is a LoRA: {cure}"),
         (projection, f"x.safetensors is half of an IP-Adapter: {cure}"),
-        (lost, "x.safetensors is not whole: it lacks ip_adapter.3.to_v_ip.weight, so get it again."),
+        (lost, "x.safetensors is incomplete: it lacks ip_adapter.3.to_v_ip.weight, so get it again."),
     ):
         save_file(weights, tmp_path / "x.safetensors")
         for opened in (check_file, load_ip_adapter):

@@ -174,7 +174,7 @@ def others() -> dict[str, dict[str, tuple[int, ...]]]:
         },
         "an M3-Adapter": {name: tuple(value.shape) for name, value in toys.adapter().state_dict().items()},
         "a language model": {"model.embed_tokens.weight": (32000, 4096)},
-        "no diffusion model that is known here": {"something.else": (1,)},
+        "an unknown kind of model": {"something.else": (1,)},
     }
 
 

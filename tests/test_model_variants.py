@@ -212,9 +212,9 @@ def test_other_quantisations_are_refused(tmp_path: Path, folder: Path, weights: 
     text = next(name for name in weights if name.startswith("conditioner.") and name.endswith("fc1.weight"))
     for number, (changed, words) in enumerate(
         [
-            ({f"{layer}.comfy_quant": note("nvfp4")}, "is quantised as 'nvfp4', which is not known here: choose its"),
-            ({f"{layer}.weight": weights[f"{layer}.weight"].to(torch.int8)}, "quantised in a way that is not known"),
-            ({f"{layer}.weight_scale_2": torch.ones(1)}, "is quantised in a way that is not known here"),
+            ({f"{layer}.comfy_quant": note("nvfp4")}, "is quantised as 'nvfp4', which is not supported: choose its"),
+            ({f"{layer}.weight": weights[f"{layer}.weight"].to(torch.int8)}, "quantised in an unsupported way"),
+            ({f"{layer}.weight_scale_2": torch.ones(1)}, "is quantised in an unsupported way"),
             ({f"{layer}.weight_scale": torch.ones(3)}, "has a scale that fits no weight"),
             ({f"{layer}.comfy_quant": torch.zeros(9, dtype=torch.uint8)}, "of its quantisation is damaged"),
             ({text.replace(".weight", ".weight_scale"): torch.ones(1)}, "has text encoders quantised with scales"),
@@ -325,7 +325,7 @@ def test_what_is_no_vae_for_the_model_is_refused(tmp_path: Path, folder: Path) -
         ("deep", deep, "is a VAE with latents of 16 channels, and the diffusion model's have 4: choose a VAE for SDXL"),
         ("half", decoder_only, "is half of a VAE, the decoder alone: choose one with both halves"),
         ("wide", wide, "is a VAE of another size than SDXL's"),
-        ("less", less, "is not whole: it lacks weights that a VAE has"),
+        ("less", less, "is incomplete: it lacks weights that a VAE has"),
         ("video", video, "is a VAE for video"),
         ("lora", {"lora_unet_a.lora_down.weight": torch.zeros(4, 4)}, "is a LoRA: choose a VAE for SDXL"),
     ):

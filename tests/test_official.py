@@ -168,7 +168,7 @@ def test_what_is_no_adapter_is_named(tmp_path: Path) -> None:
     torch.save(wrong, path)
     refused(path, r"embed_up\.weight is \(3, 64\), expected \(64, 64\)")
     torch.save({**release(), "sd_query": {"weight": torch.zeros(7, 50)}}, path)
-    refused(path, "are 50 wide, which is no multiple of 32")
+    refused(path, "are 50 wide, which is not a multiple of 32")
 
 
 class Trap:

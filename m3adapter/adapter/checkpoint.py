@@ -125,7 +125,7 @@ def _config(path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
     try:
         values = json.loads(header["config"])
         if not isinstance(values, dict):
-            raise TypeError("its configuration is no object")
+            raise TypeError("its configuration is not an object")
         return M3AdapterConfig.from_dict(values)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = str(error).rstrip(".")

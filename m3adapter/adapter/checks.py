@@ -48,7 +48,7 @@ def check_anchor(config: M3AdapterConfig, features: SlotFeatures, anchor: Condit
     """Raise ValueError unless an anchor is given exactly if the adapter is anchored, and fits it and the features."""
     if not config.anchor:
         if anchor is not None:
-            raise ValueError("This M3-Adapter is not anchored and has no use for an anchor: leave it out.")
+            raise ValueError("This M3-Adapter is not anchored and takes no anchor: leave it out.")
         return
     if anchor is None:
         raise ValueError(
@@ -66,8 +66,8 @@ def check_anchor(config: M3AdapterConfig, features: SlotFeatures, anchor: Condit
     for num_tokens in (anchor.embeds.shape[1], anchor.negative_embeds.shape[1]):
         if not num_tokens or num_tokens % config.num_tokens:
             raise ValueError(
-                f"The M3-Adapter has {config.num_tokens} queries, and the anchor {num_tokens} tokens, no multiple of "
-                "that: encode its texts with the matching decoder."
+                f"The M3-Adapter has {config.num_tokens} queries, and the anchor {num_tokens} tokens, which is not a "
+                "multiple of that: encode its texts with the matching decoder."
             )
 
 

@@ -67,7 +67,7 @@ class M3AdapterConfig:
             else:
                 whole(name, value, 1, MAX_PARTS if field.name in ("num_blocks", "vision_levels") else MAX_SIZE)
         if self.width % self.num_heads:
-            raise ValueError(f"The adapter's width {self.width} is no multiple of its {self.num_heads} heads.")
+            raise ValueError(f"The adapter's width {self.width} is not a multiple of its {self.num_heads} heads.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> M3AdapterConfig:

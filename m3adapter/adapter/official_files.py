@@ -131,9 +131,9 @@ def _official_config(path: Path, tensors: Mapping[str, Tensor]) -> OfficialConfi
     }
     check_sizes(f"The official adapter {path.name}", **sizes)
     if num_layers > MAX_PARTS:
-        raise CheckpointError(f"The official adapter {path.name} has {num_layers} layers, and {MAX_PARTS} are most.")
+        raise CheckpointError(f"The official adapter {path.name} has {num_layers} layers, more than {MAX_PARTS}.")
     if width % HEAD_WIDTH:
-        raise CheckpointError(f"The queries in {path.name} are {width} wide, which is no multiple of {HEAD_WIDTH}.")
+        raise CheckpointError(f"The queries in {path.name} are {width} wide, which is not a multiple of {HEAD_WIDTH}.")
     return OfficialConfig(
         llm_width=keys.shape[1],
         width=width,

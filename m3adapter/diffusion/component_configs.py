@@ -39,7 +39,8 @@ def check_types(path: Path, config_class: Any) -> None:
     for name, value in read_json(path).items():
         if name in parameters and not _fits(parameters[name], value):
             raise ValueError(
-                f"{label(path)} has {shown(value)} as {name}, which it cannot be: get the file again, or mend it."
+                f"{label(path)} has {shown(value)} as {name}, which is not a valid value: "
+                "get the file again, or correct it."
             )
 
 
@@ -57,9 +58,8 @@ def building(name: str, noun: str, folder: Path | None = None) -> Iterator[None]
     """
     import huggingface_hub.errors
 
-    strict: type[Exception] = getattr(
-        huggingface_hub.errors, "StrictDataclassError", ValueError
-    )  # of transformers' configurations
+    # Raised by transformers' configurations.
+    strict: type[Exception] = getattr(huggingface_hub.errors, "StrictDataclassError", ValueError)
     try:
         yield
     except (
@@ -68,10 +68,10 @@ def building(name: str, noun: str, folder: Path | None = None) -> Iterator[None]
     ) as error:  # fmt: skip
         if folder is not None and (file := _cause(folder, type(error))) is not None:
             raise ValueError(
-                f"{label(file)} of {name} describes nothing that can be built ({_line(error)}): get the file again."
+                f"{label(file)} of {name} cannot be built ({_line(error)}): get the file again."
             ) from error
         if isinstance(error, NotImplementedError):  # a weight on the meta device was to be converted
-            raise ValueError(f"{name} is not whole: it lacks weights that {noun} has.") from error
+            raise ValueError(f"{name} is incomplete: it lacks weights that {noun} has.") from error
         raise ValueError(f"{name} is laid out as {noun}, but cannot be opened: {_line(error)}.") from error
 
 

@@ -178,7 +178,7 @@ class DiffusionDecoder:
             ValueError: The condition has no captions.
         """
         if len(condition.captions) != condition.batch:
-            raise ValueError("The refiner reads captions, and the condition names none: leave out the refiner.")
+            raise ValueError("The refiner needs captions, and the condition has none: leave out the refiner.")
         return self.encode_text(condition.captions)
 
     @torch.no_grad()
@@ -235,9 +235,7 @@ class DiffusionDecoder:
         if denoise == 1:
             picture = None
         if picture is None and self.is_refiner:
-            raise ValueError(
-                "A refiner does not begin a picture: use it as the refiner of a base model, or on an image."
-            )
+            raise ValueError("A refiner cannot start a picture: use it as the refiner of a base model, or on an image.")
         self._check_condition(condition)
         seeds = [seed] * condition.batch if isinstance(seed, int) else list(seed)
         if len(seeds) != condition.batch:
@@ -327,7 +325,8 @@ class DiffusionDecoder:
     def _check_refiner(self, refiner: DiffusionDecoder) -> None:
         if getattr(self.pipeline.scheduler, "order", 1) > 1:
             raise ValueError(
-                "A scheduler that asks the model twice a step, as heun, cannot be cut: choose another one."
+                "A scheduler that evaluates the model twice per step, such as heun, cannot be split: "
+                "choose another one."
             )
         channels, refiner_channels = self.unet.config.in_channels, refiner.unet.config.in_channels
         if channels != refiner_channels:

@@ -217,7 +217,7 @@ def _check_complete(path: Path, kind: str, pipeline: Any) -> None:
             ]
     if missing:
         raise ValueError(
-            f"{path.name} is not whole: it lacks {len(missing)} weights of {kind}, {missing[0]} among them."
+            f"{path.name} is incomplete: it lacks {len(missing)} weights of {kind}, {missing[0]} among them."
         )
 
 

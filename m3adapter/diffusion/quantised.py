@@ -37,12 +37,12 @@ def check_quantised(path: Path) -> bool:
     with safe_open(path, framework="pt") as file:
         formats = _formats(path, file)
     if unknown := [name for name in formats.values() if name not in _FLOATS]:
-        raise ValueError(f"{path.name} is quantised as {shown(unknown[0])}, which is not known here: {_CURE}.")
+        raise ValueError(f"{path.name} is quantised as {shown(unknown[0])}, which is not supported: {_CURE}.")
     for name, (shape, stored) in entries.items():
         layer, _, last = name.rpartition(".")
         packed = last == "weight" and stored not in _PLAIN and not (stored == "U8" and layer in formats)
         if packed or name.endswith(_UNKNOWN):
-            raise ValueError(f"{path.name} is quantised in a way that is not known here ({name[-60:]}): {_CURE}.")
+            raise ValueError(f"{path.name} is quantised in an unsupported way ({name[-60:]}): {_CURE}.")
         if name.endswith(SCALES):
             weight = entries.get(f"{layer}.weight")
             if weight is None or torch.Size(shape).numel() not in (1, weight[0][0]):

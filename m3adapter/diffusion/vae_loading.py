@@ -98,13 +98,13 @@ def load_vae(path: str | Path, *, channels: int, config: str | Path, dtype: torc
                 local_files_only=True,
             )
     except NotImplementedError as error:  # a weight on the meta device was to be converted
-        raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.") from error
+        raise ValueError(f"{path.name} is incomplete: it lacks weights that a VAE has.") from error
     except (
         ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
     ) as error:  # fmt: skip
         raise ValueError(f"{path.name} is a VAE of another size than SDXL's: choose a VAE for SDXL.") from error
     if any(value.is_meta for value in vae.state_dict().values()):
-        raise ValueError(f"{path.name} is not whole: it lacks weights that a VAE has.")
+        raise ValueError(f"{path.name} is incomplete: it lacks weights that a VAE has.")
     _check_channels(path, vae.config.latent_channels, channels)
     return vae.eval().requires_grad_(False)
 

@@ -58,7 +58,7 @@ def read_config(name: str, found: Shapes) -> IPAdapterConfig:
     used = [shape for key, shape in found.items() if key.endswith(("to_k_ip.weight", "to_v_ip.weight"))]
     used += [projection[key] for key in ("proj.weight", "proj_in.weight", "proj_out.weight") if key in projection]
     if not keys or any(len(shape) != 2 or not all(0 < size <= MAX_SIZE for size in shape) for shape in used):
-        raise ValueError(f"{name} is not whole: its weights are of impossible sizes, so get it again.")
+        raise ValueError(f"{name} is incomplete: its weights are of impossible sizes, so get it again.")
     embed_width = next(iter(keys.values()))[1]
     if len(keys) == 16 and embed_width in (768, 1024):
         raise ValueError(f"{name} is an IP-Adapter for Stable Diffusion {1.5 if embed_width == 768 else 2}: {CURE}.")
@@ -70,9 +70,9 @@ def read_config(name: str, found: Shapes) -> IPAdapterConfig:
         # The projection is built from these sizes, so the weights in the file must have them.
         hidden, image_width = projection["proj_in.weight"]
         if (projection.get("layers.0.1.1.weight"), projection["latents"][2:]) != ((4 * hidden, hidden), (hidden,)):
-            raise ValueError(f"{name} is not whole: its image projection does not fit together, so get it again.")
+            raise ValueError(f"{name} is incomplete: its image projection does not fit together, so get it again.")
         return IPAdapterConfig("plus", image_width, projection["latents"][1], embed_width, layers)
-    raise ValueError(f"{name} is an IP-Adapter of a kind that is not known here: {CURE}.")
+    raise ValueError(f"{name} is an IP-Adapter of an unsupported kind: {CURE}.")
 
 
 def _layer_widths(name: str, found: Shapes, keys: Mapping[int, Sequence[int]]) -> tuple[int, ...]:
@@ -80,7 +80,7 @@ def _layer_widths(name: str, found: Shapes, keys: Mapping[int, Sequence[int]]) -
     numbers = range(1, 2 * len(keys), 2)
     for key in (f"ip_adapter.{number}.to_{which}_ip.weight" for number in numbers for which in "kv"):
         if key not in found:
-            raise ValueError(f"{name} is not whole: it lacks {key}, so get it again.")
+            raise ValueError(f"{name} is incomplete: it lacks {key}, so get it again.")
     return tuple(keys[number][0] for number in numbers)
 
 

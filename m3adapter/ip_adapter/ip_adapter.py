@@ -95,7 +95,7 @@ class IPAdapter(nn.Module):
             image_proj = convert(None, projection, low_cpu_mem_usage=False)
         except (KeyError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
             raise ValueError(
-                f"{path.name} is not whole: its image projection lacks weights, so get it again."
+                f"{path.name} is incomplete: its image projection lacks weights, so get it again."
             ) from error
         dtype = dtype or tensors[layer_name(0, "k")].dtype
         adapter = cls(config, image_proj, operations=operations, device=device, dtype=dtype)

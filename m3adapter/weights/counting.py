@@ -45,7 +45,7 @@ def check_sizes(file: str, **sizes: Any) -> None:
     """Raise CheckpointError for a size outside 1 to 2**20."""
     for name, size in sizes.items():
         if not is_whole(size, 1, MAX_SIZE):
-            raise CheckpointError(f"{file} is of an impossible size: its {name} is {shown(size)}.")
+            raise CheckpointError(f"{file} has an impossible size: its {name} is {shown(size)}.")
 
 
 def check_config(path: Path) -> None:
@@ -60,20 +60,21 @@ def check_config(path: Path) -> None:
     for name, value in _entries(place, read_json(path)):
         if isinstance(value, list):
             if (_LAYERS.search(name) or _EXPERTS.search(name)) and len(value) > MAX_LAYERS:
-                raise ValueError(f"{place} asks for {len(value)} entries of {name}: {MAX_LAYERS} are most.")
+                raise ValueError(f"{place} asks for {len(value)} entries of {name}: the limit is {MAX_LAYERS}.")
             continue
         if not isinstance(value, int) or isinstance(value, bool) or _FREE.search(name):
             continue
         limit = _limit(name)
         if abs(value) > limit:
-            raise ValueError(f"{place} asks for {shown(value)} as {name}: {limit} is most.")
+            raise ValueError(f"{place} asks for {shown(value)} as {name}: the limit is {limit}.")
         if limit == MAX_LAYERS and not name.startswith("max_"):  # max_window_layers does not count layers
             layers = max(layers, value)
         elif limit == MAX_EXPERTS:
             experts = max(experts, (name, value), key=lambda entry: entry[1])
     if layers * experts[1] > MAX_ALL_EXPERTS:
         raise ValueError(
-            f"{place} asks for {experts[1]} as {experts[0]} in {layers} layers: {MAX_ALL_EXPERTS} are most of them all."
+            f"{place} asks for {experts[1]} as {experts[0]} in {layers} layers: "
+            f"the limit for all layers is {MAX_ALL_EXPERTS}."
         )
 
 

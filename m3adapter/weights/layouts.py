@@ -233,7 +233,7 @@ def _recognise_shapes(found: Shapes) -> str:
         if not (whole and noun in _LEFT_BEHIND) and re.search(mark, names, re.MULTILINE):
             return noun
     if not first:
-        return "no diffusion model that is known here"
+        return "an unknown kind of model"
     extra = first[1] - found.get(f"{UNET}out.2.weight", (first[1],))[0]
     label = found.get(f"{UNET}label_emb.0.0.weight")
     context = next((shape[1] for name, shape in found.items() if name.endswith("attn2.to_k.weight")), 0)
