@@ -22,7 +22,8 @@ from m3adapter.storybook.dataset import samples
 from m3adapter.storybook.stories import story
 from m3adapter.storybook.world import Character, Scene, caption
 from m3adapter.training import ip
-from m3adapter.training.decoder import embed, schedule_terms, v_loss
+from m3adapter.training.decoder import schedule_terms, v_loss
+from m3adapter.training.decoder_pictures import embed
 from m3adapter.weights.starter import STARTER
 
 pytestmark = pytest.mark.slow

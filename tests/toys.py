@@ -135,7 +135,7 @@ def save_decoder(folder: Path, *, seed: int = 0) -> Path:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    from m3adapter.training.clip import build_tokenizer
+    from m3adapter.training.clip_tokenizer import build_tokenizer
     from m3adapter.training.decoder import scheduler
 
     build_tokenizer(folder / "words", list(CAPTIONS), vocab_size=560)

@@ -1,11 +1,11 @@
-"""What turning the gate costs in ComfyUI, beside a whole turn and beside the painting alone.
+"""Measure what turning the gate costs in ComfyUI, in comparison with a whole turn and with painting alone.
 
     python -m tools.benchmark_gate
 
-Starts ComfyUI with the pack and takes the second turn of the template `dialogue`, whose first one is done. Each round
-queues, and times from there to the picture: the whole turn (another reply), the picture alone (another seed of the
-decoder), and a turn of the gate with the preview's steps and with all of them, as the live gate queues them. The
-medians are told; ratios are those of one round each. Prints a table in Markdown.
+Starts ComfyUI with the pack and runs the second turn of the template `dialogue`. Each round measures the time from
+queueing to the picture for the whole turn (another reply), the picture alone (another seed of the decoder), and a turn
+of the gate with the preview's steps and with all steps, as the live gate queues them. Medians are reported, and ratios
+compare times of the same round. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from . import comfy, environment
 GRAPH = environment.REPO / "tests" / "workflows" / "dialogue.json"
 FIRST, SECOND = "4:", "5:"  # the turns, by the ids of the nodes in them
 SHOWN = "shown"
-PREVIEW_STEPS = 4  # as web/live_gate.js has it
+PREVIEW_STEPS = 4  # as in web/live_gate.js
 
 Json = dict[str, Any]
 
 
 def of_second_turn(nodes: Json, node_id: str) -> str:
-    """The key of the second turn's node of that kind."""
+    """Return the key of the node of a type in the second turn."""
     return next(key for key, node in nodes.items() if key.startswith(SECOND) and node["class_type"] == node_id)
 
 
@@ -40,7 +40,7 @@ REPLY, FUSE, DECODE = (of_second_turn(NODES, f"M2Chat_{name}") for name in ("Rep
 
 
 def second_turn() -> Json:
-    """The template's graph up to the picture of its second turn, which is shown."""
+    """Return the graph of the template up to the picture of its second turn, which it shows."""
     before = {key for key, node in NODES.items() if node["class_type"] in ("M2Chat_LoadStarter", "M2Chat_Conversation")}
     graph = {key: node for key, node in NODES.items() if key in before or key.startswith((FIRST, SECOND))}
     graph[SHOWN] = {"class_type": "PreviewImage", "inputs": {"images": [DECODE, 0]}}
@@ -48,11 +48,19 @@ def second_turn() -> Json:
 
 
 def seconds(server: comfy.Server, graph: Json, runs: set[str]) -> float:
-    """From queueing to the picture.
+    """Return the seconds from queueing to the picture.
 
-    Raises RuntimeError where other nodes of the second turn run than `runs`: then the time is of something else.
+    Args:
+        server: A running ComfyUI.
+        graph: What to queue.
+        runs: Nodes of the second turn that must run.
+
+    Raises:
+        RuntimeError: Other nodes ran, so that the time would be that of something else.
     """
-    began, shown, ran = time.perf_counter(), None, set()
+    began = time.perf_counter()
+    shown: float | None = None
+    ran: set[str] = set()
 
     def take(event: Json) -> None:
         nonlocal shown
@@ -69,7 +77,7 @@ def seconds(server: comfy.Server, graph: Json, runs: set[str]) -> float:
 
 
 def measure(server: comfy.Server, repeats: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of each way to a picture, in each round; a first round does not count."""
+    """Return the seconds of each way to a picture in each round; a first round does not count."""
     graph = copy.deepcopy(second_turn())
     graph[DECODE]["inputs"]["steps"] = steps
     times: dict[str, list[float]] = {"turn": [], "picture": [], "preview": [], "gate": []}
@@ -84,11 +92,11 @@ def measure(server: comfy.Server, repeats: int, steps: int) -> dict[str, list[fl
         graph[FUSE]["inputs"]["gate"] += 0.005
         graph[DECODE]["inputs"]["steps"] = steps
         times["gate"].append(seconds(server, graph, {FUSE, DECODE}))
-    return {name: found[1:] for name, found in times.items()}
+    return {name: rounds[1:] for name, rounds in times.items()}
 
 
 def report(times: dict[str, list[float]], steps: int) -> str:
-    """The table."""
+    """Return the table."""
 
     def line(name: str, key: str) -> str:
         ratios = [
@@ -112,7 +120,7 @@ def report(times: dict[str, list[float]], steps: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure everything and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark_gate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=20, help="denoising steps of a picture (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=15, help="rounds (default: %(default)s)")

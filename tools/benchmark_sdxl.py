@@ -1,4 +1,4 @@
-"""How long the parts of an M²Chat of real size take, and how much memory.
+"""Measure the time and memory that the parts of an M²Chat of real size take.
 
     python -m tools.benchmark_sdxl --device cuda
 
@@ -27,9 +27,9 @@ from m3adapter.diffusion.loading import CONFIGS
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 CAPTION, ANSWER = 48, 256  # tokens
-REFERENCES, LEVELS, PATCHES, VISION = 2, 3, 256, 1024  # CLIP ViT-L/14's, of two pictures
+REFERENCES, LEVELS, PATCHES, VISION = 2, 3, 256, 1024  # two pictures by CLIP ViT-L/14
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "vocab_size": 128256,
     "hidden_size": 4096,
     "intermediate_size": 14336,
@@ -37,14 +37,14 @@ LLAMA = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
 }
-ADAPTER = {"width": 768, "num_blocks": 4, "num_heads": 12}
-# What makes each part a toy.
+ADAPTER: dict[str, Any] = {"width": 768, "num_blocks": 4, "num_heads": 12}
+# Toy sizes of each part.
 SMALL_LLAMA = {name: value // 64 for name, value in LLAMA.items()} | {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
-SMALL_ADAPTER = {"width": 32, "num_blocks": 1, "num_heads": 2}
+SMALL_ADAPTER: dict[str, Any] = {"width": 32, "num_blocks": 1, "num_heads": 2}
 SMALL_UNET = {
     "block_out_channels": (32, 32, 64),
     "transformer_layers_per_block": (1, 1, 1),
@@ -57,14 +57,14 @@ SMALL_VAE = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one part takes.
+    """The time and memory that a part takes.
 
     Attributes:
         part: Its name.
-        parameters: How many weights it has.
+        parameters: Number of its weights.
         weights: Their size in bytes.
         seconds: Median time of a call.
-        peak: Highest memory while it was called, in bytes; None where the device does not count it.
+        peak: Peak memory during the calls in bytes; None if the device does not count it.
     """
 
     part: str
@@ -75,19 +75,20 @@ class Measurement:
 
 
 class Bench:
-    """Measures parts, one after the other.
+    """Measures one part after the other.
 
     Args:
-        options: As the command line gives them.
+        options: Options of the command line.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        """Take the device, the dtype and the size."""
         self.device, self.dtype = torch.device(options.device), TYPES[options.dtype]
         self.repeats, self.toy = options.repeats, options.toy
         self.side = 64 if options.toy else options.size
 
     def run(self) -> list[Measurement]:
-        """All parts, in the order in which a picture needs them."""
+        """Measure all parts in the order in which a picture needs them."""
         return [self._language_model(), self._adapter(), self._unet(), self._vae()]
 
     def _random(self, *shape: int) -> torch.Tensor:
@@ -153,8 +154,8 @@ class Bench:
     def _config(self, part: str) -> dict[str, Any]:
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        kind, small = {"unet": (UNet2DConditionModel, SMALL_UNET), "vae": (AutoencoderKL, SMALL_VAE)}[part]
-        return {**kind.load_config(CONFIGS / "base" / part), **(small if self.toy else {})}
+        model_class, small = {"unet": (UNet2DConditionModel, SMALL_UNET), "vae": (AutoencoderKL, SMALL_VAE)}[part]
+        return {**model_class.load_config(CONFIGS / "base" / part), **(small if self.toy else {})}
 
     @torch.no_grad()
     def _measure(self, part: str, make: Callable[[], torch.nn.Module], call: Callable[[Any], Any]) -> Measurement:
@@ -166,7 +167,7 @@ class Bench:
         finally:
             torch.set_default_dtype(before)
         weights = list(model.parameters())
-        call(model)  # the first one also chooses kernels
+        call(model)  # the first call also chooses kernels
         if counts := self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         times = []
@@ -176,7 +177,7 @@ class Bench:
             call(model)
             self._synchronize()
             times.append(time.perf_counter() - started)
-        found = Measurement(
+        measurement = Measurement(
             part,
             sum(weight.numel() for weight in weights),
             sum(weight.nbytes for weight in weights),
@@ -187,7 +188,7 @@ class Bench:
         gc.collect()
         if counts:
             torch.cuda.empty_cache()
-        return found
+        return measurement
 
     def _synchronize(self) -> None:
         if self.device.type != "cpu":
@@ -195,15 +196,15 @@ class Bench:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called."""
+    """Return the name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def table(options: argparse.Namespace, found: Sequence[Measurement]) -> str:
-    """The figures in Markdown, and what they make of a whole picture."""
-    language, adapter, unet, vae = (each.seconds for each in found)
+def table(options: argparse.Namespace, measurements: Sequence[Measurement]) -> str:
+    """Return the figures in Markdown, with the time of a whole picture."""
+    language, adapter, unet, vae = (part.seconds for part in measurements)
     whole = language + adapter + options.steps * unet + vae
     device, side = torch.device(options.device), 64 if options.toy else options.size
     lines = [
@@ -213,10 +214,10 @@ def table(options: argparse.Namespace, found: Sequence[Measurement]) -> str:
         "| part | parameters (M) | weights (GB) | time (ms) | peak memory (GB) |",
         "|---|---|---|---|---|",
     ]
-    for each in found:
-        peak = "not counted" if each.peak is None else f"{each.peak / 1e9:.2f}"
-        millions, size, time_ms = each.parameters / 1e6, each.weights / 1e9, each.seconds * 1e3
-        lines.append(f"| {each.part} | {millions:.1f} | {size:.2f} | {time_ms:.1f} | {peak} |")
+    for part in measurements:
+        peak = "not counted" if part.peak is None else f"{part.peak / 1e9:.2f}"
+        millions, size, time_ms = part.parameters / 1e6, part.weights / 1e9, part.seconds * 1e3
+        lines.append(f"| {part.part} | {millions:.1f} | {size:.2f} | {time_ms:.1f} | {peak} |")
     return "\n".join(
         [
             *lines,
@@ -228,14 +229,14 @@ def table(options: argparse.Namespace, found: Sequence[Measurement]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure everything and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark_sdxl", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
     parser.add_argument("--dtype", choices=TYPES, default="bf16", help="of the weights (default: %(default)s)")
     parser.add_argument("--size", type=int, default=1024, help="side of the picture in pixels (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=25, help="denoising steps of the picture (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="calls of each part (default: %(default)s)")
-    parser.add_argument("--toy", action="store_true", help="small models and pictures: whether it runs at all")
+    parser.add_argument("--toy", action="store_true", help="small models and pictures, to see whether it runs")
     options = parser.parse_args(arguments)
     print(table(options, Bench(options).run()))
 

@@ -1,9 +1,9 @@
-"""What the starter's pictures cost on this machine, beside diffusers' own pipeline and part by part.
+"""Measure the time of the starter's pictures on this machine, by part and in comparison with diffusers.
 
     python -m tools.benchmark_starter
 
-Everything is measured in turn, over and over, there and back, and the medians are told. Ratios are those of one round
-each, so that what else the machine does falls on both sides of them. Prints two tables in Markdown.
+Everything is measured in turn in many rounds, every other one backwards; the medians are reported. Ratios compare times
+of the same round, so that other work of the machine affects both sides. Prints two tables in Markdown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GUIDANCE, SEED = 3.0, 7
 
 
 def story(chat: M2Chat, steps: int) -> tuple[Conversation, Slot]:
-    """Two turns with fixed words, the picture of the first one painted; and the slot of the second one's."""
+    """Return two turns with fixed words and a painted first picture, and the slot of the second picture."""
     conversation = Conversation().user("A fox on the beach.")
     conversation = conversation.assistant([Text("The fox found a kite."), Picture("a fox with a kite on the beach")])
     condition = chat.fuse(chat.encode(conversation, Slot(1, 1)))
@@ -42,29 +42,31 @@ Rounds = dict[str, list[float]]
 
 
 def rounds(calls: dict[str, Callable[[], Any]], repeats: int) -> Rounds:
-    """Seconds of each call in each round. A first round does not count, and every other one goes backwards."""
+    """Return the seconds of each call in each round, without a first round; every other one runs backwards."""
     times: Rounds = {name: [] for name in calls}
     for number in range(repeats + 1):
         for name, call in list(calls.items())[:: -1 if number % 2 else 1]:
             started = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - started)
-    return {name: found[1:] for name, found in times.items()}
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
-def ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """The median of what two calls have to do with each other in a round."""
-    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+def ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the ratios of two calls in the same rounds."""
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
 def peers(chat: M2Chat, condition: Condition, steps: int) -> dict[str, Callable[[], Tensor]]:
-    """One picture [H, W, 3] by our decoder, and the same one by diffusers' pipeline.
+    """Return calls that paint the same picture [H, W, 3] by our decoder and by diffusers' pipeline.
 
-    Both have the same weights in the same place: where weights lie in memory makes several percent.
+    Both use the same weights in the same place, for the position of weights in memory makes a difference of several
+    percent.
 
-    Raises RuntimeError where they are not the same to the last bit: then their times tell nothing.
+    Raises:
+        RuntimeError: The pictures are not equal bit by bit, so that comparing the times would be meaningless.
     """
-    pipeline = chat.decoder.pipeline  # a StableDiffusionXLPipeline as it was opened
+    pipeline: Any = chat.decoder.pipeline  # a StableDiffusionXLPipeline
     pipeline.set_progress_bar_config(disable=True)
 
     def theirs() -> Tensor:
@@ -89,7 +91,7 @@ def peers(chat: M2Chat, condition: Condition, steps: int) -> dict[str, Callable[
 
 
 def parts(chat: M2Chat, steps: int) -> dict[str, Callable[[], Any]]:
-    """What a picture with a reference goes through, each part with what the one before gave it."""
+    """Return calls of the parts that make a picture with a reference, each with the output of the one before."""
     conversation, slot = story(chat, steps)
     features = chat.encode(conversation, slot)
     condition = chat.fuse(features)
@@ -103,20 +105,20 @@ def parts(chat: M2Chat, steps: int) -> dict[str, Callable[[], Any]]:
 
 
 def report(options: argparse.Namespace) -> str:
-    """Both tables."""
+    """Measure everything and return both tables."""
     chat = M2Chat.from_pretrained(STARTER)
     condition = chat.encode_text(["a fox with a kite on the beach"])
-    one = rounds(peers(chat, condition, options.steps), options.repeats)
-    ours, theirs = one.values()
-    two = rounds(parts(chat, options.steps), options.repeats)
-    whole = [sum(times) for times in zip(*two.values(), strict=True)]
+    compared = rounds(peers(chat, condition, options.steps), options.repeats)
+    ours, theirs = compared.values()
+    by_part = rounds(parts(chat, options.steps), options.repeats)
+    whole = [sum(times) for times in zip(*by_part.values(), strict=True)]
     lines = [
         f"{device_name(torch.device('cpu'))}, fp32, torch {torch.__version__}, {options.steps} steps, "
         f"medians of {options.repeats}",
         "",
         "| the same picture by | time (ms) |",
         "|---|---|",
-        *(f"| {name} | {1e3 * statistics.median(times):.0f} |" for name, times in one.items()),
+        *(f"| {name} | {1e3 * statistics.median(times):.0f} |" for name, times in compared.items()),
         "",
         f"M²Chat's decoder takes {ratio(ours, theirs):.3f} of the time of diffusers' pipeline.",
         "",
@@ -124,14 +126,14 @@ def report(options: argparse.Namespace) -> str:
         "|---|---|---|",
         *(
             f"| {name} | {1e3 * statistics.median(times):.1f} | {100 * ratio(times, whole):.1f} % |"
-            for name, times in two.items()
+            for name, times in by_part.items()
         ),
     ]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark_starter", description=(__doc__ or "").split("\n")[0]
     )

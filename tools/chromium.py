@@ -1,4 +1,4 @@
-"""ComfyUI's page in a headless Chromium, for what looks at it: pictures and tests."""
+"""ComfyUI's page in a headless Chromium, for screenshots and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-# Where browsers live that are not on the PATH.
+# Usual places of browsers that are not on the PATH.
 BROWSERS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -21,21 +21,21 @@ BROWSERS = (
 )
 MISSING = "No browser found: install Chromium (Debian: apt-get install chromium) or Google Chrome."
 PATIENCE = 300_000  # milliseconds
-# A page whose files are answered for comes from nowhere, and from there Chromium lets nobody speak to this machine.
+# Chromium does not let a page whose files are intercepted connect to this machine.
 ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
 
 
 def find() -> str | None:
-    """Where a browser is; None where there is none."""
+    """Return the path of a browser, or None if there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = filter(None, map(shutil.which, names))
-    return next(found, None) or next((path for path in BROWSERS if Path(path).is_file()), None)
+    paths = filter(None, map(shutil.which, names))
+    return next(paths, None) or next((path for path in BROWSERS if Path(path).is_file()), None)
 
 
 def new_page(
     browser: Browser, url: str, width: int, height: int, scale: float = 1.0, *, front_end: Path | None = None
 ) -> Page:
-    """Return an empty page that goes to ComfyUI as `open_page` does, which describes the arguments."""
+    """Return an empty page that can open ComfyUI; the arguments are those of `open_page`."""
     page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
     page.set_default_navigation_timeout(PATIENCE)
     if front_end is not None:
@@ -56,15 +56,16 @@ def open_page(
     """Open ComfyUI's page and return it when it is ready for use.
 
     Args:
-        browser: playwright's.
-        url: ComfyUI's.
-        width, height: of the page, in CSS pixels.
-        scale: how many pixels of a screenshot make a CSS pixel.
-        front_end: folder with the front end to show; without one it is the server's own.
-        nodes_2: show nodes as Nodes 2.0 draws them, else the classic canvas; ComfyUI remembers it for its user.
+        browser: A browser of playwright.
+        url: The address of ComfyUI.
+        width: Of the page in CSS pixels.
+        height: Of the page in CSS pixels.
+        scale: Pixels of a screenshot per CSS pixel.
+        front_end: Folder of the front end to show; that of the server by default.
+        nodes_2: Whether Nodes 2.0 draw the nodes instead of the classic canvas; ComfyUI remembers it for its user.
     """
     page = new_page(browser, url, width, height, scale, front_end=front_end)
-    # What greets a first-time user would lie over the graph, or come in place of it.
+    # The welcome of first-time users would cover or replace the graph.
     settings = {"Comfy.VueNodes.Enabled": nodes_2, "Comfy.TutorialCompleted": True, "M2Chat.Start": ""}
     settings["Comfy.RightSidePanel.IsOpen"] = False
     page.request.post(f"{url}/settings", data=json.dumps(settings))
@@ -76,8 +77,8 @@ def open_page(
 
 
 def _serve(page: Page, url: str, front_end: Path) -> None:
-    """Answer for the front end's files from that folder; all else goes to the server, whose interface is the same."""
-    # The packs' own files lie next to the front end's, below /extensions.
+    """Serve the files of the front end from a folder; all other requests go to the server."""
+    # The packs' own files are beside those of the front end, below /extensions.
     names = {path.name: f"{path.name}/" if path.is_dir() else path.name for path in front_end.iterdir()}
     names["extensions"] = "extensions/core/"
     ours = re.compile(rf"{re.escape(url)}/(?:$|\?|{'|'.join(map(re.escape, names.values()))})")

@@ -15,12 +15,9 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import environment
-
-if TYPE_CHECKING:
-    import aiohttp
 
 Json = dict[str, Any]
 HOST = "127.0.0.1"
@@ -251,7 +248,7 @@ class Server:
                     message = await asyncio.wait_for(stream.receive(), max(deadline - time.monotonic(), 0.001))
                     if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                         raise NoAnswer(f"ComfyUI hung up in the middle of the run.{self._tail()}")
-                    event = _event(message)
+                    event = _event(message.data)
                     if event is None or event["data"].get("prompt_id", prompt_id) != prompt_id:
                         continue
                     on_event(event)
@@ -288,18 +285,17 @@ def succeeded(entry: Json) -> Json:
     return entry
 
 
-def _event(message: aiohttp.WSMessage) -> Json | None:
+def _event(message: str | bytes) -> Json | None:
     """Decode a websocket message; returns None for one that is not about a run."""
-    if isinstance(message.data, str):
-        event = json.loads(message.data)
+    if isinstance(message, str):
+        event = json.loads(message)
         return None if event["type"] in ("status", "feature_flags") else event
-    data = message.data
-    event_type, size = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
-    head, rest = data[8 : 8 + size], data[8 + size :]
+    event_type, size = int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")
+    head, rest = message[8 : 8 + size], message[8 + size :]
     if event_type == 3:
         return {"type": "progress_text", "data": {"node": head.decode(), "text": rest.decode()}}
     if event_type == 4:
         return {"type": "preview", "data": {**json.loads(head), "image": rest}}
     if event_type == 1:  # a preview without metadata: the second number is the image format
-        return {"type": "preview", "data": {"image": data[8:]}}
+        return {"type": "preview", "data": {"image": message[8:]}}
     return None

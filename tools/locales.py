@@ -1,9 +1,9 @@
-"""The texts of the nodes in the page's languages: write the English ones, and tell what the others lack.
+"""Write the English texts of the nodes and the chat panel, and report what other languages lack.
 
     python -m tools.locales
 
-Starts ComfyUI and writes `locales/en` from the nodes' schemas, so that nobody edits it by hand. Then prints what has
-changed in it, which is to be translated again, and what each other language lacks or has left over.
+Starts ComfyUI and writes `locales/en` from the schemas of the nodes; do not edit it by hand. Then prints which texts
+have changed and must be translated again, and which texts other languages lack or no longer need.
 """
 
 from __future__ import annotations
@@ -25,54 +25,57 @@ ENGLISH = "en"
 FILES = ("main", "nodeDefs", "commands")
 PACK = "M2Chat_"
 
-# What the scripts in web/ show, where the page looks for it: a tooltip of the sidebar under the tooltip itself.
+# Texts of the scripts in web/, under the keys that the page uses: the tooltip of the sidebar is its own key.
 TAB = "Chat with M²Chat"
 COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
 LIVE = "Paint again while the gate is turned: with few steps while the hand moves, with all when it rests."
 WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": LIVE}}}
-# The chat panel looks its texts up by their English, where a $ stands for what is filled in.
+# The chat panel looks up its texts by their English, in which $ is a placeholder.
 PANEL = "m2chatPanel"
 PANEL_TEXT = re.compile(r'\bt\(\s*"([^"]+)"')
 
 
 def key_of(name: str) -> str:
-    """The key of a name in the page's texts, where a dot leads to the next level."""
+    """Return the key of a name in the page's texts, in which a dot would lead to the next level."""
     return name.replace(".", "_")
 
 
 def inputs_of(info: Texts, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """The inputs of a node, those inside dynamic ones included: its name in the page, the name shown, the tooltip.
+    """Yield the inputs of a node, including those inside dynamic ones.
 
     Args:
         info: `input` of a node in /object_info.
-        prefix: what stands before the names.
+        prefix: Of the names.
+
+    Yields:
+        The name in the page, the displayed name, and the tooltip.
     """
     for group in ("required", "optional"):
-        for name, (kind, options) in info.get(group, {}).items():
+        for name, (type, options) in info.get(group, {}).items():
             yield prefix + name, name, options["tooltip"]
-            if kind == "COMFY_DYNAMICCOMBO_V3":
+            if type == "COMFY_DYNAMICCOMBO_V3":
                 for option in options["options"]:
                     yield from inputs_of(option["inputs"], f"{prefix}{name}.")
-            elif kind == "COMFY_AUTOGROW_V3":
+            elif type == "COMFY_AUTOGROW_V3":
                 template = options["template"]
                 for _, _, tooltip in inputs_of(template["input"]):
-                    for shown in (f"{template['prefix']}{number}" for number in range(template["max"])):
-                        yield f"{prefix}{name}.{shown}", shown, tooltip
+                    for label in (f"{template['prefix']}{number}" for number in range(template["max"])):
+                        yield f"{prefix}{name}.{label}", label, tooltip
 
 
 def words(name: str) -> str:
-    """A name of a node's input or output as it is shown."""
+    """Return the name of an input or output as it is displayed."""
     return name.replace("_", " ")
 
 
 def node_texts(info: Texts) -> Texts:
-    """The texts of a node, from its entry in /object_info."""
+    """Return the texts of a node from its entry in /object_info."""
     return {
         "display_name": info["display_name"],
         "description": info["description"],
         "inputs": {
-            key_of(name): {"name": words(shown), "tooltip": tooltip}
-            for name, shown, tooltip in inputs_of(info["input"])
+            key_of(name): {"name": words(label), "tooltip": tooltip}
+            for name, label, tooltip in inputs_of(info["input"])
         },
         "outputs": {
             str(index): {"name": words(name), "tooltip": tooltip}
@@ -82,14 +85,14 @@ def node_texts(info: Texts) -> Texts:
 
 
 def panel_texts() -> Texts:
-    """The texts of the chat panel, from its scripts."""
+    """Return the texts of the chat panel from its scripts."""
     scripts = sorted((environment.REPO / "web").rglob("*.js"))
-    found = sorted({text for path in scripts for text in PANEL_TEXT.findall(path.read_text("utf-8"))})
-    return {text: text for text in found}
+    texts = sorted({text for path in scripts for text in PANEL_TEXT.findall(path.read_text("utf-8"))})
+    return {text: text for text in texts}
 
 
 def english(nodes: Texts) -> Texts:
-    """What `locales/en` has to hold, by file, from /object_info."""
+    """Return the content of `locales/en`, by file, from /object_info."""
     nodes = {name: info for name, info in sorted(nodes.items()) if name.startswith(PACK)}
     parts = sorted({part for info in nodes.values() for part in info["category"].split("/")})
     texts = {name: node_texts(info) for name, info in nodes.items()}
@@ -103,7 +106,7 @@ def english(nodes: Texts) -> Texts:
 
 
 def read(language: str) -> Texts:
-    """The texts of a language, by file; an absent file is an empty one."""
+    """Read the texts of a language, by file; a missing file is empty."""
     paths = {name: LOCALES / language / f"{name}.json" for name in FILES}
     return {name: json.loads(path.read_text("utf-8")) if path.is_file() else {} for name, path in paths.items()}
 
@@ -117,7 +120,7 @@ def write(language: str, texts: Texts) -> None:
 
 
 def flat(texts: Texts, prefix: str = "") -> dict[str, str]:
-    """The texts by their whole keys, such as `nodeDefs.M2Chat_Decode.inputs.seed.tooltip`."""
+    """Return the texts by their full keys, such as `nodeDefs.M2Chat_Decode.inputs.seed.tooltip`."""
     found: dict[str, str] = {}
     for key, value in texts.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -125,7 +128,7 @@ def flat(texts: Texts, prefix: str = "") -> dict[str, str]:
 
 
 def report(before: Texts, now: Texts) -> list[str]:
-    """What the other languages have to do after English has changed, a line each."""
+    """Return what must be done in other languages after a change of English, a line each."""
     old, new = flat(before), flat(now)
     lines = [f"changed: {key}: {new[key]}" for key in new if old.get(key, new[key]) != new[key]]
     for language in sorted(path.name for path in LOCALES.iterdir() if path.name != ENGLISH):
@@ -136,7 +139,7 @@ def report(before: Texts, now: Texts) -> list[str]:
 
 
 def main() -> int:
-    """Write English; the exit code is 1 if another language has to be touched."""
+    """Write English and return the exit code, which is 1 if another language must be changed."""
     environment.ensure()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)

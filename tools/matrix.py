@@ -1,10 +1,10 @@
-"""The compatibility matrix: the tests that speak to ComfyUI and its libraries, in environments of other versions.
+"""The compatibility matrix: tests of ComfyUI and of libraries in environments with other versions.
 
     python run.py matrix                      every row
     python run.py matrix engine-0.27.0        some of them
 
-Each row is an environment of its own below ``.run/matrix/`` (some 3 GB) with a ComfyUI of a certain version, or with
-other versions of the libraries beside it. Prints a table in Markdown, which docs/reliability.md holds.
+Each row is an environment of its own below `.run/matrix/` (about 3 GB) with another version of ComfyUI or of libraries.
+Prints a table in Markdown for docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from . import environment
 
-# What a version can break: nodes and templates in the engine, decoding beside diffusers, writing beside transformers.
+# What another version may break: nodes and templates in the engine, decoding by diffusers, writing by transformers.
 TESTS = (
     "tests/test_nodes.py",
     "tests/test_workflows.py",
@@ -37,10 +37,10 @@ class Row:
     """One environment.
 
     Attributes:
-        name: Of its folder below ``.run/matrix/``.
+        name: Of its folder below `.run/matrix/`.
         engine: The version of ComfyUI.
-        package: The requirement, with its hash, that carries this engine; None for the one of tests/engine.txt.
-        versions: Requirements for pip's constraints, beside those of tests/constraints.txt.
+        package: The requirement, with its hash, of the package with this engine; None for that of tests/engine.txt.
+        versions: Requirements for pip's constraints in addition to those of tests/constraints.txt.
     """
 
     name: str
@@ -63,7 +63,11 @@ ROWS = (
 
 
 def run(names: Sequence[str]) -> int:
-    """Set up and test the rows of these names, all without any; return how many failed."""
+    """Set up and test the rows with these names, or all rows, and return the number of failed ones.
+
+    Raises:
+        SetupError: There is no row with one of the names.
+    """
     unknown = set(names) - {row.name for row in ROWS}
     if unknown:
         raise environment.SetupError(
@@ -71,13 +75,13 @@ def run(names: Sequence[str]) -> int:
         )
     results = [(row, *_test(row)) for row in ROWS if not names or row.name in names]
     print("\n| Row | ComfyUI | transformers | diffusers | Result |\n|---|---|---|---|---|")
-    for row, versions, _, told in results:
-        print(f"| {row.name} | {row.engine} | {versions['transformers']} | {versions['diffusers']} | {told} |")
+    for row, versions, _, summary in results:
+        print(f"| {row.name} | {row.engine} | {versions['transformers']} | {versions['diffusers']} | {summary} |")
     return sum(code != 0 for _, _, code, _ in results)
 
 
 def _test(row: Row) -> tuple[dict[str, str], int, str]:
-    """Test one row: versions of its libraries, pytest's exit code and its closing line."""
+    """Test a row and return the versions of its libraries, the exit code of pytest and its last line."""
     print(f"== {row.name}", flush=True)
     home = environment.REPO / ".run" / "matrix" / row.name
     home.mkdir(parents=True, exist_ok=True)
@@ -91,15 +95,15 @@ def _test(row: Row) -> tuple[dict[str, str], int, str]:
     with log.open("wb") as output:
         code = subprocess.call(command, cwd=environment.REPO, env=variables, stdout=output, stderr=subprocess.STDOUT)
     lines = log.read_text("utf-8", "replace").splitlines()
-    told = next((line for line in reversed(lines) if re.search(r"\d+ (passed|failed|error)", line)), f"see {log.name}")
-    told = re.sub(r",? *\d+ warnings?|=+| in [\d.]+s.*", "", told).strip()
-    print(told, flush=True)
-    return _versions(home), code, told
+    summaries = (line for line in reversed(lines) if re.search(r"\d+ (passed|failed|error)", line))
+    summary = re.sub(r",? *\d+ warnings?|=+| in [\d.]+s.*", "", next(summaries, f"see {log.name}")).strip()
+    print(summary, flush=True)
+    return _versions(home), code, summary
 
 
 def _versions(home: Path) -> dict[str, str]:
     python = home / environment.PYTHON.relative_to(environment.HOME)
     code = "import importlib.metadata as m\nfor name in ('transformers', 'diffusers'): print(name, m.version(name))"
     answer = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
-    found = dict(line.split() for line in answer.stdout.splitlines())
-    return {name: found.get(name, "?") for name in ("transformers", "diffusers")}
+    versions = dict(line.split() for line in answer.stdout.splitlines())
+    return {name: versions.get(name, "?") for name in ("transformers", "diffusers")}

@@ -1,11 +1,11 @@
-"""The pictures of the help pages: each node as it looks on ComfyUI's canvas.
+"""Take the pictures of the help pages: each node as it looks on ComfyUI's canvas.
 
     .run/venv/bin/python -m tools.node_pictures
 
 Starts ComfyUI with the pack and without models, puts one node after the other onto the classic canvas in the dark theme
-and writes `web/docs/images/<node id>.webp`. Needs what the tests need: `python run.py test` sets it up. Values are the
-defaults; a node that chooses from files names the one of a template. Two nodes stand above what they made, which is a
-template's thumbnail. Prints the size of each picture. Pictures of nodes that are no more are removed.
+and writes `web/docs/images/<node id>.webp`. It has the same requirements as the tests, which `python run.py test` sets
+up. Nodes have default values; those that choose from files name the file of a template. Two nodes are shown above their
+result, the thumbnail of a template. Prints the size of each picture and removes pictures of nodes that do not exist.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 PACK = "M2Chat_"
 PICTURES = environment.REPO / "web" / "docs" / "images"
 TEMPLATES = environment.REPO / "workflows"
-# Nodes whose work a thumbnail shows, and nothing else.
+# Nodes whose result a thumbnail shows.
 MADE = {"M2Chat_GateSweep": "gate_lab", "M2Chat_Pages": "book"}
 
 WIDTH, HEIGHT = 1000, 1100  # of the page, in CSS pixels
-SCALE = 2.0  # a node is wide as the help pane; screens with more pixels need more of them
-LEFT, TOP = 200, 200  # where the canvas is free of the page's own bars
+SCALE = 2.0  # a node is as wide as the help pane, and some screens have more pixels than CSS pixels
+LEFT, TOP = 200, 200  # where no bar of the page covers the canvas
 MARGIN = 6  # around a node, in CSS pixels
-NARROW, WIDE = 320, 430  # a node at least, and one that names a file: so that no title and no name is cut short
+NARROW, WIDE = 320, 430  # widths of a node and of one that names a file, so that no text is cut off
 
 SETTINGS = {
     "Comfy.VueNodes.Enabled": False,
     "Comfy.ColorPalette": "dark",
-    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",  # the folder's name, which is another one elsewhere
+    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",  # the name of the pack's folder, which may differ
     "Comfy.Minimap.Visible": False,
 }
 # Returns the node's box on the page, in CSS pixels: left, top, width, height.
@@ -64,23 +64,23 @@ PLACE = """async ([type, file, left, top, narrow, wide]) => {
 
 
 def chosen_files() -> dict[str, str]:
-    """By node id: the first value of the node's widgets in the first template that has it, where it is a text."""
-    found: dict[str, str] = {}
+    """Return for each node id the first widget's value in the first template that has such a node, if it is a text."""
+    values_by_node: dict[str, str] = {}
     for path in sorted(TEMPLATES.glob("*.json")):
         for node in json.loads(path.read_text("utf-8"))["nodes"]:
             values = node.get("widgets_values")
             if isinstance(values, list) and values and isinstance(values[0], str):
-                found.setdefault(node["type"], values[0])
-    return found
+                values_by_node.setdefault(node["type"], values[0])
+    return values_by_node
 
 
 def picture(page: Page, node: str, file: str | None) -> Image.Image:
-    """A picture of a node alone on the canvas, in RGB.
+    """Return a picture of a node alone on the canvas, in RGB.
 
     Args:
-        page: ComfyUI's.
-        node: its id.
-        file: what it has chosen where it found no files to choose from.
+        page: The page of ComfyUI.
+        node: The id of the node.
+        file: The choice to show in widgets that found no files to choose from.
     """
     x, y, width, height = page.evaluate(PLACE, [node, file, LEFT, TOP, NARROW, WIDE])
     if x + width + MARGIN > WIDTH or y + height + MARGIN > HEIGHT:
@@ -92,7 +92,7 @@ def picture(page: Page, node: str, file: str | None) -> Image.Image:
 
 
 def above(node: Image.Image, made: Path) -> Image.Image:
-    """The picture of a node above that of what it made, which gets the same width."""
+    """Return the picture of a node above the picture of its result, which gets the same width."""
     with Image.open(made) as file:
         image = file.convert("RGB")
     below = image.resize((node.width, round(image.height * node.width / image.width)), Image.Resampling.LANCZOS)
@@ -106,8 +106,8 @@ def paint(url: str, nodes: list[str]) -> None:
     """Write the pictures of all nodes.
 
     Args:
-        url: ComfyUI's.
-        nodes: their ids.
+        url: The address of ComfyUI.
+        nodes: The ids of the nodes.
     """
     files = chosen_files()
     with sync_playwright() as playwright:
@@ -119,13 +119,13 @@ def paint(url: str, nodes: list[str]) -> None:
             image, path = picture(page, node, files.get(node)), PICTURES / f"{node}.webp"
             if made := MADE.get(node):
                 image = above(image, TEMPLATES / f"{made}.jpg")
-            image.save(path, lossless=not made, quality=75, method=6)  # text alone is smaller without loss
+            image.save(path, lossless=not made, quality=75, method=6)  # pictures of text are smaller in lossless format
             print(f"{path.name}: {image.width} x {image.height}, {path.stat().st_size / 1000:.1f} kB", flush=True)
         browser.close()
 
 
 def main() -> None:
-    """Paint them all."""
+    """Take and write all pictures."""
     environment.ensure()
     if chromium.find() is None:
         raise SystemExit(chromium.MISSING)

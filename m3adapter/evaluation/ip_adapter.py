@@ -1,7 +1,7 @@
-"""Two low-level paths over one gate: the M3-Adapter, and an IP-Adapter on the decoder's own reading of the caption.
+"""A comparison of two low-level paths: the M³-Adapter, and an IP-Adapter with the decoder's own text encoders.
 
-Both paint the same slots of stories that neither has seen, with the same noise, and the judge reads both. The figures
-are those of the gate curve of `evaluation.py`: text alignment (species, scene, prop) and kept appearance.
+Both paint the same slots of held-out stories with the same noise, and the judge classifies the pictures. The figures
+are those of the gate curve of `evaluation.starter`: text alignment (species, scene, prop) and kept appearance.
 """
 
 from __future__ import annotations
@@ -39,23 +39,25 @@ def compare(
     """Measure both paths.
 
     Args:
-        starter: Folder of weights: decoder, vision encoder, language model and M3-Adapter.
-        ip_adapter: A file of the kind base, which `train ip` writes for that decoder and that vision encoder.
+        starter: The folder of weights: decoder, vision encoder, language model and M³-Adapter.
+        ip_adapter: A base IP-Adapter that `train ip` wrote for this decoder and vision encoder.
         seed: Chooses stories, layouts and noise.
-        device, dtype: Where the models run, and in which of torch's floating point types.
-        pictures: How many slots, each painted once per gate and path.
+        device: Where the models run.
+        dtype: The name of torch's floating point type in which they run.
+        pictures: Number of slots, each painted once per gate and path.
 
     Returns:
-        The report: `m3_curve` and `ip_curve`, a row for each gate; and `adaptive_gate`, the mean gate that the rule of
-        `adaptive_gate.py` gives pictures of the same character, of the same in a new look that is named, and of others.
+        The report: `m3_curve` and `ip_curve`, a row for each gate; and `adaptive_gate`, the mean gate by the rule of
+        `ip_adapter.adaptive_gate` for pictures of the same character, of the same character in a new look that the
+        caption names, and of others.
 
     Raises:
-        ValueError: The IP-Adapter is not one for the decoder and the vision encoder; one sentence.
+        ValueError: The IP-Adapter is not for this decoder and vision encoder.
     """
     began = time.time()
-    kind = getattr(torch, dtype)
-    model = M2Chat.from_pretrained(starter, device=device, dtype=kind)
-    adapter = load_ip_adapter(ip_adapter, device=device, dtype=kind)
+    torch_dtype = getattr(torch, dtype)
+    model = M2Chat.from_pretrained(starter, device=device, dtype=torch_dtype)
+    adapter = load_ip_adapter(ip_adapter, device=device, dtype=torch_dtype)
     adapter.config.check_image_width(model.vision_encoder.hidden_size)
     bench = Bench(model, Judge.load(), random.Random(f"ip evaluation {seed}"), seed)
     chosen = bench.slots(pictures, lambda sample: bool(sample.known))
@@ -89,28 +91,35 @@ def compare(
 
 
 def paint(condition: Condition, noise: Sequence[int], decoder: Callable[[slice], DiffusionDecoder]) -> list[Tensor]:
-    """A picture of every condition, from the seed in `noise`, by the decoder for that part of the batch."""
+    """Paint a picture of every condition.
+
+    Args:
+        condition: The conditions.
+        noise: The seed of each picture.
+        decoder: Returns the decoder for a part of the batch.
+    """
     images: list[Tensor] = []
     parts = condition.split()
     for start in range(0, len(parts), BATCH):
         part = slice(start, min(start + BATCH, len(parts)))
-        some = Condition.concatenate(parts[part])
-        images += decoder(part).decode(some, seed=noise[part], steps=STEPS, guidance=GUIDANCE)
+        images += decoder(part).decode(
+            Condition.concatenate(parts[part]), seed=noise[part], steps=STEPS, guidance=GUIDANCE
+        )
     return images
 
 
 def deciding(sample: Sample) -> Scene:
-    """The reference of a sample that tells the look of the first character whose look only references tell."""
+    """Return the reference that shows the first character whose look only references show."""
     species = sample.scene.characters[sample.known[0]].species
     return next(scene for scene in sample.references if species in {actor.species for actor in scene.characters})
 
 
 def adaptive(bench: Bench, count: int) -> dict[str, float]:
-    """The mean of the rule's gate, 1 at most, for pictures of three kinds, each with its oldest reference."""
+    """Return the mean gate of the rule, at most 1, for three kinds of pictures, each with its oldest reference."""
     kinds: dict[str, Callable[[Sample], bool]] = {
-        "same": lambda sample: bool(sample.references) and bool(_shown(sample)) and not sample.named,
-        "named_change": lambda sample: bool(sample.references) and bool(_shown(sample)) and bool(sample.named),
-        "other": lambda sample: bool(sample.references) and not _shown(sample),
+        "same": lambda sample: bool(sample.references) and bool(_kept_species(sample)) and not sample.named,
+        "named_change": lambda sample: bool(sample.references) and bool(_kept_species(sample)) and bool(sample.named),
+        "other": lambda sample: bool(sample.references) and not _kept_species(sample),
     }
 
     def encode(texts: Sequence[str]) -> Tensor:
@@ -118,15 +127,15 @@ def adaptive(bench: Bench, count: int) -> dict[str, float]:
 
     means = {}
     for name, wanted in kinds.items():
-        found = [
+        gates = [
             adapted_gate(encode, caption(sample.references[0]), sample.caption, gate=1.0).gate
             for sample in bench.slots(count, wanted)
         ]
-        means[name] = round(sum(found) / len(found), 4)
+        means[name] = round(sum(gates) / len(gates), 4)
     return means
 
 
-def _shown(sample: Sample) -> set[str]:
-    """The species of the picture that its oldest reference shows."""
+def _kept_species(sample: Sample) -> set[str]:
+    """Return the species of the picture that its oldest reference shows as well."""
     first = {actor.species for actor in sample.references[0].characters}
     return first & {actor.species for actor in sample.scene.characters}

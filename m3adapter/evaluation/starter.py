@@ -1,7 +1,7 @@
-"""The figures of docs/starter.md: what the starter paints and writes on stories it has never seen.
+"""The figures of docs/starter.md: how well the starter paints and writes for stories it has never seen.
 
-Every picture is read by the judge, a classifier of its own that was trained on renders only. Beside each figure stand
-two baselines from the same run: gate 0 (the first row of the gate curve), and references shuffled between stories.
+Every picture is classified by the judge, which was trained on renders only. There are two baselines from the same run:
+gate 0 (the first row of the gate curve), and references shuffled between stories.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ STEPS = 20
 GUIDANCE = 3.0
 BATCH = 16
 TEXT = Sampling(temperature=0.7)
-TRIES = 8  # so many stories are told for each long one that is asked for
-
+TRIES = 8  # at most so many stories are told for each long one that is needed
 
 ABLATIONS = {
     "low-level": GateSetting(strength=0.0),
@@ -57,17 +56,17 @@ def evaluate(
     """Measure the M²Chat in `starter`.
 
     Args:
-        starter: Folder of weights.
-        seed: Chooses stories, layouts and noise; every seed gives other held-out stories.
-        device, dtype: Where the models run, and in which of torch's floating point types.
-        pictures: How many slots the gate curve is measured on, each painted once per gate; the other figures take
-            their part of it.
-        without: What to do without, a key of ABLATIONS: the low-level path, or the learned gate (it is open everywhere,
-            as far as it typically opens).
-        split: Which stories: "validation" for whatever is chosen by its figures, "test" for what is reported.
+        starter: The folder of weights.
+        seed: Chooses stories, layouts and noise; other seeds give other held-out stories.
+        device: Where the models run.
+        dtype: The name of torch's floating point type in which they run.
+        pictures: Number of slots for the gate curve, each painted once per gate; other figures use fewer.
+        without: A key of ABLATIONS: leave out the low-level path, or the learned gate, which is then everywhere as open
+            as it typically is.
+        split: Which stories: "validation" for making choices, "test" for reports.
 
     Returns:
-        The report; all figures are fractions of 1, but for `vae_psnr` in dB and `seconds`.
+        The report; all figures are fractions of 1, except `vae_psnr` in dB and `seconds`.
     """
     began = time.time()
     model = M2Chat.from_pretrained(starter, device=device, dtype=getattr(torch, dtype))
@@ -91,7 +90,7 @@ def evaluate(
 
 
 def judge_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
-    """How often the judge itself is right on held-out renders."""
+    """Return how often the judge is right about held-out renders."""
     from ..training.judge import accuracy, held_out
 
     scores = accuracy(judge, *held_out(count, seed))
@@ -100,7 +99,7 @@ def judge_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def autoencoder(model: M2Chat, count: int, seed: int) -> float:
-    """Mean PSNR in dB of the autoencoder on held-out renders."""
+    """Return the mean PSNR in dB of the autoencoder on held-out renders."""
     from ..training.autoencoder import psnr, to_tensor
     from ..training.judge import held_out
 
@@ -111,14 +110,15 @@ def autoencoder(model: M2Chat, count: int, seed: int) -> float:
 
 @dataclass
 class Bench:
-    """An M²Chat on the bench: slots of held-out stories in, scores out.
+    """A test bench for an M²Chat: it takes slots of held-out stories and returns scores.
 
     Attributes:
-        model, judge: Who paints, and who looks at it.
-        rng: Source of the stories, layouts and seeds.
-        seed: What `rng` began with.
+        model: Paints the pictures.
+        judge: Classifies them.
+        rng: Chooses stories, layouts and seeds.
+        seed: The seed of `rng`.
         setting: Of the gate at full strength.
-        split: Which stories; none of them is trained on.
+        split: Which stories; the model was not trained on any of them.
     """
 
     model: M2Chat
@@ -129,27 +129,27 @@ class Bench:
     split: Split = "test"
 
     def fuse(self, features: SlotFeatures, gate: float) -> Condition:
-        """The adapter's condition at a gate strength of 0..1."""
+        """Return the adapter's condition at a gate strength of 0..1."""
         return self.model.fuse(features, replace(self.setting, strength=gate * self.setting.strength))
 
     def slots(self, count: int, wanted: Callable[[Sample], bool]) -> list[Sample]:
-        """`count` pictures of held-out stories for which `wanted` holds, at most one of a story."""
-        found: list[Sample] = []
-        while len(found) < count:
-            fit = [sample for sample in samples(story(self.rng, self.split)) if wanted(sample)]
-            if fit:
-                found.append(self.rng.choice(fit))
-        return found
+        """Return `count` pictures of held-out stories for which `wanted` is true, at most one of each story."""
+        chosen: list[Sample] = []
+        while len(chosen) < count:
+            suitable = [sample for sample in samples(story(self.rng, self.split)) if wanted(sample)]
+            if suitable:
+                chosen.append(self.rng.choice(suitable))
+        return chosen
 
     @torch.no_grad()
     def features(self, chosen: Sequence[Sample]) -> SlotFeatures:
-        """Features of slots whose references are renders."""
+        """Return the features of slots whose references are renders."""
         parts = []
         for sample in chosen:
             pictures = [self.picture(scene) for scene in sample.references]
             seen = self.model.vision_encoder.encode(pictures) if pictures else None
-            shown = [self.picture(scene) for scene in sample.user_scenes]
-            visual = list(self.model.vision_encoder.encode(shown).pooled) if shown else []
+            users = [self.picture(scene) for scene in sample.user_scenes]
+            visual = list(self.model.vision_encoder.encode(users).pooled) if users else []
             states = self.model.language_model.encode_slot(
                 sample.conversation, sample.slot, self.model.adapter.image_tokens, visual=visual
             )
@@ -157,21 +157,21 @@ class Bench:
         return SlotFeatures.collate(parts)
 
     def paint(self, condition: Condition) -> list[Tensor]:
-        """A picture of every condition, each with a seed of its own."""
+        """Paint a picture of every condition, each with its own seed."""
         images: list[Tensor] = []
         parts = condition.split()
         for start in range(0, len(parts), BATCH):
-            some = Condition.concatenate(parts[start : start + BATCH])
-            seeds = [self.rng.randrange(2**32) for _ in range(some.batch)]
-            images += self.model.decoder.decode(some, seed=seeds, steps=STEPS, guidance=GUIDANCE)
+            part = Condition.concatenate(parts[start : start + BATCH])
+            seeds = [self.rng.randrange(2**32) for _ in range(part.batch)]
+            images += self.model.decoder.decode(part, seed=seeds, steps=STEPS, guidance=GUIDANCE)
         return images
 
     def verdict(self, features: SlotFeatures, gate: float) -> Verdict:
-        """What the judge sees in pictures painted from features at a gate strength."""
+        """Paint features at a gate strength and return the judge's verdict on the pictures."""
         return self.judge.judge(self.paint(self.fuse(features, gate)))
 
     def gate_curve(self, count: int) -> dict[str, Any]:
-        """Text alignment and kept appearance over the gate, and with shuffled references at gate 1."""
+        """Measure text alignment and kept appearance for each gate, and with shuffled references at gate 1."""
         chosen = self.slots(count, lambda sample: bool(sample.known))
         features = self.features(chosen)
         curve = []
@@ -183,7 +183,10 @@ class Bench:
         return {"gate_curve": curve, "baselines": {"shuffled_reference": scores}}
 
     def gate_auc(self, count: int) -> float:
-        """How well the learned gate's mean tells slots with the same character from slots with another."""
+        """Return how well the mean of the learned gate separates slots with the same character from those with others.
+
+        It is the area under the ROC curve.
+        """
         same = self.slots(count // 2, lambda s: s.task == "same" and bool(s.known))
         other = self.slots(count // 2, lambda s: s.task == "other" and bool(s.references) and not s.known)
         scores = []
@@ -195,13 +198,13 @@ class Bench:
         return round(float(wins.mean()), 4)
 
     def named_change(self, count: int) -> float:
-        """How often a colour that the user names is painted, although the references show another."""
+        """Return how often a colour that the user names is painted although the references show another one."""
 
         def changed(sample: Sample) -> bool:
-            shown = [sample.shown(index) for index in sample.named]
+            referenced = [sample.shown(index) for index in sample.named]
             return sample.task == "change" and any(
                 actor is not None and actor.look != sample.scene.characters[index].look
-                for actor, index in zip(shown, sample.named, strict=True)
+                for actor, index in zip(referenced, sample.named, strict=True)
             )
 
         chosen = self.slots(count, changed)
@@ -216,10 +219,11 @@ class Bench:
         return mean(right)
 
     def long_stories(self, count: int, panels: int = 6) -> float:
-        """How often a character looks in the last picture of a told story as in its first.
+        """Return how often a character looks the same in the last picture of a story as in the first.
 
-        The whole chain is at work: the language model tells, and what it painted is its reference. Stories are counted
-        whose last caption names the species of the first; others are told until there are enough, or too many.
+        This measures the whole chain: the language model tells the story, and painted pictures are the references.
+        Only stories whose last caption names the species of the first count; stories are told until there are enough
+        of them, or until TRIES is exceeded.
         """
         kept: list[bool] = []
         for _ in range(TRIES * count):
@@ -236,7 +240,7 @@ class Bench:
         return mean(kept)
 
     def replies(self, count: int) -> dict[str, float]:
-        """How many replies parse as asked, and how many captions name what their text tells."""
+        """Return how many replies parse as requested, and how many captions name only what their text tells."""
         parsed, matched = [], []
         for _ in range(count):
             told = story(self.rng, self.split, exchanges=self.rng.choice((1, 2)))
@@ -245,17 +249,17 @@ class Bench:
             reply = self.model.write(conversation, sampling=TEXT, seed=self.rng.randrange(2**32)).turns[-1]
             captions = [segment.caption for segment in reply.segments if isinstance(segment, Picture)]
             texts = [segment.text for segment in reply.segments if isinstance(segment, Text) and segment.text.strip()]
-            well = len(captions) == len(asked.panels) == len(texts) and all(caption.strip() for caption in captions)
-            parsed.append(well)
+            complete = len(captions) == len(asked.panels) == len(texts)
+            parsed.append(complete and all(caption.strip() for caption in captions))
             for caption, text in zip(captions, texts, strict=False):
                 words = _named(caption)
                 matched.append(bool(words) and words <= _named(text))
         return {"replies_parse": mean(parsed), "captions_match": mean(matched)}
 
     def _tell(self, premise: str, panels: int) -> tuple[Tensor, Tensor, str] | None:
-        """First and last picture of a told story, and the species that both captions name.
+        """Tell a story and return its first and last picture and a species that both captions name.
 
-        None where they name no common one, or where a panel got no picture.
+        Returns None if they have no species in common, or if a panel has no picture.
         """
         model, conversation = self.model, Conversation().user(premise)
         for panel in range(panels):
@@ -265,23 +269,23 @@ class Bench:
             for slot in conversation.open_slots():
                 image = self.paint(self.fuse(model.encode(conversation, slot), 1.0))[0]
                 conversation = conversation.with_picture(slot, image)
-        painted = [conversation.at(slot) for slot in conversation.pictures()]
+        painted = [conversation.picture(slot) for slot in conversation.pictures()]
         if len(painted) < panels:
             return None
         first, last = painted[0], painted[-1]
         both = [name for name in SPECIES if name in _named(first.caption) and name in _named(last.caption)]
-        return (first.image, last.image, both[0]) if both else None
+        return (first.pixels, last.pixels, both[0]) if both else None
 
     def scores(self, chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
-        """How much of what the pictures should show the judge has found, and how many known looks were kept."""
+        """Return how often the judge sees what the pictures should show, and how many known looks are kept."""
         species, scene, prop, kept = [], [], [], []
         for row, sample in enumerate(chosen):
             names = {actor.species for actor in sample.scene.characters}
             species.append(verdict.species(row, len(names)) == names)
             scene.append(PLACES[int(verdict.place[row])] == sample.scene.place)
             if sample.scene.prop:
-                found = int(verdict.prop[row])
-                prop.append(found < len(PROPS) and PROPS[found] == sample.scene.prop)
+                seen = int(verdict.prop[row])
+                prop.append(seen < len(PROPS) and PROPS[seen] == sample.scene.prop)
             for index in sample.known:
                 actor = sample.shown(index)
                 assert actor is not None
@@ -289,17 +293,17 @@ class Bench:
         return {"species": mean(species), "scene": mean(scene), "prop": mean(prop), "appearance_kept": mean(kept)}
 
     def picture(self, scene: Scene) -> Tensor:
-        """A render of a scene [H, W, 3] in 0..1."""
+        """Render a scene [H, W, 3] in 0..1."""
         return torch.from_numpy(render(scene, self.rng.randrange(2**31))).float() / 255
 
 
 def _named(text: str) -> set[str]:
-    """The species and places that a text names."""
-    found = set(re.findall(r"[a-z]+", text.lower()))
-    return {name for name in (*SPECIES, *PLACES) if name in found}
+    """Return the species and places that a text names."""
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    return {name for name in (*SPECIES, *PLACES) if name in words}
 
 
 def mean(values: Iterable[bool]) -> float:
-    """The fraction that is true, to four digits."""
+    """Return the fraction of true values to four digits."""
     listed = list(values)
     return round(sum(listed) / max(1, len(listed)), 4)

@@ -1,6 +1,6 @@
-"""The judge: a small classifier, trained on renders only, that reads off a picture what it shows.
+"""The judge: a small classifier of what a picture shows, trained on renders only.
 
-It is independent of the starter: other architecture, other training, never shown a generated picture.
+It is independent of the starter: it has another architecture and has never seen a generated picture.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..storybook.judge import _conv, _Residual
+from ..storybook.judge import Residual, convolution
 from .labels import ACTOR_FIELDS, WHOLE_FIELDS
 from .world import ACCESSORIES, ACTIONS, LOOKS, MOODS, PROPS, SPECIES
 
@@ -26,8 +26,9 @@ class Verdict:
 
     Attributes:
         presence: Probability that each species is in the picture [B, species].
-        actors: For each field of ACTOR_FIELDS the most likely class of each species, if it is there [B, species].
-        wholes: For each field of WHOLE_FIELDS the most likely class [B].
+        actors: For each field of ACTOR_FIELDS, the most likely class of each species that is in the picture
+            [B, species].
+        wholes: For each field of WHOLE_FIELDS, the most likely class [B].
         props: Probability of each prop [B, props].
     """
 
@@ -37,15 +38,15 @@ class Verdict:
     props: Tensor
 
     def species(self, row: int, count: int) -> set[str]:
-        """The `count` most likely species of a picture."""
+        """Return the `count` most likely species of a picture."""
         return {SPECIES[index] for index in self.presence[row].topk(count).indices.tolist()}
 
     def word(self, row: int, species: str, field: str) -> str:
-        """What a species in a picture looks like, wears, does or feels: `field` of WORDS, as the world calls it."""
+        """Return the word for what a species in a picture looks like, wears, does or feels: `field` of WORDS."""
         return WORDS[field][int(self.actors[field][row, SPECIES.index(species)])]
 
     def things(self, row: int) -> set[str]:
-        """The props that are more likely in a picture than not."""
+        """Return the props that are probably in a picture."""
         return {PROPS[index] for index in (self.props[row] > 0.5).nonzero().flatten().tolist()}
 
 
@@ -53,17 +54,18 @@ class Judge(nn.Module):
     """A residual convolutional network: [B, 3, 256, 256] in -1..1 to logits."""
 
     def __init__(self) -> None:
+        """Build the network with random weights."""
         super().__init__()
-        self.stem = nn.Sequential(_conv(3, 32, 2), _conv(32, 64, 2))  # 64 x 64
-        self.body = nn.Sequential(_Residual(64), _conv(64, 128, 2), _Residual(128), _Residual(128))  # 32 x 32
-        self.top = nn.Sequential(_conv(128, 192, 2), _Residual(192), _Residual(192))  # 16 x 16
+        self.stem = nn.Sequential(convolution(3, 32, 2), convolution(32, 64, 2))  # 64 x 64
+        self.body = nn.Sequential(Residual(64), convolution(64, 128, 2), Residual(128), Residual(128))  # 32 x 32
+        self.top = nn.Sequential(convolution(128, 192, 2), Residual(192), Residual(192))  # 16 x 16
         self.sizes = [size + 1 for size in ACTOR_FIELDS.values()]
         self.actors = nn.Conv2d(192, len(SPECIES) * sum(self.sizes), 1)
         self.things = nn.Conv2d(192, len(PROPS), 1)
         self.whole = nn.Linear(192, sum(WHOLE_FIELDS.values()))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits: each of ACTOR_FIELDS [B, species, classes + 1] (the last: absent), of WHOLE_FIELDS, and of props."""
+        """Return logits of ACTOR_FIELDS [B, species, classes + 1] (the last: absent), of WHOLE_FIELDS, and of props."""
         maps = self.top(self.body(self.stem(images)))
         actors = self.actors(maps).float().flatten(2).logsumexp(-1).unflatten(1, (len(SPECIES), -1))
         whole = self.whole(maps.mean((2, 3))).float().split(list(WHOLE_FIELDS.values()), 1)
@@ -75,7 +77,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def judge(self, images: Sequence[Tensor]) -> Verdict:
-        """Read pictures [H, W, 3] in 0..1 of the world's size."""
+        """Classify pictures [H, W, 3] in 0..1 of the size of the world."""
         batch = torch.stack(list(images)).permute(0, 3, 1, 2).float() * 2 - 1
         device = next(self.parameters()).device
         parts = [self(part.to(device)) for part in batch.split(64)]
@@ -89,7 +91,11 @@ class Judge(nn.Module):
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Judge:
-        """The trained judge. Raises FileNotFoundError where its weights are missing."""
+        """Load the trained judge.
+
+        Raises:
+            FileNotFoundError: Its weights are missing.
+        """
         from safetensors.torch import load_file
 
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a picture of the picture book shows, as classes for networks that learn to read it."""
+"""What the pictures of the picture book show, as class indices for classifiers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .world import (
     Scene,
 )
 
-UNKNOWN = -100  # no class: two characters of one species differ in it, or it cannot be seen
+UNKNOWN = -100  # no class: it cannot be seen, or two characters of one species differ
 ACTOR_FIELDS = {
     "look": len(LOOKS),
     "accessory": len(ACCESSORIES),
@@ -37,16 +37,16 @@ WHOLE_FIELDS = {"place": len(PLACES), "light": len(LIGHTS), "weather": len(WEATH
 
 
 def _covered(actor: Character) -> bool:
-    """Whether one cannot see if the character wears a scarf."""
+    """Return whether it cannot be seen if the character wears a scarf."""
     return actor.action in ("sleeps", "swims", "hides") and actor.accessory in ("none", "scarf")
 
 
 def labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
-    """Class indices of B scenes.
+    """Return the classes of B scenes by name.
 
     Returns:
         The fields of ACTOR_FIELDS [B, species], with the number of classes for an absent species; those of
-        WHOLE_FIELDS [B]; "props" [B, props], 1 for each that stands or is held, else 0.
+        WHOLE_FIELDS [B]; and "props" [B, props], 1 for each prop that stands somewhere or is held, else 0.
     """
     actors = {name: torch.full((len(scenes), len(SPECIES)), size) for name, size in ACTOR_FIELDS.items()}
     props = torch.zeros(len(scenes), len(PROPS))

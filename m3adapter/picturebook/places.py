@@ -76,7 +76,7 @@ def _vertical(name: str, *stops: str) -> str:
 
 
 def standing(name: str, x: float, foot: float, height: float) -> str:
-    """A sprite of `height` pixels that stands on `foot` with its middle at x, as elements of a larger drawing."""
+    """Return a sprite of `height` pixels as part of an SVG: it stands on `foot`, and its middle is at x."""
     left, top, right, bottom = extent(name)
     scale = height / (bottom - top)
     shift_x, shift_y = x - (left + right) / 2 * scale, foot - bottom * scale
@@ -133,13 +133,13 @@ def _ground(place: str, weather: str) -> str:
     if place == "city":
         parts += '<rect y="180" width="256" height="10" fill="#8d969d"/>'
     parts += "".join(standing(*piece) for piece in SCENERY[place])
-    for x, y in ((30, 206), (92, 244), (150, 204), (214, 238)):  # a little life on the ground
+    for x, y in ((30, 206), (92, 244), (150, 204), (214, 238)):  # some variety on the ground
         parts += _ellipse(x, y, 16, 3, "#ffffff" if weather == "snow" else bottom, 'opacity="0.7"')
     return parts
 
 
 def _falling(weather: str, light: str) -> str:
-    """Rain or snow behind the figures, the same in every two by two cells."""
+    """Draw rain or snow behind the figures; the pattern repeats every two cells."""
     parts = ""
     for row in range(8):
         for column in range(8):
@@ -183,6 +183,6 @@ def _drawn(place: str, light: str, weather: str) -> Image.Image:
 
 @lru_cache(maxsize=256)
 def backdrop(place: str, light: str, weather: str, mirrored: bool = False) -> Image.Image:
-    """Everything behind the figures, RGBA of SIZE x SIZE pixels; `mirrored` exchanges left and right."""
+    """Return everything behind the figures as RGBA of SIZE x SIZE pixels; `mirrored` exchanges left and right."""
     image = _drawn(place, light, weather)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image

@@ -1,7 +1,7 @@
 """Draws a scene of the picture book as a 256 x 256 picture.
 
-All that is pasted stands on the grid of the latents' cells, in few sizes, so that it is the same pattern of latents
-wherever it stands.
+Everything that is pasted is aligned with the cells of the latents and has one of a few sizes, so it is the same pattern
+of latents in every place.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from PIL import Image
 
 from .places import SIZE, backdrop, raster
 from .sprites import CELL, character, drawing, eye_line, head, thing
-from .world import Character, Scene
+from .world import ROCKY, Character, Scene
 
-LARGE, MIDDLE, SMALL = 128, 96, 64  # sides of a character's box: alone and near, near, far
+LARGE, MIDDLE, SMALL = 128, 96, 64  # side of a character's box: single and near, near, far
 NEAR_FOOT, FAR_FOOT, PROP_FOOT = 224, 192, 240
 PROP = 48
-RAISED = 32  # pixels that a jump is high
-FACE_LINE = 0.48  # where the eyes of one that is half covered are, from the top of its box
+RAISED = 32  # height of a jump in pixels
+FACE_LINE = 0.48  # height of the eyes of half covered characters, from the top of the box
 PATCHES = ("#ffe082", "#90caf9", "#f8bbd0")  # of a blanket
-LEAN = 13  # degrees that a runner leans forward
+LEAN = 13  # degrees by which a runner leans forward
 FIGURE_TINTS = {"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.92, 0.86), "night": (0.70, 0.75, 0.96)}
-ROCKY = frozenset(("beach", "desert", "mountains", "city", "volcano"))  # there is no bush to hide behind
 
 SINGLE = {"left": 16, "middle": 64, "right": 112}  # left edge of a box of LARGE
 SINGLE_PROPS = {"left": (160, 208), "middle": (0, 208), "right": (48, 0)}
-# Left edges of boxes of MIDDLE, of two and of three; where props stand then.
+# Left edges of two and three boxes of size MIDDLE, and of their props.
 SEVERAL = {2: (0, 160), 3: (0, 80, 160)}
 SEVERAL_PROPS = {2: (112, 112 + PROP), 3: (64, 144)}
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a character is: its box's left edge, foot and side in pixels, multiples of CELL."""
+    """The box of a character: its left edge, its lower edge and its side in pixels, multiples of CELL."""
 
     left: int
     foot: int
@@ -44,7 +43,7 @@ class Box:
 
 
 def layout(scene: Scene) -> list[Box]:
-    """The boxes of the scene's characters."""
+    """Return the boxes of the characters of a scene."""
     if len(scene.characters) == 1:
         left = SINGLE[scene.spot]
         if scene.characters[0].near:
@@ -64,7 +63,7 @@ def render(scene: Scene, seed: int) -> np.ndarray:
 
     Args:
         scene: What to draw.
-        seed: Chooses what a scene leaves open (which way round the place is); the same seed gives the same picture.
+        seed: Chooses what a scene does not say (whether the place is mirrored); equal seeds give equal pictures.
 
     Returns:
         uint8 array [256, 256, 3].
@@ -73,7 +72,7 @@ def render(scene: Scene, seed: int) -> np.ndarray:
 
 
 def render_with_figures(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scene as `render` draws it, and where its characters and props are: bool array [256, 256]."""
+    """Draw a scene like `render`, and return the mask of its characters and props as well: bool array [256, 256]."""
     mirrored = random.Random(seed).random() < 0.5
     canvas = backdrop(scene.place, scene.light, scene.weather, mirrored).copy()
     figures = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
@@ -105,7 +104,7 @@ def _tint(light: str) -> list[int]:
 
 
 def _paste(canvas: Image.Image, image: Image.Image, left: int, top: int) -> None:
-    """Composite an image that may reach over the picture's edges."""
+    """Paste an image that may extend beyond the edges of the picture."""
     crop_left, crop_top = max(0, -left), max(0, -top)
     width = min(image.width, SIZE - left) - crop_left
     height = min(image.height, SIZE - top) - crop_top
@@ -116,7 +115,7 @@ def _paste(canvas: Image.Image, image: Image.Image, left: int, top: int) -> None
 
 @lru_cache(maxsize=16)
 def _soft_shadow(size: int, small: bool = False) -> Image.Image:
-    """A soft shadow of a box, as wide as it and as high: it lies at its lower edge."""
+    """Return an image of the size of a box with a soft shadow at its lower edge."""
     wide = 0.24 if small else 0.36
     inner = (
         '<defs><radialGradient id="s"><stop offset="0" stop-color="#1c2a3a" stop-opacity="0.42"/>'
@@ -128,14 +127,14 @@ def _soft_shadow(size: int, small: bool = False) -> Image.Image:
 
 
 def _shadow(canvas: Image.Image, box: Box, actor: Character) -> None:
-    if actor.action in ("swims",):
+    if actor.action == "swims":
         return
     image = _soft_shadow(box.size, small=actor.action == "jumps")
     _paste(canvas, image, box.left, box.foot - box.size + box.size // 16)
 
 
 def _draw(figures: Image.Image, box: Box, actor: Character, place: str) -> None:
-    """Draw a character in its box, as its action has it."""
+    """Draw a character and its action in its box."""
     size, top = box.size, box.foot - box.size
     image = character(
         actor.species,
@@ -172,15 +171,17 @@ def _draw(figures: Image.Image, box: Box, actor: Character, place: str) -> None:
 
 
 def _behind(figures: Image.Image, image: Image.Image, box: Box, species: str) -> None:
-    """Draw a character of which something covers the lower part: it stands so high that its eyes are seen."""
+    """Draw a character whose lower part will be covered, high enough for its eyes to be seen."""
     shift = round((FACE_LINE - eye_line(species)) * box.size)
-    shown = round(0.85 * box.size) - shift
-    figures.alpha_composite(image.crop((0, 0, box.size, min(shown, box.size))), (box.left, box.foot - box.size + shift))
+    visible = round(0.85 * box.size) - shift
+    figures.alpha_composite(
+        image.crop((0, 0, box.size, min(visible, box.size))), (box.left, box.foot - box.size + shift)
+    )
 
 
 @lru_cache(maxsize=16)
 def _speed(size: int, facing: str) -> Image.Image:
-    """Lines and dust behind someone who runs."""
+    """Draw lines and dust behind a runner."""
     lines = "".join(
         f'<path d="M{x} {y} h{wide}" stroke="#ffffff" stroke-width="4" stroke-linecap="round" opacity="0.9"/>'
         for x, y, wide in ((96, 52, 26), (102, 68, 22), (98, 84, 24))
@@ -195,7 +196,7 @@ def _speed(size: int, facing: str) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _springs(size: int) -> Image.Image:
-    """Short strokes under someone who jumps."""
+    """Draw short strokes below a jumping character."""
     tall = 128 * (1 - (RAISED - 6) / size)
     strokes = "".join(
         f'<path d="M{x} {tall + 2:.1f} q{bend} {(124 - tall) / 2:.1f} 0 {120 - tall:.1f}" stroke="{line}" '
@@ -208,7 +209,7 @@ def _springs(size: int) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _bed(size: int, front: bool) -> Image.Image:
-    """A bed seen from its foot: the headboard and pillow behind the sleeper, the blanket before it."""
+    """Draw a bed seen from its foot: the blanket in front of the sleeper, or the headboard and pillow behind."""
     if not front:
         inner = (
             '<rect x="10" y="34" width="108" height="92" rx="14" fill="#a9713f"/>'
@@ -231,7 +232,7 @@ def _bed(size: int, front: bool) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _pool(size: int) -> Image.Image:
-    """Water with waves before the lower half of a box."""
+    """Draw water with waves in front of the lower half of a box."""
     inner = (
         '<defs><linearGradient id="w" x1="0" y1="0" x2="0" y2="1"><stop offset="0" stop-color="#6cc5f0"/>'
         '<stop offset="1" stop-color="#2f8fd0"/></linearGradient></defs>'
@@ -247,7 +248,7 @@ def _pool(size: int) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _cover(size: int, rock: bool) -> Image.Image:
-    """A bush, or a rock, before the lower part of a box."""
+    """Draw a bush or a rock in front of the lower part of a box."""
     if rock:
         inner = (
             '<path d="M4 127 L12 92 L34 74 L62 80 L88 70 L114 88 L125 127 Z" fill="#8d8f94"/>'
@@ -272,7 +273,7 @@ def _cover(size: int, rock: bool) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _bubble(symbol: str, size: int) -> Image.Image:
-    """A white bubble with what someone feels or does."""
+    """Draw a white bubble with the symbol of a mood or an action."""
     bubble = (
         '<path d="M64 4 C100 4 124 24 124 54 C124 84 100 104 72 104 L64 124 '
         'L54 104 C26 103 4 84 4 54 C4 24 28 4 64 4 Z" '
@@ -287,7 +288,7 @@ def _symbol(name: str) -> str:
 
 
 def _bubbles(figures: Image.Image, box: Box, actor: Character) -> None:
-    """What a character feels, and that it sleeps, in bubbles over its head."""
+    """Draw bubbles above the head of a character: its mood, and whether it sleeps."""
     symbols = [actor.mood] if actor.mood != "calm" else []
     if actor.action == "sleeps":
         symbols.append("sleeps")

@@ -1,6 +1,6 @@
-"""Sprites of the picture book: vector graphics made into pixels at the few sizes that are pasted.
+"""Sprites of the picture book: vector graphics that are rasterised at the few sizes in which they are used.
 
-Every sprite fills a square box of a whole number of cells of the latents, and stands on its lower edge.
+Every sprite stands on the lower edge of a square box, whose side is a whole number of cells of the latents.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-CELL = 16  # pixels to a cell of the latents
+CELL = 16  # side of a cell of the latents in pixels
 SPRITES = Path(__file__).parent / "sprites"
-FILL = 0.86  # part of a character's box that it fills; above it is room for a hat
+FILL = 0.86  # part of its box that a character fills, which leaves room for a hat
 
 LOOK_COLOURS = {
     "red": (222, 52, 50),
@@ -32,14 +32,14 @@ LOOK_COLOURS = {
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where things are worn, in units of the drawing (0 to 128 from its top left).
+    """Where a species wears things, in units of its drawing (0 to 128 from the top left).
 
     Attributes:
-        eyes: Centres of the eyes that are seen, with their radius behind.
-        hat: Middle of the brim, and how wide it is.
-        neck: Middle of a scarf, and how wide it is.
+        eyes: Centres and radii of the visible eyes.
+        hat: Centre and width of the brim.
+        neck: Centre and width of a scarf.
         glasses: Width of the glasses.
-        size: How large the species is beside the others.
+        size: Size of the species relative to the others.
     """
 
     eyes: tuple[tuple[float, float, float], ...]
@@ -81,16 +81,25 @@ ANCHORS = {
 
 @lru_cache(maxsize=256)
 def drawing(name: str) -> str:
-    """What is inside the <svg> element of a sprite."""
+    """Return the content of the <svg> element of a sprite."""
     text = (SPRITES / f"{name}.svg").read_text("utf-8")
     return text[text.index(">") + 1 : text.rindex("</svg>")]
 
 
 def raster(inner: str, width: int, height: int, view: tuple[float, float, float, float]) -> Image.Image:
-    """SVG elements as an RGBA image of width x height pixels; `view` is the viewBox.
+    """Rasterise SVG elements.
+
+    Args:
+        inner: The elements.
+        width: Of the image in pixels.
+        height: Of the image in pixels.
+        view: The viewBox.
+
+    Returns:
+        An RGBA image.
 
     Raises:
-        ImportError: `resvg_py` is missing, with how to install it.
+        ImportError: `resvg_py` is missing; the message says how to install it.
     """
     try:
         import resvg_py
@@ -107,17 +116,21 @@ def raster(inner: str, width: int, height: int, view: tuple[float, float, float,
 
 @lru_cache(maxsize=64)
 def extent(name: str) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of what a sprite shows, in its units."""
+    """Return left, top, right and bottom of the visible part of a sprite, in its units.
+
+    Raises:
+        ValueError: Nothing of it is visible.
+    """
     box = raster(drawing(name), 256, 256, (0, 0, 128, 128)).getchannel("A").getbbox()
     if box is None:
-        raise ValueError(f"The sprite {name} shows nothing.")
+        raise ValueError(f"Nothing of the sprite {name} is visible.")
     left, top, right, bottom = box
     return left / 2, top / 2, right / 2, bottom / 2
 
 
 @lru_cache(maxsize=64)
 def _view(name: str, fill: float) -> tuple[float, float, float, float]:
-    """The viewBox that makes a sprite stand on the lower edge of its box, in the middle."""
+    """Return the viewBox with which a sprite stands on the lower edge of its box, in the middle."""
     left, top, right, bottom = extent(name)
     side = max(right - left, bottom - top) / fill
     return (left + right) / 2 - side / 2, bottom - side, side, side
@@ -129,7 +142,7 @@ def _character_view(species: str) -> tuple[float, float, float, float]:
 
 @lru_cache(maxsize=512)
 def thing(name: str, size: int) -> Image.Image:
-    """A prop or symbol in a box of `size` pixels."""
+    """Draw a prop or symbol in a box of `size` pixels."""
     return raster(drawing(name), size, size, _view(name, 0.94))
 
 
@@ -139,14 +152,14 @@ def _bare(species: str, size: int, lean: int) -> Image.Image:
 
 
 def _leaning(species: str, inner: str, lean: int) -> str:
-    """Elements turned by `lean` degrees about the feet."""
+    """Rotate elements by `lean` degrees about the feet."""
     left, _, right, bottom = extent(species)
     return f'<g transform="rotate({lean} {(left + right) / 2:.2f} {bottom - 16:.2f})">{inner}</g>' if lean else inner
 
 
 @lru_cache(maxsize=2048)
 def _worn(species: str, accessory: str, tear: bool, size: int, lean: int) -> Image.Image:
-    """What a character wears, and the tear of one that is sad, in its box."""
+    """Draw the accessory of a character, and a tear if it is sad."""
     anchors = ANCHORS[species]
     inner = ""
     x, y = (sum(eye[axis] for eye in anchors.eyes) / len(anchors.eyes) for axis in (0, 1))
@@ -164,7 +177,7 @@ def _worn(species: str, accessory: str, tear: bool, size: int, lean: int) -> Ima
 
 
 def _scaled(inner: str, x: float, y: float, wide: float, from_x: float, from_y: float, own: float) -> str:
-    """Elements moved so that their point (from_x, from_y) lies at (x, y), and `own` units become `wide`."""
+    """Move elements so that their point (from_x, from_y) is at (x, y), and scale them from width `own` to `wide`."""
     scale = wide / own
     return f'<g transform="translate({x - from_x * scale:.3f} {y - from_y * scale:.3f}) scale({scale:.4f})">{inner}</g>'
 
@@ -190,7 +203,7 @@ def _scarf(x: float, y: float, wide: float) -> str:
 
 
 def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """The image with the hue of `colour`; darkness and highlights are kept, its mean lightness becomes the colour's."""
+    """Give an image the hue and mean lightness of a colour, keeping shadows and highlights."""
     pixels = np.asarray(image, dtype=np.float32)
     light = pixels[..., :3] @ np.array([0.30, 0.59, 0.11], dtype=np.float32) / 255
     solid = pixels[..., 3] > 128
@@ -207,10 +220,12 @@ FACES: dict[str, Face] = {"calm": "open", "happy": "smiling", "sad": "open", "af
 
 
 def _eyes(image: Image.Image, species: str, face: Face) -> str:
-    """Eyes that are not as the sprite has them: shut in sleep, smiling, or wide with fear.
+    """Draw eyes that differ from those of the sprite: shut in sleep, smiling, or wide with fear.
 
     Args:
-        image: The character upright, already in its colour: lids are of the skin around the eyes.
+        image: The upright character in its colour; lids have the colour of the skin around the eyes.
+        species: In SPECIES.
+        face: Which eyes.
     """
     left, top, side, _ = _character_view(species)
     scale = image.width / side
@@ -242,7 +257,7 @@ def _eyes(image: Image.Image, species: str, face: Face) -> str:
 
 @lru_cache(maxsize=4096)
 def _coated(species: str, look: str, size: int, face: Face, lean: int) -> Image.Image:
-    """A character without what it wears, turned to the left."""
+    """Draw a character without its accessory, facing left."""
     image = recolour(_bare(species, size, lean), LOOK_COLOURS[look])
     if face != "open":
         upright = recolour(_bare(species, size, 0), LOOK_COLOURS[look])
@@ -262,13 +277,17 @@ def character(
     asleep: bool = False,
     lean: int = 0,
 ) -> Image.Image:
-    """A character in its box: coloured, dressed, with the face of its mood.
+    """Draw a character in its box, with its colour, its accessory and the face of its mood.
 
     Args:
-        species, look, accessory, facing, mood: As in `Character`.
+        species: As in `Character`.
+        look: As in `Character`.
+        accessory: As in `Character`.
         size: Side of the box in pixels.
+        facing: As in `Character`.
+        mood: As in `Character`.
         asleep: Whether its eyes are shut.
-        lean: By how many degrees it leans forward.
+        lean: Degrees by which it leans forward.
     """
     face = "shut" if asleep else FACES[mood]
     image = _coated(species, look, size, face, -lean).copy()
@@ -278,13 +297,13 @@ def character(
 
 
 def head(species: str, facing: str) -> float:
-    """Where the head is from left to right in the box, 0 to 1."""
+    """Return the horizontal position of the head in the box, 0 (left) to 1."""
     left, _, side, _ = _character_view(species)
-    where = (ANCHORS[species].hat[0] - left) / side
-    return 1 - where if facing == "right" else where
+    position = (ANCHORS[species].hat[0] - left) / side
+    return 1 - position if facing == "right" else position
 
 
 def eye_line(species: str) -> float:
-    """Where the eyes are from top to bottom in the box, 0 to 1."""
+    """Return the vertical position of the eyes in the box, 0 (top) to 1."""
     _, top, side, _ = _character_view(species)
     return (ANCHORS[species].eyes[0][1] - top) / side

@@ -1,7 +1,7 @@
-"""How a scene of the picture book is put into words.
+"""Captions of the picture book.
 
-A caption is a sentence about some of what a picture shows: of every character what it looks like, wears, does and
-feels may be said or left out. What is left out is free, or for a reference to tell.
+A caption is a sentence about some of what a picture shows: of every character it may say what it looks like, wears,
+does and feels. Whatever it does not say is free, or a reference may show it.
 """
 
 from __future__ import annotations
@@ -12,131 +12,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from .world import SIDEWAYS, Character, Scene, Split
+from .vocabulary import (
+    ACCESSORY_PHRASES,
+    ACCESSORY_WORDS,
+    BEHIND_ONLY,
+    BESIDE,
+    DOES,
+    DOING,
+    LIGHT_PHRASES,
+    LIGHT_WORDS,
+    LOOK_WORDS,
+    MOOD_WORDS,
+    NUMBERS,
+    OPENINGS,
+    PLACE_PHRASES,
+    PLACE_WORDS,
+    PLURALS,
+    PROP_SYNONYMS,
+    SPOT_PHRASES,
+    SYNONYMS,
+    WEATHER_PHRASES,
+    WEATHER_WORDS,
+)
+from .world import ROCKY, SIDEWAYS, Character, Scene, Split
 
 T = TypeVar("T")
 
-LONGEST = 44  # words of a caption, so that it fits the text encoders
+LONGEST = 44  # words of a caption, so that it fits into the text encoders
 FACTS = ("look", "accessory", "action", "mood", "facing", "near")  # of a character
 SCENE_FACTS = ("place", "light", "weather", "props", "spot")
-
-SYNONYMS = {
-    "rabbit": ("bunny", "hare", "bunny rabbit"),
-    "squirrel": ("chipmunk",),
-    "turtle": ("tortoise",),
-    "elephant": ("baby elephant",),
-    "dinosaur": ("dino",),
-    "duck": ("duckling",),
-    "owl": ("owlet",),
-    "cat": ("kitten", "kitty"),
-    "dog": ("puppy", "hound", "doggy"),
-    "pig": ("piglet", "piggy"),
-    "sheep": ("lamb", "ewe"),
-    "mouse": ("little mouse",),
-    "kangaroo": ("joey",),
-    "frog": ("toad",),
-    "bear": ("bear cub", "grizzly"),
-    "fox": ("fox cub", "vixen"),
-    "lion": ("lion cub",),
-    "monkey": ("ape",),
-    "tiger": ("tiger cub",),
-    "horse": ("pony", "foal"),
-    "cow": ("calf", "bull"),
-    "panda": ("panda bear",),
-}
-PLURALS = {"sheep": "sheep", "mouse": "mice", "fox": "foxes", "calf": "calves", "pony": "ponies", "kitty": "kitties",
-           "puppy": "puppies", "bunny": "bunnies"}  # fmt: skip
-NUMBERS = {2: ("two", "2", "a pair of"), 3: ("three", "3")}
-LOOK_WORDS = {"grey": ("grey", "gray"), "purple": ("purple", "violet")}
-ACCESSORY_PHRASES = {
-    "scarf": ("with a scarf", "wearing a scarf", "in a scarf", "with a red scarf", "that wears a scarf"),
-    "hat": ("with a hat", "wearing a hat", "in a hat", "with a top hat", "that wears a hat"),
-    "glasses": ("with glasses", "wearing glasses", "in glasses", "with a pair of glasses", "that wears glasses"),
-    "none": ("with nothing on", "without a hat", "without a scarf", "without glasses"),
-}
-ACCESSORY_WORDS = {
-    "scarf": ("wears a scarf", "has a scarf"),
-    "hat": ("wears a hat", "has a hat"),
-    "glasses": ("wears glasses", "has glasses"),
-    "none": ("wears nothing", "has nothing on"),
-}
-MOOD_WORDS = {
-    "calm": ("calm", "quiet"),
-    "happy": ("happy", "cheerful", "smiling", "glad", "joyful", "merry"),
-    "sad": ("sad", "unhappy", "crying", "tearful", "weeping", "sorrowful"),
-    "afraid": ("afraid", "scared", "frightened", "terrified", "fearful", "anxious"),
-}
-BEHIND_ONLY = frozenset(("afraid",))  # "the fox is afraid", but no "afraid fox"
-# What somebody is doing: as a participle, and as a verb for one and for several.
-DOING = {
-    "stands": ("standing", "waiting", "standing still"),
-    "sleeps": ("sleeping", "asleep", "sleeping in a bed", "taking a nap", "fast asleep", "dozing", "napping"),
-    "jumps": ("jumping", "leaping", "hopping", "jumping high", "jumping up and down", "bouncing"),
-    "runs": ("running", "racing", "running fast", "running along", "dashing", "hurrying"),
-    "swims": ("swimming", "swimming in the water", "bathing", "in the water", "splashing in the water", "paddling"),
-    "holds": ("holding {held}", "carrying {held}", "with {held} in its arms", "holding up {held}", "bringing {held}",
-              "clutching {held}"),
-    "hides": ("hiding", "hiding behind {cover}", "behind {cover}", "peeking out from behind {cover}", "hidden",
-              "playing hide and seek"),
-}  # fmt: skip
-DOES = {
-    "stands": (("stands", "stand"), ("waits", "wait"), ("is standing", "are standing")),
-    "sleeps": (("is sleeping", "are sleeping"), ("sleeps", "sleep"), ("is asleep", "are asleep"),
-               ("takes a nap", "take a nap"), ("lies in bed", "lie in bed"), ("naps", "nap")),
-    "jumps": (("is jumping", "are jumping"), ("jumps", "jump"), ("leaps", "leap"), ("hops", "hop"),
-              ("jumps for joy", "jump for joy"), ("bounces", "bounce")),
-    "runs": (("is running", "are running"), ("runs", "run"), ("races", "race"), ("runs away", "run away"),
-             ("hurries", "hurry"), ("dashes", "dash")),
-    "swims": (("is swimming", "are swimming"), ("swims", "swim"), ("is in the water", "are in the water"),
-              ("takes a bath", "take a bath"), ("goes for a swim", "go for a swim"), ("paddles", "paddle")),
-    "holds": (("is holding {held}", "are holding {held}"), ("holds {held}", "hold {held}"),
-              ("carries {held}", "carry {held}"), ("has {held} in its arms", "have {held} in their arms"),
-              ("brings {held}", "bring {held}")),
-    "hides": (("is hiding", "are hiding"), ("hides", "hide"), ("hides behind {cover}", "hide behind {cover}"),
-              ("is hiding behind {cover}", "are hiding behind {cover}"), ("peeks out", "peek out")),
-}  # fmt: skip
-PLACE_PHRASES = {
-    "forest": ("in the forest", "in the woods", "among the trees"),
-    "beach": ("on the beach", "at the beach", "by the sea", "at the seaside"),
-    "desert": ("in the desert", "among the cacti"),
-    "mountains": ("in the mountains", "by the mountains"),
-    "city": ("in the city", "in town", "in the street"),
-    "meadow": ("on the meadow", "in the meadow", "in a field of flowers"),
-    "castle": ("at the castle", "by the castle", "in front of a castle"),
-    "village": ("in the village", "in a little village"),
-    "volcano": ("by the volcano", "at the volcano", "near a volcano"),
-    "camp": ("at the camp", "by the tent", "at the campfire", "camping"),
-    "lake": ("by the lake", "at the lake"),
-    "fair": ("at the fair", "at the circus", "at the funfair"),
-}
-PLACE_WORDS = {"mountains": ("mountains",), "beach": ("beach", "seaside"), "forest": ("forest", "woods")}
-LIGHT_PHRASES = {
-    "day": ("by day", "during the day", "in the daytime", "in broad daylight"),
-    "sunset": ("at sunset", "in the evening", "at dusk", "as the sun sets", "in the evening light"),
-    "night": ("at night", "by night", "in the dark", "under the moon", "in the moonlight", "under the stars"),
-}
-LIGHT_WORDS = {"day": ("day", "daytime"), "sunset": ("sunset", "evening"), "night": ("night",)}
-WEATHER_PHRASES = {
-    "clear": ("in fine weather", "without rain", "under a clear sky", "without snow", "with no rain or snow"),
-    "rain": ("in the rain", "while it rains", "in rainy weather", "on a rainy day", "as it rains"),
-    "snow": ("in the snow", "while it snows", "in snowy weather", "in winter", "as it snows"),
-}
-WEATHER_WORDS = {"clear": ("no rain", "no snow", "fine weather"), "rain": ("rain", "rainy"), "snow": ("snow", "snowy")}
-BESIDE = ("with", "next to", "beside", "near", "by")
-PROP_SYNONYMS = {"gift": ("present",), "cake": ("birthday cake",), "ball": ("football", "soccer ball"),
-                 "bucket": ("pail",), "book": ("story book",), "lantern": ("paper lantern",)}  # fmt: skip
-SPOT_PHRASES = {"left": ("on the left",), "middle": ("in the middle",), "right": ("on the right",)}
-OPENINGS = ("a picture of", "show me", "please draw", "there is", "an illustration of", "i want to see", "paint",
-            "a drawing of", "once there was", "look at", "imagine")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a caption tells of a scene.
+    """What a caption says about a scene.
 
     Attributes:
-        characters: For each character the facts of FACTS that are said; the species always is.
-        scene: Those of SCENE_FACTS.
+        characters: Which of FACTS are said about each character; the species always is.
+        scene: Which of SCENE_FACTS are said.
     """
 
     characters: tuple[frozenset[str], ...]
@@ -144,14 +57,15 @@ class Said:
 
 
 def article(noun: str) -> str:
-    """The noun (or adjective and noun) with its indefinite article."""
+    """Return a noun (or adjective and noun) with its indefinite article."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
-    """The part of a list of wordings that a split may use.
+    """Return the part of a list of wordings that a split may use.
 
-    Of lists of five and more the last is the test's and the one before it the validation's; shorter ones are shared.
+    In lists of at least five, the last wording is for the test and the one before it for validation. Shorter lists are
+    shared by all.
     """
     if len(items) < 5:
         return items
@@ -159,8 +73,8 @@ def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
 
 
 def draw_said(rng: random.Random, scene: Scene) -> Said:
-    """Which facts to tell. Looks are free as often as said; what nobody would expect is seldom left out."""
-    talkative = rng.random()  # of some pictures much is said, of others little
+    """Draw what to say about a scene: looks about half of the time, and nearly always what is unusual."""
+    talkative = rng.random()  # some captions say much, others little
     characters = []
     for actor in scene.characters:
         said = {fact for fact in ("look", "accessory") if rng.random() < 0.25 + 0.5 * talkative}
@@ -205,12 +119,12 @@ class _Voice:
 
 
 def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split: Split = "train") -> str:
-    """The scene in words.
+    """Describe a scene in words.
 
     Args:
         scene: What to describe.
-        said: What to tell of it.
-        rng: Chooses the wording; without it the caption is the canonical one, in which stories' captions are written:
+        said: What to say about it.
+        rng: Chooses the wording; without it, the caption is the canonical one, as the captions of stories are:
             "a blue fox with a scarf is sleeping in the forest at night next to a key".
         split: Whose wordings to use.
     """
@@ -247,14 +161,14 @@ def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split
 
 
 def aside(scene: Scene, known: Sequence[int], plain: str) -> str:
-    """A caption with the looks that only references tell: "..., the fox is blue and wears a scarf"."""
+    """Append the looks that only references show to a caption: "..., the fox is blue and wears a scarf"."""
     voice = _Voice(None, "train")
     parts = [_aside(scene.characters[index], frozenset(("look", "accessory")), voice) for index in known]
     return f"{plain}, {' and '.join(parts)}" if parts else plain
 
 
 def captioned(rng: random.Random, scene: Scene, *, split: Split = "train") -> str:
-    """One of the scene's captions."""
+    """Return a random caption of a scene."""
     while True:
         text = caption(scene, draw_said(rng, scene), rng, split=split)
         if len(re.findall(r"\w+|[^\w\s]", text)) <= LONGEST:
@@ -274,7 +188,7 @@ def _prop(name: str, voice: _Voice) -> str:
 
 
 def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: bool) -> str:
-    """A character with what is said of it, but for what it does."""
+    """Describe a character, but not what it does."""
     adjectives, after = [], []
     if "mood" in told:
         word = voice.pick(MOOD_WORDS[actor.mood])
@@ -300,14 +214,12 @@ def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: b
 def _doing(actor: Character, place: str, voice: _Voice, verb: bool, several: bool) -> str:
     chosen = voice.pick((DOES if verb else DOING)[actor.action])
     text = chosen[several] if verb else chosen
-    from .render import ROCKY
-
     cover = voice.pick(("a rock", "a stone")) if place in ROCKY else voice.pick(("a bush", "the bushes"))
     return text.format(held=_prop(actor.held, voice) if actor.held else "", cover=cover)
 
 
 def _who(scene: Scene, told: list[frozenset[str]], voice: _Voice, finite: bool) -> str:
-    """All characters with what they do."""
+    """Describe all characters and what they do."""
     actors = scene.characters
     alike = (
         len(
@@ -357,7 +269,7 @@ def _where(scene: Scene, said: Said, voice: _Voice) -> list[str]:
 
 
 def _aside(actor: Character, facts: frozenset[str], voice: _Voice) -> str:
-    """Facts of a character behind the caption: "the fox is blue and sad and wears a hat"."""
+    """State facts about a character in a clause of their own: "the fox is blue and sad and wears a hat"."""
     words = [actor.look] if "look" in facts else []
     if "mood" in facts:
         words.append(voice.pick(MOOD_WORDS[actor.mood]))
@@ -368,7 +280,7 @@ def _aside(actor: Character, facts: frozenset[str], voice: _Voice) -> str:
 
 
 def _list(scene: Scene, said: Said, voice: _Voice) -> str:
-    """The facts one after the other: "fox, blue, sleeping, beach, sunset"."""
+    """List the facts: "fox, blue, sleeping, beach, sunset"."""
     parts = []
     for actor, told in zip(scene.characters, said.characters, strict=True):
         name = _name(actor, voice)

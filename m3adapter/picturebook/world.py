@@ -1,7 +1,7 @@
 """What exists in the picture book, and which scenes there are.
 
-A character has a *species*, which every text names; a look (*colour* of its coat and an *accessory*), which belongs to
-it and which a reference can tell; and what it does and feels in one picture (*action*, *mood*, *facing*, *near*).
+A character has a *species*, which every text names; a look (the *colour* of its coat and an *accessory*), which it
+keeps and which a reference can show; and what it does and feels in one picture (*action*, *mood*, *facing*, *near*).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ SPOTS = ("left", "middle", "right")
 PLACES = (
     "forest", "beach", "desert", "mountains", "city", "meadow", "castle", "village", "volcano", "camp", "lake", "fair",
 )  # fmt: skip
+ROCKY = frozenset(("beach", "desert", "mountains", "city", "volcano"))  # with rocks to hide behind instead of bushes
 PROPS = (
     "balloon", "kite", "umbrella", "guitar", "cake", "key", "gift", "ball", "drum", "book", "sunflower", "bucket",
     "apple", "lantern", "trumpet", "rocket",
 )  # fmt: skip
 LIGHTS = ("day", "sunset", "night")
 WEATHERS = ("clear", "rain", "snow")
-# Drawn from the side, so that one sees which way they face; the others look at the reader.
+# Drawn from the side, so that they face left or right; the others look at the reader.
 SIDEWAYS = frozenset(
     [
         "rabbit",
@@ -61,23 +62,23 @@ SIDEWAYS = frozenset(
 )
 MOST_CHARACTERS = 3
 
-# Of 20 compositions of species, place and action, 18 are for training, one for validation and one for the test.
+# Of 20 compositions of species, place and action, 18 are for training, one for validation and one for testing.
 _PARTS = 20
-_SALT = "print: "  # one with which every species, place and action is in all three
+_SALT = "print: "  # chosen so that every species, place and action occurs in all three splits
 
 
 @dataclass(frozen=True)
 class Character:
-    """One actor of a scene, in the words of the lists above.
+    """A character of a scene.
 
     Attributes:
         species: In SPECIES.
         look: The colour of its coat, in LOOKS.
         accessory: In ACCESSORIES.
-        action: In ACTIONS; "holds" has a prop in `held`, nothing else has.
+        action: In ACTIONS; only with "holds", `held` is a prop.
         mood: In MOODS.
-        facing: In FACINGS; seen on SIDEWAYS species only.
-        near: Large and in front; else small and further back.
+        facing: In FACINGS; visible on SIDEWAYS species only.
+        near: Whether it is large and in front, or else small and further back.
         held: In PROPS, or None.
     """
 
@@ -91,19 +92,22 @@ class Character:
     held: str | None = None
 
     def __post_init__(self) -> None:
+        """Check that something is held if, and only if, the action says so."""
         if (self.action == "holds") != (self.held is not None):
             raise ValueError(f"a character that {self.action} cannot have {self.held!r} in its hands")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows.
+    """Everything that a picture shows.
 
     Attributes:
         characters: One to three, from left to right.
-        place, light, weather: In PLACES, LIGHTS, WEATHERS.
-        props: Things that stand on the ground, at most two.
-        spot: Where a character that is alone stands, in SPOTS.
+        place: In PLACES.
+        light: In LIGHTS.
+        weather: In WEATHERS.
+        props: At most two things that stand on the ground, in PROPS.
+        spot: Where a single character stands, in SPOTS.
     """
 
     characters: tuple[Character, ...]
@@ -115,25 +119,25 @@ class Scene:
 
 
 def composition_split(species: str, place: str, action: str) -> Split:
-    """The split that a composition belongs to; the same on every machine."""
+    """Return the split that a composition belongs to; it is the same on every machine."""
     part = zlib.crc32(f"{_SALT}{species}/{place}/{action}".encode()) % _PARTS
     return "validation" if part == 0 else "test" if part == 1 else "train"
 
 
 def splits_of(scene: Scene) -> set[Split]:
-    """The splits that the scene's compositions belong to."""
+    """Return the splits that the compositions of a scene belong to."""
     return {composition_split(actor.species, scene.place, actor.action) for actor in scene.characters}
 
 
 @lru_cache
 def compositions(split: Split, place: str) -> tuple[tuple[str, str], ...]:
-    """The species and actions that `split` may show at a place."""
+    """Return the pairs of species and action that a split may show at a place."""
     pairs = ((species, action) for species in SPECIES for action in ACTIONS)
     return tuple(pair for pair in pairs if composition_split(pair[0], place, pair[1]) == split)
 
 
 def random_character(rng: random.Random, species: str, action: str) -> Character:
-    """A character drawn at random: more often without an accessory and calm than not."""
+    """Return a random character; most have no accessory and are calm."""
     return Character(
         species=species,
         look=rng.choice(LOOKS),
@@ -154,12 +158,12 @@ def random_scene(
     split: Split = "train",
     counts: tuple[float, ...] = (0.5, 0.35, 0.15),
 ) -> Scene:
-    """A scene drawn at random, all of whose compositions belong to `split`.
+    """Return a random scene whose compositions all belong to a split.
 
     Args:
-        rng: Source of chance.
-        characters: How many, 1 to 3; drawn with the weights `counts` by default.
-        species: To choose from. Several characters are seldom of the same one.
+        rng: The random numbers.
+        characters: Number of characters, 1 to 3; drawn with the weights `counts` by default.
+        species: To choose from. Characters of one scene are seldom of the same species.
         split: "train", "validation" or "test".
         counts: Weights of one, two and three characters.
     """

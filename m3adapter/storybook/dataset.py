@@ -1,4 +1,4 @@
-"""Pictures of stories as samples: what the adapter is trained and measured on."""
+"""Pictures of stories as samples on which the adapter is trained and evaluated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..conversation.conversation import Conversation, Slot
 from .stories import Panel, Story, Task, to_conversation
 from .world import Character, Scene
 
-REFERENCES = 2  # as Conversation.references takes by default: the first picture and the latest
+REFERENCES = 2  # the default of Conversation.references: the first picture and the latest
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Sample:
 
     Attributes:
         conversation: The story up to and including the picture; pictures are open slots.
-        slot: Where the picture stands.
+        slot: The place of the picture.
         scene: What it shows.
         caption: As the story writes it.
-        task: What it has to do with earlier pictures.
+        task: How it relates to earlier pictures.
         references: The scenes of its reference pictures, oldest first.
-        known: Indices of the characters of `scene` that a reference shows and whose look the caption does not name:
-            theirs is the look that only the references can tell. The oldest reference that shows a character decides.
+        known: Indices of the characters of `scene` whose look only the references show, because the caption does not
+            name it. The oldest reference that shows a character decides.
         named: Indices of the characters whose look the caption names.
         user_scenes: The scenes of the users' pictures before the slot.
     """
@@ -39,7 +39,7 @@ class Sample:
     user_scenes: tuple[Scene, ...]
 
     def shown(self, index: int) -> Character | None:
-        """The character of `scene` as the oldest reference that has it shows it; None where none has it."""
+        """Return a character of `scene` as the oldest reference shows it, or None if no reference does."""
         species = self.scene.characters[index].species
         for reference in self.references:
             for actor in reference.characters:
@@ -49,19 +49,19 @@ class Sample:
 
 
 def aside(sample: Sample) -> str:
-    """The caption with the looks that only the references tell: "..., the fox is blue and the owl is red"."""
+    """Return the caption with the looks that only references show: "..., the fox is blue and the owl is red"."""
     parts = []
     for index in sample.known:
         actor = sample.shown(index)
-        assert actor is not None  # that is what `known` means
+        assert actor is not None  # by the definition of `known`
         parts.append(f"the {actor.species} is {actor.look}")
     return f"{sample.caption}, {' and '.join(parts)}" if parts else sample.caption
 
 
 def samples(told: Story) -> list[Sample]:
-    """All pictures of a story."""
-    found: list[Sample] = []
-    seen: list[Scene] = []  # the scenes of all pictures so far, the users' included
+    """Return all pictures of a story as samples."""
+    result: list[Sample] = []
+    seen: list[Scene] = []  # the scenes of all pictures so far, including those of users
     shown_by_user: list[Scene] = []
     for number, exchange in enumerate(told.exchanges):
         if exchange.user_scene:
@@ -73,9 +73,9 @@ def samples(told: Story) -> list[Sample]:
         turn = len(whole.turns) - 1
         slots = [slot for slot in whole.open_slots() if slot.turn == turn]
         for slot, panel in zip(slots, exchange.panels, strict=True):
-            found.append(_sample(whole, slot, panel, tuple(seen), tuple(shown_by_user)))
+            result.append(_sample(whole, slot, panel, tuple(seen), tuple(shown_by_user)))
             seen.append(panel.scene)
-    return found
+    return result
 
 
 def _sample(whole: Conversation, slot: Slot, panel: Panel, seen: tuple[Scene, ...], users: tuple[Scene, ...]) -> Sample:

@@ -1,6 +1,6 @@
-"""The judge: a small classifier, trained on renders only, that reads off a picture what it shows.
+"""The judge: a small classifier of what a picture shows, trained on renders only.
 
-It is independent of the starter: other architecture, other training, never shown a generated picture.
+It is independent of the starter: it has another architecture and has never seen a generated picture.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ class Verdict:
 
     Attributes:
         presence: Probability that each species is in the picture [B, species].
-        looks: Most likely look of each species, if it is there [B, species].
-        place, light, weather: [B].
-        prop: [B]; len(PROPS) where there is none.
+        looks: Most likely look of each species, if it is in the picture [B, species].
+        place: Most likely place [B].
+        prop: Most likely prop [B]; len(PROPS) means none.
+        light: Most likely light [B].
+        weather: Most likely weather [B].
     """
 
     presence: Tensor
@@ -37,11 +39,11 @@ class Verdict:
     weather: Tensor
 
     def species(self, row: int, count: int) -> set[str]:
-        """The `count` most likely species of a picture."""
+        """Return the `count` most likely species of a picture."""
         return {SPECIES[index] for index in self.presence[row].topk(count).indices.tolist()}
 
     def look(self, row: int, species: str) -> str:
-        """The look of `species` in a picture."""
+        """Return the look of a species in a picture."""
         return LOOKS[int(self.looks[row, SPECIES.index(species)])]
 
 
@@ -49,16 +51,17 @@ class Judge(nn.Module):
     """A residual convolutional network: [B, 3, 128, 128] in -1..1 to logits."""
 
     def __init__(self) -> None:
+        """Build the network with random weights."""
         super().__init__()
-        self.stem = nn.Sequential(_conv(3, 32, 2), _conv(32, 64, 2))  # 32 x 32
-        self.body = nn.Sequential(_Residual(64), _conv(64, 128, 2), _Residual(128), _Residual(128))  # 16 x 16
-        self.top = nn.Sequential(_conv(128, 192, 2), _Residual(192))  # 8 x 8
+        self.stem = nn.Sequential(convolution(3, 32, 2), convolution(32, 64, 2))  # 32 x 32
+        self.body = nn.Sequential(Residual(64), convolution(64, 128, 2), Residual(128), Residual(128))  # 16 x 16
+        self.top = nn.Sequential(convolution(128, 192, 2), Residual(192))  # 8 x 8
         self.actors = nn.Conv2d(192, len(SPECIES) * (len(LOOKS) + 1), 1)
         self.things = nn.Conv2d(192, len(PROPS) + 1, 1)
         self.whole = nn.Linear(192, len(PLACES) + len(LIGHTS) + len(WEATHERS))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits: actors [B, species, looks + 1] (the last: absent), prop, place, light, weather."""
+        """Return logits: actors [B, species, looks + 1] (the last: absent), prop, place, light, weather."""
         maps = self.top(self.body(self.stem(images)))
         actors = self.actors(maps).float().flatten(2).logsumexp(-1).unflatten(1, (len(SPECIES), -1))
         place, light, weather = (
@@ -69,18 +72,22 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def judge(self, images: Sequence[Tensor]) -> Verdict:
-        """Read pictures [H, W, 3] in 0..1 of the world's size."""
+        """Classify pictures [H, W, 3] in 0..1 of the size of the world."""
         batch = torch.stack(list(images)).permute(0, 3, 1, 2).float() * 2 - 1
         device = next(self.parameters()).device
         parts = [self(part.to(device)) for part in batch.split(64)]
         logits = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
         chances = logits.pop("actors").softmax(-1)
-        found = {name: value.argmax(-1) for name, value in logits.items()}
-        return Verdict(presence=1 - chances[..., ABSENT], looks=chances[..., :ABSENT].argmax(-1), **found)
+        classes = {name: value.argmax(-1) for name, value in logits.items()}
+        return Verdict(presence=1 - chances[..., ABSENT], looks=chances[..., :ABSENT].argmax(-1), **classes)
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Judge:
-        """The trained judge. Raises FileNotFoundError where its weights are missing."""
+        """Load the trained judge.
+
+        Raises:
+            FileNotFoundError: Its weights are missing.
+        """
         from safetensors.torch import load_file
 
         if not path.is_file():
@@ -97,16 +104,21 @@ class Judge(nn.Module):
         save_file({name: value.contiguous() for name, value in floats.items()}, path)
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return a 3 x 3 convolution with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """A residual block of two convolutions on [B, channels, H, W]."""
+
     def __init__(self, channels: int) -> None:
+        """Build the block with random weights."""
         super().__init__()
-        self.inner = nn.Sequential(_conv(channels, channels), _conv(channels, channels))
+        self.inner = nn.Sequential(convolution(channels, channels), convolution(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add what the convolutions make of x to x."""
         return x + self.inner(x)

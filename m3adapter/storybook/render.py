@@ -1,7 +1,7 @@
 """Draws a scene of the storybook world as a 128 x 128 picture.
 
-Sky, ground, light and weather are drawn here; characters, props and scenery are sprites (see NOTICE). A character's
-look replaces the colours of its sprite and keeps their lightness, so that faces and outlines stay.
+Sky, ground, light and weather are drawn here; characters, props and scenery are sprites (see NOTICE). The look of a
+character replaces the colours of its sprite but not their lightness, which keeps faces and outlines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .world import Scene
 
 SIZE = 128
 HORIZON = 78
-FINE = 4  # shapes are drawn this many times larger and averaged, so that edges are smooth
+FINE = 4  # shapes are drawn this many times larger and then reduced, for smooth edges
 SPRITES = Path(__file__).parent / "sprites"
 
 LOOK_COLOURS = {
@@ -65,7 +65,7 @@ SKYLINE = ((0, 44), (14, 28), (30, 52), (46, 36), (62, 58), (78, 32), (92, 48), 
 
 @lru_cache(maxsize=4096)
 def sprite(name: str, height: int, look: str | None = None, width: int | None = None) -> Image.Image:
-    """A sprite of at most `height` by `width` pixels (width defaults to height), recoloured to `look` if given."""
+    """Return a sprite of at most `height` by `width` pixels (`height` by default), in the colour of `look` if given."""
     image = Image.open(SPRITES / f"{name}.png").convert("RGBA")
     scale = min(height / image.height, (width or height) / image.width)
     if look is not None:
@@ -75,7 +75,7 @@ def sprite(name: str, height: int, look: str | None = None, width: int | None = 
 
 
 def recolour(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """The image with the hue of `colour`; darkness and highlights are kept, its mean lightness becomes the colour's."""
+    """Give an image the hue and mean lightness of a colour, keeping shadows and highlights."""
     pixels = np.asarray(image, dtype=np.float32)
     light = pixels[..., :3] @ np.array([0.30, 0.59, 0.11], dtype=np.float32) / 255
     solid = pixels[..., 3] > 128
@@ -167,7 +167,7 @@ def _ground(place: str, weather: str) -> Image.Image:
 
 @lru_cache(maxsize=512)
 def _backdrop(place: str, light: str, weather: str) -> Image.Image:
-    """Sky, ground and scenery in the light of the day; the same for every picture of that place, light and weather."""
+    """Draw sky, ground and scenery, which are the same in all pictures of a place, light and weather."""
     canvas = _sky(light, weather)
     pixels = np.array(_ground(place, weather), dtype=np.float32)
     pixels[..., :3] *= np.array(LIGHT_TINTS[light], dtype=np.float32)
@@ -193,7 +193,7 @@ def render(scene: Scene, seed: int) -> np.ndarray:
 
     Args:
         scene: What to draw.
-        seed: Chooses the layout (which side, small shifts); the same seed gives the same picture.
+        seed: Chooses the layout (which side, small shifts); equal seeds give equal pictures.
 
     Returns:
         uint8 array [128, 128, 3].
@@ -202,7 +202,7 @@ def render(scene: Scene, seed: int) -> np.ndarray:
 
 
 def render_with_figures(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scene as `render` draws it, and where its characters and its prop are: bool array [128, 128]."""
+    """Draw a scene like `render`, and return the mask of its characters and prop as well: bool array [128, 128]."""
     rng = random.Random(seed)
     canvas = _backdrop(scene.place, scene.light, scene.weather).copy()
     shift = rng.randrange(8)

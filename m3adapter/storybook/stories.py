@@ -1,7 +1,7 @@
-"""Stories of the storybook world: what people ask, and how the assistant answers in words and pictures.
+"""Stories of the storybook world: what users ask, and how the assistant answers in words and pictures.
 
-A story is told in exchanges. The words name the species, the place, the prop, the light and the weather of each
-picture, but never the look of a character, unless the user speaks of it: it is for the pictures to keep it.
+A story is told in exchanges. Its words name the species, the place, the prop, the light and the weather of each
+picture, but never the look of a character unless the user mentions it: only the pictures can keep it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ __all__ = ["SPLITS", "Exchange", "Panel", "Split", "Story", "Task", "composition
 
 
 def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Story:
-    """A story, wholly determined by the state of `rng`.
+    """Tell a story that depends only on the state of `rng`.
 
-    In "train" no picture shows a composition (species, place, prop) of another split, and no wording of another split
-    is used. In "validation" and "test" the first picture's composition and all wordings are the split's own.
+    In "train", no picture shows a composition (species, place, prop) of another split, and no wording of another split
+    is used. In "validation" and "test", the composition of the first picture and all wordings belong to the split.
 
     Args:
-        rng: Source of chance.
+        rng: The random numbers.
         split: "train", "validation" or "test".
-        exchanges: How many; usually one to six, at random.
+        exchanges: Their number; a random one by default, mostly one to six.
+
+    Raises:
+        ValueError: There is no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"the split is {shown(split)}, but must be one of {', '.join(SPLITS)}")
@@ -49,14 +52,14 @@ def to_conversation(
     system: str | None = None,
     start: int = 0,
 ) -> Conversation:
-    """The story as a conversation.
+    """Return a story as a conversation.
 
     Args:
         told: The story.
-        upto: The number of exchanges whose replies are included; a next exchange's message follows. None means all of
-            it.
-        paint: Draws a scene as [H, W, 3] in 0..1; needed where a user shows a picture. Without it a user's picture is
-            black, 8x8, and the assistant's stay open slots.
+        upto: The number of exchanges that are included with their replies; the message of the next one follows. By
+            default, the whole story is included.
+        paint: Draws a scene as [H, W, 3] in 0..1. Without it, pictures of users are black, 8 x 8, and those of the
+            assistant are open slots.
         system: Text of a system turn.
         start: Index of the first exchange to include.
     """
@@ -65,8 +68,8 @@ def to_conversation(
     end = len(told.exchanges) if upto is None else upto
     conversation = Conversation().system(system) if system else Conversation()
     for index, exchange in enumerate(told.exchanges[start : end + 1], start):
-        shown = [_painted(exchange.user_scene, paint)] if exchange.user_scene else []
-        conversation = conversation.user(exchange.message, shown)
+        pictures = [_painted(exchange.user_scene, paint)] if exchange.user_scene else []
+        conversation = conversation.user(exchange.message, pictures)
         if index == end:
             break
         segments: list[Text | Picture] = []

@@ -1,7 +1,7 @@
-"""What exists in the storybook world, and how a scene is put into words.
+"""What exists in the storybook world, and how captions describe a scene.
 
 A character has a *species*, which every text names, and a *look* (the colour of its coat), which a text names only when
-somebody asks for a change. Whatever keeps a look from one picture to the next must therefore have seen a picture.
+a user asks for a change. Whatever keeps a look from one picture to the next must therefore have seen a picture.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLACE_PHRASES = {
 LIGHT_PHRASES = {"day": "", "sunset": "at sunset", "night": "at night"}
 WEATHER_PHRASES = {"clear": "", "rain": "in the rain", "snow": "in the snow"}
 
-# Wordings of a caption; style 0 is the canonical one, in which the stories' captions are written.
+# Wordings of a caption; style 0 is the canonical one, which the captions of stories have.
 CAPTION_STYLES = (
     "{who}{prop} {place}{light}{weather}",
     "{who}{prop} {place}{weather}{light}",
@@ -50,7 +50,7 @@ CAPTION_STYLES = (
 
 @dataclass(frozen=True)
 class Character:
-    """One actor of a scene: `species` in SPECIES, `look` in LOOKS."""
+    """A character of a scene: `species` in SPECIES, `look` in LOOKS."""
 
     species: str
     look: str
@@ -58,7 +58,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows. The first of two characters stands on the left."""
+    """Everything that a picture shows. The first of two characters stands on the left."""
 
     characters: tuple[Character, ...]
     prop: str | None
@@ -68,17 +68,17 @@ class Scene:
 
 
 def article(noun: str) -> str:
-    """The noun (or adjective and noun) with its indefinite article."""
+    """Return a noun (or adjective and noun) with its indefinite article."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def caption(scene: Scene, *, looks: Collection[int] = (), asides: Collection[int] = (), style: int = 0) -> str:
-    """The scene in words: "a fox with a kite in the forest at night".
+    """Describe a scene in words: "a fox with a kite in the forest at night".
 
     Args:
         scene: What to describe.
-        looks: Indices of the characters whose colour stands before the noun ("a blue fox"); none by default.
-        asides: Indices of those whose colour stands behind the caption (", the fox is blue"); none by default.
+        looks: Indices of the characters whose colour is before the noun ("a blue fox"); none by default.
+        asides: Indices of those whose colour follows at the end (", the fox is blue"); none by default.
         style: Index into CAPTION_STYLES.
     """
     names = [
@@ -99,7 +99,7 @@ def caption(scene: Scene, *, looks: Collection[int] = (), asides: Collection[int
 
 
 def random_scene(rng: random.Random, *, characters: int | None = None) -> Scene:
-    """A scene drawn at random: usually one character, usually a prop, mostly fair weather by day."""
+    """Return a random scene: usually with one character and a prop, mostly in fair weather by day."""
     count = characters or (2 if rng.random() < 0.25 else 1)
     species = rng.sample(SPECIES, count)
     return Scene(
@@ -109,3 +109,16 @@ def random_scene(rng: random.Random, *, characters: int | None = None) -> Scene:
         light=rng.choices(LIGHTS, (2, 1, 1))[0],
         weather=rng.choices(WEATHERS, (3, 1, 1))[0],
     )
+
+
+def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, str]:
+    """Return a scene, a random one by default, and one of its captions, which names looks about half of the time."""
+    scene = scene or random_scene(rng)
+    everyone = range(len(scene.characters))
+    looks = [index for index in everyone if rng.random() < 0.5] if rng.random() < 0.3 else []
+    if not looks and rng.random() < 0.5:
+        looks = list(everyone)
+    style = 0 if rng.random() < 0.5 else rng.randrange(len(CAPTION_STYLES))
+    behind = [index for index in looks if rng.random() < 0.5]
+    before = [index for index in looks if index not in behind]
+    return scene, caption(scene, looks=before, asides=behind, style=style)

@@ -1,1 +1,1 @@
-"""How the starter's parts are trained; `python -m m3adapter.training.<name> --help` explains each program."""
+"""The trainings of the starter's parts; each is a command, `python -m m3adapter train <name> --help`."""

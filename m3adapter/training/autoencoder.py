@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,16 +27,19 @@ from .loop import (
 from .muon import Muon
 from .worlds import World, add_world_option, open_world
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 WIDTHS = (32, 32, 64, 128)
 DEEP_WIDTHS = (32, 64, 96, 128, 128)  # factor 16
 CHANNELS, DEEP_CHANNELS = 8, 16
 FIGURE_WEIGHT, EDGE_WEIGHT = 3.0, 1.0
-HELD_OUT = 24  # pictures that no training step sees
-WHOLE_FROM = 0.5  # part of the training after which it sees whole pictures instead of crops
+HELD_OUT = 24  # number of pictures that no training step sees
+WHOLE_FROM = 0.5  # part of the training after which whole pictures replace crops
 
 
-def build(latent_channels: int, world: World | None = None):
-    """An untrained autoencoder in SDXL's layout, narrow: one level for each halving of the world's cells, and one."""
+def build(latent_channels: int, world: World | None = None) -> AutoencoderKL:
+    """Build an untrained, narrow autoencoder in SDXL's layout with a level for each halving of the size, plus one."""
     from diffusers import AutoencoderKL
 
     world = world or open_world("storybook")
@@ -52,7 +56,7 @@ def build(latent_channels: int, world: World | None = None):
 
 
 def pictures(rng: random.Random, count: int, world: World | None = None) -> tuple[Tensor, Tensor]:
-    """Random renders [count, 3, S, S] in -1..1, and where their figures are [count, 1, S, S] (0 or 1)."""
+    """Return random renders [count, 3, S, S] in -1..1 and the masks of their figures [count, 1, S, S] (0 or 1)."""
     world = world or open_world("storybook")
     drawn = [world.draw(world.random_scene(rng), rng.randrange(2**31)) for _ in range(count)]
     figures = torch.from_numpy(np.stack([figure for _, figure in drawn]))
@@ -60,12 +64,12 @@ def pictures(rng: random.Random, count: int, world: World | None = None) -> tupl
 
 
 def to_tensor(renders: list[np.ndarray]) -> Tensor:
-    """Renders [S, S, 3] uint8 as one batch [count, 3, S, S] in -1..1."""
+    """Return renders [S, S, 3] uint8 as a batch [count, 3, S, S] in -1..1."""
     return torch.from_numpy(np.stack(renders)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def crops(images: Tensor, figures: Tensor, rng: random.Random, cell: int = 1) -> tuple[Tensor, Tensor]:
-    """A quarter of each picture, around some point of a figure; its corner is a multiple of `cell`."""
+    """Cut a quarter of each picture around some point of a figure; the corners are multiples of `cell`."""
     size = images.shape[-1]
     half, margin = size // 2, size // 8
     parts = []
@@ -75,11 +79,12 @@ def crops(images: Tensor, figures: Tensor, rng: random.Random, cell: int = 1) ->
         top, left = (min(max(0, middle - rng.randrange(margin, half - margin)), size - half) for middle in (y, x))
         top, left = top // cell * cell, left // cell * cell
         parts.append(torch.cat([image, figure])[:, top : top + half, left : left + half])
-    return torch.stack(parts).split((3, 1), dim=1)
+    cut_images, cut_figures = torch.stack(parts).split((3, 1), dim=1)
+    return cut_images, cut_figures
 
 
 def corners(images: Tensor, figures: Tensor, rng: random.Random, cell: int) -> tuple[Tensor, Tensor]:
-    """The same quarter of all pictures, on the grid of cells; it reaches the ground, where figures stand."""
+    """Cut the same quarter of all pictures on the grid of cells, low enough to show the ground, where figures stand."""
     size = images.shape[-1]
     half = size // 2
     top = rng.randrange(half // 2 // cell, half // cell + 1) * cell
@@ -88,7 +93,7 @@ def corners(images: Tensor, figures: Tensor, rng: random.Random, cell: int) -> t
 
 
 def loss_of(out: Tensor, images: Tensor, figures: Tensor) -> Tensor:
-    """Absolute and squared error, and that of the edges; figures weigh more than what is behind them."""
+    """Return the absolute and squared error and the error of the edges; figures weigh more than the background."""
     error = out.float() - images
     weight = 1 + FIGURE_WEIGHT * figures
     across, down = error.diff(dim=3), error.diff(dim=2)
@@ -96,8 +101,8 @@ def loss_of(out: Tensor, images: Tensor, figures: Tensor) -> Tensor:
     return (weight * (error.abs() + 2 * error.pow(2))).mean() / weight.mean() + EDGE_WEIGHT * edges / weight.mean()
 
 
-def reconstruct(model, images: Tensor) -> tuple[Tensor, Tensor]:
-    """A sampled reconstruction of `images` and the KL divergence of the latents, per latent value."""
+def reconstruct(model: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a sampled reconstruction of `images` and the KL divergence of the latents, per latent value."""
     mean, log_variance = model.quant_conv(model.encoder(images)).float().chunk(2, dim=1)
     log_variance = log_variance.clamp(-30, 20)
     latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -106,10 +111,13 @@ def reconstruct(model, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def psnr(model, images: Tensor, figures: Tensor | None = None) -> float:
-    """Mean peak signal-to-noise ratio in dB of reconstructions from the latent's mean; `images` in -1..1.
+def psnr(model: AutoencoderKL, images: Tensor, figures: Tensor | None = None) -> float:
+    """Return the mean peak signal-to-noise ratio in dB of reconstructions from the mean of the latents.
 
-    With `figures` [B, 1, H, W] (0 or 1), of what is there alone.
+    Args:
+        model: The autoencoder.
+        images: Pictures [B, 3, H, W] in -1..1.
+        figures: A mask [B, 1, H, W] (0 or 1) of the pixels that count; all by default.
     """
     total = 0.0
     masks = torch.ones_like(images[:, :1]) if figures is None else figures
@@ -124,7 +132,7 @@ def psnr(model, images: Tensor, figures: Tensor | None = None) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train autoencoder`: see `--help`."""
+    """Run `python -m m3adapter train autoencoder`; see `--help`."""
     parser = options.parser("autoencoder", __doc__)
     add_options(parser, steps=4000, batch=3, lr=1e-3)
     add_world_option(parser)
@@ -133,7 +141,9 @@ def main(argv: list[str] | None = None) -> None:
         "--latent-channels", type=options.whole(1, 1024), help=f"default: {CHANNELS}, or {DEEP_CHANNELS} at factor 16"
     )
     parser.add_argument("--kl", type=options.number(0), default=1e-4, help="weight of the KL term per latent value")
-    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only: latents keep meaning")
+    parser.add_argument(
+        "--freeze-encoder", action="store_true", help="train the decoder only: latents keep their meaning"
+    )
     parser.add_argument("--init", type=Path, help="folder of an autoencoder to start from")
     args = parser.parse_args(argv)
     options.check_folders(args, "init")
@@ -188,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
             return measure()
 
     def scale() -> None:
-        """Tell the model by what its latents are to be multiplied to have unit deviation."""
+        """Set the factor by which latents are multiplied to have unit deviation."""
         if not args.freeze_encoder:
             with torch.no_grad():
                 latents = torch.cat([model.encode(part).latent_dist.mode() for part in held_out.split(8)])

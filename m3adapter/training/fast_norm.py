@@ -1,8 +1,8 @@
 """GroupNorm for training on a CPU.
 
-PyTorch's backward pass of GroupNorm is, on channels-last bfloat16 tensors on a CPU, slower than the convolutions around
-it. Written as sums over positions and one affine map it takes a few percent of the step. The parameters and their
-names stay those of `torch.nn.GroupNorm`, so that checkpoints do not notice.
+On a CPU, with channels-last bfloat16 tensors, PyTorch's backward pass of GroupNorm is slower than the convolutions
+around it. Written as sums over positions and one affine map, it takes a few percent of a step. The parameters and their
+names are those of `torch.nn.GroupNorm`, so checkpoints do not depend on it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class _GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         batch, channels = x.shape[:2]
-        rows = x.flatten(2).transpose(1, 2)  # [B, positions, C]: no copy when channels lie last
-        if x.is_cuda:  # sums in float32 without a copy in float32
+        rows = x.flatten(2).transpose(1, 2)  # [B, positions, C]: not copied in channels-last layout
+        if x.is_cuda:  # sums in float32 without converting the tensor
             mean = rows.mean(1, dtype=torch.float32)
             square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).square() / rows.shape[1]
         else:
@@ -60,15 +60,15 @@ def _spread(value: Tensor, like: Tensor) -> Tensor:
 
 
 class FastGroupNorm(nn.GroupNorm):
-    """`torch.nn.GroupNorm` with the backward pass above."""
+    """`torch.nn.GroupNorm` with a faster backward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` [B, C, ...] over its groups of channels."""
+        """Normalise [B, C, ...]."""
         return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
 def use_fast_norm(model: nn.Module) -> nn.Module:
-    """Give every GroupNorm with parameters in `model` the faster backward pass, in place; returns the model."""
+    """Give every GroupNorm with parameters in `model` the faster backward pass, in place, and return the model."""
     for module in model.modules():
         if type(module) is nn.GroupNorm and module.affine:
             module.__class__ = FastGroupNorm

@@ -1,8 +1,8 @@
-"""Fresh pictures all the time: processes that draw, and a pool on the device that they keep refreshing.
+"""Drawing pictures in processes of their own, and a pool on the device that they keep refreshing.
 
-On a GPU a step is much faster than one process draws its pictures. A step takes its pictures at random from the pool;
-what comes in replaces what is oldest. Which pictures a step sees then depends on the speed of the machine, so that a
-run with drawing processes is not repeated to the bit; without them nothing here is used.
+On a GPU a step is much faster than the drawing of its pictures. A step takes random pictures from the pool, in which
+new pictures replace the oldest ones. Which pictures a step sees depends on the speed of the machine, so a run with
+drawing processes cannot be repeated bit by bit; without them this module is not used.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def _draw_forever(
     tokenizer: str | None,
     length: int,
 ) -> None:
-    """In a drawing process: fill free chunks of the shared file, as long as the trainer lives."""
+    """Fill free chunks of the shared file as long as the training process lives; runs in a drawing process."""
     if hasattr(os, "nice"):
-        os.nice(10)  # the process that trains goes first
+        os.nice(10)  # the training process has priority
     draw, random_scene, caption = _drawing(world)
     tokenize = _tokenizer(tokenizer, length) if tokenizer else None
     rng = random.Random(seed)
@@ -48,15 +48,17 @@ def _draw_forever(
             number = free.get(timeout=5)
         except queue.Empty:
             if parent is not None and not parent.is_alive():
-                ready.cancel_join_thread()  # it was killed and reads no more
+                ready.cancel_join_thread()  # it was killed and will not read any more
                 shutil.rmtree(Path(memory).parent, ignore_errors=True)
                 return
             continue
         scenes: list = []
         texts: list[str] = []
         for row in range(CHUNK):
-            several = {} if pairs is None else {"characters": 2 if rng.random() < pairs else 1}
-            scene = random_scene(rng, **several)
+            if pairs is None:
+                scene = random_scene(rng)
+            else:
+                scene = random_scene(rng, characters=2 if rng.random() < pairs else 1)
             image, figure = draw(scene, rng.randrange(2**31))
             chunks[number, row, ..., :3] = image
             chunks[number, row, ..., 3] = figure
@@ -68,28 +70,28 @@ def _draw_forever(
 
 
 def _tokenizer(path: str, length: int) -> Callable[[list[str]], np.ndarray]:
-    """Turns texts into tokens int32 [texts, length] as a pipeline's tokenizer does, without transformers."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are processes enough
+    """Return a function from texts to tokens int32 [texts, length]; it works like a pipeline's tokenizer."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are enough processes
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(path)
     end = "<|endoftext|>"
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=tokenizer.token_to_id(end), pad_token=end)
-    return lambda texts: np.array([found.ids for found in tokenizer.encode_batch(texts)], dtype=np.int32)
+    return lambda texts: np.array([encoding.ids for encoding in tokenizer.encode_batch(texts)], dtype=np.int32)
 
 
 def _shared_folder(size: int) -> Path:
-    """A new folder for a file that processes share: in memory where there is room for it."""
+    """Make a folder for a file that processes share, in memory if there is enough of it."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1.5 * size
     return Path(tempfile.mkdtemp(prefix="m3adapter-", dir=memory if roomy else None))
 
 
 def _drawing(world: str) -> tuple[Callable, Callable, Callable]:
-    """What draws a world, without torch: it would take seconds and memory in each process."""
+    """Return the functions that draw a world; torch is not imported, which would cost each process time and memory."""
     if world != "picturebook":
-        raise ValueError(f"--workers draws the picture book only, not the {world}")
+        raise ValueError(f"--workers only draws the picturebook, not the {world}")
     from ..picturebook.render import render_with_figures
     from ..picturebook.words import captioned
     from ..picturebook.world import random_scene
@@ -98,15 +100,15 @@ def _drawing(world: str) -> tuple[Callable, Callable, Callable]:
 
 
 class Feeder:
-    """Processes that draw pictures of a world into memory that they share with this one.
+    """Processes that draw pictures of a world into memory that they share with this process.
 
     Args:
         world: The world's name.
-        size: Sides of its pictures.
-        workers: How many processes.
-        seed: The processes' pictures depend on it and on their number.
-        pairs: Part of the pictures with two characters; the world's own choice by default.
-        tokenizer: Folder of the tokenizer for captions; without it there are none.
+        size: Side of its pictures in pixels.
+        workers: Number of processes.
+        seed: The pictures depend on it and on the number of the process.
+        pairs: Part of the pictures with two characters; by default, the world decides.
+        tokenizer: Folder of the tokenizer for captions; without it, there are no captions.
         length: Of captions in tokens.
     """
 
@@ -121,13 +123,14 @@ class Feeder:
         tokenizer: Path | None = None,
         length: int = 0,
     ) -> None:
+        """Start the processes."""
         context = multiprocessing.get_context("spawn")
         shape = (4 * workers, CHUNK, size, size, 4)
         size_of_all = int(np.prod(shape))
         self._folder = _shared_folder(size_of_all)
         path = self._folder / "chunks"
         words = str(tokenizer / "tokenizer.json") if tokenizer else None
-        self._chunks = np.memmap(path, np.uint8, "w+", shape=shape)
+        self._chunks: np.ndarray | None = np.memmap(path, np.uint8, "w+", shape=shape)
         self._free, self._ready = context.Queue(), context.Queue()
         for number in range(shape[0]):
             self._free.put(number)
@@ -153,16 +156,18 @@ class Feeder:
             process.start()
 
     def take(self, wait: float = 0.0) -> tuple[np.ndarray, list, np.ndarray | None, Callable[[], None]] | None:
-        """A chunk if one is ready within `wait` seconds.
+        """Take a chunk if one is ready within `wait` seconds.
 
         Returns:
-            Pictures and figures uint8 [CHUNK, size, size, 4], their scenes, the tokens of their captions
-            [CHUNK, CAPTIONS, length] if there is a tokenizer; and what to call when the pictures are no longer needed.
-            None if there is none.
+            Pictures and figures uint8 [CHUNK, size, size, 4]; their scenes; the tokens of their captions
+            [CHUNK, CAPTIONS, length] if there is a tokenizer; and a function to call when the pictures are no longer
+            needed. None if no chunk is ready.
 
         Raises:
-            RuntimeError: the drawing processes have died.
+            RuntimeError: The drawing processes have ended.
         """
+        if self._chunks is None:
+            raise RuntimeError("the processes that draw pictures have been closed")
         try:
             number, scenes, tokens = self._ready.get(timeout=wait) if wait else self._ready.get_nowait()
         except queue.Empty:
@@ -177,9 +182,9 @@ class Feeder:
             process.terminate()
         for process in self._processes:
             process.join(5)
-        for line in (self._free, self._ready):
-            line.close()
-            line.cancel_join_thread()
+        for channel in (self._free, self._ready):
+            channel.close()
+            channel.cancel_join_thread()
         self._chunks = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -188,17 +193,19 @@ class Pool:
     """The latest pictures of a feeder, as tensors on the device.
 
     Args:
-        feeder: Where pictures come from.
-        capacity: How many it holds at most.
-        make: Turns uint8 pictures with figures [n, size, size, 4] (a torch tensor on the device) and their scenes into
-            named tensors [n, ...], which the pool keeps, with "tokens" [n, CAPTIONS, length] if the feeder makes them.
-        device: Where.
-        patience: Seconds that `fill` waits for the first pictures.
+        feeder: Where the pictures come from.
+        capacity: The maximal number of pictures.
+        make: Turns uint8 pictures with figures [n, size, size, 4] (a tensor on the device) and their scenes into named
+            tensors [n, ...], which the pool keeps; "tokens" [n, CAPTIONS, length] are added if the feeder makes them.
+        device: Of the tensors.
+        together: Number of pictures for which `make` is called at a time.
+        patience: Seconds that `fill` waits for new pictures.
     """
 
     def __init__(
         self, feeder: Feeder, capacity: int, make: Callable, device: Any, *, together: int = 256, patience: float = 300
     ) -> None:
+        """Begin with an empty pool."""
         self.feeder, self.capacity, self.make, self.device = feeder, capacity, make, device
         self.together, self.patience = max(together, CHUNK), patience
         self.held = self.drawn = 0
@@ -206,7 +213,7 @@ class Pool:
         self._waiting: list[tuple[Any, list, Any]] = []
 
     def refresh(self, most: int = 8, wait: float = 0.0) -> int:
-        """Take in at most `most` chunks that are ready; returns how many pictures have come in."""
+        """Take in at most `most` chunks that are ready, and return the number of new pictures."""
         import torch
 
         before = self.drawn
@@ -244,10 +251,10 @@ class Pool:
         self.held = min(self.capacity, self.held + count)
 
     def fill(self, count: int) -> None:
-        """Wait until at least `count` pictures are there.
+        """Wait until there are at least `count` pictures.
 
         Raises:
-            TimeoutError: none came for `patience` seconds.
+            TimeoutError: No picture came for `patience` seconds.
         """
         latest, seen = time.time(), -1
         while self.held < min(count, self.capacity):
@@ -259,7 +266,7 @@ class Pool:
                 raise TimeoutError(f"no picture was drawn for {self.patience:.0f} s")
 
     def sample(self, count: int) -> dict[str, Any]:
-        """`count` pictures at random, as the named tensors that `make` made of them."""
+        """Return the named tensors of `count` random pictures."""
         import torch
 
         chosen = torch.randint(self.held, (count,), device=self.device)
@@ -267,10 +274,10 @@ class Pool:
 
 
 def add_workers_option(parser: Any) -> None:
-    """`--workers` and `--pool`."""
-    from .options import whole  # not needed by the processes that draw
+    """Add the options `--workers` and `--pool`."""
+    from .options import whole  # late: the drawing processes do not need it
 
     parser.add_argument(
-        "--workers", type=whole(0, 1024), default=0, help="processes that draw pictures all the time (default: none)"
+        "--workers", type=whole(0, 1024), default=0, help="number of processes that draw pictures (default: none)"
     )
-    parser.add_argument("--pool", type=whole(0, 10**7), default=0, help="the latest pictures that steps choose from")
+    parser.add_argument("--pool", type=whole(0, 10**7), default=0, help="size of the pool of pictures to choose from")

@@ -1,8 +1,8 @@
 """Trains an IP-Adapter of the kind base for the starter's decoder, in the layout of the published files.
 
-Decoder, text encoders and vision encoder are frozen; trained are the projection of the image embedding, and the keys
-and values of its tokens. A picture to be painted has a reference: mostly the same characters elsewhere, in the look
-that the caption keeps to itself. Both conditions are dropped now and then, as in the release, so that guidance works.
+The decoder with its text encoders and the vision encoder are frozen; the projection of the image embedding and the keys
+and values of its tokens are trained. Every picture has a reference, mostly of the same characters elsewhere, in looks
+that the caption does not name. Captions and references are sometimes dropped, as in the release, to allow guidance.
 """
 
 from __future__ import annotations
@@ -26,31 +26,30 @@ from . import options
 from .decoder import (
     FIGURE_WEIGHT,
     WINDOW,
-    embed,
-    encode_scenes,
-    figure_shares,
     schedule_terms,
     v_loss,
     window,
 )
+from .decoder_pictures import embed, encode_scenes, figure_shares
 from .fast_norm import use_fast_norm
 from .loop import Average, accelerator, add_options, begin, native_bfloat16, train
 from .m3ft_data import picture
 from .muon import Muon
 
 FILE = "ip_adapter.safetensors"
-OTHERS = 0.1  # part of the references that show somebody else
-DROPPED = 0.1  # part of the samples without a caption, and of those without a reference
+OTHERS = 0.1  # part of the references that show other characters
+DROPPED = 0.1  # part of the samples without a caption, and part of those without a reference
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is learned from.
+    """Pictures to learn from, with their references.
 
     Attributes:
         scenes: What the pictures show.
-        latents, figures: Of the pictures, as `decoder.Pictures` has them.
-        seen: Image embedding of each one's reference [count, D].
+        latents: Their scaled latents [count, C, h, w].
+        figures: Their `figure_shares`.
+        seen: Image embeddings of their references [count, D].
     """
 
     scenes: list[Scene]
@@ -60,15 +59,15 @@ class Pairs:
 
 
 def fresh(decoder: DiffusionDecoder, width: int) -> IPAdapter:
-    """An IP-Adapter that as yet adds nothing: its values are zero."""
+    """Return an untrained IP-Adapter, which adds nothing because its values are zero."""
     adapter = new_base(width, decoder.embed_width, list(cross_attentions(decoder.unet).values()))
     for layer in adapter.to_v:
-        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.get_parameter("weight"))
     return adapter
 
 
 def reference_of(scene: Scene, rng: random.Random) -> Scene:
-    """Another picture of a scene's characters, or sometimes of others."""
+    """Return another scene with characters of this one, or sometimes with others."""
     other = random_scene(rng)
     if rng.random() < OTHERS:
         return other
@@ -78,7 +77,7 @@ def reference_of(scene: Scene, rng: random.Random) -> Scene:
 
 @torch.no_grad()
 def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: int) -> Pairs:
-    """`count` pictures with their references."""
+    """Render and encode `count` pictures and their references."""
     began, rng = time.time(), random.Random(f"ip pairs {seed}")
     scenes = [random_scene(rng) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
@@ -93,13 +92,13 @@ def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: i
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train ip`: see `--help`."""
+    """Run `python -m m3adapter train ip`; see `--help`."""
     parser = options.parser("ip", __doc__)
     add_options(parser, steps=1500, batch=24, lr=6e-3)
     parser.add_argument("--decoder", type=Path, default=STARTER / "decoder", help="folder of the decoder")
     parser.add_argument("--vision", type=Path, default=STARTER / "vision_encoder", help="folder of the vision encoder")
     parser.add_argument(
-        "--pictures", type=options.whole(1, 10**7), default=4000, help="how many different ones (default: %(default)s)"
+        "--pictures", type=options.whole(1, 10**7), default=4000, help="number of pictures (default: %(default)s)"
     )
     parser.add_argument(
         "--windows", type=options.number(0, 1), default=0.7, help="part of the steps on windows (default: %(default)s)"
@@ -118,16 +117,16 @@ def main(argv: list[str] | None = None) -> None:
     adapter = fresh(decoder, data.seen.shape[1]).to(device).train()
     optimizer = Muon(adapter.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(adapter, 0.998)
-    terms = schedule_terms()
+    signal, noise_part = schedule_terms()
     print(f"{sum(p.numel() for p in adapter.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
         texts = [caption(data.scenes[index], style=rng.randrange(len(CAPTION_STYLES))) for index in chosen]
         embeds, pooled = embed(decoder.pipeline, texts)
-        said, shown = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
+        with_text, with_reference = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
         latents, figures, seen = (part[chosen].float().to(device) for part in (data.latents, data.figures, data.seen))
-        tokens = adapter.encode(seen * shown)
+        tokens = adapter.encode(seen * with_reference)
         corner = (0, 0)
         if rng.random() < args.windows:
             corner = window(rng)
@@ -139,7 +138,9 @@ def main(argv: list[str] | None = None) -> None:
             return decoder.unet(noisy, times, text, added_cond_kwargs=added)
 
         weight = 1 + FIGURE_WEIGHT * figures
-        return v_loss(unet, latents, embeds * said[..., None], pooled * said, *terms, corner, weight).mean(), {}
+        return v_loss(
+            unet, latents, embeds * with_text[..., None], pooled * with_text, signal, noise_part, corner, weight
+        ).mean(), {}
 
     with attached(decoder.unet, ip_processors([adapter], decoder.unet)):
         if not train(args, "ip", adapter, optimizer, average, step_loss, warmup=30, save_every=100):
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def save(adapter: IPAdapter, path: Path) -> None:
-    """Write an IP-Adapter in float16, by the names of the release; a file there is replaced only by a complete one."""
+    """Write an IP-Adapter in float16 with the names of the release; an existing file is replaced at the end."""
     from safetensors.torch import save_file
 
     part = path.with_suffix(".part")

@@ -1,6 +1,6 @@
 """Trains the judge of a world on renders, the storybook's by default.
 
-Blur and noise make it forgive what is not content.
+Blur and noise teach it to ignore the quality of a picture.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..storybook.judge import Judge
+from ..storybook.labels import labels
 from ..storybook.render import render
 from ..storybook.world import Scene, random_scene
 from . import options
 from .autoencoder import to_tensor
-from .clip import labels, roughened
+from .clip import roughened
 from .feeding import add_workers_option
 from .loop import Average, accelerator, add_options, autocast, begin, train
 from .muon import Muon
 from .worlds import add_world_option
 
-HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
+HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; those of training are lower
 
 
 def batch_of(rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
-    """Random scenes and their renders."""
+    """Return random scenes and their renders [count, 3, H, W] in -1..1."""
     scenes = [random_scene(rng) for _ in range(count)]
     return scenes, to_tensor([render(scene, rng.randrange(HELD_OUT_SEED)) for scene in scenes])
 
 
 def accuracy(judge: Judge, scenes: list[Scene], images: list[np.ndarray]) -> dict[str, float]:
-    """Part of pictures read rightly, for each attribute: species, scene (place), prop, appearance, light, weather."""
+    """Return the accuracy for each attribute: species, scene (place), prop, appearance, light, weather."""
     verdict = judge.judge([torch.from_numpy(image).float() / 255 for image in images])
     truth = labels(scenes)
     scores = {"species": 0.0, "appearance": 0.0}
@@ -45,20 +46,20 @@ def accuracy(judge: Judge, scenes: list[Scene], images: list[np.ndarray]) -> dic
         actors += len(names)
     scores["species"] /= len(scenes)
     scores["appearance"] /= actors
-    for name, found in (("scene", "place"), ("prop", "prop"), ("light", "light"), ("weather", "weather")):
-        scores[name] = float((getattr(verdict, found) == truth[found]).float().mean())
+    for name, label in (("scene", "place"), ("prop", "prop"), ("light", "light"), ("weather", "weather")):
+        scores[name] = float((getattr(verdict, label) == truth[label]).float().mean())
     return scores
 
 
 def held_out(count: int, seed: int) -> tuple[list[Scene], list[np.ndarray]]:
-    """Renders that no training has seen."""
+    """Return scenes and renders that no training has seen."""
     rng = random.Random(HELD_OUT_SEED + seed)
     scenes = [random_scene(rng) for _ in range(count)]
     return scenes, [render(scene, HELD_OUT_SEED + rng.randrange(2**31)) for scene in scenes]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train judge`: see `--help`."""
+    """Run `python -m m3adapter train judge`; see `--help`."""
     parser = options.parser("judge", __doc__)
     add_options(parser, steps=1200, batch=48, lr=1e-3)
     add_world_option(parser)
@@ -71,7 +72,8 @@ def main(argv: list[str] | None = None) -> None:
         picture_judge.main(args)
         return
     device = accelerator().device
-    judge = Judge().to(device, memory_format=torch.channels_last)
+    judge = Judge().to(device)
+    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(judge, 0.99)
     scenes, images = held_out(200, 0)

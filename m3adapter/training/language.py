@@ -1,11 +1,11 @@
 """Trains the starter's language model on the storybook's stories.
 
 It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: the
-embedding of the word for what the picture shows, made noisy and normalised. So the language model learns what to do
-with a picture before there is a vision encoder; later the real visual projection is fitted to give, for a picture of a
-fox, what the stand-in gives for "fox", with the language model frozen. The stand-in is saved beside the checkpoint
-(picture_stand_in.safetensors) as the target of that fit; the model's folder gets an untrained projection of the vision
-encoder's width in its place.
+embedding of the word for what the picture shows, normalised and with noise. So the language model learns what to do
+with a picture before there is a vision encoder. Later, with the language model frozen, the real visual projection is
+fitted to give for a picture of a fox what the stand-in gives for "fox". The stand-in is saved beside the checkpoint
+(picture_stand_in.safetensors) as the target of that fit; the folder of the model gets an untrained projection of the
+vision encoder's width instead.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ from .loop import Average, accelerator, add_options, autocast, begin, make_folde
 from .muon import Muon
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-# The rows of the stand-in's output are about as large as the embeddings of words.
+# With this scale, the stand-in's output is about as large as the embeddings of words.
 STAND_IN_SCALE = 0.1
 STAND_IN_NOISE = 0.15
 
 
 class Learner(nn.Module):
-    """The language model and the stand-in for its eyes; called with a batch, it gives the loss.
+    """The language model and the stand-in for its visual projection; called with a batch, it returns the loss.
 
     Args:
         model: The language model.
-        words: For each of SPECIES, the token that means it.
+        words: The token for each of SPECIES.
     """
 
+    words: Tensor
+
     def __init__(self, model: LlamaForCausalLM, words: list[int]) -> None:
+        """Take the model and begin with an untrained norm."""
         super().__init__()
         self.model = model
         self.register_buffer("words", torch.tensor(words), persistent=False)
@@ -57,28 +60,31 @@ class Learner(nn.Module):
         nn.init.constant_(self.norm.weight, STAND_IN_SCALE)
 
     def see(self, glimpses: Tensor) -> Tensor:
-        """Embeddings [..., hidden] of (noisy) one-hot rows [..., species].
+        """Return embeddings [..., hidden] of (noisy) one-hot rows [..., species].
 
-        They are made of the words' own embeddings: what the model can do with "fox" it can do with a picture of one.
+        They are made of the embeddings of words: what the model can do with "fox" it can do with a picture of one.
         """
-        return self.norm(glimpses @ self.model.get_input_embeddings().weight[self.words])
+        return self.norm(glimpses @ self._word_embeddings())
+
+    def _word_embeddings(self) -> Tensor:
+        return self.model.model.embed_tokens.weight[self.words]
 
     @torch.no_grad()
     def stand_in(self) -> VisualProjection:
-        """`see` as it is now, in the form of the real visual projection."""
+        """Return the present `see` in the form of the real visual projection."""
         projection = VisualProjection(len(self.words), self.norm.normalized_shape[0]).to(self.words.device)
-        projection.linear.weight.copy_(self.model.get_input_embeddings().weight[self.words].T)
+        projection.linear.weight.copy_(self._word_embeddings().T)
         projection.linear.bias.zero_()
         projection.norm.load_state_dict(self.norm.state_dict())
         return projection
 
     def forward(self, batch: Batch) -> Tensor:
-        """The weighted mean of the next tokens' cross entropies."""
-        embeds = self.model.get_input_embeddings()(batch.ids)
+        """Return the weighted mean of the cross entropies of the next tokens."""
+        embeds = self.model.model.embed_tokens(batch.ids)
         if len(batch.pictures):
             rows, columns, species = batch.pictures.T
             embeds = embeds.index_put((rows, columns), self.see(glimpses(species)).to(embeds.dtype))
-        hidden = self.model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
+        hidden = self.model.model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
         targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
         counted = weights > 0
         logits = self.model.lm_head(hidden[counted])
@@ -87,15 +93,22 @@ class Learner(nn.Module):
 
 
 def glimpses(species: Tensor) -> Tensor:
-    """Noisy one-hot rows [N, species] for picture tokens [N]: each quarter of a picture shows more or less of it."""
+    """Return noisy one-hot rows [N, species] for picture tokens [N], each of another strength."""
     clear = functional.one_hot(species, len(SPECIES)).float()
     strength = torch.empty(len(species), 1).uniform_(0.4, 1.2) * (torch.rand(len(species), 1) > 0.15)
     strength = strength.to(species.device)
     return clear * strength + STAND_IN_NOISE * torch.randn_like(clear)
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, heads: int) -> LlamaForCausalLM:
-    """A small Llama with random weights."""
+def new_model(tokenizer: PreTrainedTokenizerBase, *, width: int, layers: int, heads: int) -> LlamaForCausalLM:
+    """Build a small Llama with random weights.
+
+    Args:
+        tokenizer: Of the stories.
+        width: Of the hidden states.
+        layers: Number of layers.
+        heads: Number of attention heads.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -112,7 +125,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, he
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    # Residual branches begin small, so that a high learning rate is safe from the first step.
+    # Small residual branches allow a high learning rate from the first step.
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers))
@@ -120,8 +133,8 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, he
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train language`: see `--help`."""
-    from transformers import AutoTokenizer
+    """Run `python -m m3adapter train language`; see `--help`."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     parser = options.parser("language", __doc__)
     add_options(parser, steps=1800, batch=8, lr=5e-3)
@@ -129,14 +142,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--keep-features",
         action="store_true",
-        help="train only what lies behind the layer that the adapter reads, so that adapter and projection stay valid",
+        help="train only the layers after the one that the adapter reads, so that adapter and projection stay valid",
     )
     parser.add_argument(
-        "--grow", type=options.whole(0, 1024), default=0, help="layers to put on top of the model given with --init"
+        "--grow",
+        type=options.whole(0, 1024),
+        default=0,
+        help="number of layers to add to the model of --init",
     )
-    parser.add_argument("--length", type=options.whole(16), default=512, help="tokens of each of a step's --batch rows")
+    parser.add_argument("--length", type=options.whole(16), default=512, help="tokens in each row of a batch")
     parser.add_argument(
-        "--tokenizer-stories", type=options.whole(1, 10**7), default=12000, help="stories the tokenizer is trained on"
+        "--tokenizer-stories",
+        type=options.whole(1, 10**7),
+        default=12000,
+        help="stories to train the tokenizer on",
     )
     parser.add_argument("--vocabulary", type=options.whole(300, 10**6), default=2048)
     parser.add_argument("--width", type=options.whole(1, options.WIDEST), default=256)
@@ -146,21 +165,19 @@ def main(argv: list[str] | None = None) -> None:
         "--vision-width",
         type=options.whole(1, options.WIDEST),
         default=192,
-        help="width of the vision features it will see",
+        help="width of the features of its vision encoder",
     )
-    parser.add_argument(
-        "--check-every", type=options.whole(1), default=300, help="steps between two checks of generated replies"
-    )
+    parser.add_argument("--check-every", type=options.whole(1), default=300, help="steps between two checks of replies")
     parser.add_argument(
         "--checks", type=options.whole(1, 10**6), default=40, help="replies per check; three times as many at the end"
     )
     args = parser.parse_args(argv)
     if args.keep_features and not args.init:
-        parser.error("--keep-features needs the language model whose features are to be kept: name it with --init")
+        parser.error("--keep-features needs a language model whose features to keep: name it with --init")
     if args.grow and not args.init:
-        parser.error("--grow needs the language model that is to have more layers: name it with --init")
+        parser.error("--grow needs a language model to add layers to: name it with --init")
     if args.width % (2 * args.heads):
-        parser.error(f"--width is {args.width}, and must be a multiple of twice the --heads, {2 * args.heads}")
+        parser.error(f"--width is {args.width} but must be a multiple of twice the --heads, {2 * args.heads}")
     options.check_folders(args, "init")
     begin(args, "language", "language_model", "picture_stand_in.safetensors")
     tokens = args.init or args.output / "tokenizer"
@@ -174,11 +191,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.init:
         with options.opened("init", args.init):
             started = LanguageModel.from_pretrained(args.init, dtype=torch.float32)
-            if started.model.config.model_type != "llama":
-                raise ValueError(f"it is of the kind {started.model.config.model_type}, and llama is trained here")
-        model, projection = started.model.requires_grad_(True), started.visual_projection
+            if not isinstance(started.model, LlamaForCausalLM):
+                raise ValueError(f"it is a {started.model.config.model_type} model, but only llama is trained here")
+        model, projection = started.model, started.visual_projection
+        model.requires_grad_(True)
         grow(model, args.grow)
-        # Counted from the end: what the adapter reads stays where it was.
+        # The layer that the adapter reads is counted from the end, and remains the same layer.
         config = replace(started.config, feature_layer=started.config.feature_layer - args.grow)
     else:
         model = new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads)
@@ -201,18 +219,30 @@ def main(argv: list[str] | None = None) -> None:
     def check() -> dict[str, float]:
         return report(learner, tokenizer, average, args.checks)
 
-    pace = {"warmup": 60, "every": args.check_every, "save_every": 100}
-    if train(args, "language", learner, optimizer, average, step_loss, **pace, measure=check):
+    if train(
+        args,
+        "language",
+        learner,
+        optimizer,
+        average,
+        step_loss,
+        warmup=60,
+        every=args.check_every,
+        save_every=100,
+        measure=check,
+    ):
         average.write()
         save(learner, tokenizer, args, config, projection if args.keep_features else None)
         print(report(learner, tokenizer, average, 3 * args.checks, show=8))
 
 
 def grow(model: LlamaForCausalLM, layers: int) -> None:
-    """Put new layers between the last one and the final norm; at first they change nothing."""
-    decoder = model.base_model
+    """Add layers between the last one and the final norm; they change nothing until they are trained."""
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    decoder = model.model
     for index in range(len(decoder.layers), len(decoder.layers) + layers):
-        added = type(decoder.layers[-1])(model.config, index).to(model.device)
+        added = LlamaDecoderLayer(model.config, index).to(model.device)
         for name, parameter in added.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
@@ -223,22 +253,33 @@ def grow(model: LlamaForCausalLM, layers: int) -> None:
 
 
 def report(
-    learner: Learner, tokenizer: PreTrainedTokenizerFast, average: Average, count: int, show: int = 2
+    learner: Learner, tokenizer: PreTrainedTokenizerBase, average: Average, count: int, show: int = 2
 ) -> dict[str, float]:
-    """How the averaged model answers held-out messages; prints some of its failures."""
+    """Check how the averaged model answers held-out messages, and print some of its failures.
+
+    Args:
+        learner: The model in training.
+        tokenizer: Its tokenizer.
+        average: Of its parameters.
+        count: Number of messages.
+        show: Number of failures to print.
+
+    Returns:
+        The fractions of ReplyReport.
+    """
     with average.applied():
         learner.eval()
-        told = LanguageModel(learner.model, tokenizer, learner.stand_in(), LanguageModelConfig())
+        model = LanguageModel(learner.model, tokenizer, learner.stand_in(), LanguageModelConfig())
         with torch.no_grad():
-            found = check_replies(told, "validation", count, sampling=Sampling(do_sample=False))
+            replies = check_replies(model, "validation", count, sampling=Sampling(do_sample=False))
         learner.train()
-    print(*failures(found, show), sep="\n", flush=True)
-    return {name: getattr(found, name) for name in ("parsed", "told", "complete", "followed")}
+    print(*failures(replies, show), sep="\n", flush=True)
+    return {name: getattr(replies, name) for name in ("parsed", "told", "complete", "followed")}
 
 
 def keep_features(learner: Learner, feature_layer: int) -> None:
-    """Freeze all that the hidden states at `feature_layer`, counted from the end, are computed with."""
-    decoder = learner.model.base_model
+    """Freeze all that the hidden states at `feature_layer`, counted from the end, depend on."""
+    decoder = learner.model.model
     learner.requires_grad_(False)
     for module in (*decoder.layers[feature_layer + 1 :], decoder.norm):
         module.requires_grad_(True)
@@ -246,12 +287,20 @@ def keep_features(learner: Learner, feature_layer: int) -> None:
 
 def save(
     learner: Learner,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     args: argparse.Namespace,
     config: LanguageModelConfig,
     projection: VisualProjection | None = None,
 ) -> None:
-    """Writes the language model (bfloat16) and the stand-in to --output; the projection is untrained unless given."""
+    """Write the language model (bfloat16) and the stand-in to --output.
+
+    Args:
+        learner: What was trained.
+        tokenizer: Of the language model.
+        args: The options of the training.
+        config: Of the language model.
+        projection: The visual projection; an untrained one by default.
+    """
     from safetensors.torch import save_file
 
     save_file(
@@ -260,7 +309,7 @@ def save(
     )
     if projection is None:
         projection = VisualProjection(args.vision_width, learner.model.config.hidden_size)
-        # What the real projection gives is as large as what the model has learned to read.
+        # The output of the projection should be as large as the input that the model was trained on.
         projection.norm.load_state_dict(learner.norm.state_dict())
-    half = copy.deepcopy(learner.model).to(torch.bfloat16)
+    half = copy.deepcopy(learner.model).bfloat16()
     LanguageModel(half, tokenizer, projection, config).save_pretrained(args.output / "language_model")

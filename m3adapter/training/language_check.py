@@ -1,4 +1,4 @@
-"""Does the language model tell stories as asked? Its replies to held-out wordings, checked word by word."""
+"""Checks of the language model's replies: whether it tells stories as asked, in wordings that it has not seen."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class ReplyReport:
     """Fractions of checked replies.
 
     Attributes:
-        parsed: Text and picture in alternation, as many as asked.
-        told: Every caption names species and place, and both are words of its own text.
-        complete: As `told`, and prop and colours of the caption are in its text or (colours) in what was said before.
-        followed: What the user named and the true caption shows is in the first caption (replies where the user named
-            something).
-        by_task: The fraction followed per task of the true first picture.
-        examples: Replies that failed something: (what, the user's message, the reply).
+        parsed: Texts and pictures alternate, and there are as many as asked.
+        told: Every caption names a species and a place, and both are in its own text.
+        complete: As `told`, and the prop and colours of the caption are in its text; colours may be in earlier text.
+        followed: What the user named and the true caption shows is in the first caption; only replies to users who
+            named something count.
+        by_task: The fraction followed, by task of the true first picture.
+        examples: Replies that failed a check: name of the check, the user's message, the reply.
     """
 
     parsed: float = 0.0
@@ -46,23 +46,30 @@ class ReplyReport:
     examples: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
+        """Return all figures on one line."""
         tasks = " ".join(f"{task} {value:.2f}" for task, value in sorted(self.by_task.items()))
         figures = ((name, getattr(self, name)) for name in ("parsed", "told", "complete", "followed"))
         return " ".join(f"{name} {value:.3f}" for name, value in figures) + f" ({tasks})"
 
 
 def words(text: str) -> set[str]:
-    """The lower-case words of a text."""
+    """Return the words of a text in lower case."""
     return set(_WORD.findall(text.lower()))
 
 
 def check_replies(
     model: LanguageModel, split: Split, count: int, seed: int = 0, *, sampling: Sampling | None = None
 ) -> ReplyReport:
-    """Let the model answer `count` messages of held-out stories, after the true story so far, and check its replies.
+    """Let the model answer messages of held-out stories, each after the true story so far, and check the replies.
 
-    Users' pictures are given as one-hot rows of SPECIES, which is what the training's stand-in for the visual
-    projection takes.
+    Users' pictures are given as one-hot rows of SPECIES, as the stand-in for the visual projection takes them.
+
+    Args:
+        model: What to check, with the stand-in as its visual projection.
+        split: Which stories.
+        count: Number of messages.
+        seed: Chooses the stories.
+        sampling: How to write; greedily by default.
     """
     sampling = sampling or Sampling(do_sample=False)
     rng = random.Random(seed)
@@ -71,16 +78,16 @@ def check_replies(
     report = ReplyReport()
     for number in range(count):
         told = story(rng, split)
-        # The first message of every other story, a later one of the rest.
+        # The first message of every other story, a random one of the others.
         at = 0 if number % 2 == 0 else rng.randrange(len(told.exchanges))
-        visual = [_one_hot(item) for item in told.exchanges[: at + 1] if item.user_scene]
+        visual = [_one_hot(exchange) for exchange in told.exchanges[: at + 1] if exchange.user_scene]
         conversation = to_conversation(told, at)
         reply = "".join(model.reply(conversation, visual=visual, sampling=sampling, seed=number))
         before = " ".join(turn.text for turn in conversation.turns)
-        for name, fine in _judged(reply, told.exchanges[at], before).items():
+        for name, passed in _judged(reply, told.exchanges[at], before).items():
             totals[name] += 1
-            good[name] += fine
-            if not fine:
+            good[name] += passed
+            if not passed:
                 report.examples.append((name, told.exchanges[at].message, reply))
     share = {name: good[name] / total for name, total in totals.items()}
     report.parsed, report.told = share.get("parsed", 0.0), share.get("told", 0.0)
@@ -97,25 +104,25 @@ def _judged(reply: str, truth: Exchange, before: str) -> dict[str, bool]:
         and all(isinstance(text, Text) and isinstance(picture, Picture) for text, picture in pairs)
         and reply.rstrip().endswith(">")
     )
-    found = {"parsed": parsed}
+    results = {"parsed": parsed}
     if not parsed:
-        return found
+        return results
     checks = [_pair(text.text, picture.caption, before) for text, picture in pairs]  # type: ignore[union-attr]
-    found["told"] = all(told for told, _ in checks)
-    found["complete"] = all(complete for _, complete in checks)
+    results["told"] = all(told for told, _ in checks)
+    results["complete"] = all(complete for _, complete in checks)
     panel = truth.panels[0]
     asked = words(truth.message) & words(panel.caption) & {*SPECIES, *PLACES, *PROPS, *LOOKS}
     if truth.user_scene:
         asked |= {truth.user_scene.characters[0].species}
     if asked:
-        found["followed"] = found[f"followed {panel.task}"] = asked <= words(pairs[0][1].caption)  # type: ignore[union-attr]
-    return found
+        results["followed"] = results[f"followed {panel.task}"] = asked <= words(pairs[0][1].caption)  # type: ignore[union-attr]
+    return results
 
 
 def _pair(text: str, caption: str, before: str) -> tuple[bool, bool]:
-    shown, said = words(caption), words(text)
-    told = all(len(shown & {*kind}) >= 1 and shown & {*kind} <= said for kind in (SPECIES, PLACES))
-    complete = told and shown & {*PROPS} <= said and shown & {*LOOKS} <= said | words(before)
+    captioned, said = words(caption), words(text)
+    told = all(captioned & {*names} and captioned & {*names} <= said for names in (SPECIES, PLACES))
+    complete = told and captioned & {*PROPS} <= said and captioned & {*LOOKS} <= said | words(before)
     return told, complete
 
 
@@ -126,5 +133,5 @@ def _one_hot(exchange: Exchange) -> Tensor:
 
 
 def failures(report: ReplyReport, limit: int = 8) -> Sequence[str]:
-    """Some failed replies, a line each."""
+    """Return some failed replies, a line each."""
     return [f"  [{name}] {message!r} -> {reply!r}" for name, message, reply in report.examples[:limit]]

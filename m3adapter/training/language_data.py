@@ -1,4 +1,4 @@
-"""Stories as tokens: the starter's tokenizer, and batches of stories with what is to be learned of them."""
+"""Stories as tokens: the starter's tokenizer, and batches of stories with the weights of their tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..storybook.wording.requests import SYSTEM
 from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 END, PICTURE = "<|end|>", "<|picture|>"
 SPECIAL_TOKENS = (END, "<|system|>", "<|user|>", "<|assistant|>", PICTURE, OPEN, CLOSE)
 PICTURE_LENGTH = 4
-# What a user writes is not to be imitated, but predicting it a little teaches how it goes together with what follows.
+# The user's messages are not to be imitated, but predicting them a little teaches how they relate to the replies.
 USER_WEIGHT = 0.1
-# Most of a paragraph is the teller's free choice. What has to agree with the message and with the picture counts more.
+# Most words of a paragraph are freely chosen. Those that must agree with the message and the picture count more.
 CONTENT_WEIGHT = 4.0
 
 # Contents may be strings, or lists of text and image entries as transformers' multimodal templates take them.
@@ -44,7 +44,13 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a story's token stream: text, a special token or, with a species, the tokens of a user's picture."""
+    """A piece of a story's token stream: a text, a special token, or the tokens of a user's picture of a species.
+
+    Attributes:
+        text: The text.
+        weight: How much predicting it counts.
+        species: Index into SPECIES of what a user's picture shows; -1 for text.
+    """
 
     text: str
     weight: float
@@ -56,9 +62,9 @@ class Batch:
     """Packed stories.
 
     Attributes:
-        ids: [B, L] token ids.
-        weights: [B, L] how much the prediction of each token counts.
-        pictures: [N, 3] of every picture token: row, column, index into SPECIES.
+        ids: Token ids [B, L].
+        weights: How much the prediction of each token counts [B, L].
+        pictures: Row, column and index into SPECIES of every picture token [N, 3].
     """
 
     ids: Tensor
@@ -66,12 +72,18 @@ class Batch:
     pictures: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device."""
+        """Return the batch on another device."""
         return Batch(self.ids.to(device), self.weights.to(device), self.pictures.to(device))
 
 
 def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Piece]:
-    """The token stream of a story from exchange `start`, as the chat template writes its conversation."""
+    """Return the token stream of a story from exchange `start`, as the chat template writes its conversation.
+
+    Args:
+        told: The story.
+        system: The text of a system turn; none by default.
+        start: Index of the first exchange.
+    """
     stream = [Piece("<|system|>", 0), Piece(system, 0), Piece(END, 0)] if system else []
     for exchange in told.exchanges[start:]:
         stream.append(Piece("<|user|>", 0))
@@ -88,7 +100,7 @@ def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Pi
 
 
 def random_pieces(rng: random.Random) -> list[Piece]:
-    """A training story's tokens: sometimes with a system turn, sometimes begun late, as a cut context leaves it."""
+    """Return the token stream of a training story, sometimes with a system turn, sometimes without its beginning."""
     told = story(rng, "train")
     late = len(told.exchanges) > 2 and rng.random() < 0.1
     return pieces(
@@ -99,11 +111,11 @@ def random_pieces(rng: random.Random) -> list[Piece]:
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: any text in any script can be written with it, the stories' words in one token each.
+    """Train a byte-level BPE tokenizer: words of stories are one token each, and any other text can be written, too.
 
     Args:
-        texts: Stretches of text without special tokens.
-        vocab_size: Number of tokens, special ones included; at least 263.
+        texts: Texts without special tokens.
+        vocab_size: Number of tokens including special ones; at least 263.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -131,7 +143,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def story_texts(count: int, seed: int) -> Iterator[str]:
-    """The texts of `count` training stories, for the tokenizer."""
+    """Yield the texts of `count` training stories for the tokenizer."""
     rng = random.Random(seed)
     for _ in range(count):
         yield from (
@@ -139,44 +151,53 @@ def story_texts(count: int, seed: int) -> Iterator[str]:
         )
 
 
-def content_factors(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """For every token [V] how much it counts in a reply: CONTENT_WEIGHT for the words a picture depends on.
+def content_factors(tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Return the weight of every token [V] in a reply: CONTENT_WEIGHT for words on which a picture depends.
 
-    After a picture, ending counts as much as going on to the next paragraph, or replies would end early.
+    The end of a reply and the beginning of the next paragraph count equally, or else replies would end early.
     """
     content = {*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called", CLOSE, END}
-    texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
-    counts = (text == "\n" or text.strip().lower() in content for text in texts)
-    return torch.tensor([CONTENT_WEIGHT if each else 1.0 for each in counts])
+    texts = [str(tokenizer.decode([token])) for token in range(len(tokenizer))]
+    matters = (text == "\n" or text.strip().lower() in content for text in texts)
+    return torch.tensor([CONTENT_WEIGHT if matter else 1.0 for matter in matters])
 
 
 class Stories:
     """Training stories as batches, packed one after another into rows.
 
-    A row begins with a story and is cut where it is full. Stories in a row see those before them: someone who types a
-    new premise in a running conversation gets a new story, too. A quarter of the batches have rows of twice the
-    length, for long conversations.
+    A row begins with a story and is cut where it is full. Stories in a row see those before them, just as a user may
+    type a new premise in a running conversation. A quarter of the batches have rows of twice the length, for long
+    conversations.
 
     Args:
-        tokenizer: The language model's.
+        tokenizer: Of the language model; one that `tokenizers` implements.
         rows: Rows of a batch.
         length: Tokens of a row.
+
+    Raises:
+        ValueError: The tokenizer is of another kind.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, rows: int, length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: int, length: int) -> None:
+        """Prepare the tokenizer."""
+        from transformers import PreTrainedTokenizerFast
+
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ValueError(f"The tokenizer is a {type(tokenizer).__name__}: stories need a fast tokenizer.")
+        vocabulary = tokenizer.get_vocab()
         self.rows, self.length = rows, length
-        self._known = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+        self._known = {token: vocabulary[token] for token in SPECIAL_TOKENS}
         self._encode = tokenizer.backend_tokenizer.encode_batch
         self._factors = content_factors(tokenizer)
 
     def draw(self, rng: random.Random) -> Batch:
-        """A batch of freshly told stories."""
+        """Return a batch of new stories."""
         known = self._known
         long = self.rows > 1 and rng.random() < 0.25
         count, size = (self.rows // 2, self.length * 2) if long else (self.rows, self.length)
         streams: list[list[Piece]] = []
         for _ in range(count):
-            # Never too few: a token is no longer than this many characters on average.
+            # This is always enough: on average a token has fewer characters.
             stream: list[Piece] = []
             while sum(len(piece.text) for piece in stream) < size * 6:
                 stream += random_pieces(rng)
@@ -200,5 +221,5 @@ class Stories:
             ids[row] = torch.tensor(tokens[:size])
             weights[row] = torch.tensor(counts[:size])
         weights = torch.where(weights == 1, self._factors[ids], weights)
-        seen = torch.tensor([item for item in pictures if item[1] < size], dtype=torch.long).reshape(-1, 3)
-        return Batch(ids, weights, seen)
+        visible = [(row, column, species) for row, column, species in pictures if column < size]
+        return Batch(ids, weights, torch.tensor(visible, dtype=torch.long).reshape(-1, 3))

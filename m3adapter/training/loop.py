@@ -1,4 +1,4 @@
-"""What every training here shares: the loop with its options, learning-rate schedule, weight averaging, checkpoints."""
+"""What all trainings share: options, the loop, the learning-rate schedule, the average of the weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +22,13 @@ from .options import above_zero, check_output, number, opened, whole
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+# From the random numbers of a step and the progress 0..1 to the loss and figures to print.
+StepLoss = Callable[[random.Random, float], tuple[Tensor, Mapping[str, Tensor | float]]]
+
 
 @lru_cache
 def native_bfloat16() -> bool:
-    """Whether the device multiplies in bfloat16; where it has to imitate that, float32 is several times faster."""
+    """Return whether the device supports bfloat16; where it is only emulated, float32 is several times faster."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -33,22 +36,22 @@ def native_bfloat16() -> bool:
 
 @lru_cache
 def accelerator() -> Accelerator:
-    """Device, processes and precision of the run, as `accelerate launch` or `torchrun` have set them."""
+    """Return the device, processes and precision of the run, as `accelerate launch` or `torchrun` set them up."""
     from accelerate import Accelerator
 
     return Accelerator(mixed_precision="bf16" if native_bfloat16() else "no")
 
 
 def autocast() -> AbstractContextManager[None]:
-    """The precision that trainings compute in: bfloat16 where the device has it, else float32."""
+    """Return a context in which trainings compute: in bfloat16 if the device supports it, else in float32."""
     return accelerator().autocast()
 
 
 @torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Give every process the mean of all processes' gradients; a parameter unused in this step counts as zero.
+    """Replace the gradients of every process by their mean over all processes.
 
-    One that was frozen on the way is left out.
+    A parameter that was not used in this step counts as zero; one that has been frozen in the meantime is left out.
     """
     if accelerator().num_processes == 1:
         return
@@ -62,7 +65,14 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def cosine(step: int, progress: float, *, warmup: int, floor: float = 0.02) -> float:
-    """Factor of the learning rate: linear warm-up over `warmup` steps, then half a cosine down to `floor`."""
+    """Return the factor of the learning rate: a linear warm-up, then half a cosine.
+
+    Args:
+        step: Number of the step, from 0.
+        progress: How much of the training is done, 0..1.
+        warmup: Steps of the warm-up.
+        floor: The factor at the end.
+    """
     decay = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     return min(1.0, (step + 1) / warmup) * decay
 
@@ -75,35 +85,36 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        """Begin with the parameters as they are."""
         self.decay = decay
         self.live = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shadow = {name: p.detach().clone() for name, p in self.live.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters after `step` (0-based)."""
+        """Update the average with the parameters after `step`, counted from 0."""
         update = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
         update(list(self.shadow.values()), [self.live[name] for name in self.shadow], step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model holds the averaged parameters inside the `with` block."""
-        kept = {name: p.detach().clone() for name, p in self.live.items()}
+        """Let the model hold the averaged parameters inside a `with` block."""
+        current = {name: p.detach().clone() for name, p in self.live.items()}
         self.write()
         try:
             yield
         finally:
-            self.write(kept)
+            self.write(current)
 
     @torch.no_grad()
     def write(self, values: dict[str, Tensor] | None = None) -> None:
-        """Put `values`, by default the averages, into the model."""
+        """Copy `values`, by default the averages, into the model."""
         for name, p in self.live.items():
             p.copy_((values or self.shadow)[name])
 
 
 def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> None:
-    """Write a checkpoint to resume from; replaces the previous one only when it is complete."""
+    """Write a checkpoint to resume from; the previous one is replaced when the new one is complete."""
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -116,7 +127,11 @@ def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, a
 
 
 def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> int:
-    """Continue from the checkpoint at `path` if there is one; returns the step to go on with."""
+    """Load the checkpoint at `path` if there is one, and return the step to continue with.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
     if not path.is_file():
         return 0
     with opened("output", path):
@@ -130,7 +145,7 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, avera
 
 
 def clock(began: float) -> float:
-    """Seconds since `began` by the first process's clock, so that all processes stop at the same step."""
+    """Return the seconds since `began` by the clock of the first process, so that all stop at the same step."""
     elapsed = torch.tensor(time.time() - began, dtype=torch.float64)
     if accelerator().num_processes > 1:
         from accelerate.utils import broadcast
@@ -140,11 +155,11 @@ def clock(began: float) -> float:
 
 
 def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
-    """The options of every training, with a training's own defaults."""
+    """Add the options of every training, with the defaults of one."""
     parser.add_argument("--output", type=Path, required=True, help="folder for the result and for checkpoints")
     parser.add_argument("--steps", type=whole(0), default=steps, help="steps in all (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=number(0), default=0, help="stop so long after the start; the learning rate follows the clock"
+        "--minutes", type=number(0), default=0, help="stop after this time; the learning rate follows the clock"
     )
     parser.add_argument("--batch", type=whole(1), default=batch, help="samples per step (default: %(default)s)")
     parser.add_argument("--lr", type=above_zero, default=lr, help="highest learning rate (default: %(default)s)")
@@ -157,14 +172,20 @@ def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: 
         type=number(0),
         default=0,
         metavar="SECONDS",
-        help="write the averaged weights so often on the way",
+        help="time between two exports of the averaged weights",
     )
 
 
 def begin(args: argparse.Namespace, name: str, *results: str) -> None:
-    """Prepare a run with the options above: threads and seed.
+    """Prepare a run with the options of `add_options`: check the output, set threads and seed.
 
-    Raises UserError where --output is no folder for the training `name`, which writes these `results` there.
+    Args:
+        args: The options.
+        name: Of the training.
+        results: Names of what the training writes to --output.
+
+    Raises:
+        UserError: --output is a file, or holds results of another training.
     """
     check_output(args.output, f"{name}.pt", results)
     if args.threads:
@@ -177,7 +198,11 @@ def begin(args: argparse.Namespace, name: str, *results: str) -> None:
 
 
 def make_folder(args: argparse.Namespace) -> None:
-    """Make --output, once all is checked. Raises UserError where it cannot be made."""
+    """Create the folder --output.
+
+    Raises:
+        UserError: It cannot be created.
+    """
     with mendable():
         args.output.mkdir(parents=True, exist_ok=True)
 
@@ -188,7 +213,7 @@ def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average,
-    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, Tensor | float]]],
+    step_loss: StepLoss,
     *,
     warmup: int = 100,
     every: int = 50,
@@ -196,24 +221,30 @@ def train(
     measure: Callable[[], dict[str, float]] | None = None,
     export: Callable[[], None] | None = None,
 ) -> bool:
-    """Train `model`, resuming from and writing the checkpoint `<output>/<name>.pt`.
+    """Train a model; resumes from and writes the checkpoint `<output>/<name>.pt`.
 
     Several processes (`accelerate launch`, `torchrun`) draw different samples and share the mean of their gradients.
-
-    What a step draws depends on the seed and the step's number alone: a resumed run sees what an uncut one would.
+    What a step draws depends only on the seed and the number of the step, so a resumed run sees what an uninterrupted
+    one would see.
 
     Args:
         args: Options of `add_options`.
-        name: Of the checkpoint, and in the lines printed.
-        model, optimizer, average: What is trained.
-        step_loss: Called with the step's source of chance and the progress 0..1; returns the loss and figures to print.
-        warmup: Steps of the learning rate's rise.
-        every, save_every: Steps between two lines, and between two checkpoints.
-        measure: Called before a line is printed, for more figures.
-        export: Writes what is trained so far, where `--export-every` asks for it; the model then holds the averages.
+        name: Of the checkpoint, and in the printed lines.
+        model: What is trained.
+        optimizer: Of the model; its learning rate is set at every step.
+        average: Of the model's parameters.
+        step_loss: Returns the loss of a step and figures to print.
+        warmup: Steps of the warm-up of the learning rate.
+        every: Steps between two printed lines.
+        save_every: Steps between two checkpoints.
+        measure: Returns more figures; called before a line is printed.
+        export: Writes the result so far, as often as `--export-every` says; the model then holds the averages.
 
     Returns:
-        Whether it is for this process to write the result.
+        Whether this process should write the result.
+
+    Raises:
+        UserError: --output cannot be created, or its checkpoint cannot be read.
     """
     make_folder(args)
     path = args.output / f"{name}.pt"
@@ -229,7 +260,7 @@ def train(
             group["lr"] = args.lr * cosine(step, progress, warmup=warmup)
         rng = random.Random(f"{name} {args.seed} {step}" + (f" {process}" if process else ""))
         torch.manual_seed(rng.randrange(2**62))
-        loss, shown = step_loss(rng, progress)
+        loss, printed = step_loss(rng, progress)
         optimizer.zero_grad()
         loss.backward()
         average_gradients(trained)
@@ -238,7 +269,7 @@ def train(
         average.update(step)
         done = step + 1
         if done % every == 0 and process == 0:
-            figures = {"loss": loss.item(), **shown, **(measure() if measure else {})}
+            figures = {"loss": loss.item(), **printed, **(measure() if measure else {})}
             values = " ".join(f"{key} {float(value):.4f}" for key, value in figures.items())
             print(f"{name} step {done} {values} {(time.time() - began) / 60:.1f} min", flush=True)
         if done % save_every == 0 and process == 0:

@@ -1,13 +1,13 @@
 """M3FT: trains the M³-Adapter in two stages that optimise disjoint groups of parameters.
 
-Stage 1, image-text alignment: queries, image tokens, blocks, text fusion, heads. The adapter learns to give, from the
-language model's hidden states alone, what the decoder's text encoders give for the caption.
+Stage 1, image-text alignment: queries, image tokens, blocks, text fusion, heads. From the language model's hidden
+states alone, the adapter learns to produce what the decoder's text encoders produce for the caption.
 
 Stage 2, visual instruction: the low-level path, the gate, and the language model's visual projection. The semantic path
-is frozen. What only the reference pictures can tell is put into words that the model never sees at use ("..., the fox
-is blue"); the text encoders' embedding of those words is the target, so that the low-level path learns to say to the
-decoder what it has seen. Where a picture shows somebody else, or the caption names a new colour, the target says
-nothing of the reference, and the gate learns to stay shut.
+is frozen. What only the references show is put into words that the model never sees in use ("..., the fox is blue").
+The text encoders' embedding of those words is the target, so the low-level path learns to tell the decoder what it has
+seen. If a picture shows other characters, or if the caption names a new colour, the target contains nothing of the
+reference, and the gate learns to stay closed.
 
 Both stages end with denoising steps through the frozen decoder.
 """
@@ -37,33 +37,34 @@ from ..language.language_model import LanguageModel
 from ..storybook.dataset import Sample
 from ..storybook.world import Scene
 from . import options
-from .decoder import encode_scenes, schedule_terms, v_loss
-from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
+from .decoder import schedule_terms, v_loss
+from .decoder_pictures import encode_scenes
+from .loop import Average, StepLoss, accelerator, add_options, autocast, begin, make_folder, train
 from .m3ft_alignment import Alignment, Target, by_length
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
 from .muon import Muon
 
-# What an adapter to start from must share with one that fits the models.
+# What an adapter to start from must have in common with one for these models.
 OUTER = ("llm_width", "vision_width", "vision_levels", "embed_width", "pooled_width")
-SETTLED = 0.15  # stage 1 of a new adapter: from then on its image tokens stay; the language model is asked no more
+SETTLED = 0.15  # stage 1 of a new adapter: after this part its image tokens are frozen, and hidden states are cached
 TEXT_DROPPED = 0.1  # stage 1: part of the samples whose text condition T is hidden
 VISION_DROPPED = 0.1  # stage 2: part of the samples without references
 EXCHANGED = 0.3  # stage 2: part of the samples with another sample's references
 PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength between 0 and 1
-# weights of the mean gate, where the references tell something and where they do not: what is not needed stays shut
+# Weights of the mean gate where references are useful and where they are not: a gate that is not needed stays closed.
 GATE_COST, IDLE_GATE_COST = 0.01, 0.25
 DENOISE_WEIGHT = 0.5
-OPEN_SAMPLES = 512  # stage 2: how many samples tell how far the trained gate opens
+OPEN_SAMPLES = 512  # stage 2: number of samples on which the opening of the trained gate is measured
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> float:
-    """The mean of the chosen values; 0 where none is."""
+    """Return the mean of the chosen values, or 0 if none is chosen."""
     return float((values.detach() * chosen).sum() / chosen.sum().clamp_min(1))
 
 
 def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scene], rng: random.Random) -> Tensor:
-    """The decoder's loss on renders of `scenes` under `condition`; its gradient goes to the condition only."""
+    """Return the decoder's loss on renders of `scenes` under `condition`; only the condition gets a gradient."""
     latents = encode_scenes(decoder.pipeline, scenes, [rng.randrange(2**31) for _ in scenes]).float()
     latents = latents.to(condition.embeds.device)
     signal, noise_part = schedule_terms()
@@ -71,16 +72,17 @@ def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scen
 
 
 def opening(adapter: M3Adapter, semantic: Tensor, features: SlotFeatures) -> float:
-    """How far the learned gate opens for features: the constant that would let as much of l through, by its norm."""
+    """Return how far the learned gate opens: the constant gate that would pass as much of l, by its norm."""
     low = adapter.low_level(semantic, features)
     through = (adapter.learned_gate(semantic, low) * low).norm() / low.norm().clamp_min(1e-9)
     return float(through.clamp(1e-3, 1))
 
 
 def group_of(adapter: M3Adapter, stage: int) -> dict[str, nn.Parameter]:
-    """The parameters that `stage` trains, ready to be trained; everything else is frozen.
+    """Return the parameters that a stage trains, and freeze all others.
 
-    Raises AssertionError should the two stages share a parameter or leave one out.
+    Raises:
+        AssertionError: The two stages share a parameter or leave one out.
     """
     first, second = adapter.stage1_parameters(), adapter.stage2_parameters()
     assert not first.keys() & second.keys(), "the stages share parameters"
@@ -96,10 +98,18 @@ def run(
     args: argparse.Namespace,
     stage: int,
     adapter: M3Adapter,
-    step_loss: Callable[[random.Random, float], tuple[Tensor, dict[str, float]]],
+    step_loss: StepLoss,
     measure: Callable[[], float] | None = None,
 ) -> None:
-    """Train one stage; resumes from, and writes, a checkpoint of the stage. `measure` gives the trained open_gate."""
+    """Train one stage; resumes from and writes the checkpoint of the stage.
+
+    Args:
+        args: Options.
+        stage: 1 or 2.
+        adapter: What is trained.
+        step_loss: As `train` takes it.
+        measure: Returns the trained adapter's `open_gate`.
+    """
     group = group_of(adapter, stage)
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
@@ -112,7 +122,7 @@ def run(
 
 
 def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
-    """Image-text alignment."""
+    """Train image-text alignment."""
     data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False, said=True)
     target = Target(decoder, [sample.caption for sample in data.samples[:512]])
     alignment = Alignment(data, adapter, language, target)
@@ -125,13 +135,13 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         with autocast():
             condition = adapter(replace(features, text_mask=features.text_mask & ~hidden))
         aligned = target.distance(condition, embeds, pooled)
-        shown = {"align": aligned.item()}
+        printed = {"align": aligned.item()}
         if progress < args.denoise_from:
-            return aligned * args.align, shown
+            return aligned * args.align, printed
         part = condition.split()[: args.batch // 2]
         scenes = [data.samples[i].scene for i in index[: args.batch // 2]]
         painted = denoising(decoder, Condition.concatenate(part), scenes, rng)
-        return args.align * aligned + DENOISE_WEIGHT * painted, {**shown, "denoise": painted.item()}
+        return args.align * aligned + DENOISE_WEIGHT * painted, {**printed, "denoise": painted.item()}
 
     run(args, 1, adapter, loss)
 
@@ -140,22 +150,22 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 def semantic_features(
     data: Pool, adapter: M3Adapter, language: LanguageModel, encoder: VisionEncoder, rng: random.Random
 ) -> Tensor:
-    """The frozen semantic path's h [samples, N, W] of all samples; the language model sees the users' pictures."""
+    """Return the h [samples, N, W] of the frozen semantic path; the language model sees the users' pictures."""
 
     def request(sample: Sample) -> tuple[Conversation, Slot, list[Tensor]]:
-        shown = [picture(scene, rng) for scene in sample.user_scenes]
-        return sample.conversation, sample.slot, list(encoder.encode(shown).pooled) if shown else []
+        pictures = [picture(scene, rng) for scene in sample.user_scenes]
+        return sample.conversation, sample.slot, list(encoder.encode(pictures).pooled) if pictures else []
 
-    def read(chosen: list[Sample]) -> Tensor:
+    def read(chosen: list[Sample]) -> list[Tensor]:
         with autocast():
             states = language.encode_slots([request(sample) for sample in chosen], adapter.image_tokens)
-            return adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float().cpu()
+            return list(adapter.semantic(SlotFeatures.collate([(state, None) for state in states])).float().cpu())
 
     return torch.stack(by_length(data.samples, read))
 
 
 def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
-    """Visual instruction."""
+    """Train visual instruction."""
     rng = random.Random(args.seed + 2)
     began = time.time()
     data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True, hard=True)
@@ -181,21 +191,21 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         with autocast():
             low = adapter.low_level(h, features)
             gate = adapter.learned_gate(h, low) if not args.no_gate else torch.ones_like(low)
-            found = adapter.prompt_embeddings(h + strength * gate * low * some[:, None, None])
+            outputs = adapter.prompt_embeddings(h + strength * gate * low * some[:, None, None])
             with torch.no_grad():
-                meant = adapter.prompt_embeddings(h)
-        condition = Condition(*found, None, None)  # type: ignore[arg-type]
-        # only what the references add is asked of this path, so that there is nothing else for the gate to open for;
-        # at a strength between 0 and 1 the target lies between: the strength becomes how likely a look is kept
+                semantic_only = adapter.prompt_embeddings(h)
+        condition = Condition(*outputs, None, None)  # type: ignore[arg-type]
+        # The target of this path is only what the references add, so the gate has no other reason to open. At a
+        # strength between 0 and 1 the target lies in between: the strength becomes the probability of a kept look.
         weight = strength * some.float()
         told_embeds, told_pooled = target.told(chosen)
-        embeds = meant[0] + weight[:, None, None] * told_embeds
-        pooled = meant[1] + weight[:, None] * told_pooled
+        embeds = semantic_only[0] + weight[:, None, None] * told_embeds
+        pooled = semantic_only[1] + weight[:, None] * told_pooled
         aligned = target.distance(condition, embeds, pooled)
         useful = torch.tensor([bool(sample.known) for sample in chosen], device=device)
         opened = gate.mean((1, 2)) * some
         cost = torch.where(useful, GATE_COST, IDLE_GATE_COST)
-        shown = {
+        printed = {
             "align": aligned.item(),
             "open": mean_of(opened, useful & some),
             "idle": mean_of(opened, ~useful & some),
@@ -206,8 +216,8 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             part = Condition(condition.embeds[:count], condition.pooled[:count], None, None)  # type: ignore[arg-type]
             painted = denoising(decoder, part, [data.painted(s) for s in chosen[:count]], rng)
             total = total + DENOISE_WEIGHT * painted
-            shown["denoise"] = painted.item()
-        return total, shown
+            printed["denoise"] = painted.item()
+        return total, printed
 
     @torch.no_grad()
     def measure() -> float:
@@ -226,7 +236,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train m3ft`: see `--help`."""
+    """Run `python -m m3adapter train m3ft`; see `--help`."""
     parser = options.parser("m3ft", __doc__)
     add_options(parser, steps=1500, batch=32, lr=1e-3)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
@@ -238,14 +248,14 @@ def main(argv: list[str] | None = None) -> None:
         "--samples",
         type=options.whole(2, 10**7),
         default=6000,
-        help="how many pictures of stories (default: %(default)s)",
+        help="number of pictures of stories (default: %(default)s)",
     )
     parser.add_argument("--align", type=options.number(0), default=1.0, help="weight of the text alignment loss")
-    parser.add_argument("--denoise-from", type=options.number(0, 1), default=0.7, help="when to denoise, too (0..1)")
-    parser.add_argument("--stand-in", type=Path, help="picture_stand_in.safetensors that `train language` wrote")
+    parser.add_argument("--denoise-from", type=options.number(0, 1), default=0.7, help="when denoising begins (0..1)")
+    parser.add_argument("--stand-in", type=Path, help="picture_stand_in.safetensors written by `train language`")
     parser.add_argument("--projection-steps", type=options.whole(0), default=300)
     parser.add_argument("--next-token-steps", type=options.whole(0), default=100)
-    parser.add_argument("--no-gate", action="store_true", help="ablation: a gate of 1")
+    parser.add_argument("--no-gate", action="store_true", help="ablation: keep the gate at 1")
     args = parser.parse_args(argv)
     if args.stage == 2 and not args.init:
         parser.error("stage 2 needs the adapter of stage 1: name it with --init")

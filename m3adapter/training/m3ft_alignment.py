@@ -16,7 +16,7 @@ from ..diffusion.condition import Condition
 from ..diffusion.decoder import DiffusionDecoder
 from ..language.language_model import LanguageModel, SlotStates
 from ..storybook.dataset import Sample, aside
-from .decoder import embed
+from .decoder_pictures import embed
 from .loop import autocast
 from .m3ft_data import Pool
 from .whitening import Whitening
@@ -25,57 +25,65 @@ Item = TypeVar("Item")
 
 
 class Target:
-    """The decoder's own embeddings of captions, and how far a condition is from them.
+    """The decoder's own embeddings of captions, and the distance of a condition from them.
 
-    Distances are taken between whitened embeddings: most of the plain variance says where a word stands, and an error
-    that is small beside it can still make an owl of a fox.
+    Distances are measured between whitened embeddings: most of the plain variance is about the position of words, and
+    an error that is small beside it can still turn a fox into an owl.
     """
 
     def __init__(self, decoder: DiffusionDecoder, captions: list[str]) -> None:
+        """Measure the whitening on captions."""
         self.decoder = decoder
         self.whitening = Whitening.measure(*embed(decoder.pipeline, captions))
 
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, N, D] and pooled ones [B, P]."""
+        """Return embeddings [B, N, D] and pooled ones [B, P] of captions."""
         return embed(self.decoder.pipeline, captions)
 
     def told(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """What only the references tell of `samples`, as a difference of embeddings, and of pooled ones; often none."""
+        """Return what only the references tell, as differences of embeddings [B, N, D] and of pooled ones [B, P].
+
+        They are zero for samples whose references tell nothing.
+        """
         rows = [row for row, sample in enumerate(samples) if sample.known]
-        # without any, the first one is its own difference from itself
+        # If there are none, the first sample is compared with itself.
         chosen = [samples[row] for row in rows or [0]]
         plain, full = self([sample.caption for sample in chosen]), self([aside(sample) for sample in chosen])
-        found = []
+        differences = []
         for before, after in zip(plain, full, strict=True):
             whole = before.new_zeros(len(samples), *before.shape[1:])
             whole[rows or [0]] = after - before
-            found.append(whole)
-        return found[0], found[1]
+            differences.append(whole)
+        return differences[0], differences[1]
 
     def distance(self, condition: Condition, embeds: Tensor, pooled: Tensor) -> Tensor:
-        """Mean squared error of the whitened embeddings."""
-        found = self.whitening(condition.embeds.float(), condition.pooled.float())
-        wanted = self.whitening(embeds, pooled)
-        return (found[0] - wanted[0]).pow(2).mean() + 0.3 * (found[1] - wanted[1]).pow(2).mean()
+        """Return the mean squared error of the whitened embeddings."""
+        actual = self.whitening(condition.embeds.float(), condition.pooled.float())
+        target = self.whitening(embeds, pooled)
+        return (actual[0] - target[0]).pow(2).mean() + 0.3 * (actual[1] - target[1]).pow(2).mean()
 
 
 class Alignment:
-    """Stage 1's batches: slots as the adapter is given them, and the embeddings of their captions.
+    """The batches of stage 1: inputs of the adapter, and the embeddings of captions.
 
     Args:
         data: The samples.
         adapter: The one in training; only its image tokens matter here.
         language: The frozen language model.
-        target: Of the captions.
+        target: Encodes the captions.
     """
 
     def __init__(self, data: Pool, adapter: M3Adapter, language: LanguageModel, target: Target) -> None:
+        """Compute nothing yet."""
         self.data, self.adapter, self.language, self.target = data, adapter, language, target
         self.states: list[SlotStates] = []
         self.embeds, self.pooled = torch.empty(0), torch.empty(0)
 
     def batch(self, index: Sequence[int], *, settled: bool) -> tuple[SlotFeatures, Tensor, Tensor]:
-        """The samples at `index`; once the image tokens are `settled`, of what was computed at the first such call."""
+        """Return features, embeddings [B, N, D] and pooled embeddings [B, P] of the samples at `index`.
+
+        Once the image tokens are `settled`, everything is computed at the first call and then taken from a cache.
+        """
         if not settled:
             chosen = [self.data.samples[i] for i in index]
             return SlotFeatures.collate([(state, None) for state in self._hidden(chosen)]), *self._wanted(chosen)
@@ -83,7 +91,8 @@ class Alignment:
             self._settle()
         device, rows = self.adapter.image_tokens.device, torch.tensor(index)
         features = SlotFeatures.collate([(self.states[i], None) for i in index]).to(device, torch.float32)
-        return features, *(part[rows].to(device, torch.float32) for part in (self.embeds, self.pooled))
+        embeds, pooled = (part[rows].to(device, torch.float32) for part in (self.embeds, self.pooled))
+        return features, embeds, pooled
 
     def _hidden(self, chosen: Sequence[Sample]) -> list[SlotStates]:
         requests = [(sample.conversation, sample.slot, ()) for sample in chosen]
@@ -95,7 +104,7 @@ class Alignment:
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Computes everything once, in half precision on the CPU."""
+        """Compute everything once, in half precision on the CPU."""
         began = time.time()
         self.adapter.image_tokens.requires_grad_(False)
 
@@ -103,8 +112,9 @@ class Alignment:
             return tensor.to("cpu", torch.float16)
 
         def read(chosen: Sequence[Sample]) -> list[SlotStates]:
-            found = self._hidden(chosen)
-            return [replace(states, context=kept(states.context), text=kept(states.text)) for states in found]
+            return [
+                replace(states, context=kept(states.context), text=kept(states.text)) for states in self._hidden(chosen)
+            ]
 
         self.states = by_length(self.data.samples, read)
         wanted = [self._wanted(self.data.samples[i : i + 256]) for i in range(0, len(self.data.samples), 256)]
@@ -113,10 +123,10 @@ class Alignment:
 
 
 def by_length(samples: Sequence[Sample], read: Callable[[list[Sample]], Sequence[Item]]) -> list[Item]:
-    """What `read` finds in batches of samples, in the samples' order; a batch's conversations are of like length."""
+    """Call `read` with batches of samples of similar length, and return its results in the order of the samples."""
     order = sorted(range(len(samples)), key=lambda index: len(samples[index].conversation.turns))
-    found: dict[int, Item] = {}
+    results: dict[int, Item] = {}
     for start in range(0, len(order), 32):
         part = order[start : start + 32]
-        found.update(zip(part, read([samples[index] for index in part]), strict=True))
-    return [found[index] for index in range(len(samples))]
+        results.update(zip(part, read([samples[index] for index in part]), strict=True))
+    return [results[index] for index in range(len(samples))]

@@ -18,13 +18,13 @@ from ..storybook.render import render
 from ..storybook.stories import story
 from ..storybook.world import LOOKS, SPECIES, Scene
 
-DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look: the oldest one counts
-SAID = 0.4  # part of stage 1's captions that also say what only references can tell: its heads are stage 2's
-LEFT_OUT = 0.85  # part of the drawn samples with a single character in every picture, the easy ones, that is left out
-# Where hard samples are wished for, part kept of those of two characters whose looks only references tell, and of the
-# others, but for the hardest: captions that name the look of one character and leave that of another to the references.
+DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look; the oldest one counts
+SAID = 0.4  # part of the captions of stage 1 that name what only references show, because stage 2 uses its heads
+LEFT_OUT = 0.85  # part of the easy samples, with a single character in every picture, that is left out
+# If hard samples are preferred: the part kept of samples with two characters whose looks only references show, and of
+# others. The hardest, whose caption names the look of one character but not of the other, are all kept.
 BOTH_KNOWN, OTHERS = 1.0, 0.1
-ALIKE = 0.6  # part of the exchanged references that show a character of the sample, if with another look
+ALIKE = 0.6  # part of the exchanged references that show a character of the sample, perhaps in another look
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Pool:
     showing: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
+        """Index the samples by the species that their references show."""
         showing: dict[str, list[int]] = {name: [] for name in SPECIES}
         for index, sample in enumerate(self.samples):
             for name in _species(sample.references):
@@ -47,9 +48,9 @@ class Pool:
         object.__setattr__(self, "showing", showing)
 
     def exchanged(self, index: int, rng: random.Random) -> tuple[Sample, int]:
-        """The sample at `index` with the references of another one, and that one's index.
+        """Return the sample at `index` with the references of another sample, and the index of that sample.
 
-        Most of them show a character of the sample's scene, so that there is something to tell; the others may not.
+        Most of these references show a character of the sample's scene and are therefore useful; others may not be.
         """
         sample = self.samples[index]
         alike = self.showing[rng.choice(sample.scene.characters).species]
@@ -58,7 +59,7 @@ class Pool:
 
     @torch.no_grad()
     def vision(self, encoder: VisionEncoder, rng: random.Random) -> tuple[Tensor, Tensor]:
-        """Features [samples, R, L, P, D] of all references, in bfloat16, and their mask [samples, R]."""
+        """Return the features [samples, R, L, P, D] of all references in bfloat16 and their mask [samples, R]."""
         most = max(len(sample.references) for sample in self.samples)
         mask = torch.zeros(len(self.samples), most, dtype=torch.bool)
         features: Tensor | None = None
@@ -77,12 +78,12 @@ class Pool:
 
     @staticmethod
     def painted(sample: Sample) -> Scene:
-        """The scene that the sample's picture should show, given its references."""
+        """Return the scene that the picture of a sample should show, given its references."""
         actors = list(sample.scene.characters)
         for index in sample.known:
-            shown = sample.shown(index)
-            assert shown is not None
-            actors[index] = shown
+            referenced = sample.shown(index)
+            assert referenced is not None
+            actors[index] = referenced
         return replace(sample.scene, characters=tuple(actors))
 
 
@@ -96,11 +97,17 @@ def pool(
     said: bool = False,
     hard: bool = False,
 ) -> Pool:
-    """`count` pictures of training stories of so many exchanges.
+    """Draw pictures of training stories.
 
-    Without `users_pictures`, only those before which no user has shown a picture; `drifting`, some references show a
-    character in a look that it never had; `said`, some captions say the looks of their characters; `hard`, most
-    have two characters, of whose looks one or both are for the references to tell: rare in stories, hardest to learn.
+    Args:
+        rng: Chooses the stories.
+        count: Number of samples.
+        exchanges: Possible lengths of the stories.
+        users_pictures: Whether users may have shown pictures before.
+        drifting: Whether some references show a character in a look that it never had.
+        said: Whether some captions name the looks of their characters.
+        hard: Whether most samples have two characters with looks that references show; they are rare in stories and
+            the hardest to learn.
     """
     drawn: list[Sample] = []
     while len(drawn) < count:
@@ -120,7 +127,7 @@ def pool(
 
 
 def picture(scene: Scene, rng: random.Random) -> Tensor:
-    """A render [H, W, 3] in 0..1, sometimes a little blurred and noisy, as painted references are."""
+    """Render a scene [H, W, 3] in 0..1, sometimes a little blurred and noisy like a painted reference."""
     image = Image.fromarray(render(scene, rng.randrange(2**31)))
     if rng.random() < 0.6:
         image = image.filter(ImageFilter.GaussianBlur(rng.random() * 1.3))
@@ -129,7 +136,7 @@ def picture(scene: Scene, rng: random.Random) -> Tensor:
 
 
 def with_references(sample: Sample, references: tuple[Scene, ...]) -> Sample:
-    """The sample as if those had been its reference pictures."""
+    """Return a sample with other references."""
     species = _species(references)
     known = tuple(
         index
@@ -150,7 +157,7 @@ def _kept(sample: Sample) -> float:
 
 
 def _drifted(sample: Sample, rng: random.Random) -> Sample:
-    """With other looks in the latest of several references."""
+    """Change the looks in the latest of several references."""
     if len(sample.references) < 2:
         return sample
     *before, latest = sample.references
@@ -159,12 +166,12 @@ def _drifted(sample: Sample, rng: random.Random) -> Sample:
 
 
 def _said(sample: Sample) -> Sample:
-    """With the looks that its caption does not name said behind it: "..., the fox is blue"."""
+    """Append the looks that the caption does not name: "..., the fox is blue"."""
     free = tuple(index for index in range(len(sample.scene.characters)) if index not in sample.named)
     caption = aside(replace(sample, known=free, references=(sample.scene,)))
     turn, place = sample.slot
     segments = list(sample.conversation.turns[turn].segments)
-    segments[place] = replace(segments[place], caption=caption)
+    segments[place] = replace(sample.conversation.picture(sample.slot), caption=caption)
     turns = list(sample.conversation.turns)
     turns[turn] = replace(turns[turn], segments=tuple(segments))
     return replace(sample, conversation=Conversation(tuple(turns)), caption=caption)

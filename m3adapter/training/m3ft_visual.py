@@ -1,8 +1,8 @@
 """The visual half of M3FT's second stage: the projection by which the language model sees users' pictures.
 
-The language model is frozen. It learned, from text alone, what to do with a stand-in for a picture; the projection
-learns to give the same for real vision features: first by regression on the stand-in, then by the next-token loss on
-stories that begin with a picture.
+The language model is frozen. It has learned from text alone what to do with a stand-in for a picture. The projection
+learns to produce the same from real vision features: first by regression on the stand-in, then by the next-token loss
+on stories that begin with a picture.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from .language_data import Batch, Stories
 from .loop import autocast, cosine
 from .m3ft_data import picture
 
-PICTURES, HELD_OUT, BATCH = 4000, 400, 256  # of the regression: encoded once, set aside for its figure, per step
+# Of the regression: number of pictures, of those held out for measuring, and of those in a step.
+PICTURES, HELD_OUT, BATCH = 4000, 400, 256
 
 
 def stand_in(path: Path) -> Tensor:
-    """What the language model was given for a clear picture of each species [species, H]."""
+    """Return what the language model was given for a clear picture of each species [species, H]."""
     from safetensors.torch import load_file
 
     weights = load_file(path)
@@ -41,7 +42,7 @@ def stand_in(path: Path) -> Tensor:
 
 @torch.no_grad()
 def seen(encoder: VisionEncoder, species: list[int], rng: random.Random) -> Tensor:
-    """Features [pictures, 4, D] of a fresh picture of each species."""
+    """Return the features [pictures, 4, D] of a new picture of each species in a list."""
     images = []
     for index in species:
         scene = random_scene(rng, characters=1)
@@ -51,9 +52,9 @@ def seen(encoder: VisionEncoder, species: list[int], rng: random.Random) -> Tens
 
 
 def picture_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Of every picture token in `Batch.pictures`: which picture it belongs to, and which part of it it is.
+    """Return for every token in `Batch.pictures` the number of its picture and its place in that picture.
 
-    The end of a row may have cut a picture short.
+    A picture at the end of a row may be incomplete.
     """
     row, column, _ = pictures.T
     first = torch.ones_like(row, dtype=torch.bool)
@@ -63,7 +64,7 @@ def picture_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def next_token_loss(language: LanguageModel, batch: Batch, features: Tensor) -> Tensor:
-    """Cross entropy of the assistants' words in `batch`, its picture tokens being `features` [N, D]."""
+    """Return the cross entropy of the assistant's words in a batch whose picture tokens have `features` [N, D]."""
     model, projection = language.model, language.visual_projection
     assert projection is not None
     rows, columns, _ = batch.pictures.T
@@ -85,7 +86,16 @@ def fit(
     next_token_steps: int,
     seed: int,
 ) -> None:
-    """Train `language.visual_projection` in place: `steps` of regression on `target`, then with the next-token loss."""
+    """Train `language.visual_projection` in place.
+
+    Args:
+        language: The frozen language model.
+        encoder: The frozen vision encoder.
+        target: The stand-in's output for each species [species, H]; without it, there is no regression.
+        steps: Of the regression.
+        next_token_steps: With the next-token loss.
+        seed: Chooses pictures and stories.
+    """
     projection = language.visual_projection
     assert projection is not None
     projection.requires_grad_(True)
@@ -102,16 +112,16 @@ def fit(
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = 3e-3 * cosine(step, step / steps, warmup=20)
             chosen = torch.randint(HELD_OUT, PICTURES, (BATCH,), device=device)
-            found = projection(features[chosen]).mean(1)
-            loss = functional.mse_loss(found, target[truth[chosen]]) / target.var()
+            predicted = projection(features[chosen]).mean(1)
+            loss = functional.mse_loss(predicted, target[truth[chosen]]) / target.var()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         shares = []
-        for part in (kept, held_out):
+        for subset in (kept, held_out):
             with torch.no_grad():
-                nearest = torch.cdist(projection(features[part]).mean(1), target).argmin(1)
-            shares.append((nearest == truth[part]).float().mean().item())
+                nearest = torch.cdist(projection(features[subset]).mean(1), target).argmin(1)
+            shares.append((nearest == truth[subset]).float().mean().item())
         print(f"projection: species {shares[0]:.3f}, of new pictures {shares[1]:.3f}", flush=True)
     stories = Stories(language.tokenizer, 8, 384)
     for step in range(next_token_steps):
@@ -120,8 +130,8 @@ def fit(
         if not len(batch.pictures):
             continue
         number, part = picture_parts(batch.pictures)
-        shown = batch.pictures[part == 0, 2].tolist()
-        features = seen(encoder, shown, rng)[number, part]
+        species = batch.pictures[part == 0, 2].tolist()
+        features = seen(encoder, species, rng)[number, part]
         with autocast():
             loss = next_token_loss(language, batch, features)
         optimizer.zero_grad()

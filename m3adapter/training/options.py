@@ -1,4 +1,4 @@
-"""The options of the trainings: numbers in their bounds, and folders that are checked before anything is written."""
+"""The options of the trainings: numbers within bounds, and folders that are checked before anything is written."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from ..arguments import Parser, UserError
 from ..values import is_number, is_whole, shown
 
-MOST = 10**9  # steps, samples, tokens: more is a slip of the finger
+MOST = 10**9  # steps, samples, tokens: larger numbers are typing errors
 WIDEST = 2**16  # of a layer
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of `train <name>`, which reports a mistake in a sentence."""
+    """Return the parser of `train <name>`, which reports a mistake in one sentence."""
     return Parser(prog=f"m3adapter train {name}", description=(description or "").splitlines()[0])
 
 
 def whole(low: int, high: int = MOST) -> Callable[[str], int]:
-    """An option's type: a whole number from `low` to `high`."""
+    """Return the type of an option that takes a whole number from `low` to `high`."""
 
     def read(text: str) -> int:
         digits = text.strip().lstrip("+-")
@@ -35,7 +35,7 @@ def whole(low: int, high: int = MOST) -> Callable[[str], int]:
 
 
 def number(low: float, high: float = MOST) -> Callable[[str], float]:
-    """An option's type: a number from `low` to `high`."""
+    """Return the type of an option that takes a number from `low` to `high`."""
 
     def read(text: str) -> float:
         try:
@@ -43,22 +43,26 @@ def number(low: float, high: float = MOST) -> Callable[[str], float]:
         except ValueError:
             value = float("nan")
         if not is_number(value, low, high):
-            raise argparse.ArgumentTypeError(f"{shown(text)} is no number from {low:g} to {high:g}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from {low:g} to {high:g}")
         return value
 
     return read
 
 
 def above_zero(text: str) -> float:
-    """An option's type: a number above 0."""
+    """Read the value of an option that takes a number above 0."""
     value = number(0)(text)
     if not value:
-        raise argparse.ArgumentTypeError("0 is no number above 0")
+        raise argparse.ArgumentTypeError("0 is not above 0")
     return value
 
 
 def check_folders(args: argparse.Namespace, *names: str) -> None:
-    """Raises UserError unless each of these options names a folder, or nothing."""
+    """Check that each of these options names a folder or is not given.
+
+    Raises:
+        UserError: A folder is missing.
+    """
     for name in names:
         path = getattr(args, name)
         if path is not None and not path.is_dir():
@@ -66,7 +70,11 @@ def check_folders(args: argparse.Namespace, *names: str) -> None:
 
 
 def check_files(args: argparse.Namespace, *names: str) -> None:
-    """Raises UserError unless each of these options names a file, or nothing."""
+    """Check that each of these options names a file or is not given.
+
+    Raises:
+        UserError: A file is missing.
+    """
     for name in names:
         path = getattr(args, name)
         if path is not None and not path.is_file():
@@ -75,9 +83,12 @@ def check_files(args: argparse.Namespace, *names: str) -> None:
 
 @contextmanager
 def opened(name: str, path: Path | None) -> Iterator[None]:
-    """For code that opens what an option names: whatever it finds wrong there is said in a sentence (UserError).
+    """Report whatever goes wrong while opening what an option names in one sentence.
 
-    What the libraries raise for weights that are damaged or of another model is not one kind of error.
+    Libraries raise many kinds of errors for weights that are damaged or belong to another model.
+
+    Raises:
+        UserError: The code in the `with` block failed.
     """
     from safetensors import SafetensorError
 
@@ -89,18 +100,30 @@ def opened(name: str, path: Path | None) -> Iterator[None]:
         raise _unreadable(name, path, error) from error
 
 
-def check_same(found: Any, wanted: Any, *names: str) -> None:
-    """Raises ValueError unless two configurations agree in these entries, as far as they have them."""
+def check_same(actual: Any, required: Any, *names: str) -> None:
+    """Check that two configurations agree in these entries; entries that both lack are equal.
+
+    Raises:
+        ValueError: An entry differs.
+    """
     for name in names:
-        one, other = getattr(found, name, None), getattr(wanted, name, None)
-        if one != other:
-            raise ValueError(f"its {name} is {shown(one)}, and {shown(other)} fits")
+        value, expected = getattr(actual, name, None), getattr(required, name, None)
+        if value != expected:
+            raise ValueError(f"its {name} is {shown(value)} but must be {shown(expected)}")
 
 
 def check_output(output: Path, checkpoint: str | None = None, results: Sequence[str] = ()) -> None:
-    """Raises UserError where `output` is a file, or holds one of the `results` that this training did not write.
+    """Check that a training can write to a folder.
 
-    They are its own where its checkpoint lies beside them: it goes on from there.
+    Results that lie beside the checkpoint of the training are its own: it continues from there.
+
+    Args:
+        output: The folder.
+        checkpoint: Name of the training's checkpoint.
+        results: Names of what the training writes.
+
+    Raises:
+        UserError: `output` is a file, or holds results of another training.
     """
     for folder in (output, *output.parents):
         if folder.exists() and not folder.is_dir():
@@ -109,13 +132,17 @@ def check_output(output: Path, checkpoint: str | None = None, results: Sequence[
         for name in results:
             if (output / name).exists():
                 raise UserError(
-                    f"--output: {output / name} is there already, and no {checkpoint} beside it says that this "
-                    "training made it; choose another folder."
+                    f"--output: {output / name} is there already, and without {checkpoint} beside it this "
+                    "training cannot have written it; choose another folder."
                 )
 
 
 def check_new(output: Path) -> None:
-    """Raises UserError unless `output` is a folder that is yet to be made, or an empty one."""
+    """Check that a folder does not exist yet or is empty.
+
+    Raises:
+        UserError: It is a file, or there is something in it.
+    """
     check_output(output)
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f"--output: {output} is not empty; choose a new folder.")

@@ -1,4 +1,4 @@
-"""Trains the picture book's judge on renders; blur and noise make it forgive what is not content."""
+"""Trains the picture book's judge on renders; blur and noise teach it to ignore the quality of a picture."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from .loop import Average, accelerator, autocast, train
 from .muon import Muon
 from .worlds import open_world
 
-HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; training draws its own below
+HELD_OUT_SEED = 10**7  # seeds of held-out renders begin here; those of training are lower
 
 
 def held_out(count: int, seed: int) -> tuple[list[Scene], list[Tensor]]:
-    """Renders [256, 256, 3] in 0..1 that no training has seen."""
+    """Return scenes and renders [256, 256, 3] in 0..1 that no training has seen."""
     rng = random.Random(HELD_OUT_SEED + seed)
     scenes = [random_scene(rng, split="test") for _ in range(count)]
     return scenes, [torch.from_numpy(render(scene, rng.randrange(2**31)).copy()).float() / 255 for scene in scenes]
 
 
 def accuracy(judge: Judge, scenes: list[Scene], images: list[Tensor]) -> dict[str, float]:
-    """Part read rightly: of pictures the species, the props and every field of WHOLE_FIELDS; of characters the rest."""
+    """Return the accuracy for each attribute.
+
+    Species, props and the fields of WHOLE_FIELDS are counted by picture, the others by character.
+    """
     verdict = judge.judge(images)
     truth = labels(scenes)
     names = [{actor.species for actor in scene.characters} for scene in scenes]
@@ -47,10 +50,11 @@ def accuracy(judge: Judge, scenes: list[Scene], images: list[Tensor]) -> dict[st
 
 
 def main(args: argparse.Namespace) -> None:
-    """`python -m m3adapter train judge --world picturebook`, its options read."""
+    """Run `python -m m3adapter train judge --world picturebook` with parsed options."""
     device = accelerator().device
     world = open_world("picturebook")
-    judge = Judge().to(device, memory_format=torch.channels_last)
+    judge = Judge().to(device)
+    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimizer = Muon(judge.named_parameters(), lr=args.lr, weight_decay=0.02)
     average = Average(judge, 0.99)
     scenes, images = held_out(200, 0)
@@ -92,9 +96,8 @@ def main(args: argparse.Namespace) -> None:
     def export() -> None:
         judge.save(args.output / "judge.safetensors")
 
-    options = {"every": 100, "measure": measure, "export": export}
     try:
-        written = train(args, "judge", judge, optimizer, average, step_loss, **options)
+        written = train(args, "judge", judge, optimizer, average, step_loss, every=100, measure=measure, export=export)
     finally:
         if pool:
             pool.feeder.close()

@@ -1,4 +1,4 @@
-"""Puts the trained parts together as the starter: one folder, float16, safetensors only."""
+"""Assembles the trained parts as the starter: one folder, float16, safetensors only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..language.language_model import LanguageModel
 from . import options
 
 LEVELS = (1, 2, 4)  # depths of the vision encoder that the adapter sees
-# Folders whose weights transformers 4 looks for under a prefix that transformers 5 no longer writes; both read it.
+# Folders in whose weights transformers 4 expects a prefix that transformers 5 no longer writes; both can read it.
 PREFIXES = {
     "decoder/text_encoder": "text_model.",
     "decoder/text_encoder_2": "text_model.",
@@ -30,7 +30,7 @@ PREFIXES = {
 
 
 def make_portable(starter: Path) -> None:
-    """Rewrite what was saved, in place, so that transformers 4 reads it too and no path of this machine is in it."""
+    """Rewrite a starter in place so that transformers 4 can read it and it contains no path of this machine."""
     for folder, prefix in PREFIXES.items():
         path = starter / folder / "model.safetensors"
         weights = {
@@ -38,12 +38,15 @@ def make_portable(starter: Path) -> None:
             for name, value in load_file(path).items()
         }
         save_file(weights, path, metadata={"format": "pt"})
-    for folder in ("decoder/tokenizer", "decoder/tokenizer_2"):  # transformers 4 wants vocabulary and merges apart
+    for folder in (
+        "decoder/tokenizer",
+        "decoder/tokenizer_2",
+    ):  # transformers 4 needs separate files
         model = json.loads((starter / folder / "tokenizer.json").read_text("utf-8"))["model"]
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
         write(starter / folder / "vocab.json", json.dumps(model["vocab"], ensure_ascii=False))
         write(starter / folder / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]))
-    for path in starter.rglob("*.json"):  # where the parts lay when they were put together is nobody's business
+    for path in starter.rglob("*.json"):  # where the parts came from is private
         values = json.loads(path.read_text("utf-8"))
         if values.pop("_name_or_path", None) is not None:
             write(path, json.dumps(values, indent=2) + "\n")
@@ -56,10 +59,10 @@ def make_portable(starter: Path) -> None:
 
 @torch.no_grad()
 def strengthen(adapter: M3Adapter, factor: float) -> None:
-    """Multiply the low-level feature l by `factor`, in place: what the gate strength `factor` did, 1 does from now on.
+    """Multiply the low-level feature l by `factor`, in place: a gate of 1 then does what a gate of `factor` did.
 
-    A regression says what it is not sure of more quietly than it should; how much louder, validation stories tell. The
-    learned gate sees l through a layer norm and stays as it was.
+    A regression underestimates what it is uncertain of; the factor that corrects this is found with validation stories.
+    The learned gate sees l through a layer norm and does not change.
     """
     for parameter in adapter.low_mlp.down.parameters():
         parameter.mul_(factor)
@@ -71,7 +74,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`python -m m3adapter train starter`: see `--help`."""
+    """Run `python -m m3adapter train starter`; see `--help`."""
     parser = options.parser("starter", __doc__)
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
@@ -94,14 +97,14 @@ def main(argv: list[str] | None = None) -> None:
             draft = Path(folder, "starter")
             put_together(parts, draft)
             if output.is_dir():
-                output.rmdir()  # only where it is empty: anything else in it stops here
+                output.rmdir()  # fails unless it is empty
             draft.rename(output)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     print(f"{args.output}: {size / 2**20:.1f} MiB")
 
 
 class Parts(NamedTuple):
-    """What a starter is put together from."""
+    """The parts of a starter."""
 
     language: LanguageModel
     vision: VisionEncoder
@@ -110,7 +113,11 @@ class Parts(NamedTuple):
 
 
 def read_parts(args: argparse.Namespace) -> Parts:
-    """The parts that the options name. Raises UserError, one sentence, where one cannot be read."""
+    """Read the parts that the options name.
+
+    Raises:
+        UserError: A part cannot be read.
+    """
     with options.opened("language", args.language):
         language = load_language_model(args.language)
         if not (args.language / "tokenizer_config.json").is_file():
@@ -137,7 +144,7 @@ def read_parts(args: argparse.Namespace) -> Parts:
 def put_together(parts: Parts, folder: Path) -> None:
     """Write a starter to a new folder, in float16."""
     folder.mkdir()
-    parts.language.model.to(torch.float16)
+    parts.language.model.half()
     if parts.language.visual_projection is not None:
         parts.language.visual_projection.to(torch.float16)
     parts.language.save_pretrained(folder / "language_model")

@@ -1,4 +1,4 @@
-"""What a trainer of the starter's parts asks of a world: scenes, their pictures, their captions, what they show."""
+"""The worlds that trainings draw from: scenes, pictures of them, captions, and labels of what they show."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ NAMES = ("storybook", "picturebook")
 
 @dataclass(frozen=True)
 class World:
-    """A world that draws itself.
+    """A world of scenes that can be drawn.
 
     Attributes:
         name: In NAMES.
-        size: Sides of its pictures in pixels.
-        cell: Pixels to a cell of the latents of its autoencoder.
-        seen: Side in pixels at which its vision encoder looks at pictures.
-        tokens: Length of its captions in tokens, the marks of start and end included.
-        random_scene: (source of chance) to a scene.
-        draw: (scene, seed) to uint8 [size, size, 3] and, where figures are, bool [size, size].
-        caption: (source of chance, scene) to one of its captions.
-        labels: scenes to class indices: those of `actors` [B, species], where the number of classes means absent; of
-            `wholes` [B]; and of `several` 0 or 1 [B, classes].
-        actors, wholes, several: Names of the labels with their numbers of classes.
+        size: Side of its pictures in pixels.
+        cell: Side of a cell of the latents in pixels.
+        seen: Side in pixels of the pictures that its vision encoder takes.
+        tokens: Length of its captions in tokens, including those for start and end.
+        random_scene: Returns a scene, given random numbers.
+        draw: Returns a picture uint8 [size, size, 3] and the mask of its figures bool [size, size], given a scene and a
+            seed.
+        caption: Returns a caption, given random numbers and a scene.
+        labels: Returns the classes of scenes: those of `actors` [B, species], where the number of classes means absent;
+            those of `wholes` [B]; and those of `several`, 0 or 1 [B, classes].
+        actors: Labels of each species with their numbers of classes.
+        wholes: Labels of a picture with their numbers of classes.
+        several: Labels of which a picture may have several classes, with their numbers of classes.
         species: The names of its species.
     """
 
@@ -49,19 +52,19 @@ class World:
 
 
 def add_world_option(parser: argparse.ArgumentParser) -> None:
-    """`--world`, by default the one that the shipped starter was trained on."""
+    """Add the option `--world`, by default the world of the shipped starter."""
     parser.add_argument("--world", choices=NAMES, default=NAMES[0], help="what is drawn (default: %(default)s)")
 
 
 def open_world(name: str) -> World:
-    """The world of that name."""
+    """Return the world of a name in NAMES."""
     return {"storybook": _storybook, "picturebook": _picturebook}[name]()
 
 
 def _storybook() -> World:
+    from ..storybook.labels import labels
     from ..storybook.render import SIZE, render_with_figures
-    from ..storybook.world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, random_scene
-    from .clip import captioned, labels
+    from ..storybook.world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, captioned, random_scene
 
     return World(
         name="storybook",

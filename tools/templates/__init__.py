@@ -1,1 +1,1 @@
-"""The templates in workflows/ as they are written: what stands in each, and where."""
+"""The source of the templates in workflows/: the nodes of each, and where they are."""

@@ -2,8 +2,8 @@
 
     .run/venv/bin/python -m tools.templates
 
-Starts ComfyUI with the pack, writes every template from what is said of it here, opens it in ComfyUI's page and writes
-down what the page would queue. Needs what the tests need: `python run.py test` sets it up.
+Starts ComfyUI with the pack, writes every template from its description in this package, opens it in ComfyUI's page and
+writes what the page would queue. It has the same requirements as the tests, which `python run.py test` sets up.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PROMPT = """async workflow => {
 
 
 def write(path: Path, content: Any) -> None:
-    """Write JSON as the repository has it."""
+    """Write JSON in the format of the repository."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", "utf-8", newline="\n")
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all templates."""
     environment.ensure()
     if chromium.find() is None:
         raise SystemExit(chromium.MISSING)

@@ -1,4 +1,4 @@
-"""Chains of nodes that stand in templates as one node each, which can be opened; and what all of them have."""
+"""The subgraphs of the templates: chains of nodes that appear as one node."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .workflow import Graph, Inputs, Node, Subgraph
 
 Info = dict[str, Any]
 
-# A template is read at first sight where its nodes fit 1280 by 700: ComfyUI's page of 1280 by 720 pixels then shows
-# them at three quarters of their size. All stand in columns that begin here.
+# A template that fits into 1280 by 700 can be read at first sight: a page of 1280 by 720 pixels shows it at three
+# quarters of its size. All nodes are in columns that begin here.
 LEFT, TOP = 40, 80
 TITLE, GAP = 30, 20
 
@@ -26,34 +26,34 @@ NOTES = Path(__file__).parent / "notes"
 
 
 def note(graph: Graph, name: str, size: tuple[float, float]) -> None:
-    """Put the note of a template where the reading begins."""
+    """Put the note of a template at the upper left."""
     text = (NOTES / f"{name}.md").read_text("utf-8").strip()
     text = re.sub(r"(?<=\S)\n(?! *[-|] ?|\n)\s*", " ", text)  # each paragraph is a line
     graph.note("About this workflow", text, at=(LEFT, TOP), size=size)
 
 
 def under(node: Node) -> float:
-    """Where a node stands that comes right below another one."""
+    """Return the y coordinate of a node right below another one."""
     return node.below + GAP + TITLE
 
 
 def parts(load: Node) -> Inputs:
-    """The four parts of M²Chat that a loader loads, for the inputs of that name."""
+    """Return the four parts of M²Chat that a loader loads, by the names of inputs."""
     return {name: load[name] for name in PARTS}
 
 
 def taken(sub: Subgraph, *names: str) -> Inputs:
-    """Inputs of a subgraph for parts of M²Chat."""
+    """Add inputs for parts of M²Chat to a subgraph."""
     return {name: sub.input(name, PARTS[name]) for name in names}
 
 
 def some(wires: Inputs, *names: str) -> Inputs:
-    """Those of that name."""
+    """Return the wires with these names."""
     return {name: wires[name] for name in names}
 
 
 def next_picture(info: Info, premise: str, seed: int, steps: int = 20) -> Subgraph:
-    """A story's first panel, and what is known of the picture after it."""
+    """Return a chain that tells the first panel of a story and encodes the picture after it."""
     sub = Subgraph(
         info, "A story and its next picture", "Tells and paints a first panel, asks what happens next, and encodes it."
     )
@@ -82,7 +82,7 @@ def next_picture(info: Info, premise: str, seed: int, steps: int = 20) -> Subgra
 
 
 def painting(info: Info, seed: int, steps: int) -> Subgraph:
-    """A condition to a picture, with two settings in place of eight."""
+    """Return a chain from a condition to a picture, with two settings instead of eight."""
     sub = Subgraph(info, "Paint a picture", "Paints a condition.")
     decoder, condition = sub.input("decoder", PARTS["decoder"]), sub.input("condition", "M2CHAT_CONDITION")
     number, count = sub.input("seed", "INT", seed), sub.input("steps", "INT", steps)
@@ -95,7 +95,7 @@ def painting(info: Info, seed: int, steps: int) -> Subgraph:
 
 
 def turn_in_blocks(info: Info) -> Subgraph:
-    """One turn of a dialogue, down to its picture."""
+    """Return a chain of one turn of a dialogue, including its picture."""
     sub = Subgraph(
         info, "A turn in blocks", "Adds a message, lets the language model reply, and paints the reply's picture."
     )
@@ -132,7 +132,7 @@ def turn_in_blocks(info: Info) -> Subgraph:
 
 
 def turn_in_one(info: Info) -> Subgraph:
-    """One turn of a dialogue in which a picture may be shown, by Take Turn."""
+    """Return a chain of one turn by Take Turn, in which the user may show a picture."""
     sub = Subgraph(info, "Say and show something", "Adds a message with a picture, if any, and takes the turn.")
     models = taken(sub, *PARTS)
     said, shown = sub.input("conversation", "M2CHAT_CONVERSATION"), sub.input("picture_shown", "IMAGE")
@@ -150,7 +150,7 @@ def turn_in_one(info: Info) -> Subgraph:
 
 
 def caption_alone(info: Info) -> Subgraph:
-    """A caption as stock nodes encode it, painted by the pack's decoder."""
+    """Return a chain that encodes a caption with stock nodes and paints it with the pack's decoder."""
     sub = Subgraph(info, "The caption alone", "Encodes a caption with stock nodes, and paints it with Paint Picture.")
     clip, decoder = sub.input("clip", "CLIP"), sub.input("decoder", PARTS["decoder"])
     caption, seed = sub.input("caption", "STRING", ""), sub.input("seed", "INT", 7)
@@ -165,7 +165,7 @@ def caption_alone(info: Info) -> Subgraph:
 
 
 def portrait(info: Info, text: str, seed: int) -> Subgraph:
-    """What a character looks like."""
+    """Return a chain that paints a portrait of a character."""
     sub = Subgraph(info, "A portrait", "Paints a text as the decoder reads it.")
     decoder = sub.input("decoder", PARTS["decoder"])
     said, number = sub.input("text", "STRING", text), sub.input("seed", "INT", seed)
@@ -178,7 +178,7 @@ def portrait(info: Info, text: str, seed: int) -> Subgraph:
 
 
 def words_of_panels(info: Info, said: list[str], seed: int) -> Subgraph:
-    """The words of some panels, whose pictures are still open."""
+    """Return a chain that tells some panels and leaves their pictures open."""
     sub = Subgraph(info, "The words of three panels", "Says one line after the other and lets the model reply to each.")
     models = taken(sub, *READS)
     told = sub.input("conversation", "M2CHAT_CONVERSATION")
@@ -203,7 +203,7 @@ def words_of_panels(info: Info, said: list[str], seed: int) -> Subgraph:
 
 
 def pictures_of_panels(info: Info, seed: int) -> Subgraph:
-    """The pictures of three panels, each of which can be re-rolled."""
+    """Return a chain that paints the pictures of three panels, each of which can be re-rolled."""
     sub = Subgraph(info, "The pictures of three panels", "Paints the three open pictures of a conversation in turn.")
     models = taken(sub, *PARTS)
     told = sub.input("conversation", "M2CHAT_CONVERSATION")
@@ -239,7 +239,7 @@ def pictures_of_panels(info: Info, seed: int) -> Subgraph:
 
 
 def more_panels(info: Info, premise: str, lines: list[str], seed: int) -> Subgraph:
-    """A story that goes on along an outline."""
+    """Return a chain that continues a story along an outline."""
     sub = Subgraph(info, "More panels along an outline", "Makes an outline of the lines and tells the story on.")
     models = taken(sub, *PARTS)
     told = sub.input("conversation", "M2CHAT_CONVERSATION")

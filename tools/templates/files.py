@@ -1,4 +1,4 @@
-"""The public files that the templates mean: where ComfyUI gets each, where it belongs, and by which hash it is known.
+"""The public files that the templates name: their addresses, their folders and their hashes.
 
 The addresses are those of ComfyUI's own templates or of the release that the file comes from. Hashes are SHA-256.
 """
@@ -40,10 +40,10 @@ CLIP_VISION = _file(
 
 
 def option(file: dict[str, Any]) -> str:
-    """What a node of the pack lists the file as: with the folder in front."""
+    """Return the name by which a node of the pack lists a file: with its folder."""
     return f"{file['directory']}/{file['name']}"
 
 
 def listed(file: dict[str, Any]) -> dict[str, Any]:
-    """The same for such a node: ComfyUI finds a missing file by what the node lists."""
+    """Return a file for a node of the pack: ComfyUI finds missing files by the names that nodes list."""
     return {**file, "name": option(file)}

@@ -1,4 +1,4 @@
-"""The templates for models of one's own: SDXL, and language models that it is told by."""
+"""The templates for the user's own models: SDXL and language models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HERO = "a girl with red hair and a yellow raincoat"
 
 
 def decoder(graph: Graph, at: tuple[float, float], width: float, title: str | None = None) -> Node:
-    """The loader of an SDXL model, with the file that most people have."""
+    """Add the loader of an SDXL model, with the file that most people have."""
     return graph.add(
         "M2Chat_LoadDecoder", title, at=at, size=(width, 230), models=[files.listed(files.SDXL)],
         model=files.option(files.SDXL), scheduler="dpmpp_2m_karras",
@@ -21,7 +21,7 @@ def decoder(graph: Graph, at: tuple[float, float], width: float, title: str | No
 
 
 def writer(graph: Graph, at: tuple[float, float], width: float) -> tuple[Node, Node]:
-    """A text encoder that writes: its stock loader, and the node that makes a language model of it."""
+    """Add the stock loader of a text encoder that can write, and the node that makes it a language model."""
     clip = graph.add(
         "CLIPLoader", "Load CLIP: a text encoder that writes", at=at, size=(width, 120), models=[files.QWEN],
         clip_name=files.QWEN["name"], type="lumina2", device="default",
@@ -30,12 +30,12 @@ def writer(graph: Graph, at: tuple[float, float], width: float) -> tuple[Node, N
 
 
 def folder_writer(graph: Graph, at: tuple[float, float], width: float, name: str, *, off: bool = False) -> Node:
-    """The loader of a language model from a folder or a GGUF file."""
+    """Add the loader of a language model from a folder or a GGUF file."""
     return graph.add("M2Chat_LoadLanguageModel", at=at, size=(width, 140), off=off, model=f"LLM/{name}")
 
 
 def new_adapter(info: Info) -> Subgraph:
-    """What stands between models that nobody has trained for each other."""
+    """Add a new adapter between models that were not trained for each other."""
     sub = Subgraph(
         info,
         "A new M3-Adapter",
@@ -53,7 +53,7 @@ def new_adapter(info: Info) -> Subgraph:
 
 
 def trained_adapter(info: Info) -> Subgraph:
-    """The same from files."""
+    """Add the loader of a trained adapter."""
     sub = Subgraph(info, "A trained M3-Adapter", "Loads a trained adapter and the vision encoder it was trained with.")
     load = sub.add(
         "CLIPVisionLoader", at=(LEFT, TOP), size=(340, 70), models=[files.CLIP_VISION],
@@ -69,7 +69,7 @@ def trained_adapter(info: Info) -> Subgraph:
 
 
 def character_by_ip_adapter(info: Info) -> Subgraph:
-    """A decoder that looks at pictures."""
+    """Return a chain that makes a decoder look at pictures."""
     sub = Subgraph(info, "A character by IP-Adapter", "Makes a decoder look at pictures of a character.")
     paints, picture = sub.input("decoder", PARTS["decoder"]), sub.input("picture", "IMAGE")
     gate = sub.input("gate", "FLOAT", 0.6)
@@ -82,7 +82,7 @@ def character_by_ip_adapter(info: Info) -> Subgraph:
 
 
 def look_at(graph: Graph, picture: Wire) -> Wire:
-    """The published IP-Adapter weights and their vision encoder, and a picture to look at."""
+    """Return a chain that loads the published IP-Adapter weights, their vision encoder and a picture to look at."""
     weights = graph.add(
         "M2Chat_LoadIPAdapter", at=(LEFT, TOP), size=(340, 110), models=[files.listed(files.IP_ADAPTER)],
         file=files.option(files.IP_ADAPTER),
@@ -99,7 +99,7 @@ def look_at(graph: Graph, picture: Wire) -> Wire:
 
 
 def sdxl_story(info: Info) -> Json:
-    """A story by a language model and an SDXL model of one's own."""
+    """Return the template of a story by the user's language model and SDXL model."""
     graph = Graph(info)
     note(graph, "sdxl_story", (310, 500))
     clip, language = writer(graph, (375, TOP), 280)
@@ -128,7 +128,7 @@ def sdxl_story(info: Info) -> Json:
 
 
 def hero(info: Info) -> Subgraph:
-    """The portrait that all pictures look at."""
+    """Return a chain that paints the portrait at which all pictures look."""
     sub = Subgraph(info, "A portrait by SDXL", "Paints the hero once with stock nodes.")
     model, clip, vae = sub.input("model", "MODEL"), sub.input("clip", "CLIP"), sub.input("vae", "VAE")
     who, seed = sub.input("who", "STRING", HERO), sub.input("seed", "INT", 7)
@@ -146,14 +146,14 @@ UNWANTED = "blurry, text, watermark"
 
 
 def sampling(graph: Graph, model: Wire, said: Node, not_said: Node, at: tuple[float, float]) -> dict[str, Any]:
-    """What KSampler is given to paint a picture of SDXL's size."""
+    """Return the inputs of KSampler for a picture of SDXL's size."""
     empty = graph.add("EmptyLatentImage", at=at, size=(300, 120), width=1024, height=1024)
     wires = {"model": model, "positive": said[0], "negative": not_said[0], "latent_image": empty[0]}
     return {**wires, "steps": 25, "cfg": 6.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
 
 
 def pictures_of_hero(info: Info) -> Subgraph:
-    """A picture for each caption, of the same hero."""
+    """Return a chain that paints a picture of the same hero for each caption."""
     sub = Subgraph(
         info, "The same hero in every picture", "Paints each caption with stock SDXL, which looks at a portrait."
     )
@@ -187,7 +187,7 @@ def pictures_of_hero(info: Info) -> Subgraph:
 
 
 def sdxl_consistent_story(info: Info) -> Json:
-    """The same character in six pictures, without training."""
+    """Return the template of the same character in six pictures, without training."""
     graph = Graph(info)
     note(graph, "sdxl_consistent_story", (320, 660))
     load = graph.add(
@@ -220,7 +220,7 @@ def sdxl_consistent_story(info: Info) -> Json:
 
 
 def vlm_dialogue(info: Info) -> Json:
-    """A dialogue with a model that sees."""
+    """Return the template of a dialogue with a vision-language model."""
     graph = Graph(info)
     note(graph, "vlm_dialogue", (290, 490))
     language = folder_writer(graph, (355, TOP), 280, "Qwen2.5-VL-3B-Instruct")

@@ -1,4 +1,4 @@
-"""The templates that run as they are, with the model that comes with the pack."""
+"""The templates that run without further models, with the starter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOX = "A story about a fox with a kite on the beach."
 
 
 def storybook(info: Info) -> Json:
-    """A story from one premise: the simplest one."""
+    """Return the simplest template: a story from one premise."""
     graph = Graph(info)
     note(graph, "storybook", (300, 440))
     load = graph.add(LOADER, at=(LEFT, 570), size=(300, 120))
@@ -24,7 +24,7 @@ def storybook(info: Info) -> Json:
 
 
 def gate(info: Info) -> Json:
-    """A live picture beside its reference."""
+    """Return the template of a live picture beside its reference."""
     graph = Graph(info)
     note(graph, "gate", (270, 340))
     load = graph.add(LOADER, at=(LEFT, 470), size=(270, 120))
@@ -46,7 +46,7 @@ def gate(info: Info) -> Json:
 
 
 def dialogue(info: Info) -> Json:
-    """Two turns in blocks, and one in a single node."""
+    """Return the template of two turns in blocks and one in a single node."""
     graph = Graph(info)
     note(graph, "dialogue", (260, 290))
     load = graph.add(LOADER, at=(LEFT, 420), size=(260, 120))
@@ -77,7 +77,7 @@ def dialogue(info: Info) -> Json:
 
 
 def book(info: Info) -> Json:
-    """A story as a comic page, a picture book and an e-book."""
+    """Return the template of a story as a comic page, a picture book and an e-book."""
     title = "The Fox and the Kite"
     graph = Graph(info)
     note(graph, "book", (280, 280))
@@ -102,7 +102,7 @@ def book(info: Info) -> Json:
 
 
 def gate_lab(info: Info) -> Json:
-    """Many gates and seeds on one sheet."""
+    """Return the template of many gates and seeds on one sheet."""
     graph = Graph(info)
     note(graph, "gate_lab", (280, 230))
     load = graph.add(LOADER, at=(LEFT, 360), size=(280, 120))
@@ -121,7 +121,7 @@ def gate_lab(info: Info) -> Json:
 
 
 def stock_sampler(info: Info) -> Json:
-    """An M²Chat condition painted by the stock KSampler."""
+    """Return the template of an M²Chat condition that the stock KSampler paints."""
     graph = Graph(info)
     note(graph, "stock_sampler", (270, 320))
     load = graph.add(LOADER, at=(LEFT, 450), size=(270, 120))
@@ -157,7 +157,7 @@ def stock_sampler(info: Info) -> Json:
 
 
 def session(info: Info) -> Json:
-    """A story to work on."""
+    """Return the template of a story to work on."""
     graph = Graph(info)
     note(graph, "session", (270, 340))
     load = graph.add(LOADER, at=(LEFT, 470), size=(270, 120))

@@ -1,7 +1,7 @@
 """ComfyUI's workflow format: graphs of nodes, links, notes and subgraphs, written as Python and saved as a template.
 
-A node's inputs, outputs and widgets come from its description by the server (/object_info), so that a graph says only
-what it changes: where a node stands, which wires it gets, and which widgets differ from their defaults.
+A node's inputs, outputs and widgets come from the server's description of it (/object_info), so the code of a graph
+only says where a node is, which wires it gets, and which widgets differ from their defaults.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Json = dict[str, Any]
 Box = tuple[float, float]
 Inputs = dict[str, Any]  # wires and values of widgets, by name
 
-INPUT, OUTPUT = -10, -20  # the ids of a subgraph's own ends among its links
+INPUT, OUTPUT = -10, -20  # node ids of a subgraph's own inputs and outputs in its links
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 DYNAMIC, GROWING = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"
 
 
 def words(name: str) -> str:
-    """A name for people."""
+    """Return a name as it is shown to users."""
     return name.rpartition(".")[2].replace("_", " ")
 
 
@@ -37,15 +37,15 @@ class Wire:
 
 @dataclass
 class Input:
-    """An input of a node as its description has it.
+    """An input of a node according to its description.
 
     Attributes:
-        name: with a dot before the name of one that belongs to a dynamic one.
-        type: of its wires.
-        widget: whether it can be typed in.
-        default: of the widget.
-        seed: whether ComfyUI's control of what follows a run stands beside the widget.
-        optional: whether it may stay empty.
+        name: Its name; that of an input inside a dynamic one follows the other's name and a dot.
+        type: Of its wires.
+        widget: Whether it has a widget.
+        default: Of the widget.
+        seed: Whether ComfyUI adds a widget that controls the seed after each run.
+        optional: Whether it may be unconnected.
     """
 
     name: str
@@ -57,40 +57,40 @@ class Input:
 
 
 def inputs_of(description: Json, given: Mapping[str, Any], prefix: str = "") -> Iterator[Input]:
-    """The inputs of a node in their order, those that a dynamic one has for its given value among them.
+    """Yield the inputs of a node in their order, including those of dynamic inputs for their given values.
 
     Args:
         description: `input` of the node in /object_info.
-        given: the values and wires of the node, by name.
-        prefix: what stands before the names.
+        given: Values and wires of the node, by name.
+        prefix: Of the names.
     """
     for group in ("required", "optional"):
-        for name, (kind, *rest) in description.get(group, {}).items():
+        for name, (type, *rest) in description.get(group, {}).items():
             options = rest[0] if rest else {}
             name, optional = prefix + name, group == "optional"
-            if isinstance(kind, list):  # how old nodes spell a choice
-                kind, options = "COMBO", {"default": kind[0] if kind else None, **options}
-            if kind == GROWING:
+            if isinstance(type, list):  # the form of a choice in old nodes
+                type, options = "COMBO", {"default": type[0] if type else None, **options}
+            if type == GROWING:
                 template = options["template"]
                 (inner,) = list(inputs_of(template["input"], {}))
                 count = sum(key.startswith(f"{name}.") for key in given)
                 for number in range(min(count + 1, template["max"])):
                     yield Input(f"{name}.{template['prefix']}{number}", inner.type, False, optional=True)
                 continue
-            widget = kind in WIDGETS and not options.get("forceInput")
-            if kind == DYNAMIC:
+            widget = type in WIDGETS and not options.get("forceInput")
+            if type == DYNAMIC:
                 value = given.get(name, options["options"][0]["key"])
-                yield Input(name, kind, True, value, optional=optional)
+                yield Input(name, type, True, value, optional=optional)
                 chosen = next(option for option in options["options"] if option["key"] == value)
                 yield from inputs_of(chosen["inputs"], given, f"{name}.")
                 continue
             default = options.get("default")
-            if kind == "COMBO" and default is None:
+            if type == "COMBO" and default is None:
                 default = next(iter(options.get("options") or ()), None)
-            if kind == "STRING" and default is None:
+            if type == "STRING" and default is None:
                 default = ""
             seed = bool(options.get("control_after_generate"))
-            yield Input(name, kind, widget, default, seed, optional)
+            yield Input(name, type, widget, default, seed, optional)
 
 
 @dataclass
@@ -101,23 +101,25 @@ class Node:
     data: Json
 
     def __getitem__(self, output: str | int) -> Wire:
-        """An output, by its name or its place."""
+        """Return an output by its name or its index."""
         outputs = self.data["outputs"]
         slot = output if isinstance(output, int) else [given["name"] for given in outputs].index(output)
         return Wire(self.data["id"], slot, outputs[slot]["type"])
 
     @property
     def below(self) -> float:
-        """The y of its lower edge."""
+        """Y coordinate of its lower edge."""
         return self.data["pos"][1] + self.data["size"][1]
 
 
 @dataclass
 class Graph:
-    """What stands on a canvas: that of a workflow, or of a subgraph.
+    """The nodes and links on the canvas of a workflow or subgraph.
 
-    Args:
-        nodes: the descriptions of all nodes, from /object_info.
+    Attributes:
+        info: The descriptions of all nodes, from /object_info.
+        nodes: The nodes as the format has them.
+        links: The links as the format has them.
     """
 
     info: Json
@@ -140,25 +142,25 @@ class Graph:
         """Add a node.
 
         Args:
-            type: its id.
-            title: what stands on it; its name, if nothing is said.
-            at: where it stands; its title stands above.
-            size: of its body.
-            off: bypassed, as what can be switched on.
-            models: the files that its widgets mean, for ComfyUI's offer to get them.
-            properties: more of its properties.
-            given: wires, and values of widgets, by name; two underscores are a dot.
+            type: The id of its class.
+            title: Its title; by default that of its class.
+            at: Position of its body; the title bar is above it.
+            size: Of its body.
+            off: Whether it is bypassed until the user enables it.
+            models: The files that its widgets name, which ComfyUI offers to download.
+            properties: Further properties.
+            given: Wires and values of widgets, by name, with two underscores for a dot.
         """
         given = {name.replace("__", "."): value for name, value in given.items()}
         known = list(inputs_of(self.info[type]["input"], given))
-        if strange := set(given) - {each.name for each in known}:
-            raise ValueError(f"{type} has no {', '.join(sorted(strange))}.")
+        if unknown := set(given) - {input.name for input in known}:
+            raise ValueError(f"{type} has no {', '.join(sorted(unknown))}.")
         values: list[Any] = []
-        for each in known:
-            if each.widget:
-                value = given.get(each.name, each.default)
-                values.append(each.default if isinstance(value, Wire) else value)
-                values += ["fixed"] * each.seed
+        for input in known:
+            if input.widget:
+                value = given.get(input.name, input.default)
+                values.append(input.default if isinstance(value, Wire) else value)
+                values += ["fixed"] * input.seed
         outputs = zip(self.info[type]["output_name"], self.info[type]["output"], strict=True)
         node = self._node(type, title, at, size, known, list(outputs), given, values)
         node.data["mode"] = 4 if off else 0
@@ -168,10 +170,10 @@ class Graph:
         return node
 
     def place(self, subgraph: Subgraph, title: str, /, *, at: Box, size: Box, off: bool = False, **given: Any) -> Node:
-        """Add a node that is a subgraph; `given` as for `add`."""
-        known = [Input(each.name, each.type, each.widget, each.default) for each in subgraph.inputs]
+        """Add a node that is a subgraph; the arguments are those of `add`."""
+        known = [Input(input.name, input.type, input.widget, input.default) for input in subgraph.inputs]
         typed = {name: value for name, value in given.items() if not isinstance(value, Wire)}
-        values = [typed.get(each.name, each.default) for each in known if each.widget]
+        values = [typed.get(input.name, input.default) for input in known if input.widget]
         outputs = [(name, wire.type) for name, wire in subgraph.outputs]
         node = self._node(subgraph.id, title, at, size, known, outputs, given, values)
         node.data["mode"] = 4 if off else 0
@@ -180,7 +182,7 @@ class Graph:
         return node
 
     def note(self, title: str, text: str, *, at: Box, size: Box) -> None:
-        """Add a note in Markdown. It has no colour of its own, on which a palette's text might not be legible."""
+        """Add a note in Markdown, without a colour, on which the text of some palettes would not be legible."""
         data = {"id": len(self.nodes) + 1, "type": "MarkdownNote", "pos": list(at), "size": list(size), "flags": {}}
         data |= {"order": len(self.nodes), "mode": 0, "inputs": [], "outputs": [], "title": title, "properties": {}}
         self.nodes.append({**data, "widgets_values": [text], "color": "", "bgcolor": ""})
@@ -197,28 +199,28 @@ class Graph:
         values: list[Any],
     ) -> Node:
         id = len(self.nodes) + 1
-        # Sockets stand above widgets.
-        ordered = sorted(known, key=lambda each: each.widget)
+        # Sockets are above widgets.
+        ordered = sorted(known, key=lambda input: input.widget)
         slots: list[Json] = []
-        for index, each in enumerate(ordered):
-            wire, link = given.get(each.name), None
+        for index, input in enumerate(ordered):
+            wire, link = given.get(input.name), None
             if isinstance(wire, Wire):
-                link = self._link(wire, id, index, each.type)
-            slot: Json = {"name": each.name, "type": each.type, "link": link}
-            slot |= {"shape": 7} if each.optional else {}
-            slot |= {"widget": {"name": each.name}} if each.widget else {}
+                link = self._link(wire, id, index, input.type)
+            slot: Json = {"name": input.name, "type": input.type, "link": link}
+            slot |= {"shape": 7} if input.optional else {}
+            slot |= {"widget": {"name": input.name}} if input.widget else {}
             slots.append(slot)
         data: Json = {"id": id, "type": type, "pos": list(at), "size": list(size), "flags": {}, "order": id - 1}
         data |= {"mode": 0, "inputs": slots, "properties": {}, "widgets_values": values}
-        data["outputs"] = [{"name": name, "type": kind, "links": None} for name, kind in outputs]
+        data["outputs"] = [{"name": name, "type": output_type, "links": None} for name, output_type in outputs]
         data |= {"title": title} if title else {}
         self.nodes.append(data)
         return Node(self, data)
 
     def _link(self, wire: Wire, node: int, slot: int, type: str) -> int:
         id = len(self.links) + 1
-        kind = type if wire.node == INPUT else wire.type
-        self.links.append((id, wire.node, wire.slot, node, slot, kind))
+        link_type = type if wire.node == INPUT else wire.type
+        self.links.append((id, wire.node, wire.slot, node, slot, link_type))
         for source in self.nodes:
             if source["id"] == wire.node:
                 output = source["outputs"][wire.slot]
@@ -227,15 +229,16 @@ class Graph:
 
 
 class Subgraph(Graph):
-    """Nodes that stand on a canvas as one.
+    """Nodes that appear on a canvas as one node.
 
     Args:
-        info: as for Graph.
-        name: of it.
-        description: what it does, in a sentence.
+        info: As for Graph.
+        name: Of the subgraph.
+        description: What it does, in a sentence.
     """
 
     def __init__(self, info: Json, name: str, description: str) -> None:
+        """Begin with an empty canvas."""
         super().__init__(info)
         self.name, self.description = name, description
         self.id = self._uuid("itself")
@@ -243,16 +246,19 @@ class Subgraph(Graph):
         self.outputs: list[tuple[str, Wire]] = []
 
     def input(self, name: str, type: str, default: Any = None) -> Wire:
-        """An input of the whole; with a default, it is a widget outside. Sockets come first."""
+        """Add an input of the subgraph, and return it as a wire inside.
+
+        An input with a default is a widget. Sockets must be added first.
+        """
         self.inputs.append(Input(name, type, default is not None, default))
         return Wire(INPUT, len(self.inputs) - 1, type)
 
     def output(self, name: str, wire: Wire) -> None:
-        """An output of the whole."""
+        """Add an output of the subgraph."""
         self.outputs.append((name, wire))
 
     def definition(self) -> Json:
-        """As the format has it."""
+        """Return the definition of the subgraph as the format has it."""
         links = list(self.links)
         made: list[list[int]] = []
         for index, (_, wire) in enumerate(self.outputs):
@@ -264,7 +270,7 @@ class Subgraph(Graph):
         taken = [[id for id, node, slot, *_ in links if (node, slot) == (INPUT, k)] for k in range(len(self.inputs))]
         left = min(node["pos"][0] for node in self.nodes)
         right = max(node["pos"][0] + node["size"][0] for node in self.nodes)
-        inputs = [(each.name, each.type) for each in self.inputs]
+        inputs = [(input.name, input.type) for input in self.inputs]
         outputs = [(name, wire.type) for name, wire in self.outputs]
         return {
             "id": self.id,
@@ -293,30 +299,32 @@ class Subgraph(Graph):
             "extra": {},
         }
 
-    def _slots(self, way: str, slots: Sequence[tuple[str, str]], links: Sequence[list[int]], x: float) -> list[Json]:
+    def _slots(
+        self, direction: str, slots: Sequence[tuple[str, str]], links: Sequence[list[int]], x: float
+    ) -> list[Json]:
         return [
             {
-                "id": self._uuid(f"{way} {name}"),
+                "id": self._uuid(f"{direction} {name}"),
                 "name": name,
-                "type": kind,
+                "type": type,
                 "linkIds": links[index],
                 "label": words(name),
                 "pos": [x, 100 + 20 * index],
             }
-            for index, (name, kind) in enumerate(slots)
+            for index, (name, type) in enumerate(slots)
         ]
 
-    def _uuid(self, what: str) -> str:
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"m2chat/subgraph/{self.name}/{what}"))
+    def _uuid(self, part: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"m2chat/subgraph/{self.name}/{part}"))
 
 
 def saved(name: str, graph: Graph, subgraphs: Sequence[Subgraph] = ()) -> Json:
-    """A workflow as the format has it.
+    """Return a workflow as the format has it.
 
     Args:
-        name: of the template.
-        graph: its canvas.
-        subgraphs: those that stand on it.
+        name: Of the template.
+        graph: Its canvas.
+        subgraphs: Those that are on the canvas.
     """
     workflow: Json = {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"m2chat/template/{name}")),
@@ -331,9 +339,9 @@ def saved(name: str, graph: Graph, subgraphs: Sequence[Subgraph] = ()) -> Json:
         "version": 0.4,
     }
     if subgraphs:
-        workflow["definitions"] = {"subgraphs": [each.definition() for each in subgraphs]}
-    # A chain differs from template to template by its defaults, and so is another subgraph.
+        workflow["definitions"] = {"subgraphs": [subgraph.definition() for subgraph in subgraphs]}
+    # The defaults of a chain differ between templates, so it is another subgraph in each of them.
     text = json.dumps(workflow)
-    for each in subgraphs:
-        text = text.replace(each.id, str(uuid.uuid5(uuid.UUID(each.id), name)))
+    for subgraph in subgraphs:
+        text = text.replace(subgraph.id, str(uuid.uuid5(uuid.UUID(subgraph.id), name)))
     return json.loads(text)

@@ -1,1 +1,1 @@
-"""The words of the storybook: lists of wordings, and how one of them is chosen."""
+"""The words of the storybook: lists of wordings, and the choice among them."""

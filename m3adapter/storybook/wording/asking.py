@@ -1,4 +1,4 @@
-"""A user's messages, put together from openings.py, requests.py and people.py."""
+"""Messages of users, composed of the wordings in openings.py, requests.py and people.py."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ PRAISED = 0.35  # part of the training's fillers that praise pictures and wish n
 
 @dataclass(frozen=True)
 class Premise:
-    """What an opening names; "" or None is what it leaves to the assistant.
+    """What an opening names; "" or None is left to the assistant.
 
     Attributes:
-        species: Of the hero; "" where the words do not say it.
+        species: Of the hero; "" if the message does not name it.
         look: A colour that the user names.
-        name, adjective: Of the hero, to be taken up by the assistant.
-        friend: A companion's species.
-        prop, place, light, weather: As in a Scene.
+        name: Of the hero, which the assistant will use.
+        adjective: Of the hero, which the assistant will use.
+        friend: The species of a companion.
+        prop: As in a Scene.
+        place: As in a Scene.
+        light: As in a Scene.
+        weather: As in a Scene.
         quest: Index into openings.QUESTS.
-        stranger: A word for somebody who cannot be drawn, instead of the species.
-        thing: A word for something that cannot be drawn, instead of the prop.
+        stranger: A word for a being that cannot be drawn, instead of the species.
+        thing: A word for a thing that cannot be drawn, instead of the prop.
         nowhere: A place that cannot be drawn, instead of the place.
     """
 
@@ -47,14 +51,14 @@ class Premise:
 
 
 def random_name(rng: random.Random) -> str:
-    """A first name, known or made up."""
+    """Return a first name, known or invented."""
     if rng.random() < 0.6:
         return rng.choice(people.NAMES)
     return "".join(rng.choice(people.NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
 
 
 def opening(rng: random.Random, split: Split, premise: Premise) -> str:
-    """A message that asks for a story about the premise."""
+    """Return a message that asks for a story about a premise."""
     if not (premise.species or premise.stranger):
         return _opening_without_hero(rng, split, premise)
     slots = _slots(rng, split, premise)
@@ -80,7 +84,7 @@ def opening(rng: random.Random, split: Split, premise: Premise) -> str:
 
 
 def drawing(rng: random.Random, split: Split, premise: Premise) -> str:
-    """A message that asks for a picture of the premise."""
+    """Return a message that asks for a picture of a premise."""
     slots = _slots(rng, split, premise, plain=True)
     relation = (
         rng.choice(("with {a_prop}", "with {a_prop}", "and {a_prop}", "holding {a_prop}")) if premise.prop else ""
@@ -90,7 +94,7 @@ def drawing(rng: random.Random, split: Split, premise: Premise) -> str:
 
 
 def nothing_special(rng: random.Random, split: Split) -> str:
-    """A message that names nothing: a plain wish for a story, small talk, or no language at all."""
+    """Return a message that names nothing: a request for any story, small talk, or gibberish."""
     draw = rng.random()
     if draw < 0.5:
         return pick(rng, requests.ANY_STORY, split)
@@ -98,12 +102,12 @@ def nothing_special(rng: random.Random, split: Split) -> str:
 
 
 def where(rng: random.Random, split: Split, place: str) -> str:
-    """A place as people say it."""
+    """Return a phrase for a place."""
     return PLACE_PHRASES[place] if rng.random() < 0.6 else pick(rng, people.PLACE_VARIANTS[place], split)
 
 
 def when(rng: random.Random, split: Split, light: str, weather: str) -> str:
-    """Light and weather as people say them, or ""."""
+    """Return a phrase for light and weather, or ""."""
     parts = [pick(rng, people.LIGHT_VARIANTS[light], split)] if light else []
     parts += [pick(rng, people.WEATHER_VARIANTS[weather], split)] if weather else []
     return " ".join(parts)
@@ -119,15 +123,15 @@ def request(
     name: str = "",
     **slots: str,
 ) -> str:
-    """A follow-up message from a list of templates.
+    """Return a follow-up message by one of several templates.
 
     Args:
-        rng: Source of chance.
+        rng: The random numbers.
         split: Which wordings may be used.
-        templates: One list of requests.py.
-        actors: The species now in the picture.
-        target: Index of the actor it is about; None means all of them.
-        name: The first actor's name, if it has one.
+        templates: A list of requests.py.
+        actors: The species in the present picture.
+        target: Index of the actor that it is about; None means all of them.
+        name: Of the first actor, if it has one.
         slots: Further slots: place, a_prop, look, friend...
     """
     plural = target is None and len(actors) > 1
@@ -144,9 +148,9 @@ def request(
 
 
 def in_pictures(rng: random.Random, split: Split, count: int) -> str:
-    """Write "in three pictures", with the number in words or digits.
+    """Return a phrase such as "in three pictures", with the number in words or digits.
 
-    In training it is often something nobody has heard of, "in three talorus": it is the number that counts.
+    In training, the noun is often an invented word, "in three talorus", because only the number matters.
     """
     number = rng.choice(requests.COUNTS[count])
     if split == "train" and rng.random() < INVENTED:
@@ -155,7 +159,7 @@ def in_pictures(rng: random.Random, split: Split, count: int) -> str:
 
 
 def frames(rng: random.Random, split: Split, templates: tuple[str, ...], leads: tuple[str, ...]) -> tuple[str, ...]:
-    """Templates of a wish for a number of pictures; training has more of them than could be listed."""
+    """Return templates of requests for a number of pictures; in training, some are composed at random."""
     if split != "train" or rng.random() >= FRAMED:
         return templates
     lead = rng.choice(leads) if rng.random() < 0.8 else _first_upper(f"{_invented(rng)} {_invented(rng)}")
@@ -166,7 +170,7 @@ def frames(rng: random.Random, split: Split, templates: tuple[str, ...], leads: 
 
 
 def asking_pictures(rng: random.Random, split: Split, text: str, count: int) -> str:
-    """A message with the wish for a number of pictures added."""
+    """Add a request for a number of pictures to a message."""
     if split == "train" and rng.random() < PRAISED / 2:
         text = f"{text} {_praise(rng)}"
     phrase = in_pictures(rng, split, count)
@@ -280,7 +284,7 @@ def _opening_without_hero(rng: random.Random, split: Split, premise: Premise) ->
 
 
 def _keywords(rng: random.Random, premise: Premise) -> str:
-    """What the premise names, in any order and without grammar."""
+    """Return what a premise names, in any order and without grammar."""
     words = [premise.species, premise.prop, premise.place, premise.light, premise.weather]
     words = [word for word in words if word and word not in ("day", "clear")]
     if rng.random() < 0.6:
@@ -296,7 +300,7 @@ def _filler(rng: random.Random, split: Split) -> str:
 
 
 def _praise(rng: random.Random) -> str:
-    """Write "Pretty talorus, 8k.": words like those of a wish, but no number of pictures."""
+    """Return praise such as "Pretty talorus, 8k.", which resembles a request but contains no number of pictures."""
     praise = rng.sample(requests.PRAISE, rng.randint(1, 3))
     thing = _invented(rng) if rng.random() < 0.7 else rng.choice(("pictures", "images", "paintings"))
     text = f"{', '.join(praise)} {thing}"

@@ -1,7 +1,7 @@
-"""Choosing wordings: which ones a split may use, and how a template becomes a sentence.
+"""The choice of wordings that a split may use, and the filling of templates.
 
-A template is a string with `{slots}` and with `[singular|plural]` alternatives for one actor or two: "[walks|walk]
-home".
+A template is a string with `{slots}` and with `[singular|plural]` alternatives for one actor or two, such as
+"[walks|walk] home".
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ T = TypeVar("T")
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-# Lists shorter than this have no wording to spare: every split uses them whole (articles, numbers, names of months...).
+# Every split uses the whole of a list that is shorter than this (articles, numbers, names of months...).
 SMALLEST_DIVIDED = 5
-# One wording in this many goes to validation and one to test; shorter lists give one each.
+# Of this many wordings, one is for validation and one for the test; shorter lists have one each.
 SHARE = 10
 
 _ALTERNATIVES = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
@@ -25,10 +25,10 @@ _SENTENCE_START = re.compile(r"(^|[.!?]\s+)([\"']?)([a-z])")
 
 
 def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
-    """The part of a list of wordings that a split may use.
+    """Return the part of a list of wordings that a split may use.
 
-    The last wordings of a list are the held-out ones: the very last for the test, those before for validation. Lists
-    of fewer than SMALLEST_DIVIDED entries are not divided.
+    The last wordings of a list are held out: the very last for the test, those before them for validation. Lists of
+    fewer than SMALLEST_DIVIDED entries are not divided.
     """
     if len(items) < SMALLEST_DIVIDED:
         return items
@@ -39,15 +39,15 @@ def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
 
 
 def pick(rng: random.Random, items: Sequence[T], split: Split) -> T:
-    """One wording at random of those the split may use."""
+    """Return a random wording of those that a split may use."""
     return rng.choice(allowed(items, split))
 
 
 def pick_fitting(rng: random.Random, items: Sequence[str], split: Split, slots: Mapping[str, str]) -> str:
-    """One template at random whose slots are all known; falls back on the first fitting one of the whole list.
+    """Return a random template whose slots are all known, or else the first such template of training.
 
     Raises:
-        ValueError: no template of the list can be filled.
+        ValueError: No template of the list can be filled.
     """
     fitting = [item for item in allowed(items, split) if fits(item, slots)]
     if fitting:
@@ -59,21 +59,21 @@ def pick_fitting(rng: random.Random, items: Sequence[str], split: Split, slots: 
 
 
 def fits(template: str, slots: Mapping[str, str]) -> bool:
-    """Whether every slot of the template has a value."""
+    """Return whether every slot of a template has a value."""
     return all(name in slots for name in slot_names(template))
 
 
 def slot_names(template: str) -> set[str]:
-    """The names of a template's slots."""
+    """Return the names of the slots of a template."""
     return set(re.findall(r"\{(\w+)\}", template))
 
 
 def fill(template: str, slots: Mapping[str, str], *, plural: bool = False) -> str:
-    """The template as text: alternatives chosen, slots filled, sentences begun with a capital."""
+    """Turn a template into text: choose alternatives, fill slots, and capitalise sentences."""
     chosen = _ALTERNATIVES.sub(lambda match: match.group(2 if plural else 1), template)
     return capitalised(chosen.format_map(slots))
 
 
 def capitalised(text: str) -> str:
-    """The text with a capital at the beginning of each sentence."""
+    """Capitalise the first letter of each sentence."""
     return _SENTENCE_START.sub(lambda match: match.group(1) + match.group(2) + match.group(3).upper(), text)

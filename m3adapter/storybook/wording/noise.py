@@ -1,4 +1,4 @@
-"""What keyboards do to messages: case, missing stops, slips, and messages that are no words at all."""
+"""Imperfections of typed messages: case, missing full stops, typing errors, and text without words."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SCRIPTS = (
 
 
 def noisy(rng: random.Random, text: str, *, amount: float = 1.0) -> str:
-    """The message as somebody may have typed it; the names of what can be drawn stay readable.
+    """Change a message as users may have typed it; names of things that can be drawn remain readable.
 
     Args:
-        rng: Source of chance.
-        text: The message, neatly written.
-        amount: 0 leaves it neat, 1 is how careless people are in the training stories.
+        rng: The random numbers.
+        text: The correct message.
+        amount: How careless the user is: 0 changes nothing, 1 is usual in training stories.
     """
     if rng.random() < 0.06 * amount:
         text = rng.choice(_HEADS) + (text[:1].lower() + text[1:])
@@ -48,14 +48,14 @@ def noisy(rng: random.Random, text: str, *, amount: float = 1.0) -> str:
 
 
 def gibberish(rng: random.Random) -> str:
-    """Something typed that means nothing, in any script."""
+    """Return meaningless text in some script."""
     low, high = rng.choice(_SCRIPTS)
     words = ["".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 9))) for _ in range(rng.randint(1, 5))]
     return " ".join(words)
 
 
 def _slip(rng: random.Random, text: str) -> str:
-    """One letter of one long word lost, doubled or swapped; never of a word the picture depends on."""
+    """Drop, double or swap a letter of a long word on which the picture does not depend."""
     words = text.split(" ")
     long = [index for index, word in enumerate(words) if len(word) > 3 and word.strip(".,!?:").lower() not in _KEEP]
     if not long:

@@ -1,7 +1,7 @@
-"""How people ask for a story. Their sentences need not be neat: see `noise` in stories.py.
+"""Wordings of requests for a story, which noise.py makes less perfect.
 
 Slots: {who} ("a little fox named Luna", a companion may follow), {does} (a predicate, often with a prop), {with_prop},
-{where}, {when}, {quest}. Empty slots leave no trace: the story maker closes up the spaces.
+{where}, {when}, {quest}. Empty slots leave no spaces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A paragraph of the assistant: the sentences that tell one picture, each thing it shows in plain words."""
+"""Paragraphs of the assistant, whose sentences name everything that a picture shows in plain words."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ _MAIN: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Telling:
-    """What a paragraph is to say.
+    """What a paragraph should say.
 
     Attributes:
         event: What happens.
         scene: The picture it belongs to.
-        adjective: The first character's, or "".
-        name: The first character's, or "".
-        turned: Of the sky, what has just become so: keys of places.TURNING.
+        adjective: Of the first character, or "".
+        name: Of the first character, or "".
+        turned: What the sky has just become: keys of places.TURNING.
         look: With "change": the colour that the text names.
         changed: With "change": the index of the character that changes.
         quest: Index into openings.QUESTS, or None.
         begins: Whether the quest is told for the first time.
         thing: Something the user named that pictures cannot show, or "".
-        stranger: The user asked for somebody who cannot be drawn.
-        new_prop: The story has not spoken of the prop before.
-        brief: One or two sentences only.
+        stranger: Whether the user asked for a being that cannot be drawn.
+        new_prop: Whether the story has not mentioned the prop before.
+        brief: Whether there should be only one or two sentences.
     """
 
     event: Event
@@ -74,7 +74,7 @@ class Telling:
 
 
 def paragraph(rng: random.Random, split: Split, telling_: Telling) -> str:
-    """One to four short sentences that name every character, the place, the prop, and the sky if it is unusual."""
+    """Return one to four short sentences that name every character, the place, the prop and an unusual sky."""
     scene = telling_.scene
     slots = _slots(rng, split, telling_)
     plural = len(scene.characters) > 1
@@ -153,7 +153,7 @@ def _slots(rng: random.Random, split: Split, telling_: Telling) -> dict[str, str
 
 
 def _main(rng: random.Random, split: Split, telling_: Telling, slots: dict[str, str]) -> tuple[str, str]:
-    """The template of the main sentence, and the same with its action put in (its own alternatives still open)."""
+    """Return the template of the main sentence, and the same with its action, whose alternatives are still open."""
     plain, rich = _MAIN[telling_.event]
     usable = {name: value for name, value in slots.items() if name != "sky" or not telling_.turned}
     likely = 1.0 if telling_.event == "vary_sky" else 0.45
@@ -179,7 +179,7 @@ def _prop_sentence(rng: random.Random, split: Split, slots: dict[str, str], *, n
 
 
 def _turned_says(telling_: Telling) -> bool:
-    """Whether telling how the sky turned already tells all that is to be seen of it."""
+    """Return whether the change of the sky says everything about it."""
     scene = telling_.scene
     unusual = {scene.light} - {"day"} | {scene.weather} - {"clear"}
     return bool(telling_.turned) and unusual <= set(telling_.turned)

@@ -1,4 +1,4 @@
-"""Whom people write about: adjectives, names, synonyms for what the world has, and words for what it does not have."""
+"""What users write about: adjectives, names, synonyms for what the world has, and words for what it lacks."""
 
 from __future__ import annotations
 

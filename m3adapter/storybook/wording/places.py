@@ -1,4 +1,4 @@
-"""What one sees and hears in each place, and what the sky does: sentences that fit any story told there."""
+"""Sentences about sights and sounds of each place and about changes of the sky, which fit any story there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""How a story goes on: what changes from one picture to the next, and what stays.
+"""The plot of a story: what changes from one picture to the next, and what remains.
 
-A `Stage` is what the last picture showed. A move makes the next stage from it; what a move does not change stays as
-it was.
+A `Stage` is what the last picture showed. A move makes the next stage of it and keeps everything else.
 """
 
 from __future__ import annotations
@@ -15,29 +14,32 @@ from ..world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, Character, 
 from .choose import Split
 from .paragraphs import Event
 
-# Of 20 compositions of species, place and prop, 18 are for training, one for validation and one for the test.
+# Of 20 compositions of species, place and prop, 18 are for training, one for validation and one for testing.
 _PARTS = 20
 _FALLBACK = ("stay", "go", "find", "vary_prop")
 
 
 def composition_split(species: str, place: str, prop: str | None) -> Split:
-    """The split that a composition belongs to; the same on every machine."""
+    """Return the split that a composition belongs to; it is the same on every machine."""
     part = zlib.crc32(f"{species}/{place}/{prop}".encode()) % _PARTS
     return "validation" if part == 0 else "test" if part == 1 else "train"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What the last picture showed, and what the story knows beyond it.
+    """What the last picture showed, and what else the story knows.
 
     Attributes:
-        hero: Species of the hero, whom the story comes back to.
+        hero: Species of the hero, to whom the story returns.
         actors: Species in the picture, one or two.
-        prop, place, light, weather: As in a Scene.
+        prop: As in a Scene.
+        place: As in a Scene.
+        light: As in a Scene.
+        weather: As in a Scene.
         looks: The look of every character of the story, by species.
-        named: Species whose colour has been said, so that captions say it.
-        home: (place, prop) of the hero while the picture shows somebody else.
-        event: What the move was.
+        named: Species whose colour has been mentioned, so that captions mention it.
+        home: (place, prop) of the hero while the picture shows others.
+        event: The last move.
         turned: What the sky has just become.
         changed: With event "change", the index of the actor whose look changed.
     """
@@ -56,42 +58,45 @@ class Stage:
     changed: int = 0
 
     def scene(self) -> Scene:
-        """The stage as a picture's scene."""
+        """Return the scene that a picture of this stage shows."""
         actors = tuple(Character(species, self.looks[species]) for species in self.actors)
         return Scene(actors, self.prop, self.place, self.light, self.weather)
 
     def named_indices(self) -> tuple[int, ...]:
-        """Indices of the actors whose colour a caption names."""
+        """Return the indices of the actors whose colour a caption names."""
         return tuple(index for index, species in enumerate(self.actors) if species in self.named)
 
     def belongs_to(self, split: Split) -> bool:
-        """Whether a picture of this stage may be in the split: the training never sees a held-out composition."""
+        """Return whether a picture of this stage may be in a split; training never sees a held-out composition."""
         parts = {composition_split(species, self.place, self.prop) for species in self.actors}
         return parts == {"train"} if split == "train" else split in parts
 
 
 def with_looks(rng: random.Random, stage: Stage) -> Stage:
-    """The stage with a look for each actor that has none yet."""
+    """Return the stage with a look for each actor that has none yet."""
     missing = {species: rng.choice(LOOKS) for species in stage.actors if species not in stage.looks}
     return replace(stage, looks={**stage.looks, **missing}) if missing else stage
 
 
 def other(rng: random.Random, items: Iterable[str], *taken: str | None) -> str:
-    """One of the items at random, none of those taken."""
+    """Return a random item that is not taken."""
     return rng.choice([item for item in items if item not in taken])
 
 
 def move(
     rng: random.Random, stage: Stage, kind: str, *, species: str = "", place: str = "", prop: str = "", sky: str = ""
 ) -> Stage | None:
-    """The stage after a move, or None where the move makes no sense from here.
+    """Return the stage after a move, or None if the move makes no sense at this stage.
 
     Args:
-        rng: Source of chance, for what is not given.
+        rng: Chooses what is not given.
         stage: The present stage.
         kind: go, stay, find, drop, sky, meet, part, elsewhere, answer, draw, return, change, vary_sky, vary_place,
             vary_prop.
-        species, place, prop, sky: What the move brings, where somebody has said so.
+        species: Of a new character, if the user names it.
+        place: The new place, if the user names it.
+        prop: The new prop, if the user names it.
+        sky: The new light or weather, if the user names it.
     """
     alone, away = len(stage.actors) == 1, stage.hero not in stage.actors
     stage = replace(stage, turned=(), changed=0)
@@ -136,13 +141,13 @@ def move(
 
 
 def with_drift(rng: random.Random, stage: Stage) -> Stage:
-    """On the way to another place the sky sometimes turns."""
+    """Sometimes let the sky change on the way to another place."""
     turned = _sky(rng, stage, "", stage.event) if rng.random() < 0.15 else None
     return turned or stage
 
 
 def next_move(rng: random.Random, stage: Stage) -> str:
-    """What the assistant lets happen when it is free to choose."""
+    """Return a move for an assistant that is free to choose."""
     if stage.hero not in stage.actors:
         return rng.choices(("return", "meet"), (3, 1))[0]
     if len(stage.actors) > 1:
@@ -153,7 +158,7 @@ def next_move(rng: random.Random, stage: Stage) -> str:
 
 
 def moved(rng: random.Random, split: Split, stage: Stage, kind: str | None = None, **said: str) -> Stage | None:
-    """The stage after a move, in the split; `kind` None leaves the choice to the assistant, and always succeeds."""
+    """Return the stage of a split after a move, or None if it is impossible; without `kind`, any possible move."""
     for _ in range(12):
         chosen = kind or next_move(rng, stage)
         after = move(rng, stage, chosen, **said)

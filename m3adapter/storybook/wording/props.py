@@ -1,4 +1,4 @@
-"""What one can do with each prop, as predicates: `[one actor|two actors]`, with {its} for the owner."""
+"""What characters do with each prop, as predicates: `[one actor|two actors]`, with {its} for the owner."""
 
 from __future__ import annotations
 

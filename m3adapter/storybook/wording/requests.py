@@ -1,4 +1,4 @@
-"""What people say once a story runs, and what they say that is no story at all."""
+"""Messages of users in a running story, and messages that have nothing to do with a story."""
 
 from __future__ import annotations
 

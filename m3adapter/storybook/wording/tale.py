@@ -1,4 +1,4 @@
-"""What a story is made of: exchanges of a message and a reply, a reply's paragraphs each with a picture."""
+"""The parts of a story: exchanges of a message and a reply, whose paragraphs have a picture each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Panel:
         text: One to four short sentences.
         scene: What the picture shows.
         caption: `caption(scene, looks=named)`, in the canonical wording.
-        task: What the picture has to do with earlier ones: "none" (there is none, or none of its characters was seen
-            before and there is no hero to keep apart), "same" (its one character was seen before), "other" (another
-            character, the hero is absent), "change" (a character seen before gets a new look), "join" (two characters
-            together, later in a story).
+        task: How the picture relates to earlier ones: "none" (it is the first, or its characters are new and there is
+            no hero to distinguish them from), "same" (its only character was seen before), "other" (another character
+            while the hero is absent), "change" (a character that was seen before gets a new look), "join" (two
+            characters together, later in a story).
         named: Indices of the characters whose colour the caption names.
     """
 
@@ -35,7 +35,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A user's message, perhaps with a picture of `user_scene` (one character, no prop), and the reply's panels."""
+    """A message of the user, perhaps with a picture of `user_scene` (one character, no prop), and the reply."""
 
     message: str
     panels: tuple[Panel, ...]
@@ -44,7 +44,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Story:
-    """A whole story; `split` is the one whose wordings and compositions it was made of."""
+    """A whole story with wordings and compositions of `split`."""
 
     exchanges: tuple[Exchange, ...]
     split: Split

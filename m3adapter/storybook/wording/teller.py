@@ -1,4 +1,4 @@
-"""Makes a story up: what the user asks, what happens, and how it is told."""
+"""Invents stories: what the user asks, what happens, and how it is told."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .paragraphs import Telling, paragraph
 from .plot import Stage, moved, other, with_looks
 from .tale import Exchange, Panel, Story, Task
 
-WISHED = 3  # how many times as often training's users wish several pictures
+WISHED = 3  # factor by which users ask for several pictures more often in training
 
 
 class Teller:
-    """Makes one story: keeps the stage, what has been seen, and how the hero is called."""
+    """Tells one story; keeps track of the stage, of what has been seen, and of the hero's name."""
 
     def __init__(self, rng: random.Random, split: Split) -> None:
+        """Begin without a stage."""
         self.rng, self.split = rng, split
         self.seen: set[str] = set()
         self.props: set[str] = set()
@@ -28,7 +29,7 @@ class Teller:
         self.quest: int | None = None
 
     def tell(self, length: int) -> Story:
-        """Return a story of `length` exchanges."""
+        """Tell a story of `length` exchanges."""
         exchanges = [self._first()]
         while len(exchanges) < length:
             exchanges.append(self._next())
@@ -56,7 +57,7 @@ class Teller:
         return self._answered(message, first, more=kind != "draw", keep=kind == "any")
 
     def _premise(self, kind: str) -> asking.Premise:
-        """What the user will name; its species, place and prop are filled in by _first_stage."""
+        """Choose what the user will name; `_first_stage` fills in species, place and prop."""
         rng, split = self.rng, self.split
         if kind == "any":
             return asking.Premise()
@@ -129,7 +130,7 @@ class Teller:
                 return with_looks(rng, stage)
 
     def _said(self, premise: asking.Premise) -> asking.Premise:
-        """The premise with the stage's values for all that it names."""
+        """Return the premise with the values of the stage for everything that it names."""
         stage = self.stage
         return replace(
             premise,
@@ -190,7 +191,7 @@ class Teller:
         return Exchange(message, (self._panel(),))
 
     def _asked(self, kind: str) -> Exchange | None:
-        """An exchange in which the user asks for a move, or None where it makes no sense now."""
+        """Return an exchange in which the user asks for a move, or None if it makes no sense now."""
         rng, split, before = self.rng, self.split, self.stage
         if kind == "stay":
             self.stage = self._moved("stay")
@@ -282,7 +283,7 @@ class Teller:
         return Exchange(message if keep else noisy(rng, message), panels)
 
     def _count(self, one: int, *more: int) -> int:
-        """How many pictures are wished, by weights. In training it is several more often: they are the hardest part."""
+        """Draw the number of requested pictures by weights; several are the hardest, and more frequent in training."""
         often = WISHED if self.split == "train" else 1
         weights = (one, *(often * weight for weight in more))
         return self.rng.choices(range(1, len(weights) + 1), weights)[0]
@@ -295,7 +296,7 @@ class Teller:
         return tuple(panels)
 
     def _panel(self, *, thing: str = "", stranger: bool = False) -> Panel:
-        """The present stage, told."""
+        """Tell the present stage."""
         stage, scene = self.stage, self.stage.scene()
         leads = stage.actors[0] == stage.hero
         begins = stage.event in ("open", "welcome", "draw", "answer")

@@ -1,4 +1,4 @@
-"""How the assistant tells: the sentences of a paragraph, by what happens in it.
+"""The sentences of the assistant's paragraphs, by what happens in them.
 
 Slots: {hero} with its article, {a_hero} when it is new, {it} {its} {them} for it, {place} ("in the forest"),
 {the_place} ("the forest"), {a_prop}, {prop}, {act} (a predicate from props.py), {sky} ("at night in the rain"),
