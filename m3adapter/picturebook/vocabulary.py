@@ -49,7 +49,7 @@ MOOD_WORDS = {
     "afraid": ("afraid", "scared", "frightened", "terrified", "fearful", "anxious"),
 }
 BEHIND_ONLY = frozenset(("afraid",))  # "the fox is afraid", but no "afraid fox"
-# What somebody is doing: as a participle, and as a verb for one and for several.
+# What characters do: as a participle, and as a verb for one or several.
 DOING = {
     "stands": ("standing", "waiting", "standing still"),
     "sleeps": ("sleeping", "asleep", "sleeping in a bed", "taking a nap", "fast asleep", "dozing", "napping"),

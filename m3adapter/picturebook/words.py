@@ -212,8 +212,7 @@ def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: b
 
 
 def _doing(actor: Character, place: str, voice: _Voice, verb: bool, several: bool) -> str:
-    chosen = voice.pick((DOES if verb else DOING)[actor.action])
-    text = chosen[several] if verb else chosen
+    text = voice.pick(DOES[actor.action])[several] if verb else voice.pick(DOING[actor.action])
     cover = voice.pick(("a rock", "a stone")) if place in ROCKY else voice.pick(("a bush", "the bushes"))
     return text.format(held=_prop(actor.held, voice) if actor.held else "", cover=cover)
 

@@ -83,8 +83,8 @@ def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: i
     seeds = [rng.randrange(2**31) for _ in range(count)]
     seen = []
     for start in range(0, count, 64):
-        shown = [picture(reference_of(scene, rng), rng) for scene in scenes[start : start + 64]]
-        seen.append(encoder.embed(shown).float().cpu())
+        references = [picture(reference_of(scene, rng), rng) for scene in scenes[start : start + 64]]
+        seen.append(encoder.embed(references).float().cpu())
     latents = encode_scenes(decoder.pipeline, scenes, seeds)
     made = Pairs(scenes, latents, figure_shares(scenes, seeds), torch.cat(seen))
     print(f"encoded {count} pairs in {time.time() - began:.0f} s", flush=True)
