@@ -16,6 +16,7 @@ from m3adapter.picturebook.render import render
 from m3adapter.picturebook.words import captioned
 from m3adapter.picturebook.world import SPECIES, random_scene
 from m3adapter.training import autoencoder, clip, decoder, feeding, judge, loop, picture_judge
+from m3adapter.training.decoder_pictures import embed, embed_tokens
 from m3adapter.training.worlds import open_world
 
 pytestmark = pytest.mark.slow
@@ -129,7 +130,7 @@ def test_tokens_are_embedded_as_texts_are(trained: Path) -> None:
     pipeline = decoder.assemble(trained / "vae", trained, open_world("picturebook"))
     texts = ["a fox", "two foxes are running at the fair"]
     tokens = pipeline.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    for one, other in zip(decoder.embed_tokens(pipeline, tokens), decoder.embed(pipeline, texts), strict=True):
+    for one, other in zip(embed_tokens(pipeline, tokens), embed(pipeline, texts), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 

@@ -14,9 +14,10 @@ from torch import nn
 from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.storybook.judge import Judge
+from m3adapter.storybook.labels import labels
 from m3adapter.storybook.render import render
 from m3adapter.storybook.world import LOOKS, SPECIES, Character, Scene
-from m3adapter.training import autoencoder, clip, decoder, judge
+from m3adapter.training import autoencoder, clip, clip_tokenizer, decoder, judge
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def test_the_text_and_vision_encoders_are_trained(trained_parts: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(trained_parts / "tokenizer")
     assert tokenizer.decode(tokenizer("A blue Fox, 🦊").input_ids, skip_special_tokens=True) == "a blue fox , 🦊"
     tokens = tokenizer(["a fox"], padding="max_length", return_tensors="pt").input_ids
-    assert tokens.shape == (1, clip.MAX_LENGTH)
+    assert tokens.shape == (1, clip_tokenizer.MAX_LENGTH)
     text = CLIPTextModel.from_pretrained(trained_parts / "text_encoder")
     text_2 = CLIPTextModelWithProjection.from_pretrained(trained_parts / "text_encoder_2")
     assert text(tokens).last_hidden_state.shape[-1] == clip.TEXT_WIDTH
@@ -142,7 +143,7 @@ def test_accuracy_counts_what_is_right() -> None:
         Scene((Character("fox", "blue"), Character("owl", "red")), None, "camp"),
         Scene((Character("cat", "pink"),), "kite", "beach", "night", "rain"),
     ]
-    truth = clip.labels(scenes)
+    truth = labels(scenes)
     assert truth["actors"][0, SPECIES.index("owl")] == LOOKS.index("red")
     assert (truth["actors"] == len(LOOKS)).sum() == 2 * len(SPECIES) - 3
 

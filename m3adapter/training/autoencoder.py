@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ from .loop import (
 from .muon import Muon
 from .worlds import World, add_world_option, open_world
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+Autoencoder = Any  # an `AutoencoderKL`: type checkers only see the placeholder that diffusers has for it
 
 WIDTHS = (32, 32, 64, 128)
 DEEP_WIDTHS = (32, 64, 96, 128, 128)  # factor 16
@@ -38,7 +37,7 @@ HELD_OUT = 24  # number of pictures that no training step sees
 WHOLE_FROM = 0.5  # part of the training after which whole pictures replace crops
 
 
-def build(latent_channels: int, world: World | None = None) -> AutoencoderKL:
+def build(latent_channels: int, world: World | None = None) -> Autoencoder:
     """Build an untrained, narrow autoencoder in SDXL's layout with a level for each halving of the size, plus one."""
     from diffusers import AutoencoderKL
 
@@ -101,7 +100,7 @@ def loss_of(out: Tensor, images: Tensor, figures: Tensor) -> Tensor:
     return (weight * (error.abs() + 2 * error.pow(2))).mean() / weight.mean() + EDGE_WEIGHT * edges / weight.mean()
 
 
-def reconstruct(model: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct(model: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return a sampled reconstruction of `images` and the KL divergence of the latents, per latent value."""
     mean, log_variance = model.quant_conv(model.encoder(images)).float().chunk(2, dim=1)
     log_variance = log_variance.clamp(-30, 20)
@@ -111,7 +110,7 @@ def reconstruct(model: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def psnr(model: AutoencoderKL, images: Tensor, figures: Tensor | None = None) -> float:
+def psnr(model: Autoencoder, images: Tensor, figures: Tensor | None = None) -> float:
     """Return the mean peak signal-to-noise ratio in dB of reconstructions from the mean of the latents.
 
     Args:
@@ -124,9 +123,8 @@ def psnr(model: AutoencoderKL, images: Tensor, figures: Tensor | None = None) ->
     for part, mask in zip(images.split(8), masks.split(8), strict=True):
         part = part.contiguous(memory_format=torch.channels_last)
         out = model.decode(model.encode(part).latent_dist.mode()).sample.clamp(-1, 1)
-        error = ((out - part).pow(2).mean(1, keepdim=True) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(
-            min=1
-        )
+        squares = ((out - part).pow(2).mean(1, keepdim=True) * mask).flatten(1).sum(1)
+        error = squares / mask.flatten(1).sum(1).clamp(min=1)
         total += float((10 * torch.log10(4 / error.clamp(min=1e-8))).sum())
     return total / len(images)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,9 +38,6 @@ from .muon import Muon
 from .whitening import Whitening
 from .worlds import World, add_world_option, open_world
 
-if TYPE_CHECKING:
-    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
-
 EMBED_NOISE = 0.1  # deviation of the noise on prompt embeddings relative to their own: adapters only approximate them
 DROPPED = 0.1  # part of the captions replaced by the empty condition
 FIGURE_WEIGHT = 3.0  # additional weight of cells that characters and props cover
@@ -48,10 +45,8 @@ WINDOW = 12  # side of a window, in cells of the latents
 EARLY = 0.6  # exponent that draws noisy times, at which shapes are decided, more often than nearly clean ones
 
 
-def build(
-    latent_channels: int, embed_width: int, pooled_width: int, world: World | None = None
-) -> UNet2DConditionModel:
-    """Build an untrained UNet by SDXL's conventions: three levels, the first without attention; text_time.
+def build(latent_channels: int, embed_width: int, pooled_width: int, world: World | None = None) -> Any:
+    """Build an untrained UNet in SDXL's manner: three levels, the first without attention; text_time conditioning.
 
     At factor 16 a cell holds four times as much of the picture, so the finest level is as wide as the others.
 
@@ -85,8 +80,8 @@ def build(
     )
 
 
-def scheduler() -> EulerDiscreteScheduler:
-    """Return SDXL's noise schedule with v-prediction."""
+def scheduler() -> Any:
+    """Return SDXL's noise schedule with v-prediction, as an `EulerDiscreteScheduler`."""
     from diffusers import EulerDiscreteScheduler
 
     return EulerDiscreteScheduler(
