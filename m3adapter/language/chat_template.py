@@ -123,8 +123,8 @@ class ChatTemplate:
         for in_parts in (True,) if self.shows_pictures else (False, True):
             try:
                 written = self._written(messages, in_parts, add_generation_prompt=True)
-                shown = self._written([("user", [None, asked])], in_parts) if self.shows_pictures else ""
-                alone = self._written([("user", [asked])], in_parts) if self.shows_pictures else ""
+                with_picture = self._written([("user", [None, asked])], in_parts) if self.shows_pictures else ""
+                without = self._written([("user", [asked])], in_parts) if self.shows_pictures else ""
             except _failures() as error:
                 trouble = trouble or " ".join(str(error).split())[:100].split(". ")[0].rstrip(".")
                 continue
@@ -132,7 +132,7 @@ class ChatTemplate:
             # A template that takes only strings writes lists as Python would print them.
             if -1 in places or places != sorted(places) or "'type'" in written:
                 continue
-            if self.shows_pictures and (shown == alone or "'type'" in shown):
+            if self.shows_pictures and (with_picture == without or "'type'" in with_picture):
                 raise ValueError(
                     f"The chat template of {name} leaves out users' pictures: "
                     "get its chat_template.json or chat_template.jinja again."

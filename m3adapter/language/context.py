@@ -151,11 +151,11 @@ class Fitter:
         return sum(self._cost_of(place, self._cap(place, cap)) for place in places)
 
     def _cost_of(self, place: int, cap: float) -> float:
-        shown = self._shown(place)
-        words = sum(self.sizes[place]) - shown
-        return self.mark + shown + min(words, max(cap - shown, _LEAST))
+        pictures = self._picture_tokens(place)
+        words = sum(self.sizes[place]) - pictures
+        return self.mark + pictures + min(words, max(cap - pictures, _LEAST))
 
-    def _shown(self, place: int) -> int:
+    def _picture_tokens(self, place: int) -> int:
         """Count the tokens of a user's pictures, which cannot be shortened."""
         turn = self.turns[place]
         if turn.role == "assistant":
@@ -174,8 +174,8 @@ class Fitter:
         if sum(sizes) <= cap:
             return turn
         if turn.role != "assistant":
-            shown = self._shown(place)
-            share = max(cap - shown, _LEAST) / max(sum(sizes) - shown, 1)
+            pictures = self._picture_tokens(place)
+            share = max(cap - pictures, _LEAST) / max(sum(sizes) - pictures, 1)
             if share >= 1:
                 return turn
             segments = [

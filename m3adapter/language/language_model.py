@@ -8,7 +8,7 @@ few tokens whose embeddings are projected vision features; the assistant's pictu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,8 +22,9 @@ from ..events import Interrupted
 from .config import LanguageModelConfig
 from .loading import embedding, examine, open_model
 from .prompts import Prompt, PromptWriter, special_tokens
-from .reply_tokens import ReplyTokens
+from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
 from .sampling import Sampling, choose
+from .streamed_reply import StreamedReply
 from .thought_marks import is_mark
 from .thoughts import ThoughtError
 from .visual_projection import PROJECTION_NAME, VisualProjection
@@ -49,30 +50,6 @@ class SlotStates:
     context: Tensor
     text: Tensor
     caption: str
-
-
-class StreamedReply(Iterator[str]):
-    """A reply, chunk by chunk while the language model writes it.
-
-    Args:
-        chunks: The chunks.
-        notes: A list that gets notes about the prompt once it has been made.
-    """
-
-    def __init__(self, chunks: Generator[str, None, None], notes: Sequence[str]) -> None:
-        self._chunks, self._notes = chunks, notes
-
-    @property
-    def note(self) -> str:
-        """What the prompt shortened or left out, in a sentence; "" for nothing, or before the reply has begun."""
-        return " ".join(filter(None, self._notes))
-
-    def __next__(self) -> str:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        """Stop writing."""
-        self._chunks.close()
 
 
 class LanguageModel:
@@ -103,7 +80,7 @@ class LanguageModel:
         self.prompts = self._prompt_writer()
         self._picture_id = cast(int, tokenizer.convert_tokens_to_ids(self.config.picture_token))
         special = special_tokens(tokenizer)
-        self._ends = _end_ids(model, tokenizer, special, self.prompts.template.ending())
+        self._ends = end_tokens(model, tokenizer, special, self.prompts.template.ending())
         # A reply may contain words, markup, marks of thoughts and its end, but not the mark of another turn.
         markup = (self.config.open_tag, self.config.close_tag)
         words = model.config.get_text_config().vocab_size  # some tokenizers have more tokens than their models
@@ -282,7 +259,7 @@ class LanguageModel:
         if rest := self._decoded(written)[sent:].rstrip("\ufffd"):
             yield rest
         if tokens.splitter.thinking and not tokens.splitter.told:
-            raise ThoughtError(_unfinished(tokens, sampling, prompts))
+            raise ThoughtError(unfinished_thought(tokens, sampling, prompts.template))
 
     def _decoded(self, ids: list[int]) -> str:
         return cast(str, self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -407,27 +384,3 @@ class LanguageModel:
                 f"has width {chosen[0].shape[-1]}: use the matching one."
             )
         return self.visual_projection(torch.cat(chosen).to(weight))
-
-
-def _unfinished(tokens: ReplyTokens, sampling: Sampling, prompts: PromptWriter) -> str:
-    """Return the error message for a reply that ended in a thought."""
-    off = "set thinking to off" if sampling.thinking and prompts.template.switches else "use one that thinks less"
-    if not tokens.full:
-        return f"The language model stopped in the middle of a thought: try another seed, or {off}."
-    if tokens.thinking < sampling.max_thinking:
-        return (
-            f"The language model was still thinking after {tokens.thinking} tokens, and its context has no room for "
-            f"more: shorten the conversation, lower max_length, or {off}."
-        )
-    return f"The language model was still thinking after {tokens.thinking} tokens: raise max_thinking, or {off}."
-
-
-def _end_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, special: dict[int, str], ending: str
-) -> frozenset[int]:
-    """Return the tokens that end a reply: the model's, the tokenizer's, and the one that the chat template writes."""
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    several = configured if isinstance(configured, (list, tuple)) else [configured]
-    written = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
-    ends = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
-    return frozenset(item for item in ends if item is not None)

@@ -163,14 +163,14 @@ class PromptWriter:
 
     def _picture_size(self, picture: Segment) -> int:
         """Count the tokens of a picture that the template shows itself."""
-        shown, hidden = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
-        return len(shown) - len(hidden)
+        with_picture, without = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
+        return len(with_picture) - len(without)
 
     def _mark(self) -> int:
         """Return the average number of tokens that a turn takes beside its segments."""
         asked, replied = (Turn(role, (Text("a"),)) for role in ("user", "assistant"))
-        one, three = (len(self._tokens(self._rendered(turns))) for turns in ((asked,), (asked, replied, asked)))
-        return max(math.ceil((three - one) / 2) - len(self._tokens("a")), 0)
+        single, triple = (len(self._tokens(self._rendered(turns))) for turns in ((asked,), (asked, replied, asked)))
+        return max(math.ceil((triple - single) / 2) - len(self._tokens("a")), 0)
 
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
         """Return the token ids of the turns and of the beginning of the assistant's next one, and further inputs."""
@@ -200,15 +200,15 @@ class PromptWriter:
 
 def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
     """Return the numbers of the users' pictures that are kept, among all of them."""
-    counts = [_shown(turn) for turn in turns]
+    counts = [_picture_count(turn) for turn in turns]
     return tuple(
         sum(counts[:place]) + number
         for place, turn in zip(kept.places, kept.turns, strict=True)
-        for number in range(_shown(turn))
+        for number in range(_picture_count(turn))
     )
 
 
-def _shown(turn: Turn) -> int:
+def _picture_count(turn: Turn) -> int:
     return sum(isinstance(segment, Picture) for segment in turn.segments) if turn.role == "user" else 0
 
 

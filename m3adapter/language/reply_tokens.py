@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..conversation.markup import MarkupParser
 from .thoughts import Said, ThoughtSplitter, Withdrawn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .chat_template import ChatTemplate
+    from .sampling import Sampling
 
 
 class ReplyTokens:
@@ -65,3 +73,27 @@ class ReplyTokens:
         else:
             return
         self._open = []
+
+
+def unfinished_thought(tokens: ReplyTokens, sampling: Sampling, template: ChatTemplate) -> str:
+    """Return the error message for a reply that ended in a thought."""
+    off = "set thinking to off" if sampling.thinking and template.switches else "use one that thinks less"
+    if not tokens.full:
+        return f"The language model stopped in the middle of a thought: try another seed, or {off}."
+    if tokens.thinking < sampling.max_thinking:
+        return (
+            f"The language model was still thinking after {tokens.thinking} tokens, and its context has no room for "
+            f"more: shorten the conversation, lower max_length, or {off}."
+        )
+    return f"The language model was still thinking after {tokens.thinking} tokens: raise max_thinking, or {off}."
+
+
+def end_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, special: dict[int, str], ending: str
+) -> frozenset[int]:
+    """Return the tokens that end a reply: the model's, the tokenizer's, and the one that the chat template writes."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    written = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
+    ends = (*several, tokenizer.eos_token_id, *(number for number in written if number in special))
+    return frozenset(item for item in ends if item is not None)

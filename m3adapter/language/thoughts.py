@@ -247,21 +247,22 @@ class ThoughtSplitter:
             self._told = False
         self._said = self._blanks = ""
 
-    def _harmony(self, kind: str, written: str, pieces: list[Piece]) -> None:
-        self._harmonic = self._harmonic or kind in ("start", "channel")
+    def _harmony(self, effect: str, written: str, pieces: list[Piece]) -> None:
+        """Handle a mark of harmony's format."""
+        self._harmonic = self._harmonic or effect in ("start", "channel")
         self._blanks = ""
-        if kind == "start":
+        if effect == "start":
             self._role_mark = written.lower()
             self._header, self._role, self._mode = "", "?", SPEAKING
-        elif kind == "channel":
+        elif effect == "channel":
             if self._role == "?":
                 self._role = (self._header or "").strip()
             self._header, self._mode, self._opened = "", SPEAKING, written
             self.thought = True
-        elif kind == "message":
+        elif effect == "message":
             if self._header is not None:
                 self._end_header(pieces)
-        elif kind == "end":
+        elif effect == "end":
             if self._header is not None:
                 self._end_header(pieces)
             if self._mode != SPEAKING:
