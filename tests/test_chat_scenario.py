@@ -203,5 +203,5 @@ def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> 
         "load": node("M2Chat_LoadSession", name="fox", user="../up"),
         "show": node("PreviewAny", source=["load", 1]),
     }
-    with pytest.raises(ExecutionFailed, match="this ComfyUI knows no such user: leave it empty"):
+    with pytest.raises(ExecutionFailed, match="this ComfyUI has no such user: leave it empty"):
         house.comfy.run(load)

@@ -143,7 +143,7 @@ def test_slots_are_counted(comfy: ComfyServer) -> None:
     graph["three"] = node("EmptyImage", width=8, height=8, batch_size=3, color=0)
     graph["place"] = node("M2Chat_PlacePicture", conversation=["reply", 0], slot=0, image=["three", 0])
     graph["show"] = node("M2Chat_ShowConversation", conversation=["place", 0])
-    assert failed(comfy, graph).startswith("Place Picture: image holds 3 pictures, and a slot takes one: ")
+    assert failed(comfy, graph).startswith("Place Picture: image holds 3 pictures, but a slot takes only one: ")
 
 
 def test_nothing_is_written_outside_the_output_folder(comfy: ComfyServer) -> None:

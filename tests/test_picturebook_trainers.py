@@ -191,5 +191,5 @@ def test_processes_feed_a_pool(tmp_path: Path) -> None:
 
 
 def test_only_the_picture_book_is_drawn_by_processes() -> None:
-    with pytest.raises(ValueError, match="--workers draws the picture book only"):
+    with pytest.raises(ValueError, match="--workers only draws the picturebook"):
         feeding._drawing("storybook")

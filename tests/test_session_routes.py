@@ -221,7 +221,7 @@ TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}
         ("PUT", "", {"revision": 1, "turns": [7]}, "is incomplete"),
         ("PUT", "", {"revision": 1}, "is incomplete"),
         ("PUT", "", {"revision": 1, "turns": [TURN, TURN]}, "Two user messages"),
-        ("PUT", "", {"revision": 1, "turns": [{"role": "user", "segments": [{"type": "?"}]}]}, "'?' is no kind"),
+        ("PUT", "", {"revision": 1, "turns": [{"role": "user", "segments": [{"type": "?"}]}]}, "'?' is not a kind"),
         (
             "PUT", "",
             {"revision": 1, "turns": [{"role": "user", "segments": [{"type": "picture", "file": "../x.png"}]}]},
@@ -234,7 +234,7 @@ TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}
         ("POST", "/edit", {"revision": 1, "turn": 0, "segment": 0, "caption": "x"}, "Only the assistant's pictures"),
         ("POST", "/edit", {"revision": 1, "turn": 1}, "nothing to edit"),
         ("POST", "/branch", {}, "has no name"),
-        ("POST", "/edit", [], "no JSON object"),
+        ("POST", "/edit", [], "not a JSON object"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_told_in_a_sentence(

@@ -245,7 +245,7 @@ class Server:
                 await stream.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
                 prompt_id = self.queue(graph, client_id)
                 while True:
-                    message = await asyncio.wait_for(stream.receive(), max(deadline - time.monotonic(), 0.001))
+                    message = await asyncio.wait_for(stream.receive(), max(deadline - time.monotonic(), 0))
                     if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                         raise NoAnswer(f"ComfyUI hung up in the middle of the run.{self._tail()}")
                     event = _event(message.data)
