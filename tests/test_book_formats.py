@@ -238,6 +238,7 @@ def test_a_pdf_has_its_text_as_text_and_its_pictures_with_descriptions() -> None
     document.close()
 
 
+@pytest.mark.slow
 def test_a_pdf_shows_what_was_written() -> None:
     book, _ = lay_out(evil(), width=1600, title=EVIL)
     document = pypdfium2.PdfDocument(pdf.pdf_bytes(book))

@@ -235,6 +235,7 @@ SCRAPS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_cut_of_any_stream_reads_the_same() -> None:
     draw = random.Random(1)
     for _ in range(4000):

@@ -18,6 +18,8 @@ from standins import AdapterStandIn, DecoderStandIn, VisionEncoderStandIn, event
 HOW = Sampling(do_sample=False, repetition_penalty=1.0, thinking=True, max_length=48)
 REPLIES = by_heart.replies()
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, LanguageModel]:
