@@ -175,12 +175,12 @@ def numbered(graph: Graph) -> Graph:
 def check_slots(node: dict[str, Any], info: dict[str, Any]) -> None:
     """Assert that a node in UI format has no inputs and outputs but those of its description by the server.
 
-    Older engines' nodes that show and save pictures give nothing on: there, only a link would be wrong.
+    In older engines, the nodes that show and save pictures have no outputs: there, only a link would be wrong.
     """
     known = {given for group in ("required", "optional") for given in info["input"].get(group, {})}
     assert {given["name"].split(".")[0] for given in node["inputs"]} <= known, node["type"]
     outputs = [given["type"] for given in node["outputs"]]
-    if info["output_node"] and not info["output"]:
+    if node["type"] in ("PreviewImage", "SaveImage") and not info["output"]:
         assert not any(given["links"] for given in node["outputs"]), node["type"]
     else:
         assert outputs == info["output"], node["type"]

@@ -28,6 +28,7 @@ TESTS = (
     "tests/test_diffusion.py",
     "tests/test_denoising.py",
     "tests/test_language_model.py",
+    "tests/test_slot_states.py",
     "tests/test_language_loading.py",
 )
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from .loading import Dtype, ModelFiles
+    from .loading import Dtype, ModelFiles, OpenedModel
     from .quantization import Quantization
 
 
@@ -130,7 +130,10 @@ class LanguageModel:
     ) -> Self:
         """Open files that `loading.examine` has looked over; raise as `from_pretrained` does."""
         cls.check_kind(files)
-        opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
+        return cls._from_opened(open_model(files, dtype=dtype, quantization=quantization, device=device))
+
+    @classmethod
+    def _from_opened(cls, opened: OpenedModel) -> Self:
         return cls(opened.model, opened.tokenizer, opened.visual_projection, opened.settings)
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -23,7 +23,6 @@ from ..conversation.segments import Picture, Turn
 from .chat_template import ChatTemplate
 from .config import LanguageModelConfig
 from .language_model import LanguageModel, SlotStates
-from .loading import open_model
 from .prompts import Prompt, PromptWriter
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
     from typing_extensions import Self
 
-    from .loading import Dtype, ModelFiles
-    from .quantization import Quantization
+    from .loading import ModelFiles, OpenedModel
 
 MAX_ASPECT = 100  # of a picture's longer side to its shorter one; Qwen's limit is 200
 MIN_SIDE = 4  # pixels: a side of one or three can be mistaken for the channels
@@ -108,17 +106,7 @@ class VisionLanguageModel(LanguageModel):
             )
 
     @classmethod
-    def from_files(
-        cls,
-        files: ModelFiles,
-        *,
-        dtype: Dtype | None = None,
-        quantization: Quantization | None = None,
-        device: str | torch.device = "cpu",
-    ) -> Self:
-        """Open files that `loading.examine` has looked over; raise as `from_pretrained` does."""
-        cls.check_kind(files)
-        opened = open_model(files, dtype=dtype, quantization=quantization, device=device)
+    def _from_opened(cls, opened: OpenedModel) -> Self:
         assert opened.processor is not None
         return cls(opened.model, opened.processor, opened.settings)
 
