@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .adapter.official import OfficialAdapter
     from .adapter.vision_encoder import VisionEncoder, VisionFeatures
     from .diffusion.condition import Condition
-    from .diffusion.decoder import DiffusionDecoder
+    from .diffusion.decoder import DiffusionDecoder, OnStep
     from .gate import GateSetting
     from .language.language_model import LanguageModel
 
@@ -165,10 +165,32 @@ class M2Chat:
         self.prepare("text_encoders")
         return self.decoder.encode_text(prompts, negative)
 
-    def paint(self, condition: Condition, settings: TurnSettings | None = None, **options: Any) -> Tensor:
-        """Return the picture [H, W, 3] of a condition of batch 1; arguments as for `stages.paint`."""
+    def paint(
+        self,
+        condition: Condition,
+        settings: TurnSettings | None = None,
+        *,
+        image: Tensor | None = None,
+        denoise: float = 0.6,
+        refiner: DiffusionDecoder | None = None,
+        refiner_condition: Condition | None = None,
+        switch_at: float = 0.8,
+        on_step: OnStep | None = None,
+        **changes: Any,
+    ) -> Tensor:
+        """Return the picture [H, W, 3] of a condition of batch 1. See `stages.paint`."""
         self.prepare("decoder")
-        return stages.paint(self.decoder, condition, settings, **options)
+        return stages.paint(
+            self.decoder,
+            condition,
+            changed(settings, changes),
+            image=image,
+            denoise=denoise,
+            refiner=refiner,
+            refiner_condition=refiner_condition,
+            switch_at=switch_at,
+            on_step=on_step,
+        )
 
     def turn(
         self,
