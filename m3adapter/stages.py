@@ -135,7 +135,7 @@ def encode_slot(
 
     slot = Slot(*slot)
     if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
-        raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
+        raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is not one of them.")
     rule = references if isinstance(references, ReferencePolicy) else ReferencePolicy(count=references)
     rule = replace(rule, count=min(rule.count, adapter.config.references))
     weighted = ((image, rule.weight(index)) for index, image in enumerate(conversation.references(slot, rule)))
@@ -273,6 +273,6 @@ def _visual_inputs(
     if not pictures or language_model.sees == "natively":
         return []
     if vision_encoder is None:
-        raise ConversationError("The user shows pictures, and nothing looks at them: connect vision_encoder.")
+        raise ConversationError("The user shows pictures, but nothing encodes them: connect vision_encoder.")
     prepare("vision_encoder")
     return list(see(vision_encoder, pictures).pooled)

@@ -200,11 +200,15 @@ def check_model(model: ModelPatcher) -> None:
     """Raise ValueError unless it is an SDXL base model."""
     inner = model.model
     if isinstance(inner, comfy.model_base.SDXLRefiner):
-        raise ValueError("The model is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.")
+        raise ValueError(
+            "The model is an SDXL refiner, for which there are no IP-Adapters: apply it to the base model."
+        )
     if not isinstance(inner, comfy.model_base.SDXL):
         raise ValueError(f"The model is of the kind {type(inner).__name__}: these IP-Adapters are for SDXL models.")
     if getattr(inner, "concat_keys", ()):
-        raise ValueError("The model is an SDXL inpainting model: apply the IP-Adapter to a model that paints freely.")
+        raise ValueError(
+            "The model is an SDXL inpainting model: apply the IP-Adapter to a model that is not for inpainting."
+        )
 
 
 def cross_attentions(model: ModelPatcher) -> list[tuple[Block, str, int]]:

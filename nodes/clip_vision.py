@@ -32,7 +32,7 @@ class StockVisionModel(torch.nn.Module):
         weight = inner.embeddings.patch_embedding.weight if inner is not None else None
         if weight is None or weight.dim() != 4:
             raise ValueError(
-                f"A vision model of the kind {stock.model_type} does not work here: load one of CLIP or SigLIP."
+                f"A vision model of the kind {stock.model_type} does not work here: load a CLIP or SigLIP model."
             )
         self.model = inner
         self.device = stock.load_device

@@ -101,8 +101,8 @@ def _chosen(conversation: Conversation, number: int, turn: int, segment: int | N
     """Return the conversation with version number `number` (from 1) of a turn or a picture."""
     count = conversation.versions(turn, segment).count
     if not 1 <= number <= count:
-        cure = f"choose 1 to {count}" if count > 1 else "it was never made again"
-        raise ConversationError(f"version is {number}, but there is {'one' if count == 1 else count} of it: {cure}.")
+        there = f"there are {count}: choose 1 to {count}" if count > 1 else "there is only one: it was never made again"
+        raise ConversationError(f"version is {number}, but {there}.")
     return conversation.with_version(number - 1, turn, segment)
 
 

@@ -124,7 +124,7 @@ class IPAdapterReference(io.ComfyNode):
                 ),
                 io.Image.Input(
                     "image",
-                    tooltip="The picture, of which the middle square is used. Each picture of a batch is a reference.",
+                    tooltip="The picture; its middle square is used. Each picture of a batch is a reference.",
                 ),
                 io.Float.Input(
                     "weight",

@@ -139,7 +139,7 @@ def _tell(send: Callable[[PromptServer, str, str], None]) -> None:
     try:
         send(server, context.node_id, server.client_id)
     except Exception:  # a run must not fail because nobody could be told of it
-        logger.debug("M2Chat: the page could not be told.", exc_info=True)
+        logger.debug("M2Chat: the page could not be notified.", exc_info=True)
 
 
 class PaintingProgress:

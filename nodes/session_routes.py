@@ -19,7 +19,7 @@ POST .../version: of a turn, with all that followed it. Versions are counted fro
 
 Turns and their segments are counted from 0. A revision that is not the present one is answered with 409. Seeds are
 strings, since a page's numbers end at 2**53. What PUT takes has the form of what GET gives; its pictures are those that
-the session has, named by their "file": pictures come into a session by its nodes.
+the session has, named by their "file": only nodes add pictures to a session.
 """
 
 from __future__ import annotations
@@ -248,9 +248,7 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
         if file is None:
             return Picture()
         if not isinstance(file, str) or file not in pictures:
-            raise ConversationError(
-                f"The session has no picture {shown(file)}: pictures come into a session by its nodes."
-            )
+            raise ConversationError(f"The session has no picture {shown(file)}: only nodes add pictures to a session.")
         return pictures[file]
 
     def versions(entry: Json, of: Turn | Picture | None) -> Versions:

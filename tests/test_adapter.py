@@ -375,12 +375,12 @@ def test_an_anchor_that_does_not_fit_is_refused(adapter: M3Adapter, anchored: M3
     long = torch.zeros(3, toys.TOKENS + 1, toys.EMBED_WIDTH)
     cases = [
         (adapter, anchor, "is not anchored and takes no anchor"),
-        (anchored, None, r"is anchored: give it as anchor .* \(Encode Text\)"),
-        (anchored, toys.condition(2), "of 2 captions, not of 3"),
+        (anchored, None, r"is anchored: connect the caption, encoded by Encode Text"),
+        (anchored, toys.condition(2), "has 2 captions for 3 slots"),
         (anchored, replace(anchor, embeds=anchor.embeds[..., :8]), "of widths 96 and 32, and the anchor has 8 and 32"),
         (anchored, replace(anchor, pooled=anchor.pooled[..., :8]), "of widths 96 and 32, and the anchor has 96 and 8"),
-        (anchored, replace(anchor, embeds=long), "has 32 queries, and the anchor 33 tokens"),
-        (anchored, replace(anchor, negative_embeds=long), "has 32 queries, and the anchor 33 tokens"),
+        (anchored, replace(anchor, embeds=long), "33 tokens, which is not a multiple of the M3-Adapter's 32"),
+        (anchored, replace(anchor, negative_embeds=long), "33 tokens, which is not a multiple of the M3-Adapter's 32"),
     ]
     for model, given, words in cases:
         with pytest.raises(ValueError, match=words) as caught:

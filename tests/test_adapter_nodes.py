@@ -102,7 +102,7 @@ def test_an_anchor_that_is_missing_or_not_wanted_is_named(comfy: ComfyServer) ->
     graph = anchored()
     del graph["fuse"]["inputs"]["anchor"]
     message = said(comfy.events(graph))
-    assert message.startswith("Fuse M3-Adapter: This M3-Adapter is anchored: give it as anchor")
+    assert message.startswith("Fuse M3-Adapter: This M3-Adapter is anchored: connect the caption")
     assert message.endswith("(Encode Text).")
     graph = anchored()
     graph["fuse"]["inputs"]["adapter"] = ["load", 2]

@@ -50,7 +50,7 @@ def test_the_gate_closes_for_somebody_else() -> None:
     assert other.gate == pytest.approx(0.1) and other.likeness < 0.5
     assert both.gate == pytest.approx(0.8) and both.subjects == ("fox", "fox")
     assert 0.1 < between.gate < 0.8
-    assert str(other) == f"'whale' is like 'fox' of the reference by {other.likeness:.2f}"
+    assert str(other) == f"'whale' and the reference's 'fox' have a similarity of {other.likeness:.2f}"
 
 
 def test_what_everything_has_in_common_says_nothing() -> None:

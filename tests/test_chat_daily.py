@@ -131,9 +131,9 @@ def test_pictures_dropped_anywhere_are_attached(chat: ChatPage, sessions: Sessio
         assert sign.is_hidden()
     chat.page.wait_for_function("document.querySelectorAll('.m2chat-tray img').length === 3")
     log.evaluate(DROP, [1, "text/plain", "drop"])
-    chat.panel.get_by_text("0.png is no picture: attach image files.").wait_for()
+    chat.panel.get_by_text("0.png is not a picture: attach image files.").wait_for()
     log.evaluate(DROP, [7, "image/png", "drop"])
-    chat.panel.get_by_text("A message takes 8 pictures: 2 were left out.").wait_for()
+    chat.panel.get_by_text("A message can have at most 8 pictures: 2 were left out.").wait_for()
     assert tray.count() == 8 and chat.page.evaluate("app.graph.nodes.length") == nodes
     while tray.count():
         chat.press("Remove this picture")

@@ -156,7 +156,7 @@ def test_everything_is_done_with_keys_alone(chat: ChatPage, sessions: Sessions) 
     assert chat.seeds()[0].endswith("gate 0.95") and focused().startswith("Your message")
     to("Edit caption", "Shift+Tab")
     page.keyboard.press("Enter")
-    assert focused() == "What the picture is to show"
+    assert focused() == "What the picture should show"
     page.keyboard.press("Escape")
     assert focused() == "Edit caption"
     to("Edit this text", "Shift+Tab")
@@ -239,7 +239,7 @@ def test_pictures_are_attached_and_pasted(chat: ChatPage, sessions: Sessions, tm
 def test_the_panel_says_what_a_reply_was_written_without(chat: ChatPage) -> None:
     chat.say("A fox finds a kite on the beach. " * 300)
     assert not chat.has_error
-    note = "Of a conversation longer than the language model's context, 1 is shortened."
+    note = "The conversation is longer than the language model's context: 1 turn is shortened."
     assert chat.panel.get_by_role("status").inner_text() == f"Saved. {note}"
 
 

@@ -16,8 +16,8 @@ from test_sessions import story
 
 Answer = Callable[[Route], None]
 
-AWAY = "ComfyUI does not answer: start it again, then repeat this."
-FAILED = "ComfyUI answers 500 to {}."
+AWAY = "ComfyUI does not answer: restart it, then try again."
+FAILED = "ComfyUI answered 500 to {}."
 
 
 def away(route: Route) -> None:
@@ -60,7 +60,7 @@ def handled(chat: ChatPage) -> Iterator[None]:
     [
         (away, AWAY),
         (fails, FAILED.format("/m2chat/sessions")),
-        (babbles, "What ComfyUI answers to /m2chat/sessions cannot be read: start it again, then repeat this."),
+        (babbles, "The response to /m2chat/sessions cannot be read: restart ComfyUI, then try again."),
     ],
 )
 def test_sessions_that_cannot_be_read_are_read_later(
@@ -83,7 +83,7 @@ def test_sessions_that_cannot_be_read_are_read_later(
     assert not chat.has_error and chat.turns.count() == 2
 
 
-@pytest.mark.parametrize(("answer", "sentence"), [(away, AWAY), (fails, "ComfyUI answers 500")])
+@pytest.mark.parametrize(("answer", "sentence"), [(away, AWAY), (fails, "ComfyUI answered 500")])
 def test_a_message_that_is_not_queued_comes_back(
     chat: ChatPage,
     sessions: Sessions,  # noqa: F811
@@ -145,7 +145,7 @@ def test_a_picture_that_cannot_be_had_says_so_and_is_loaded_again(
     chat.choose("pictures")
     missing = chat.panel.locator(".m2chat-missing")
     reason = missing.locator("span").first.inner_text()
-    assert reason.startswith("ComfyUI answers 500 to " if user else "This picture cannot be loaded.")
+    assert reason.startswith("ComfyUI answered 500 to " if user else "This picture cannot be loaded.")
     chat.page.unroute("**/m2chat/sessions/**/*.png*")
     missing.first.get_by_role("button", name="Load again").click()
     chat.page.wait_for_function("document.querySelector('.m2chat-frame img')?.naturalWidth")
@@ -172,11 +172,11 @@ def test_what_cannot_be_exported_copied_or_painted_so_large_is_told(
     chat.panel.get_by_text("Not copied: this browser forbids it").wait_for()
     chat.panel.get_by_text("Models and painting").click()
     width = chat.panel.get_by_label("Width")
-    assert width.get_attribute("placeholder") == "as the decoder says"
+    assert width.get_attribute("placeholder") == "decoder default"
     for given in ("100", "9000", "-8"):
         width.fill(given)
         width.press("Tab")
-        assert chat.error.startswith("Width takes a number from 0 to 8192, in steps of 8.")
+        assert chat.error.startswith("Width must be a number from 0 to 8192, in steps of 8.")
         assert width.input_value() == ""
     width.fill("96")
     width.press("Tab")

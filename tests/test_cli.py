@@ -150,7 +150,7 @@ def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: 
         (("evaluate", "--output", "OUT/r.json", "--pictures", 0), "pictures is 0: give a whole number from 1"),
         (("evaluate", "--output", "OUT/r.json", "--starter", "OUT"), "The weights in"),
         (("evaluate", "--output", "."), "is a folder: name a file"),
-        (("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"), "Give --split or --ip-adapter"),
+        (("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"), "Give either --split or --ip-adapter"),
     ],
 )
 def test_mistakes_end_with_2_and_one_sentence(model, capsys, tmp_path: Path, arguments: tuple, says: str) -> None:
@@ -316,8 +316,8 @@ def test_chat_says_mistakes_and_goes_on(model, monkeypatch, capsys, tmp_path: Pa
     )  # fmt: skip
     assert (status, err) == (0, "")
     for sentence in (
-        "The user message is empty", "There is no command /jump", "Say /gate X", "gate is 9.0", "Say /picture PATH.",
-        "nowhere.png does not exist", "text.png cannot be read", "Say /save DIR.",
+        "The user message is empty", "There is no command /jump", "Give /gate a number", "gate is 9.0",
+        "Say /picture PATH.", "nowhere.png does not exist", "text.png cannot be read", "Say /save DIR.",
         "is not empty and does not hold an earlier",
     ):  # fmt: skip
         assert sentence in out

@@ -24,6 +24,6 @@ def test_a_stock_model_sees_what_ours_sees(tmp_path: Path) -> None:
     # SigLIP has no class token before its patches
     assert found["siglip"] == [[2, 3, toys.PATCHES, toys.VISION_WIDTH], [2, 4, toys.VISION_WIDTH]]
     assert found["refusal"] == (
-        "Vision Encoder from CLIP Vision: A vision model of the kind siglip2_vision_model does not work here: "
-        "load one of CLIP or SigLIP."
+        "Vision Encoder from CLIP Vision: A vision model of the kind siglip2_vision_model does not work here: load "
+        "a CLIP or SigLIP model."
     )

@@ -180,11 +180,11 @@ def test_what_was_left_out_is_said_in_a_sentence(caplog: pytest.LogCaptureFixtur
     prompts.for_reply(story(3), 5000)
     assert not caplog.records
     assert prompts.for_reply(story(20), 500).note.startswith(
-        "Of a conversation longer than the language model's context, "
+        "The conversation is longer than the language model's context: "
     )
     assert re.search(r"\d+ earlier turns are left out\.$", prompts.for_reply(story(20), 500).note)
-    assert prompts.for_reply(story(0, premise="so it was " * 900), 500).note.endswith(", 1 is shortened.")
-    assert len(caplog.records) == 3 and all("M2Chat: Of a conversation longer" in text for text in caplog.messages)
+    assert prompts.for_reply(story(0, premise="so it was " * 900), 500).note.endswith(": 1 turn is shortened.")
+    assert len(caplog.records) == 3 and all("M2Chat: The conversation is longer" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize("seed", range(60))

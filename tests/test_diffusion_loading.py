@@ -230,8 +230,16 @@ def test_a_folder_neither_runs_code_nor_fetches_kernels(folder: Path, tmp_path: 
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 1\n"
     for name, values, reason in (
         ("model_index.json", {"unet": ["mine", "Mine"]}, r"\(for its unet\), and such code is not run"),
-        ("text_encoder/config.json", {"_attn_implementation": "kernels-community/x"}, "attention from elsewhere"),
-        ("text_encoder_2/config.json", {"attn_implementation": "flash_attention_2"}, "attention from elsewhere"),
+        (
+            "text_encoder/config.json",
+            {"_attn_implementation": "kernels-community/x"},
+            "attention kernel from the internet",
+        ),
+        (
+            "text_encoder_2/config.json",
+            {"attn_implementation": "flash_attention_2"},
+            "attention kernel from the internet",
+        ),
     ):
         with pytest.raises(ValueError, match=reason) as refusal:
             load_decoder(changed(name, values))

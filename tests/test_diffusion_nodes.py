@@ -151,7 +151,7 @@ def test_bad_models_are_refused_before_anything_runs(comfy: ComfyServer, models:
         "checkpoints/style.safetensors": f"style.safetensors is a LoRA: {sdxl}",
         "checkpoints/pickle.safetensors": "pickle.safetensors is a pickle, which may run any code: get the model as "
         "safetensors.",
-        "checkpoints/cut.safetensors": "cut.safetensors is cut off or no safetensors file: get it again.",
+        "checkpoints/cut.safetensors": "cut.safetensors is cut off or not a safetensors file: get it again.",
         "diffusers/gone": "gone lacks unet/config.json: get it again.",
         "nothing": f"There is no model nothing: {unknown}",
         "text_encoders/nothing": f"There is no model text_encoders/nothing: {unknown}",

@@ -131,7 +131,7 @@ def test_pictures_are_not_overlooked(comfy: ComfyServer) -> None:
     graph["reply"] = graphs.reply()
     del graph["reply"]["inputs"]["vision_encoder"]
     graph["show"] = node("M2Chat_ShowConversation", conversation=["reply", 0])
-    assert failed(comfy, graph) == "Reply: The user shows pictures, and nothing looks at them: connect vision_encoder."
+    assert failed(comfy, graph) == "Reply: The user shows pictures, but nothing encodes them: connect vision_encoder."
 
 
 def test_slots_are_counted(comfy: ComfyServer) -> None:

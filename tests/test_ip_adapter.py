@@ -74,7 +74,7 @@ def test_files_are_told_by_what_is_in_them(decoder: DiffusionDecoder, tmp_path: 
     assert (plus.kind, plus.image_width, plus.num_tokens, plus.embed_width) == ("plus", 16, 16, 96)
     assert base.layer_widths == plus.layer_widths == widths
     assert base.describe() == (
-        f"IP-Adapter of the kind base, 4 tokens 96 wide for {len(widths)} layers; it wants image embeddings 16 wide."
+        f"IP-Adapter of the kind base, 4 tokens 96 wide for {len(widths)} layers; it needs image embeddings 16 wide."
     )
 
 
@@ -165,8 +165,8 @@ def test_a_wrong_vision_encoder_is_named(decoder: DiffusionDecoder, tmp_path: Pa
     with pytest.raises(ValueError) as error:
         adapter(decoder, tmp_path).encode(torch.zeros(1, 24))
     assert str(error.value) == (
-        "The vision encoder is the wrong one for this IP-Adapter: it gives features 24 wide, and the kind base here "
-        "wants image embeddings 16 wide."
+        "The vision encoder is the wrong one for this IP-Adapter: it gives features 24 wide, but this one, "
+        "of the kind base, needs image embeddings 16 wide."
     )
 
 
@@ -300,7 +300,7 @@ def test_what_does_not_fit_is_said(decoder: DiffusionDecoder, folder: Path, tmp_
     one = reference(adapter(decoder, tmp_path))
     with pytest.raises(ValueError, match=r"names up.5, and the diffusion model has only down.0.0, .*, mid\.$"):
         looking(decoder, one, blocks="up.5 = 1")
-    with pytest.raises(ValueError, match="refiner, which no IP-Adapter knows: apply it to the base model"):
+    with pytest.raises(ValueError, match="refiner, for which there are no IP-Adapters: apply it to the base model"):
         looking(DiffusionDecoder.from_pretrained(toys.save_refiner(tmp_path, folder)), one)
     ip = new_base(16, 96, [32, 64])
     with pytest.raises(ValueError, match="made for 2 cross-attentions on embeddings 96 wide, and the diffusion model"):

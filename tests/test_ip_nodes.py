@@ -174,12 +174,14 @@ def test_the_gate_adapts_and_is_overridden(comfy: ComfyServer) -> None:
 
     stock = {"clip": ["stock", 1]}
     value, report = gate("a fox with a kite on the beach", **stock)
-    assert value == pytest.approx(0.8) and report == "gate 0.80: 'fox' is like 'fox' of the reference by 1.00"
+    assert (
+        value == pytest.approx(0.8) and report == "gate 0.80: 'fox' and the reference's 'fox' have a similarity of 1.00"
+    )
     other, _ = gate("an elephant on the beach", **stock)
     assert 0.1 <= other < 0.5
     assert gate("an elephant on the beach", decoder=["load", 3])[0] == pytest.approx(other, abs=0.02)
     value, report = gate("an elephant on the beach", "off", **stock)
-    assert value == pytest.approx(0.8) and report.startswith("gate 0.80: 'elephant' is like 'fox'")
+    assert value == pytest.approx(0.8) and report.startswith("gate 0.80: 'elephant' and the reference's 'fox'")
     with pytest.raises(ExecutionFailed, match="Either clip or decoder compares the captions: connect one of the two"):
         gate("a fox")
 
@@ -200,7 +202,7 @@ def test_what_does_not_fit_is_said(comfy: ComfyServer, files: Path) -> None:
     rest = {**prompted(), "model": applied(), **sampled("out", ["model", 0])}
     assert failed(comfy, {**references("narrow"), **rest}) == (
         "IP-Adapter Reference: The vision encoder is the wrong one for this IP-Adapter: it gives features 192 wide, "
-        "and the kind base here wants image embeddings 24 wide."
+        "but this one, of the kind base, needs image embeddings 24 wide."
     )
     graph = {**references(mask=["masks", 0]), **rest}
     graph["shown"]["inputs"]["batch_size"] = 2

@@ -88,8 +88,8 @@ def test_the_model_is_unchanged_after_two_queues(found: dict[str, Any]) -> None:
 
 def test_other_models_are_refused(found: dict[str, Any]) -> None:
     assert found["refusals"] == [
-        "The model is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.",
-        "The model is an SDXL inpainting model: apply the IP-Adapter to a model that paints freely.",
+        "The model is an SDXL refiner, for which there are no IP-Adapters: apply it to the base model.",
+        "The model is an SDXL inpainting model: apply the IP-Adapter to a model that is not for inpainting.",
         "The model is of the kind BaseModel: these IP-Adapters are for SDXL models.",
         "The IP-Adapter was made for 1 cross-attentions on embeddings 96 wide, and the diffusion model has 7 on 96: "
         "use it with the kind of model that it was trained for.",

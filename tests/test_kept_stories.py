@@ -11,7 +11,7 @@ from runs import inside
 pytestmark = pytest.mark.comfy
 
 REASON = "the language model thought, and then said nothing: try another seed or model."
-SHORTENED = "Of a conversation longer than the language model's context, 1 is shortened."
+SHORTENED = "The conversation is longer than the language model's context: 1 turn is shortened."
 
 
 @pytest.fixture(scope="module")

@@ -132,19 +132,19 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("a pointer as a processor", "llava", pointed("processor_config.json"), "is a Git LFS pointer"),
     *[(f"an empty {name}", "llama", written(name, ""), f"{name} is empty")
       for name in ("config.json", "tokenizer.json", "model.safetensors")],
-    *[(f"a cut {name}", "llama", lambda f, name=name: halved(f / name), f"llama/{name} is cut off or no valid JSON")
+    *[(f"a cut {name}", "llama", lambda f, name=name: halved(f / name), f"llama/{name} is cut off or not valid JSON")
       for name in ("config.json", "tokenizer.json", "tokenizer_config.json")],
     ("a deep config", "llama", written("config.json", "[" * 200_000), "no valid JSON"),
-    ("a list as config", "llama", written("config.json", "[]"), "holds no JSON object"),
+    ("a list as config", "llama", written("config.json", "[]"), "does not hold a JSON object"),
     ("a web page", "llama", written("tokenizer.json", "<!DOCTYPE html><html>Sign in</html>"), "is a web page"),
     # Models of other kinds.
     ("an adapter", "llama", written("adapter_config.json", '{"base_model_name_or_path": "x/y"}'),
      r"an adapter \(LoRA\)"),
     ("diffusers", "llama", written("model_index.json", "{}"), "a model of diffusers"),
     ("a part of diffusers", "llama", config(_class_name="UNet2DConditionModel"), "a model of diffusers"),
-    *[(kind, "llama", config(model_type=kind), f"a {kind} model, which writes no text")
+    *[(kind, "llama", config(model_type=kind), f"a {kind} model, which does not write text")
       for kind in ("t5", "umt5", "clip_text_model", "siglip", "bert", "xlm-roberta")],
-    ("a kind that writes no text", "llama", config(model_type="dinov2"), "a dinov2 model, which writes no text"),
+    ("a kind that writes no text", "llama", config(model_type="dinov2"), "a dinov2 model, which does not write text"),
     ("an unknown kind", "llama", config(model_type="never_heard_of"), "does not know the kind of model in llama"),
     ("no kind", "llama", config(model_type=None), "does not say what kind"),
     ("own code", "llama", config(model_type="mine", auto_map={"AutoConfig": "mine.C"}), "which is never run"),
@@ -156,7 +156,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
           ("compressed-tensors", {"config_groups": {}}, "compressed-tensors"), ("hqq", {}, "hqq"), ("aqlm", {}, "aqlm"),
           ("exl2", {}, "quantised by exl2, which transformers does not read"), ("eetq", {}, "nothing is downloaded"),
       )],
-    ("quantised somehow", "llama", config(quantization_config={"bits": 4}), "in a way that config.json leaves open"),
+    ("quantised somehow", "llama", config(quantization_config={"bits": 4}), "in a way that config.json does not name"),
     ("quantised by mlx", "llama", config(quantization={"bits": 4, "group_size": 64}), "quantised by mlx"),
     ("another tokenizer", "llama", more_words, "tokenizer of llama has 266 tokens, and the model knows 264"),
     ("a smaller vocabulary", "llama", config(vocab_size=258), "264 tokens|260 tokens"),
@@ -187,7 +187,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
       )],
     ("m2chat.json for more layers", "llama", written("m2chat.json", '{"feature_layer": -9}'),
      "give a number from -4 to 3"),
-    ("m2chat.json with a list", "llama", written("m2chat.json", "[1]"), "m2chat.json holds no JSON object"),
+    ("m2chat.json with a list", "llama", written("m2chat.json", "[1]"), "m2chat.json does not hold a JSON object"),
     ("a pointer as m2chat.json", "llama", pointed("m2chat.json"), "m2chat.json is a Git LFS pointer"),
 ]  # fmt: skip
 

@@ -336,7 +336,7 @@ def test_what_is_no_language_model_is_refused_in_one_sentence(tmp_path: Path) ->
         (tmp_path / "nothing.gguf", FileNotFoundError, "There is no language model"),
         (silent, ValueError, "no chat template"),
         (tmp_path / "odd", ValueError, "does not know the kind"),
-        (tmp_path / "clip", ValueError, "clip model, which writes no text"),
+        (tmp_path / "clip", ValueError, "clip model, which does not write text"),
     ):
         with pytest.raises(error, match=reason) as refusal:
             load_language_model(path)

@@ -183,7 +183,7 @@ def test_reply_is_bounded(model: LanguageModel) -> None:
 def test_a_reply_says_what_it_was_written_without(model: LanguageModel) -> None:
     for text, note in (
         ("a fox", ""),
-        ("a " * 3000, "Of a conversation longer than the language model's context, 1 is"),
+        ("a " * 3000, "The conversation is longer than the language model's context: 1 turn is"),
     ):
         reply = model.reply(asked(text), sampling=Sampling(max_length=3))
         assert reply.note == "", "nothing is known yet"

@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, kind: str) -> None:
     words = {
         "text": "is a web page saved under the file's name: download the file itself",
         "empty": "is empty: get the file again",
-        "cut": "is cut off or no safetensors file: get .*",
+        "cut": "is cut off or not a safetensors file: get .*",
     }.get(kind, "is a pickle, which may run any code: get .*")
     with pytest.raises(ValueError, match=rf"model\.safetensors {words}\.$") as caught:
         recognise(path)

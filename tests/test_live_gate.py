@@ -84,7 +84,7 @@ def test_a_preview_that_cannot_be_queued_says_so_once(page: Page) -> None:
     page.evaluate("delete window.turned")
     unhandled: list[str] = []
     page.on("pageerror", lambda error: unhandled.append(str(error)))
-    toast = page.get_by_text("ComfyUI answers 500 Internal Server Error to /prompt.")
+    toast = page.get_by_text("ComfyUI answered 500 Internal Server Error to /prompt.")
     page.route("**/api/prompt", lambda route: route.fulfill(status=500, body="<html>Proxy</html>"))
     for value in (0.2, 0.3):
         page.evaluate(TURN, value)

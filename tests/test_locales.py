@@ -70,7 +70,7 @@ def test_what_changed_is_missing_or_is_left_over_is_told(tmp_path: Path, monkeyp
     assert locales.report(before, now) == [
         "changed: main.other: 2.",
         "zh lacks nodeDefs.new: Four.",
-        "zh has left over nodeDefs.gone",
+        "zh has nodeDefs.gone, which English lacks",
     ]
 
 

@@ -109,5 +109,5 @@ def test_combined_conditioning_is_refused(comfy: ComfyServer, painted: Graph) ->
     events = comfy.events({**painted, **both})
     (error,) = [event["data"]["exception_message"] for event in events if event["type"] == "execution_error"]
     assert error.strip() == (
-        "Conditioning to M2Chat: The positive conditioning has 2 entries: give one without combining."
+        "Conditioning to M2Chat: The positive conditioning has 2 entries: give one that is not a combination."
     )

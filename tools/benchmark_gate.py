@@ -72,7 +72,7 @@ def seconds(server: comfy.Server, graph: Json, runs: set[str]) -> float:
 
     comfy.succeeded(server.follow(graph, take))
     if shown is None or ran != runs:
-        raise RuntimeError(f"Of the second turn, the nodes {sorted(ran)} ran, not {sorted(runs)}.")
+        raise RuntimeError(f"In the second turn, the nodes {sorted(ran)} ran instead of {sorted(runs)}.")
     return shown
 
 

@@ -40,7 +40,7 @@ def run(names: Sequence[str] = ()) -> int:
     if "javascript" in chosen:
         if shutil.which("npx") is None:
             raise environment.UserError(
-                "The check of the JavaScript needs Node.js with npm: install them, or name others."
+                "The check of the JavaScript needs Node.js with npm: install them, or name other checks."
             )
         lay_out_scripts()
     failed = []

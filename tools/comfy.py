@@ -226,7 +226,7 @@ class Server:
             The history entry of the run, whether it failed or not.
 
         Raises:
-            NoAnswer: ComfyUI does not listen, or it hung up.
+            NoAnswer: ComfyUI does not listen, or it closed the connection.
             ComfyError: The run did not end in time.
             PromptRejected: ComfyUI refused the graph.
         """
@@ -247,7 +247,7 @@ class Server:
                 while True:
                     message = await asyncio.wait_for(stream.receive(), max(deadline - time.monotonic(), 0))
                     if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
-                        raise NoAnswer(f"ComfyUI hung up in the middle of the run.{self._tail()}")
+                        raise NoAnswer(f"ComfyUI closed the connection in the middle of the run.{self._tail()}")
                     event = _event(message.data)
                     if event is None or event["data"].get("prompt_id", prompt_id) != prompt_id:
                         continue

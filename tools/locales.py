@@ -134,7 +134,7 @@ def report(before: Texts, now: Texts) -> list[str]:
     for language in sorted(path.name for path in LOCALES.iterdir() if path.name != ENGLISH):
         have = flat(read(language))
         lines += [f"{language} lacks {key}: {new[key]}" for key in new if key not in have]
-        lines += [f"{language} has left over {key}" for key in have if key not in new]
+        lines += [f"{language} has {key}, which English lacks" for key in have if key not in new]
     return lines
 
 

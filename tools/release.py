@@ -41,7 +41,7 @@ def _check(version: str, repository: Path) -> None:
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise environment.UserError(f"{version} is not a version: the registry wants three numbers, such as 0.2.0.")
     if _git(repository, "status", "--porcelain"):
-        raise environment.UserError("There are changes that are not committed: commit them, or put them aside.")
+        raise environment.UserError("There are uncommitted changes: commit or stash them.")
     if _git(repository, "tag", "--list", f"v{version}"):
         raise environment.UserError(f"Version {version} is released already: choose the next one.")
     project = (repository / "pyproject.toml").read_text("utf-8")
@@ -52,7 +52,7 @@ def _check(version: str, repository: Path) -> None:
             f"pyproject.toml names no public repository yet: replace {OWNER} in its addresses and commit that."
         )
     if f"\n## [{version}]" not in (repository / "CHANGELOG.md").read_text("utf-8"):
-        raise environment.UserError(f"CHANGELOG.md has no section [{version}]: name what is unreleased so.")
+        raise environment.UserError(f"CHANGELOG.md has no section [{version}]: rename [Unreleased] to it.")
 
 
 def _git(repository: Path, *arguments: str, check: bool = True) -> str:

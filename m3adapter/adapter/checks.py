@@ -51,12 +51,9 @@ def check_anchor(config: M3AdapterConfig, features: SlotFeatures, anchor: Condit
             raise ValueError("This M3-Adapter is not anchored and takes no anchor: leave it out.")
         return
     if anchor is None:
-        raise ValueError(
-            "This M3-Adapter is anchored: give it as anchor what the decoder's text encoders make of the caption "
-            "(Encode Text)."
-        )
+        raise ValueError("This M3-Adapter is anchored: connect the caption, encoded by Encode Text, as its anchor.")
     if anchor.batch != features.batch:
-        raise ValueError(f"The anchor is of {anchor.batch} captions, not of {features.batch}: give one for each slot.")
+        raise ValueError(f"The anchor has {anchor.batch} captions for {features.batch} slots: give one for each slot.")
     width, pooled = anchor.embeds.shape[-1], anchor.pooled.shape[-1]
     if (width, pooled) != (config.embed_width, config.pooled_width):
         raise ValueError(
@@ -66,8 +63,8 @@ def check_anchor(config: M3AdapterConfig, features: SlotFeatures, anchor: Condit
     for num_tokens in (anchor.embeds.shape[1], anchor.negative_embeds.shape[1]):
         if not num_tokens or num_tokens % config.num_tokens:
             raise ValueError(
-                f"The M3-Adapter has {config.num_tokens} queries, and the anchor {num_tokens} tokens, which is not a "
-                "multiple of that: encode its texts with the matching decoder."
+                f"The anchor has {num_tokens} tokens, which is not a multiple of the M3-Adapter's {config.num_tokens} "
+                "queries: encode its texts with the matching decoder."
             )
 
 

@@ -67,7 +67,7 @@ class Chat:
         elif name in self._commands:
             self._commands[name](argument.strip())
         else:
-            raise UserError(f"There is no command {name}: /help shows what there is.")
+            raise UserError(f"There is no command {name}: /help lists the commands.")
 
     def _say(self, line: str) -> None:
         with mendable():
@@ -81,13 +81,13 @@ class Chat:
     def _picture(self, argument: str) -> None:
         with mendable():
             self.pictures.append(read_picture(_path(argument, "/picture PATH")))
-        print(f"It goes with your next message ({len(self.pictures)} so far).")
+        print(f"It will be sent with your next message ({len(self.pictures)} so far).")
 
     def _gate(self, argument: str) -> None:
         try:
             gate = float(argument)
         except ValueError as error:
-            raise UserError("Say /gate X with a number from 0 to 4.") from error
+            raise UserError("Give /gate a number from 0 to 4.") from error
         with mendable():
             self.settings = replace(self.settings, gate=gate)
         print(f"The gate is {gate:g}.")

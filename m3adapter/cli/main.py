@@ -158,9 +158,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.pictures is not None and options.pictures < 1:
             raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
         if options.ip_adapter and options.without:
-            raise UserError("Give --without or --ip-adapter: the comparison is with the whole M3-Adapter.")
+            raise UserError("Give either --without or --ip-adapter: the comparison uses the whole M3-Adapter.")
         if options.ip_adapter and options.split != "test":
-            raise UserError("Give --split or --ip-adapter: the comparison is on test stories.")
+            raise UserError("Give either --split or --ip-adapter: the comparison uses the test stories.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
         _check_report(options.output)

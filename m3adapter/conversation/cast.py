@@ -30,7 +30,7 @@ class Character:
         object.__setattr__(self, "name", " ".join(clean(self.name).split()))
         object.__setattr__(self, "pictures", tuple(self.pictures))
         if not self.name:
-            raise ConversationError("A character of the cast needs a name: the one that captions call it by.")
+            raise ConversationError("A character of the cast needs a name: the one that captions use.")
         if len(self.name) > MAX_NAME:
             raise ConversationError(
                 f"The name of a character has {len(self.name)} letters: give one of at most {MAX_NAME}."

@@ -293,7 +293,9 @@ class Conversation:
     def _painted_at(self, slot: Slot) -> Picture:
         picture = self.at(slot)
         if not isinstance(picture, Picture) or self.turns[slot[0]].role != "assistant":
-            raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is none.")
+            raise ConversationError(
+                f"Only the assistant's pictures can be painted, and {tuple(slot)} is not one of them."
+            )
         return picture
 
     def _with(self, slot: Slot, segment: Segment) -> Conversation:

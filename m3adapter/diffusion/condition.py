@@ -114,7 +114,9 @@ class Condition:
         """
         for name, entries in (("positive", positive), ("negative", negative)):
             if len(entries) != 1:
-                raise ValueError(f"The {name} conditioning has {len(entries)} entries: give one without combining.")
+                raise ValueError(
+                    f"The {name} conditioning has {len(entries)} entries: give one that is not a combination."
+                )
             if entries[0][1].get("pooled_output") is None:
                 raise ValueError(f"The {name} conditioning has no pooled output: make it with an SDXL text encoder.")
         extra, other = positive[0][1], negative[0][1]
@@ -122,7 +124,7 @@ class Condition:
         if negative_embeds.shape[0] != embeds.shape[0]:  # one for all, as samplers take it
             if negative_embeds.shape[0] != 1:
                 raise ValueError(
-                    f"The positive conditioning is of {embeds.shape[0]} pictures and the negative one of "
+                    f"The positive conditioning is for {embeds.shape[0]} pictures and the negative one for "
                     f"{negative_embeds.shape[0]}: give one negative, or as many."
                 )
             negative_embeds = negative_embeds.expand(embeds.shape[0], -1, -1)

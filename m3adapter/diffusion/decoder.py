@@ -136,7 +136,9 @@ class DiffusionDecoder:
             ValueError: The decoder is a refiner, or the IP-Adapter does not fit it.
         """
         if self.is_refiner:
-            raise ValueError("The decoder is an SDXL refiner, which no IP-Adapter knows: apply it to the base model.")
+            raise ValueError(
+                "The decoder is an SDXL refiner, for which there are no IP-Adapters: apply it to the base model."
+            )
         names = cross_attentions(self.unet)
         for reference in prompt.references:
             reference.adapter.check_layers(list(names.values()), self.embed_width)

@@ -150,7 +150,9 @@ def _check_quantised(path: Path, own_vae: bool) -> bool:
         return check_quantised(path)
     for file in weight_files(path, own_vae=own_vae):
         if read_json(file.parent / "config.json").get("quantization_config") or check_quantised(file):
-            raise ValueError(f"{path.name} has quantised weights in {file.parent.name}: get the folder without.")
+            raise ValueError(
+                f"{path.name} has quantised weights in {file.parent.name}: get the folder without quantisation."
+            )
     return False
 
 

@@ -89,7 +89,7 @@ def _parse_json(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"What {path.name} says of its quantisation is damaged: get the file again.") from error
+        raise ValueError(f"The quantisation metadata of {path.name} is damaged: get the file again.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"What {path.name} says of its quantisation is damaged: get the file again.")
+        raise ValueError(f"The quantisation metadata of {path.name} is damaged: get the file again.")
     return value

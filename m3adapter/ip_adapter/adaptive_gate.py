@@ -55,7 +55,7 @@ class Verdict:
     def __str__(self) -> str:
         """Return a phrase that names both subjects and their likeness."""
         old, new = self.subjects
-        return f"{new!r} is like {old!r} of the reference by {self.likeness:.2f}"
+        return f"{new!r} and the reference's {old!r} have a similarity of {self.likeness:.2f}"
 
 
 def subjects(caption: str) -> list[str]:
@@ -106,7 +106,7 @@ def adapted_gate(
         ValueError: A caption is empty, or the thresholds are in the wrong order.
     """
     if not other < same:
-        raise ValueError(f"other is {other:g} and same is {same:g}: a subject that is the same is more alike.")
+        raise ValueError(f"other is {other:g} and same is {same:g}: same must be above other.")
     old, new = subjects(reference), subjects(caption)
     pooled = encode([f"a {phrase}" for phrase in (*ANYTHING, *old, *new)]).float()
     directions = functional.normalize(pooled - pooled[: len(ANYTHING)].mean(0), dim=-1)

@@ -30,8 +30,8 @@ class IPAdapterConfig:
     def describe(self) -> str:
         """Return one sentence that describes the IP-Adapter."""
         return (
-            f"IP-Adapter of the kind {self.kind}, {self.num_tokens} tokens {self.embed_width} wide "
-            f"for {len(self.layer_widths)} layers; it wants {self.encoder()}."
+            f"IP-Adapter of the kind {self.kind}, {self.num_tokens} tokens {self.embed_width} wide for "
+            f"{len(self.layer_widths)} layers; it needs {self.encoder()}."
         )
 
     def encoder(self) -> str:
@@ -44,6 +44,6 @@ class IPAdapterConfig:
         """Raise ValueError for a vision encoder whose features have another width."""
         if width != self.image_width:
             raise ValueError(
-                f"The vision encoder is the wrong one for this IP-Adapter: it gives features {width} wide, and the "
-                f"kind {self.kind} here wants {self.encoder()}."
+                f"The vision encoder is the wrong one for this IP-Adapter: it gives features {width} wide, but this "
+                f"one, of the kind {self.kind}, needs {self.encoder()}."
             )

@@ -49,9 +49,13 @@ class Kept:
     @property
     def note(self) -> str:
         """A sentence that says what was left out and shortened; "" if everything stays."""
-        cuts = [f"{self.dropped} earlier turns are left out"] if self.dropped else []
-        cuts += [f"{self.shortened} {'is' if self.shortened == 1 else 'are'} shortened"] if self.shortened else []
-        return f"Of a conversation longer than the language model's context, {' and '.join(cuts)}." if cuts else ""
+        cuts = [f"{_turns(self.dropped, 'earlier ')} left out"] if self.dropped else []
+        cuts += [f"{_turns(self.shortened)} shortened"] if self.shortened else []
+        return f"The conversation is longer than the language model's context: {' and '.join(cuts)}." if cuts else ""
+
+
+def _turns(count: int, which: str = "") -> str:
+    return f"{count} {which}{'turn is' if count == 1 else 'turns are'}"
 
 
 class Fitter:

@@ -371,8 +371,8 @@ class LanguageModel:
             return None
         if len(features) <= prompt.pictures[-1]:
             raise ValueError(
-                f"The conversation has {prompt.pictures[-1] + 1} pictures of users, but there are features of "
-                f"{len(features)}: give those of all of them."
+                f"The conversation has {prompt.pictures[-1] + 1} user pictures, but features of {len(features)} "
+                "were given: give those of every picture."
             )
         chosen = [features[number] for number in prompt.pictures]
         width = self.config.picture_length

@@ -126,7 +126,7 @@ def open_model(
     if quantization is not None:
         if method is not None:
             detail = "" if config is None else f" ({method})"
-            raise ValueError(f"{name} is quantised as it is{detail}: choose no quantization for it.")
+            raise ValueError(f"{name} is already quantised{detail}: choose no quantization for it.")
         making = quantization_config(quantization, None if dtype == "auto" else dtype)
         options = _WeightOptions(dtype, making, {"": device})
     else:
@@ -177,7 +177,7 @@ def _open_folder(files: ModelFiles, config: PretrainedConfig, options: _WeightOp
 
     folder, name = files.path, files.path.name
     processor = None
-    with _opening(folder, "has a tokenizer that cannot be opened, being damaged or another model's"):
+    with _opening(folder, "has a tokenizer that is damaged or belongs to another model"):
         if files.sees:
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = getattr(processor, "tokenizer", processor)
@@ -187,7 +187,7 @@ def _open_folder(files: ModelFiles, config: PretrainedConfig, options: _WeightOp
     template = ChatTemplate(source, shows_pictures=files.sees, name=name)
     _check_vocabulary(name, tokenizer, config.get_text_config().vocab_size, template)
     auto_class = AutoModelForImageTextToText if files.sees else AutoModelForCausalLM
-    trouble = "cannot be opened, for its files are damaged or of different models"
+    trouble = "cannot be opened, because its files are damaged or belong to different models"
     model = _load_weights(files, auto_class, config, options, trouble=trouble)
     return OpenedModel(model, tokenizer, processor, None if files.sees else _projection(folder, model), files.settings)
 
@@ -239,7 +239,9 @@ def _configuration(folder: Path) -> PretrainedConfig:
     with _opening(folder, "has a config.json that transformers cannot read"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if _model_class(config) is None and _model_class(config, sees=True) is None:
-        raise ValueError(f"{folder.name} holds a {config.model_type} model, which writes no text: choose another one.")
+        raise ValueError(
+            f"{folder.name} holds a {config.model_type} model, which does not write text: choose another one."
+        )
     if _model_class(config) is None and not _sees(folder, config):
         raise ValueError(
             f"{folder.name} holds a vision-language model without its processor: get {PROCESSORS[1]} again."

@@ -54,10 +54,10 @@ def _noun(folder: Path, config: Mapping[str, Any]) -> str | None:
     if (folder / ADAPTER).is_file():
         return "an adapter (LoRA), which works only when merged into the model that it was made for"
     if (folder / PIPELINE).is_file() or "_class_name" in config or "_diffusers_version" in config:
-        return "a model of diffusers, which paints"
+        return "a diffusers model, which paints"
     family = config.get("model_type")
     if isinstance(family, str) and _ENCODERS.match(family) and not _decodes(family, config):
-        return f"a {family} model, which writes no text"
+        return f"a {family} model, which does not write text"
     return None
 
 

@@ -41,7 +41,7 @@ def check_quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
     if method == "bitsandbytes":
         return method
     if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-        named = f"by {method}" if isinstance(method, str) else "in a way that config.json leaves open"
+        named = f"by {method}" if isinstance(method, str) else "in a way that config.json does not name"
         raise ValueError(
             f"{folder.name} is quantised {named}, which transformers does not read: "
             "choose the model unquantised, or as GGUF."

@@ -103,7 +103,7 @@ def _check_parts(folder: Path) -> None:
         if isinstance(value, list) and value and value[0] not in (None, "diffusers", "transformers"):
             raise ValueError(
                 f"{folder.name} needs code that comes with the model (for its {name}), and such code is not run: "
-                "choose a model without."
+                "choose a model that needs none."
             )
         config = folder / name / "config.json"
         if not name.startswith("text_encoder") or not config.is_file():
@@ -111,8 +111,8 @@ def _check_parts(folder: Path) -> None:
         for field in ("attn_implementation", "_attn_implementation"):
             if read_json(config).get(field) not in (None, "sdpa", "eager"):
                 raise ValueError(
-                    f"{name}/config.json of {folder.name} asks for an attention from elsewhere, and nothing is "
-                    f"downloaded: take {field} out of it."
+                    f"{name}/config.json of {folder.name} asks for an attention kernel from the internet, and "
+                    f"nothing is downloaded: remove {field} from it."
                 )
 
 
@@ -145,7 +145,7 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             raise ValueError(
                 f"{path.name} is a pickle, which may run any code: get the model as safetensors."
             ) from error
-        raise ValueError(f"{path.name} is cut off or no safetensors file: get it again.") from error
+        raise ValueError(f"{path.name} is cut off or not a safetensors file: get it again.") from error
 
 
 def weight_files(path: Path, *, own_vae: bool = True) -> list[Path]:
@@ -194,7 +194,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It holds no JSON object.
+        ValueError: It does not hold a JSON object.
     """
     try:
         return model_files.read_json(path)

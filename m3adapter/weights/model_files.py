@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{label(path)} is cut off or no valid JSON: get the file again.") from error
+        raise ValueError(f"{label(path)} is cut off or not valid JSON: get the file again.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{label(path)} holds no JSON object: get the file again.")
+        raise ValueError(f"{label(path)} does not hold a JSON object: get the file again.")
     return value

@@ -58,8 +58,8 @@ def read_foreign(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         raise
     except Exception as error:  # damaged bytes can be any instruction to the loader, and fail in any way
         raise CheckpointError(
-            f"The file {path.name} is damaged or holds more than tensors, and nothing in it was executed: get it again "
-            "from where it is known to be good."
+            f"The file {path.name} is damaged or holds more than tensors, and nothing in it was executed: get it "
+            "again from a source that you trust."
         ) from error
     return tensors, tuple(others)
 

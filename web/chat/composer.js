@@ -6,7 +6,7 @@ import { t } from "./texts.js";
 
 const MOST = 8; // pictures that User Message takes
 // In pixels; an empty one is 0.
-const SIDE = { min: 0, max: 8192, step: 8, otherwise: () => t("as the decoder says") };
+const SIDE = { min: 0, max: 8192, step: 8, otherwise: () => t("decoder default") };
 
 /**
  * @typedef {{text: string, pictures: Blob[]}} Draft
@@ -41,7 +41,7 @@ export class Composer {
       rows: 3,
       dir: "auto",
       placeholder: t("What happens next?"),
-      "aria-label": t("Your message. Enter sends it, Shift and Enter break the line."),
+      "aria-label": t("Your message. Enter sends it; Shift+Enter starts a new line."),
     });
     const file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabIndex: -1 });
     file.onchange = () => {
@@ -81,7 +81,7 @@ export class Composer {
   /** Why the message cannot be sent as it is. */
   get complaint() {
     const more = this.#pictures.length - MOST;
-    return more > 0 ? t("A message takes $ pictures: remove $ of them.", MOST, more) : null;
+    return more > 0 ? t("A message can have at most $ pictures: remove $ of them.", MOST, more) : null;
   }
 
   get isEmpty() {
@@ -116,9 +116,9 @@ export class Composer {
   attach(files) {
     const other = files.find((file) => !isPicture(file));
     const all = [...this.#pictures, ...files.filter(isPicture)];
-    if (other) this.#complain(t("$ is no picture: attach image files.", other.name));
+    if (other) this.#complain(t("$ is not a picture: attach image files.", other.name));
     else if (!files.length) this.#complain(t("There was no picture in it: attach image files."));
-    else if (all.length > MOST) this.#complain(t("A message takes $ pictures: $ were left out.", MOST, all.length - MOST));
+    else if (all.length > MOST) this.#complain(t("A message can have at most $ pictures: $ were left out.", MOST, all.length - MOST));
     else this.#complain(null);
     this.#show(all.slice(0, MOST));
     this.text.focus();
@@ -154,7 +154,7 @@ export class Composer {
       "select",
       { className: "m2chat-input" },
       h("option", { value: "starter" }, t("The starter")),
-      h("option", { value: "canvas" }, t("Those of the workflow on the canvas")),
+      h("option", { value: "canvas" }, t("From the workflow on the canvas")),
     );
     source.value = this.#settings.models;
     source.onchange = () => this.#set({ models: source.value });
@@ -179,7 +179,7 @@ export class Composer {
       const fits = field.checkValidity() && (field.value || (otherwise && !field.validity.badInput));
       if (fits) this.#set({ [name]: Number(field.value) });
       const { min, max, step } = limits;
-      this.#complain(fits ? null : t("$ takes a number from $ to $, in steps of $.", label, min, max, step));
+      this.#complain(fits ? null : t("$ must be a number from $ to $, in steps of $.", label, min, max, step));
       field.value = shown();
     };
     return h("label", {}, label, field);

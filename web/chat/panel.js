@@ -117,7 +117,7 @@ export class Panel {
 
   async #rename() {
     const { name } = this.#session;
-    const message = t("What is this session to be called?");
+    const message = t("What should this session be called?");
     const to = await app.extensionManager.dialog.prompt({ title: t("Rename the session"), message, defaultValue: name });
     if (to && to !== name) await this.#ask(async () => (this.#session = await sessions.rename(name, to)));
   }

@@ -90,7 +90,7 @@ export class Run {
       ["execution_interrupted", ending("stopped")],
       ["execution_error", ending("failed")],
       ["reconnecting", () => this.#watcher.away?.()],
-      ["reconnected", () => this.#look({ how: "failed", reason: t("ComfyUI was started again meanwhile: repeat this.") })],
+      ["reconnected", () => this.#look({ how: "failed", reason: t("ComfyUI was restarted in the meantime: try again.") })],
     ];
   }
 

@@ -16,7 +16,7 @@ export class Refused extends Error {
 }
 
 /** What is said where nobody answers. */
-const away = () => t("ComfyUI does not answer: start it again, then repeat this.");
+const away = () => t("ComfyUI does not answer: restart it, then try again.");
 
 /** An answer of ComfyUI, whatever it is. @param {string} path @param {RequestInit} [request] */
 async function reach(path, request) {
@@ -28,7 +28,7 @@ async function reach(path, request) {
 }
 
 /** The sentence of an answer that is none of what was asked for. @param {Response} answer @param {string} path */
-const failed = ({ status }, path) => t("ComfyUI answers $ to $.", status, path);
+const failed = ({ status }, path) => t("ComfyUI answered $ to $.", status, path);
 
 /**
  * What a route gives.
@@ -47,7 +47,7 @@ export async function ask(path, request) {
     given = null; // a page of a server in between, perhaps
   }
   if (!answer.ok) throw new Refused(typeof given?.error === "string" ? given.error : failed(answer, path), answer.status);
-  if (given === null) throw new Refused(t("What ComfyUI answers to $ cannot be read: start it again, then repeat this.", path));
+  if (given === null) throw new Refused(t("The response to $ cannot be read: restart ComfyUI, then try again.", path));
   return given;
 }
 
@@ -72,7 +72,7 @@ export function refusal(error) {
   const first = Object.values(byNode ?? {})[0]?.errors?.[0] ?? whole;
   if (!first) return away();
   if (typeof first === "string") return line(first);
-  if (first.type === "server_error") return t("ComfyUI answers $ to $.", first.message, "/prompt"); // the rest is a web page
+  if (first.type === "server_error") return t("ComfyUI answered $ to $.", first.message, "/prompt"); // the rest is a web page
   const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence, behind the input's name
   if (first.type === "custom_validation_failed" && own >= 0) return first.details.slice(own + 3);
   return [first.message, first.details].filter(Boolean).map(line).join(": ");

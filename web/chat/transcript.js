@@ -123,7 +123,7 @@ export class Transcript {
       "section",
       { className: "m2chat-welcome", "aria-label": t("How to begin") },
       h("h2", {}, t("Tell a story together")),
-      h("p", {}, t("Say what happens. M²Chat answers in words and pictures, and keeps its characters as they look.")),
+      h("p", {}, t("Say what happens. M²Chat answers in words and pictures, and its characters keep their look.")),
       h("ul", { "aria-label": t("Examples") }, ...examples),
     );
   }
@@ -167,7 +167,7 @@ export class Transcript {
     const how = [picture.seed && t("seed $", picture.seed), picture.gate !== null && t("gate $", picture.gate)];
     const made = h("div", { className: "m2chat-made" }, how.filter(Boolean).join(" · "));
     const repaint = (text) => this.#actions.repaint(index, place, text);
-    const about = t("What the picture is to show");
+    const about = t("What the picture should show");
     const edit = busy || this.forms.editor([index, place], caption, about, picture.caption, t("Paint again"), repaint);
     const tools = h(
       "div",

@@ -53,6 +53,6 @@ export function workflowOf(api) {
 /** Puts a graph on the canvas, under a name. @param {Graph} api @param {string} name */
 export async function open(api, name) {
   const workflow = workflowOf(api);
-  if (!workflow) throw new Error(t("It cannot be opened: one of its nodes is not installed any more."));
+  if (!workflow) throw new Error(t("It cannot be opened: one of its nodes is no longer installed."));
   await app.loadGraphData(workflow, true, true, name);
 }

@@ -319,4 +319,4 @@ def _notes(typesetter: Typesetter) -> Iterator[str]:
             "them, for example of the Noto family, or put one into ComfyUI's folder models/fonts."
         )
     if typesetter.unjoined:
-        yield "Pillow lacks the libraries Raqm and FriBiDi here, so that letters are not joined: install FriBiDi."
+        yield "Pillow lacks the libraries Raqm and FriBiDi here, so letters are not joined: install FriBiDi."
