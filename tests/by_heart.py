@@ -1,4 +1,4 @@
-"""A language model of toy size that knows forty replies by heart, thoughts and all, in the forms of many makes."""
+"""A language model of toy size that knows forty replies by heart, thoughts and all, in many formats."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model was taught to reply to `asked`: `text` is all of it, the rest what is to be made of it."""
+    """A reply that a model has learned to give to `asked`: `text` is its output, the rest what should become of it."""
 
     template: str
     asked: str
@@ -76,7 +76,7 @@ class Reply:
 
 
 def replies() -> list[Reply]:
-    """Forty replies: each form twice, about other animals."""
+    """Forty replies: each format twice, about different animals."""
     found = []
     for number in range(2 * len(FORMS)):
         template, form = FORMS[number % len(FORMS)]

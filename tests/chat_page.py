@@ -1,4 +1,4 @@
-"""The chat panel as the tests use it: what a person sees of it and does with it."""
+"""The chat panel as the tests use it: what a person sees and does there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ChatPage:
     """ComfyUI's page with the panel open.
 
     Args:
-        steps: denoising steps of each picture, few being quick.
+        steps: denoising steps of each picture.
         look: the front end, and how it draws nodes.
     """
 
@@ -122,5 +122,5 @@ class ChatPage:
         return self.panel.locator("figcaption .m2chat-caption").all_inner_texts()
 
     def seeds(self) -> list[str]:
-        """What stands below each picture: its seed and gate."""
+        """The text below each picture: its seed and gate."""
         return self.panel.locator(".m2chat-made").all_inner_texts()

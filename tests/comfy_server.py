@@ -1,4 +1,4 @@
-"""The real ComfyUI as the tests use it: the server of ``tools.comfy`` and what only tests ask of it."""
+"""A real ComfyUI for the tests: the server of ``tools.comfy``, with what only tests need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_start() -> None:
 class ComfyServer(comfy.Server):
     """A ComfyUI with this pack in it, and a base directory of its own.
 
-    It runs on the CPU; where the environment has M2CHAT_ACCELERATOR, on what ComfyUI itself would choose.
+    It runs on the CPU, or on the device of ComfyUI's choice if M2CHAT_ACCELERATOR is set.
 
     Args:
         base: an empty folder for its base directory.
@@ -64,7 +64,7 @@ class ComfyServer(comfy.Server):
         return seen
 
     def interrupt(self) -> None:
-        """Stop the run that is going on."""
+        """Interrupt the current run."""
         self.request("/interrupt", b"{}")
 
     def free(self) -> None:

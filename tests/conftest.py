@@ -82,7 +82,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module", params=looks.ALL, ids=str)
 def look(request: pytest.FixtureRequest) -> looks.Look:
-    """A front end and a way of drawing nodes; a test that takes it runs in every one, or in those it is told of."""
+    """A front end and a way of drawing nodes; a test that takes it runs in all of them, or in those it names."""
     return request.param
 
 

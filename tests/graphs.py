@@ -41,9 +41,9 @@ def load(path: Path) -> Graph:
 
 
 def quick(name: str) -> Graph:
-    """Return a graph of tests/workflows/ with as little work in it as it takes to be itself.
+    """Return a graph of tests/workflows/, reduced to as little work as possible.
 
-    ComfyUI's own loaders know no toys: the starter's parts stand in for SDXL's, a folder for a text encoder.
+    ComfyUI's own loaders cannot load toys: the starter's parts stand in for SDXL's, a folder for a text encoder.
     """
     graph = load(WORKFLOWS / f"{name}.json")
     for key, given in list(graph.items()):
@@ -173,9 +173,9 @@ def numbered(graph: Graph) -> Graph:
 
 
 def check_slots(node: dict[str, Any], info: dict[str, Any]) -> None:
-    """Assert that a node in UI format has no inputs and outputs but those of its description by the server.
+    """Assert that a node in UI format has only inputs and outputs that the server describes.
 
-    In older engines, the nodes that show and save pictures have no outputs: there, only a link would be wrong.
+    In older engines, the nodes that show and save pictures have no outputs: there, only a link is an error.
     """
     known = {given for group in ("required", "optional") for given in info["input"].get(group, {})}
     assert {given["name"].split(".")[0] for given in node["inputs"]} <= known, node["type"]
@@ -187,7 +187,7 @@ def check_slots(node: dict[str, Any], info: dict[str, Any]) -> None:
 
 
 def check_links(nodes: list[dict[str, Any]], links: dict[int, Link]) -> None:
-    """Assert that what nodes in UI format say of their links is what the links say."""
+    """Assert that nodes in UI format agree with the list of links."""
     by_id = {node["id"]: node for node in nodes}
     for node in nodes:
         for index, given in enumerate(node["inputs"]):
@@ -213,7 +213,7 @@ def check_subgraph(subgraph: dict[str, Any], info: dict[str, Any]) -> None:
     assert subgraph["state"]["lastNodeId"] == max(by_id) and subgraph["state"]["lastLinkId"] == max(links)
     for given in inner:
         check_slots(given, info[given["type"]])
-        # The page puts sockets first, and would leave links to other slots pointing beside them.
+        # The page puts sockets first: links to other slots would then lead to the wrong ones.
         sockets = ["widget" in slot for slot in given["inputs"]]
         assert sockets == sorted(sockets), given["type"]
     taken = [{**slot, "links": slot["linkIds"]} for slot in subgraph["inputs"]]
@@ -228,7 +228,7 @@ def canvases(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """The ids of nodes in UI format that lie on one another."""
+    """The ids of nodes in UI format that overlap."""
     # A node's position is that of its body; its title is a bar of 30 pixels above it.
     boxes = [
         (node["id"], (x, y - 30, x + width, y + height))

@@ -1,6 +1,6 @@
-"""What tests run inside a ComfyUI process of their own, without its server, where they must reach what is inside.
+"""Scenarios that tests run in a ComfyUI process of their own, without its server, to reach its internals.
 
-python inside_comfy.py SCENARIO ARGUMENT...     prints what it found as JSON on its last line
+python inside_comfy.py SCENARIO ARGUMENT...     prints its result as JSON on the last line
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def alternate(*folders: str) -> dict[str, Any]:
 
 
 def budget(megabytes: str) -> dict[str, Any]:
-    """Tell a story with all the room there is, and with so many megabytes of it, on a device that is made up.
+    """Tell a story with unlimited memory, and with so many megabytes, on a fictitious device.
 
     The device is the CPU by another name, which ComfyUI takes for an accelerator here.
     """
@@ -138,9 +138,9 @@ def budget(megabytes: str) -> dict[str, Any]:
 
 
 def announced(folder: str) -> dict[str, Any]:
-    """Load a toy language model and the starter's decoder with room for them, and with a kilobyte of it.
+    """Load a toy language model and the starter's decoder with enough memory, and with a kilobyte.
 
-    Says what was logged for each, with "loaded" where the weights have been read.
+    Returns what was logged for each, with "loaded" where the weights have been read.
     """
     import folder_paths
     from m2chat.m3adapter.diffusion import auto as diffusion_loading
@@ -182,7 +182,7 @@ def announced(folder: str) -> dict[str, Any]:
 
 
 def clip_vision(toy: str) -> dict[str, Any]:
-    """See with stock vision models: one with the weights of the toy in a folder, and others of other kinds."""
+    """Encode with stock vision models: one with the toy's weights, and others of different kinds."""
     import comfy.clip_vision
     from m2chat.m3adapter import stages
     from m2chat.m3adapter.adapter.vision_encoder import VisionEncoder, VisionFeatures
@@ -236,7 +236,7 @@ def clip_vision(toy: str) -> dict[str, Any]:
 
 
 def clip_language(*makes: str) -> dict[str, Any]:
-    """Write and read with stock text encoders of these makes; and try one that cannot write."""
+    """Write and read with stock text encoders of these families; and try one that cannot write."""
     from m2chat.nodes.adapters import NewAdapter
     from m2chat.nodes.clip_language import LanguageModelFromClip
     from m2chat.nodes.loading import LoadStarter
@@ -308,7 +308,7 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
 def early_end(premise: str) -> dict[str, Any]:
     """Tell and write stories of three panels that fail at the third; take a turn that does; and tell a long premise.
 
-    Gives for each node its `ui` and how many there are of each of its lists, or its error; what was logged, too.
+    Returns for each node its `ui` and the length of each of its lists, or its error; and what was logged.
     """
     from m2chat.m3adapter.conversation.conversation import Conversation
     from m2chat.m3adapter.language.language_model import LanguageModel

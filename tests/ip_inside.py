@@ -50,7 +50,7 @@ class Bench:
         return load_ip_adapter(path, operations=comfy.ops.manual_cast), nested
 
     def features(self, kind: str, seed: int = 9) -> Tensor:
-        """What a vision encoder may say of no picture and of a picture [2, ...]."""
+        """What a vision encoder might return for no picture and for a picture [2, ...]."""
         shape = (2, toys.VISION_WIDTH) if kind == "base" else (2, 17, toys.VISION_WIDTH)
         found = torch.randn(*shape, generator=toys.generator(seed))
         return found if kind == "plus" else torch.cat([torch.zeros_like(found[:1]), found[1:]])
@@ -152,7 +152,7 @@ def order(sdxl: str) -> dict[str, Any]:
 
 @torch.inference_mode()
 def together(folder: str) -> dict[str, Any]:
-    """Patches on patches, masks, LoRA, ControlNet, batches, and what is left of the model afterwards."""
+    """Patches on patches, masks, LoRA, ControlNet, batches; and the model is left as it was."""
     bench = Bench(folder)
     base, plus = bench.adapter("base")[0], bench.adapter("plus")[0]
     one, other = bench.reference(base), bench.reference(plus, seed=10)
@@ -185,7 +185,7 @@ def together(folder: str) -> dict[str, Any]:
 
 
 def refusals(bench: Bench, reference: Any) -> list[str]:
-    """What is said to models that are no SDXL base model, and to one of another size."""
+    """The errors for models that are not SDXL base models, and for one of another size."""
     import comfy.model_base
     from m2chat.m3adapter.ip_adapter.image_prompt import Reference
     from m2chat.m3adapter.ip_adapter.ip_adapter import new_base
@@ -294,7 +294,7 @@ def _with_lora(model: Any, other: Any) -> Any:
 
 @torch.inference_mode()
 def streamed(folder: str) -> dict[str, Any]:
-    """Look and sample with all the room there is, and with a fraction of it, on a device that is made up."""
+    """Encode and sample with unlimited memory, and with a fraction of it, on a fictitious device."""
     import comfy.model_management as management
     import comfy.sample
     from m2chat.nodes import memory

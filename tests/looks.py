@@ -1,6 +1,6 @@
 """What ComfyUI's page can look like: its front ends, and the two ways in which each draws nodes.
 
-A browser test takes the fixture ``look`` and so runs in all of them; told otherwise, in some::
+A browser test that takes the fixture ``look`` runs in all of them or, if parametrised, in some::
 
     @pytest.mark.parametrize("look", looks.FRONT_ENDS, ids=str, indirect=True)
 """
@@ -38,7 +38,7 @@ class Look:
         return environment.NEWEST_FRONT_END if self.newest else None
 
     def new_page(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
-        """An empty page of a browser that has never been at ComfyUI's address, which it will see in this look."""
+        """An empty page, in this look, of a browser that has never opened ComfyUI."""
         return chromium.new_page(browser, url, width, height, front_end=self.front_end)
 
     def open(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:

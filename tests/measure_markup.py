@@ -2,9 +2,9 @@
 
     python -m tests.measure_markup MODEL
 
-MODEL is a folder or a .gguf file. For each of 50 premises the model writes one reply. Counted are the replies with at
-least one captioned picture, as the model wrote them and with what `with_captions` adds. `--tuning` takes other
-premises: those on which the instructions were worked out. No premise stands in both lists.
+MODEL is a folder or a .gguf file. For each of 50 premises the model writes one reply. Replies with at least one
+captioned picture are counted, as the model wrote them and with what `with_captions` adds. `--tuning` uses the other
+premises, with which the instructions were developed. No premise is in both lists.
 """
 
 from __future__ import annotations

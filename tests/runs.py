@@ -27,7 +27,7 @@ def picture(comfy: ComfyServer, entry: Event, name: str, index: int = 0) -> Imag
 
 
 def same(one: Image.Image, other: Image.Image, tolerance: int = 0) -> bool:
-    """Whether two pictures are equal, but for a tolerance in each 8-bit value."""
+    """Whether two pictures are equal, up to a tolerance in each 8-bit value."""
     difference = ImageChops.difference(one, other)
     return one.size == other.size and max(high for _, high in difference.getextrema()) <= tolerance
 
@@ -38,7 +38,7 @@ def text(entry: Event, name: str = "show") -> str:
 
 
 def inside(scenario: str, *arguments: object) -> dict[str, Any]:
-    """What a scenario of inside_comfy.py found."""
+    """The result of a scenario of inside_comfy.py."""
     check_start()
     command = [environment.PYTHON, Path(__file__).with_name("inside_comfy.py"), scenario, *arguments]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600)

@@ -19,7 +19,7 @@ REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
 
 
 class LanguageModelStandIn:
-    """Says the next of its replies, and notes what it was asked."""
+    """Gives its next reply, and records what it was asked."""
 
     sees = "projection"
 
@@ -42,7 +42,7 @@ class LanguageModelStandIn:
 
 
 class VisionEncoderStandIn:
-    """Features that say which picture they are of: its mean."""
+    """Features that identify their picture by its mean."""
 
     def encode(self, images):
         means = torch.stack([image.mean() for image in images])
@@ -64,7 +64,7 @@ class AdapterStandIn:
 
 
 class DecoderStandIn:
-    """Paints pictures that are as grey as their number, and notes how."""
+    """Paints grey pictures, each with its number as the shade, and records how."""
 
     def __init__(self, batch: int = 1) -> None:
         self.batch = batch
@@ -96,6 +96,6 @@ def events_of(tell: Callable[..., Conversation], *arguments: Any, **settings: An
 
 
 def shape(events: list) -> str:
-    """The kinds of a run's events, runs of text and of steps shortened."""
+    """The kinds of a run's events, with repeated texts and steps collapsed."""
     letters = {TextChunk: "t", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
     return "".join(letters[type(event)] for event in events)

@@ -34,7 +34,7 @@ GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "max_length": LENGTH}
 
 
 class Make(NamedTuple):
-    """The engine's classes for one make of models, and a small configuration."""
+    """The engine's classes for one family of models, and a small configuration."""
 
     config: Any
     inner: type
@@ -107,7 +107,7 @@ MAKES = {"Qwen3": _qwen3, "Qwen3.5": _qwen35, "Gemma3": _gemma3, "Gemma4": _gemm
 
 
 def clip(name: str) -> comfy.sd.CLIP:
-    """A stock CLIP around the engine's text model of a make, built small and without the parts that see and hear."""
+    """A stock CLIP with the engine's text model of one family, small and without vision and audio."""
     make = MAKES[name]()
     make.config.head_dim = 16
 
@@ -141,7 +141,7 @@ def clip(name: str) -> comfy.sd.CLIP:
 
 
 def compared(name: str, node: Any) -> dict[str, Any]:
-    """What a make writes and reads in the pack, and what the engine makes of the same tokens."""
+    """What a family's model writes and reads in the pack, and what the engine does with the same tokens."""
     from m2chat.m3adapter.conversation.conversation import Conversation, Picture, Slot, Text, Turn
     from m2chat.m3adapter.events import Interrupted
     from m2chat.m3adapter.language.language_model import LanguageModel
@@ -231,7 +231,7 @@ def painted(handles: dict[str, Any]) -> bool:
 
     chat = assemble(**handles)
     with torch.inference_mode():
-        short = Sampling(max_length=16)  # later it begins to think, and comes to no end
+        short = Sampling(max_length=16)  # later it begins to think, and never stops
         story = chat.story("A fox.", 1, steps=2, seed=1, sampling=short)
         (slot,) = story.pictures()
         picture = story.at(slot)

@@ -1,4 +1,4 @@
-"""The gate that adapts without training: by whom captions are about."""
+"""The gate that adapts without training: by comparing whom captions are about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, in small, and say what they measured."""
+"""The benchmarks run at a small size, and report what they measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A story as Markdown, PDF, EPUB and pages: all of it is there, nothing runs, and the bytes are the same again."""
+"""A story as Markdown, PDF, EPUB and pages: complete, free of scripts, and the same bytes every time."""
 
 from __future__ import annotations
 

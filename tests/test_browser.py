@@ -14,7 +14,7 @@ import graphs
 from comfy_server import ComfyServer
 from tools import chromium, environment
 
-# Set to a folder, it takes screenshots of the workflows, run as they are; unset, they go to the test's own folder.
+# The folder for screenshots of the workflows, run as they are; the test's own folder by default.
 SCREENSHOTS = "M2CHAT_SCREENSHOTS"
 TEMPLATES = environment.REPO / "workflows"
 PATIENCE = 120_000
@@ -39,7 +39,7 @@ def run(page: Page, outputs: int) -> None:
 
 
 def screenshot(page: Page, path: Path) -> None:
-    """A screenshot, in which files have their names only: where they lie on this machine is nobody's business."""
+    """A screenshot in which files appear by name only, without their folders on this machine."""
     page.evaluate(
         "for (const node of app.graph.nodes.filter(node => node.type === 'M2Chat_ExportStory'))"
         " for (const words of node.widgets.at(-1).element?.querySelectorAll('.m2chat-shown-words') ?? [])"

@@ -64,7 +64,7 @@ def test_what_anybody_writes_is_text(chat: ChatPage, sessions: Sessions) -> None
     inside = "all => all.map(each => each.tagName).filter(tag => ['SCRIPT', 'B'].includes(tag))"
     assert chat.panel.locator("*").evaluate_all(inside) == []
     assert chat.page.evaluate("window.hurt") is None
-    # Nothing sticks out, and no direction mark reaches what stands around a text.
+    # Nothing overflows, and no direction mark affects what surrounds a text.
     assert chat.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
     style = chat.panel.locator(".m2chat-words").first.evaluate("words => getComputedStyle(words).unicodeBidi")
     assert style == "isolate"
@@ -98,7 +98,7 @@ def test_a_second_tab_does_not_replace_what_the_first_one_saved(
     assert sessions.load("two tabs").conversation == first.conversation
     assert other.box.input_value() == "And then?" and other.turns.count() == 2
     other.page.screenshot(path=tmp_path / "conflict.png")
-    # What needs no run is refused in the same way, and what was typed stays, too.
+    # Actions without a run are refused in the same way, and typed text stays, too.
     other.press("Edit this text")
     other.panel.get_by_role("textbox", name="This part of the reply").fill("Other words.")
     other.press("Save")

@@ -54,7 +54,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def task(name: str, *actions: dict[str, object], new: bool = False) -> graphs.Graph:
-    """What the chat queues: a session loaded, changed by actions, and saved where nobody else has meanwhile."""
+    """What the chat queues: a session is loaded, changed by actions, and saved unless someone else has saved it."""
     graph = {"load": node("M2Chat_LoadStarter"), "session": node("M2Chat_LoadSession", name="" if new else name)}
     last = "session"
     for number, action in enumerate(actions):
@@ -74,7 +74,7 @@ def test_by_graphs(house: House) -> None:
     for number, text in enumerate(SAID):
         told = run({"text": text, "seed": number}, new=number == 0)
     assert [turn.role for turn in told.turns] == ["user", "assistant"] * 3 and not told.open_slots()
-    # One reply once more, and its picture again: all before it stays to the bit.
+    # One reply and its picture again: everything before them stays the same, to the bit.
     rerolled = run({"edit": "rewind", "edit__turn": 5}, {"seed": 77})
     assert rerolled.turns[:5] == told.turns[:5] and rerolled.turns[5] != told.turns[5]
     repainted = run({"edit": "repaint", "edit__picture": 2}, {"seed": 78})
@@ -180,7 +180,7 @@ class LoggedIn:
 def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> None:
     house.restart("--multi-user")
     user = json.loads(house.comfy.request("/users", json.dumps({"username": "Ann"}).encode()))
-    # What greets a first-time user would lie over the panel; ComfyUI keeps these for each user.
+    # The greeting of first-time users would cover the panel; ComfyUI keeps these settings for each user.
     settings = json.dumps({"Comfy.TutorialCompleted": True, "M2Chat.Start": ""}).encode()
     headers = {"Content-Type": "application/json", "Comfy-User": user}
     asked = urllib.request.Request(f"{house.comfy.url}/settings", settings, headers)

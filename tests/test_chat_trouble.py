@@ -1,4 +1,4 @@
-"""The chat panel where ComfyUI does not answer as it should or the browser forbids a thing: it says so and goes on."""
+"""The chat panel when ComfyUI or the browser fails: it says so and carries on."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FAILED = "ComfyUI answered 500 to {}."
 
 
 def away(route: Route) -> None:
-    """Nobody is there."""
+    """No server answers."""
     route.abort()
 
 
 def fails(route: Route) -> None:
-    """A server in between says so with a page of its own."""
+    """A proxy answers with an error page of its own."""
     route.fulfill(status=500, content_type="text/html", body="<html><h1>Bad day</h1></html>")
 
 
 def babbles(route: Route) -> None:
-    """It answers with what nobody has asked for."""
+    """A proxy answers with a web page instead of JSON."""
     route.fulfill(status=200, content_type="text/html", body="<html>Please log in</html>")
 
 
@@ -45,7 +45,7 @@ def chat(comfy: ComfyServer, browser: Browser) -> Iterator[ChatPage]:
 
 @pytest.fixture(autouse=True)
 def handled(chat: ChatPage) -> Iterator[None]:
-    """No error gets past the panel."""
+    """Fail the test if the panel lets an error through."""
     errors: list[str] = []
     listen = lambda error: errors.append(str(error))  # noqa: E731
     chat.page.on("pageerror", listen)
@@ -75,7 +75,7 @@ def test_sessions_that_cannot_be_read_are_read_later(
     assert chat.error.startswith(sentence) and len(chat.error.splitlines()) <= 2
     chat.page.unroute("**/m2chat/sessions")
     if answer is away:
-        chat.page.evaluate("app.api.dispatchCustomEvent('reconnected')")  # by itself, as soon as it is there
+        chat.page.evaluate("app.api.dispatchCustomEvent('reconnected')")  # it recovers by itself
     else:
         chat.press("Load again")
     chat.page.wait_for_function("document.querySelector('.m2chat-error').hidden")
@@ -139,7 +139,7 @@ def test_a_picture_that_cannot_be_had_says_so_and_is_loaded_again(
         answer = route.fetch()
         route.fulfill(response=answer, json={**answer.json(), "user": user})
 
-    chat.page.route("**/m2chat/sessions", listed)  # of several users' pictures, the bytes are asked for
+    chat.page.route("**/m2chat/sessions", listed)  # with several users, the panel fetches the bytes of pictures
     chat.page.route("**/m2chat/sessions/**/*.png*", fails)
     chat.reopen()
     chat.choose("pictures")

@@ -1,4 +1,4 @@
-"""Adapter checkpoints: exact there and back, and one clear sentence for every file that is none."""
+"""Adapter checkpoints: saved and loaded without loss, and one clear sentence for every other file."""
 
 from __future__ import annotations
 

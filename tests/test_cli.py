@@ -39,7 +39,7 @@ from m3adapter.weights.starter import STARTER
 
 
 class ModelStandIn:
-    """Replies with a text and a picture to everything, and notes how it was asked."""
+    """Replies to everything with a text and a picture, and records how it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[SimpleNamespace] = []
@@ -150,7 +150,10 @@ def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: 
         (("evaluate", "--output", "OUT/r.json", "--pictures", 0), "pictures is 0: give a whole number from 1"),
         (("evaluate", "--output", "OUT/r.json", "--starter", "OUT"), "The weights in"),
         (("evaluate", "--output", "."), "is a folder: name a file"),
-        (("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"), "Give either --split or --ip-adapter"),
+        (
+            ("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"),
+            "Give either --split or --ip-adapter",
+        ),
     ],
 )
 def test_mistakes_end_with_2_and_one_sentence(model, capsys, tmp_path: Path, arguments: tuple, says: str) -> None:
@@ -385,7 +388,7 @@ def test_evaluate_writes_its_report(monkeypatch, capsys, tmp_path: Path) -> None
 
 
 def test_the_command_line_imports_nothing_heavy(monkeypatch) -> None:
-    """Imports it anew where the heavy libraries cannot be imported."""
+    """Imports it afresh with the heavy libraries blocked."""
     for name in [name for name in sys.modules if name.split(".")[0] == "m3adapter"]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("torch", "numpy", "PIL", "transformers", "diffusers"):

@@ -15,7 +15,7 @@ MAKES = ("Qwen3", "Qwen3.5", "Gemma3", "Gemma4")
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """What the makes do, in one process."""
+    """The results of all families, from one process."""
     return inside("clip_language", *MAKES)
 
 

@@ -1,4 +1,4 @@
-"""Diffusion models whose parts are configured wrongly: told by file and field, before any weights are read."""
+"""Diffusion models with wrong configurations: reported by file and field, before any weights are read."""
 
 from __future__ import annotations
 

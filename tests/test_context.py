@@ -40,7 +40,7 @@ class Words:
         return "".join(self.known[number] for number in ids)
 
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = False, **_: Any) -> str:
-        """Strict as Mistral's, if so called: no system turn, and alternation."""
+        """As strict as Mistral's, if its name says so: no system turn, and alternating roles."""
         for number, message in enumerate(messages):
             if self.make == "strict" and message["role"] != ("user", "assistant")[number % 2]:
                 raise ValueError("Conversation roles must alternate.")

@@ -60,7 +60,7 @@ def embeddings(condition: Condition) -> dict[str, Tensor]:
 
 
 def noise() -> tuple[Tensor, list[torch.Generator]]:
-    """What diffusers is given to start with, and the generators that it draws on from."""
+    """What diffusers starts from, and the generators that it goes on drawing from."""
     generators = [toys.generator(seed) for seed in SEEDS]
     return torch.cat([torch.randn(1, 4, 4, 4, generator=each) for each in generators]), generators
 
@@ -237,7 +237,7 @@ def test_normalised_latents_go_both_ways(folder: Path) -> None:
     how = {"seed": 5, "steps": 10, "image": start, "denoise": 0.1, "guidance": 1.0}
     condition = toys.condition()
     plain = decoder.decode(condition, **how)
-    # The same space, said differently: scaled by the deviation instead of by the factor.
+    # The same latent space in other terms: scaled by the deviation instead of by the factor.
     factor = decoder.vae.config.scaling_factor
     decoder.vae.register_to_config(scaling_factor=1.0, latents_mean=[0.0] * 4, latents_std=[1 / factor] * 4)
     torch.testing.assert_close(decoder.decode(condition, **how), plain, rtol=1e-4, atol=1e-4)

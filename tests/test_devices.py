@@ -1,4 +1,4 @@
-"""The starter on every device that is here, in every precision: the contracts hold, and foxes are foxes."""
+"""The starter on every available device, in every precision: the contracts hold, and a fox stays a fox."""
 
 from __future__ import annotations
 

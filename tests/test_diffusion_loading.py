@@ -1,4 +1,4 @@
-"""Opening models: folders and single files paint the same, schedulers have names, and what is missing is said."""
+"""Opening models: folders and single files paint the same, schedulers have names, missing parts are reported."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_types(tmp_path: Path, folder: Path, file: Path) -> None:
     kept = load_decoder(half, configs=folder, dtype=torch.float16)
     for part in (kept.unet, kept.vae, kept.text_encoder, kept.text_encoder_2):
         assert {weight.dtype for weight in part.parameters()} == {torch.float16}
-    # What an accelerator would be given, seen on the device that has no memory for values.
+    # What an accelerator would get, observed on the meta device.
     assert load_decoder(half, configs=folder, device="meta").unet.dtype == torch.float16
     assert count_parameters(half) == count_parameters(file)
 

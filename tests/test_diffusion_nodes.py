@@ -1,4 +1,4 @@
-"""A diffusion model of one's own in a real ComfyUI: by name, refused before it runs, painting, refining."""
+"""The user's own diffusion model in a real ComfyUI: found by name, refused before a run, painting, refining."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ FOX, OWL = Character("fox", "blue"), Character("owl", "red")
 
 
 def verdict(scenes: Sequence[Scene]) -> Verdict:
-    """What a judge says that sees these scenes."""
+    """The verdict of a judge that sees these scenes."""
     presence = torch.zeros(len(scenes), len(SPECIES))
     looks = torch.zeros(len(scenes), len(SPECIES), dtype=torch.long)
     for row, scene in enumerate(scenes):

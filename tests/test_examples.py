@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(name: str, *arguments: object, **options: object) -> None:
-    """Run an example as whoever starts it does, but for its arguments."""
+    """Run an example as its users do, with other arguments."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

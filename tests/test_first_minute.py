@@ -59,7 +59,7 @@ def shown(page: Page) -> list[str]:
 def test_a_new_profile_opens_with_the_storybook(comfy: ComfyServer, visitor: Page, new_profile: None) -> None:
     visitor.goto(comfy.url)
     assert "CheckpointLoaderSimple" not in shown(visitor)
-    # Who comes back finds what they had, and no second storybook beside it.
+    # Returning users find what they had, and no second storybook beside it.
     visitor.goto(comfy.url)
     shown(visitor)
     told = "app.extensionManager.workflow.openWorkflows.filter(open => open.path.includes('storybook')).length"

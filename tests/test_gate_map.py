@@ -1,4 +1,4 @@
-"""The picture of a gate: what is wide open is bright, and stands where its token stands."""
+"""The picture of a gate: open places are bright, and each token has its place."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_the_sheet_shows_every_picture_in_its_place() -> None:
 
 
 def sweep(**inputs: object) -> graphs.Graph:
-    """The blocks with a sweep of two gates and two seeds behind them: `sweep`, shown by `sheet` and `each`."""
+    """The blocks, followed by a sweep of two gates and two seeds: `sweep`, shown by `sheet` and `each`."""
     given = {"features": ["encode", 0], "gates": "0, 1", "seeds": 2, "seed": 1, **PAINT, **inputs}
     graph = graphs.blocks(gate=1.0, seed=2)
     graph["sweep"] = node("M2Chat_GateSweep", **ADAPTER, **DECODER, **VISION, **given)

@@ -1,4 +1,4 @@
-"""GGUF files that are not right: each is refused by name, before it is read."""
+"""Faulty GGUF files: each is refused by name, before it is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toys import one_sentence
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF file in which nothing is wrong."""
+    """A valid GGUF file."""
     return toy_llms.gguf_llama(tmp_path_factory.mktemp("whole") / "toy.gguf")
 
 

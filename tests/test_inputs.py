@@ -1,4 +1,4 @@
-"""What the nodes make of all kinds of inputs, and what they say to bad ones, in a real ComfyUI."""
+"""How nodes handle all kinds of inputs, and how they report bad ones, in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_an_endless_prompt_is_shortened_for_the_model_only(comfy: ComfyServer) -
 
 
 def refused(comfy: ComfyServer, graph: graphs.Graph) -> str:
-    """What ComfyUI says about a graph that it does not take."""
+    """ComfyUI's error for a graph that it refuses."""
     with pytest.raises(PromptRejected) as error:
         comfy.queue(graph)
     return str(error.value)
 
 
 def failed(comfy: ComfyServer, graph: graphs.Graph) -> str:
-    """What the node says in a run that fails."""
+    """The node's error in a failed run."""
     with pytest.raises(ExecutionFailed) as error:
         comfy.run(graph)
     return error.value.details["exception_message"].strip()

@@ -1,4 +1,4 @@
-"""IP-Adapter in the library: told by what is in a file, and at work in diffusers' own pipeline."""
+"""IP-Adapter in the library: recognised by a file's contents, and at work in diffusers' own pipeline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def adapter(decoder: DiffusionDecoder, path: Path, kind: str = "base", seed: int
 
 
 def features(kind: str, seed: int = 9) -> Tensor:
-    """What a vision encoder may say of no picture and of a picture."""
+    """What a vision encoder might return for no picture and for a picture."""
     shape = (2, toys.VISION_WIDTH) if kind == "base" else (2, 17, toys.VISION_WIDTH)
     found = torch.randn(*shape, generator=toys.generator(seed))
     return found if kind == "plus" else torch.cat([torch.zeros_like(found[:1]), found[1:]])
@@ -91,7 +91,7 @@ def test_a_bin_of_the_release_is_the_same(decoder: DiffusionDecoder, tmp_path: P
 
 
 def test_the_published_sizes_are_known() -> None:
-    """Shapes alone, of the files of the release."""
+    """Checks only the shapes in the release's files."""
     widths = [640] * 4 + [1280] * 20 + [1280] * 30 + [640] * 6 + [1280] * 10
     layers = {
         f"ip_adapter.{2 * number + 1}.to_{which}_ip.weight": (width, 2048)

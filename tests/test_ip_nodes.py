@@ -1,4 +1,4 @@
-"""IP-Adapter in a real ComfyUI: on KSampler and on M²Chat's decoder, its gate, and what is said to wrong files."""
+"""IP-Adapter in a real ComfyUI: on KSampler and on M²Chat's decoder, its gate, and its errors for wrong files."""
 
 from __future__ import annotations
 

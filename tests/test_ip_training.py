@@ -78,7 +78,7 @@ def test_a_fresh_one_adds_nothing(parts: Path) -> None:
 
 
 def test_it_learns_what_only_the_reference_tells(tmp_path: Path) -> None:
-    """With the starter's decoder, and two pictures that it sees again and again."""
+    """With the starter's decoder, trained on the same two pictures again and again."""
     data = ["--pictures", "2", "--windows", "1"]
     ip.main(["--output", str(tmp_path), *data, "--batch", "4", "--steps", "40", "--lr", "1e-2"])
     decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder")

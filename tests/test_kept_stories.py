@@ -1,4 +1,4 @@
-"""What nodes say and keep where a story fails on its way, or a conversation is longer than the context."""
+"""What nodes report and keep when a story fails halfway, or a conversation is longer than the context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Language models as people have them: incomplete, mistaken or ill-meant files are refused by name, in one sentence."""
+"""Language models from users' disks: incomplete, wrong or malicious files are refused by name, in one sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Models with nothing wrong: a Llama, the same in several files, and one that sees."""
+    """Valid models: a Llama, the same in several files, and one that sees."""
     folder = tmp_path_factory.mktemp("whole")
     llama = toy_llms.build("Llama", folder / "llama")
     shards = shutil.copytree(llama, folder / "shards")
@@ -148,7 +148,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("an unknown kind", "llama", config(model_type="never_heard_of"), "does not know the kind of model in llama"),
     ("no kind", "llama", config(model_type=None), "does not say what kind"),
     ("own code", "llama", config(model_type="mine", auto_map={"AutoConfig": "mine.C"}), "which is never run"),
-    # Models that do not fit together, or that something is missing for.
+    # Models whose files do not belong together, or that need something missing.
     *[(f"quantised by {method}", "llama",
        config(quantization_config={"quant_method": method, "bits": 4, **more}), reason)
       for method, more, reason in (

@@ -1,4 +1,4 @@
-"""Language models of many makes, opened by folder: they write, see and are read alike, each by its own template."""
+"""Language models of many families, opened by folder: all write, see and are read, each by its own template."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_folder_is_opened_and_its_model_writes(model: LanguageModel) -> None:
 def test_a_greedy_reply_is_what_generate_says(model: LanguageModel) -> None:
     greedy = Sampling(do_sample=False, repetition_penalty=1.0, max_length=10)
     pictures = [shade(0.3)] if model.sees == "natively" else []
-    # One conversation without pictures behind one with some: what the first left behind must not matter.
+    # A conversation without pictures after one with pictures: no state of the first may be left.
     for conversation in (asked(*pictures), asked()):
         prompt = model.prompts.for_reply(conversation, 3000)
         given = model._inputs(prompt) if pictures else {"input_ids": torch.tensor([prompt.ids])}

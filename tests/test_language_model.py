@@ -245,7 +245,7 @@ THOUGHT = "<think>" + "Should it be a fox? " * 6 + "</think>"
 
 
 def thinking(model: LanguageModel, text: str, **how: int) -> str:
-    """What a model with this to write does write, with these budgets."""
+    """What a model that would write this text writes within these budgets."""
     spoken = scripted(model, model.tokenizer(text)["input_ids"])
     return "".join(spoken.reply(asked(), sampling=Sampling(do_sample=False, **how)))
 

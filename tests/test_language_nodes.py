@@ -15,7 +15,7 @@ from graphs import node
 from runs import text
 from test_inputs import failed, refused
 
-# Files and folders that lie beside language models and are none: what is said of them when a workflow names them.
+# Files and folders beside language models that are none themselves, with the error if a workflow names one.
 OTHERS = {
     "LLM/lora/adapter_config.json": "{}",
     "LLM/mmproj-toy-f16.gguf": "GGUF",

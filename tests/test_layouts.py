@@ -232,7 +232,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def folder(path: Path, name: str, **unet: Any) -> Path:
-    """A diffusers folder as far as it is looked at."""
+    """A diffusers folder with only the files that are inspected."""
     (path / "unet").mkdir(parents=True)
     index = {"_class_name": name, "unet": ["diffusers", "UNet2DConditionModel"]}
     (path / "model_index.json").write_text(json.dumps(index))

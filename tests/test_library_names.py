@@ -1,4 +1,4 @@
-"""The libraries are spoken to by the names that they have now: nothing that the pack does warns of an old one."""
+"""The pack uses the libraries' current names: nothing that it does causes a deprecation warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What asks for more than there can be: one sentence, at once, and nothing of it is built."""
+"""Requests beyond every limit: one sentence, at once, before anything is built."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ OPEN = {"type": "picture", "caption": "", "file": None}
 
 
 def kind(value: object) -> str:
-    """The name of a case: pytest would write out what cannot be."""
+    """The id of a case: pytest would print the whole huge value."""
     return type(value).__name__
 
 
 def refused(words: str, work: Callable[[], Any], folder: Path | None = None) -> None:
-    """It is told in one short sentence, without where the folder lies."""
+    """Assert that an error is one short sentence that does not say where the folder is."""
     with pytest.raises((ValueError, OSError), match=words) as caught:
         work()
     said = str(caught.value)

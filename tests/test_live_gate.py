@@ -96,7 +96,7 @@ def test_a_preview_that_cannot_be_queued_says_so_once(page: Page) -> None:
     page.get_by_text("ComfyUI does not answer: start it again").first.wait_for()
     page.wait_for_timeout(800)
     page.unroute("**/api/prompt")
-    # A gate that has gone paints nothing, whatever has its id by then.
+    # A removed gate paints nothing, whichever node has its id by then.
     queued: list[str] = []
     page.on("request", lambda request: queued.append(request.url) if request.url.endswith("/api/prompt") else None)
     again = "const kept = app.graph.serialize(); app.graph.clear(); app.graph.configure(kept)"

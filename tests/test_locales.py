@@ -128,7 +128,7 @@ def test_a_chinese_user_finds_chinese_nodes(comfy: ComfyServer, browser: Browser
     page.goto(comfy.url)
     page.wait_for_function("window.app?.extensionManager?.setting && window.app.graph?.nodes", timeout=PATIENCE)
     page.wait_for_timeout(1000)
-    page.keyboard.press("Escape")  # what greets a first-time user would hide the sidebar
+    page.keyboard.press("Escape")  # the greeting of first-time users would hide the sidebar
     page.get_by_role("button", name="与 M²Chat 聊天").wait_for(timeout=PATIENCE)
     shown = page.evaluate(
         """() => {

@@ -1,4 +1,4 @@
-"""The tests see what they mean to see: each front end, and each way of drawing nodes."""
+"""The tests see the page that they ask for: each front end, and each way of drawing nodes."""
 
 from __future__ import annotations
 

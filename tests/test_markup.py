@@ -148,7 +148,7 @@ def test_with_captions_fills_gaps_and_adds_a_picture_only_for_a_premise() -> Non
     assert with_captions((Picture("mine"),), "p") == (Picture("mine"),)
 
 
-# What models write that know the agreed spelling from hearsay
+# What models write that know the markup only roughly
 
 
 A, B = Picture("a fox"), Picture("a bear")

@@ -100,5 +100,5 @@ def test_too_little_room_offloads_models_and_changes_no_picture() -> None:
             assert 0 < each["loaded"] < each["size"], "its layers stream: part of them stays behind"
         else:
             assert each["loaded"] == each["size"], "a model that cannot stream is loaded whole"
-        # nobody stays loaded beside a model that fills the room, but for what was still fitting
+        # nothing stays loaded beside a model that fills the memory, except what still fits
         assert each["all"] <= max(20, each["size"]) + 8, each

@@ -1,11 +1,11 @@
-"""The 200 messages that the next starter is to understand: written by hand before it is trained, and by no grammar.
+"""The 200 messages that the next starter is to understand: written by hand before it is trained, not generated.
 
-Each line of ``data/messages.jsonl`` is a conversation (``say``, one message a turn) with what its last reply is to be.
+Each line of ``data/messages.jsonl`` is a conversation (``say``, one message a turn) with what its last reply should be.
 ``who`` tells which species its pictures show and how often; ``place``, ``light``, ``weather`` and ``prop`` are those
 of the pictures, ``action``, ``mood``, ``look``, ``accessory`` and ``facing`` a character's, ``looks`` and ``names``
-those of several. There are so many ``pictures``; they are ``without`` some things, and the ``last`` one shows others.
-Where the reply is no story, it ``says`` that something cannot be drawn (a refusal, a limit) or answers, ``offers``
-what can be drawn, or is ``short``.
+those of several. ``pictures`` is their number; ``without`` lists what they must not show, and ``last`` what differs in
+the last one. If the reply is no story, it ``says`` that something cannot be drawn (a refusal, a limit) or answers,
+``offers`` what can be drawn, or is ``short``.
 """
 
 from __future__ import annotations

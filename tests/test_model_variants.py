@@ -42,7 +42,7 @@ def painted(decoder: DiffusionDecoder, **how: Any) -> Tensor:
 
 
 def sdxls_own() -> Any:
-    """The scheduler of SDXL's own, which a single file is taken to have."""
+    """SDXL's own scheduler, which single files are assumed to use."""
     return diffusers.EulerDiscreteScheduler.from_pretrained(CONFIGS / "base", subfolder="scheduler")
 
 
@@ -163,7 +163,7 @@ def scaled(weights: dict[str, Tensor], end: str, *, rows: bool = False, packed: 
 
 
 def restored(stored: dict[str, Tensor], end: str) -> dict[str, Tensor]:
-    """What such weights mean."""
+    """The values that such weights stand for."""
     plain = {name: value for name, value in stored.items() if not name.endswith(end)}
     for layer in layers(stored):
         plain[f"{layer}.weight"] = stored[f"{layer}.weight"].view(FLOAT8).float() * stored[layer + end]

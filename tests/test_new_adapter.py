@@ -1,4 +1,4 @@
-"""A fresh adapter: fits what it stands between, and is the decoder itself until it is trained."""
+"""A fresh adapter: it fits the models around it, and paints like the decoder alone until it is trained."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_without_a_vision_encoder_of_its_own_a_story_goes_on_without_references(
     assert len(story.pictures()) == 3 and not story.open_slots()
     plain = model.paint(decoder.encode_text(["a fox"]), seed=story.at(story.pictures()[2]).seed, steps=1)
     assert torch.equal(story.at(story.pictures()[2]).image, plain)
-    adapter.alpha.fill_(0.1)  # what it has learned from other pictures would be missing, which is said before a word
+    # What it has learned from other pictures would be missing, which is reported before any text is written.
+    adapter.alpha.fill_(0.1)
     with pytest.raises(ValueError, match="was trained for a vision encoder of width 1024 .* load the match") as caught:
         model.story("A fox.", 3, steps=1, sampling=standins.SAMPLING)
     assert toys.one_sentence(caught.value)

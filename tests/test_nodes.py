@@ -44,7 +44,7 @@ def inputs_of(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def order_of(info: dict[str, Any]) -> list[list[Any]]:
-    """A node's inputs in the order in which a workflow's widget values are told apart: name, type, what is inside."""
+    """A node's inputs in the order of a workflow's widget values: name, type, nested inputs."""
     found = []
     for required in ("required", "optional"):
         for name, (kind, *more) in info.get(required, {}).items():

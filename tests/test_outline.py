@@ -1,4 +1,4 @@
-"""The outline of a story: typed by hand, or asked of a language model."""
+"""The outline of a story: typed by hand, or written by a language model."""
 
 from __future__ import annotations
 

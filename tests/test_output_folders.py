@@ -1,4 +1,4 @@
-"""No command takes away what it did not make, and what is wrong is said in a sentence before anything is written."""
+"""No command removes what it did not make, and mistakes are reported in a sentence before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def arguments(output: Path, **changes: object) -> list[str]:
 
 
 def refused(capsys: pytest.CaptureFixture, *command: object) -> str:
-    """What a command says that ends with the status 2 and no more than a sentence."""
+    """The error of a command that ends with status 2 and a single sentence."""
     try:
         status = cli.main([str(part) for part in command])
     except SystemExit as end:

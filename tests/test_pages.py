@@ -29,7 +29,7 @@ NOWHERE = "\U0010fffd"  # for private use: no font has it
 
 
 def story(*texts: str, size: tuple[int, int] = (32, 32)) -> Conversation:
-    """A story with a picture to each text, each of another grey."""
+    """A story with a picture for each text, in different greys."""
     conversation = Conversation()
     for index, text in enumerate(texts):
         picture = Picture(f"caption {index}", torch.full((*size, 3), 0.2 + 0.6 * index / len(texts)))

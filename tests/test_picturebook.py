@@ -1,4 +1,4 @@
-"""The picture book: what is drawn, that it stands on the latents' grid, how it is captioned, what is held out."""
+"""The picture book: what is drawn, its alignment to the latents' grid, its captions, what is held out."""
 
 from __future__ import annotations
 

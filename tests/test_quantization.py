@@ -39,7 +39,7 @@ def test_quantised_weights_are_smaller_and_nearly_the_same(
     model = load_language_model(folder, quantization=quantization)
     assert whole.movable and not model.movable
     sizes = []
-    for each in (model, whole):  # some kinds of weights give themselves out as large as they were
+    for each in (model, whole):  # some kinds of weights report their original size
         torch.save(each.model.state_dict(), written := io.BytesIO())
         sizes.append(written.tell())
     assert sizes[0] < 0.4 * sizes[1] and weight_bytes(folder, torch.float32, quantization) < 0.3 * sizes[1]

@@ -211,7 +211,7 @@ def test_the_story_ends_its_server_at_ctrl_c_and_its_exit_code_is_ours(tmp_path:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # What a shell starts in the background ignores Ctrl-C, and so would this.
+        # Background processes of a shell ignore Ctrl-C, and so would this one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"

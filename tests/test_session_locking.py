@@ -21,7 +21,7 @@ SAVES = 12
 
 
 def main(root: str, who: str) -> None:
-    """What each process does: it says something many times, each time with a picture."""
+    """What each process does: it adds many messages, each with a picture."""
     sessions = Sessions(root)
     Path(root, f"ready {who}").touch()
     while len(list(Path(root).glob("ready *"))) < 2:
@@ -59,7 +59,7 @@ def test_a_folder_that_another_process_keeps_is_told_in_a_sentence(tmp_path: Pat
     held, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with holder:  # a handle of its own is to the system what another process is
+        with holder:  # to the system, a second handle is like a second process
             held.set()
             leave.wait(60)
 
@@ -88,7 +88,7 @@ def test_a_thread_that_holds_a_folder_may_take_it_again(tmp_path: Path, monkeypa
         Sessions(root).edit("fox", lambda told: Sessions(spelled).load("fox").conversation.user("And?"))
     assert Sessions(root).revision("fox") == 2
     with locking.FileLock(tmp_path / ".sessions.lock", timeout=0.2):
-        pass  # all of it was let go
+        pass  # everything was released
 
 
 def test_who_works_in_one_folder_holds_up_nobody_in_another(tmp_path: Path, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""The sessions over HTTP, as a page asks for them: what they answer, and what nobody gets out of them."""
+"""The sessions over HTTP, as a page requests them: their answers, and what they never give away."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_no_name_leads_elsewhere(comfy: ComfyServer, sessions: Sessions, name: s
             target = target.replace(f"/{name}", "/" + name.replace(".", "%2e"))
         try:
             status, answer = ask(comfy, method, target, given)
-        except ValueError:  # the server's own page about a path that it has not
+        except ValueError:  # the server's own page for an unknown path
             continue
         assert status in (400, 404, 405), (method, what, answer)
     status, answer = ask(comfy, "POST", path("fox", "branch"), {"to": name})

@@ -1,4 +1,4 @@
-"""Sessions: their names, their revisions, and what a process that is killed while it saves may cost (nothing)."""
+"""Sessions: their names, their revisions, and that a process killed while saving costs nothing."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ while True:
 def test_a_killed_process_leaves_the_old_or_the_new_session(sessions: Sessions) -> None:
     rng, size, seen, midway = random.Random(0), 20_000, 0, 0
     for kills in range(3 * KILLS):
-        if kills >= KILLS and midway:  # on a busy machine it takes more until one is hit while it saves
+        if kills >= KILLS and midway:  # on a busy machine it takes more tries to hit one while it saves
             break
         command = [sys.executable, "-c", SAVING, str(sessions.root), str(size)]
         process = subprocess.Popen(command, cwd=environment.REPO, stdout=subprocess.PIPE)

@@ -32,7 +32,7 @@ FIXED = (
     "for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])"
     " if (widget.name === 'control_after_generate') widget.value = 'fixed'"
 )
-# What stands on the story's node after each text that is sent while it is told.
+# The text on the story's node after each update sent during the run.
 WATCH = """() => { window.grown = []; app.api.addEventListener('progress_text', () => setTimeout(() => {
   const story = app.graph.nodes.find(node => node.type === 'M2Chat_Story');
   window.grown.push(story.widgets.filter(widget => widget.isVisible?.() && typeof widget.value === 'string')
@@ -87,7 +87,7 @@ def go_to(page: Page, name: str) -> None:
 
 
 def stays(page: Page, before: dict[str, str]) -> None:
-    """All that was shown is shown."""
+    """Assert that everything shown before is still shown."""
     page.wait_for_function(
         f"before => {{ const now = ({SHOWN})(); return Object.keys(before).every(key => now[key] === before[key]) }}",
         arg=before,

@@ -1,4 +1,4 @@
-"""The shipped starter: complete, safe to load, opened by diffusers unmodified, and it paints what it is told."""
+"""The shipped starter: complete, safe to load, opened by diffusers unmodified, and it paints what captions say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation on disk: what survives, what a crash may cost (nothing), and what is refused."""
+"""A conversation on disk: what survives, that a crash costs nothing, and what is refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_saving_again_replaces_everything(tmp_path: Path) -> None:
 
 
 class Crash(BaseException):
-    """Stands for the process being killed."""
+    """Simulates the process being killed."""
 
 
 @pytest.mark.parametrize("survivors", range(12))

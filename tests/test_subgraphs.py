@@ -35,7 +35,7 @@ BESIDE: dict[str, Graph] = {
     "M2Chat Starter Story": {},
     "M2Chat Stock Picture": {**REPLIED, "stock": node("M2Chat_LoadStarterStock")},
 }
-# Other values than the blueprints', for what they have as widgets outside.
+# Values other than the blueprints' own, for the widgets that they expose.
 VALUES = {"text": "A fox on the beach.", "premise": "An owl in the forest.", "panels": 1, "gate": 0.5, "seed": 3}
 VALUES |= {"steps": 2, "width": 64, "height": 96}
 
@@ -59,7 +59,7 @@ WIRE = """values => {
   });
   for (const widget of node.widgets) widget.value = values[widget.name];
 }"""
-# What a link says of its end, and what its end says.
+# What each link says about its end, and what the end says.
 LINKS = """[...app.graph.nodes.find(node => node.isSubgraphNode()).subgraph.links.values()].map(link => {
   const target = app.graph.nodes.find(node => node.isSubgraphNode()).subgraph.getNodeById(link.target_id);
   return [link.id, target ? target.inputs[link.target_slot].link : link.id];

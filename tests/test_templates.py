@@ -1,4 +1,4 @@
-"""The templates at first sight: what a person sees who opens one on a small screen, in every look of ComfyUI's page."""
+"""The templates at first sight: what a person sees on opening one on a small screen, in every look of ComfyUI."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_every_public_file_says_where_it_is_to_be_had(name: str, comfy: ComfySer
     for node in nodes_of(name):
         meant = [value for value in node.get("widgets_values", []) if str(value).endswith(".safetensors")]
         models = {model["name"]: model for model in node["properties"].get("models", [])}
-        if node["type"] == "M2Chat_LoadAdapter":  # nobody has published one
+        if node["type"] == "M2Chat_LoadAdapter":  # no such file has been published
             assert not models
             continue
         # ComfyUI finds the file that is missing by what the node lists, with the folder in front where it lists that.
@@ -173,7 +173,7 @@ def test_the_checkpoint_is_the_one_that_most_people_have() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_public_file_is_there(comfy: ComfyServer) -> Iterator[None]:
-    """Other tests put small models under the names of public files; no page here shall know of them."""
+    """Other tests put small models under the names of public files; these pages must not see them."""
     models = comfy.base / "models"
     known = [
         model for name in graphs.NAMES for node in nodes_of(name) for model in node["properties"].get("models", [])

@@ -27,7 +27,7 @@ def models() -> dict[str, LanguageModel]:
 
 
 def painter(model: LanguageModel) -> M2Chat:
-    """An M²Chat of which only the language model is more than a stand-in."""
+    """An M²Chat with a real language model, and stand-ins for everything else."""
     adapter = AdapterStandIn()
     adapter.image_tokens = torch.nn.Parameter(torch.zeros(2, model.hidden_size))
     return M2Chat(model, VisionEncoderStandIn(), adapter, DecoderStandIn())

@@ -1,4 +1,4 @@
-"""What a model thinks, told from what it says, however it marks its thoughts and however its stream is cut."""
+"""Telling thoughts from replies, however a model marks its thoughts and however its stream is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions: what was told or painted before stays within reach, on disk too; the conversation reads as it stands."""
+"""Versions: earlier replies and pictures stay available, on disk too; the conversation reads as it stands now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def places(conversation: Conversation, turn: int, segment: int | None = None) ->
 
 
 def everything(conversation: Conversation) -> dict[str, bytes]:
-    """All that is saved of it, versions included, which no comparison sees."""
+    """Everything that is saved of it, including versions, which comparisons ignore."""
     return dict(files(Saved(conversation.turns, conversation.cast, 0, conversation.awaiting)))
 
 
@@ -62,7 +62,7 @@ def test_a_message_said_otherwise_keeps_the_former_one() -> None:
     other = replied(first.retell(2).user("Another message.", [grey(0.3)]), "Other.", 0.9)
     assert told(other)[2:] == ["Another message.", "Other."] and places(other, 2) == (1, 2)
     assert told(other.with_version(0, 2)) == told(first)
-    # One goes back to before a turn, and its versions go with it.
+    # Rewinding to before a turn removes its versions, too.
     assert not other.rewind(1).awaiting.others and told(other.rewind(1)) == told(first)[:2]
 
 

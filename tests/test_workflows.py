@@ -97,7 +97,7 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
     graph = graphs.quick(name)
     entry = comfy.run(graph)
     for key, output in entry["outputs"].items():
-        # A layout shows its notes, and here it has none to make.
+        # A layout shows its notes, and here there are none.
         assert output.get("images") or output.get("text") or graph[key]["class_type"] == "M2Chat_Pages", key
     pages = [
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")

@@ -1,4 +1,4 @@
-"""Language models of several makes with random weights, saved as their makers would: folders to be opened."""
+"""Language models of several families with random weights, saved in folders as their makers save them."""
 
 from __future__ import annotations
 

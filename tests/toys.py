@@ -190,7 +190,7 @@ def save_decoder(folder: Path, *, seed: int = 0) -> Path:
 
 
 def draw(*shape: int, seed: int) -> Tensor:
-    """Weights [..., into], as large as keeps what they make of normal features normal."""
+    """Weights [..., into], scaled so that normal features stay normal."""
     return torch.randn(*shape, generator=generator(seed)) / shape[-1] ** 0.5
 
 
@@ -220,10 +220,10 @@ def official_release(width: int, pooled: int, tokens: int, *, llm_width: int = L
 
 
 def frozen(pipeline: Any) -> Any:
-    """A diffusers pipeline whose weights ask for no gradients, as those of a decoder do; returns it.
+    """A diffusers pipeline whose weights require no gradients, like those of a decoder; returns it.
 
-    What is to be equal to the last bit has to be: on some processors torch multiplies by a weight that may want a
-    gradient in another order, even where none is recorded.
+    Comparisons to the last bit need this: on some processors, torch multiplies in another order by weights that may
+    require gradients, even if none are recorded.
     """
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):

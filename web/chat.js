@@ -1,5 +1,5 @@
-// Chat: a tab of the sidebar in which one talks with M²Chat. Each message is an ordinary workflow that it queues; without
-// this script, one wires Load Session, Take Turn and Save Session.
+// Chat: a sidebar tab for talking with M²Chat. Each message is queued as an ordinary workflow; without this script,
+// you would wire Load Session, Take Turn and Save Session yourself.
 
 import { app } from "../../scripts/app.js";
 import { Panel } from "./chat/panel.js";

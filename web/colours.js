@@ -1,9 +1,9 @@
-// One colour for each type of the pack's wires, on the classic canvas and in Nodes 2.0. ComfyUI's palettes know the core's
-// types only and draw all others alike; a palette that does give one of ours a colour has its way.
+// One colour for each type of the pack's wires, on the classic canvas and in Nodes 2.0. ComfyUI's palettes only know the
+// core's types and draw all others alike; a palette that does colour one of ours takes precedence.
 
 import { app } from "../../scripts/app.js";
 
-// Far from each other, and from what the core has for MODEL, CLIP, VAE, CONDITIONING, LATENT and IMAGE.
+// Easy to tell from each other, and from the core's colours of MODEL, CLIP, VAE, CONDITIONING, LATENT and IMAGE.
 const COLOURS = {
   M2CHAT_LANGUAGE_MODEL: "#e0b040",
   M2CHAT_VISION_ENCODER: "#5fc9b8",
@@ -17,7 +17,7 @@ const COLOURS = {
   M2CHAT_REFERENCES: "#7fb3a0",
 };
 
-/** Give a table of colours by type ours. A palette clears the types that it does not know: ours then stay. */
+/** Add our colours to a table of colours by type. They stay when a palette clears the types that it does not know. */
 function colour(table) {
   for (const [type, own] of Object.entries(COLOURS)) {
     let given = table[type] || own;
@@ -36,7 +36,7 @@ app.registerExtension({
     const tables = [window.LGraphCanvas?.link_type_colors, app.canvas?.default_connection_color_byType];
     tables.filter(Boolean).forEach(colour);
     const rules = Object.entries(COLOURS).map(([type, own]) => `--color-datatype-${type}: ${own};`);
-    // What a palette sets stands at the element itself, and comes before this.
+    // A palette sets its colours on the element itself, and these take precedence.
     document.head.append(Object.assign(document.createElement("style"), { textContent: `:root { ${rules.join(" ")} }` }));
   },
 });

@@ -1,6 +1,6 @@
-// Live gate: with "live" switched on at a Fuse M3-Adapter, turning its gate paints again what lies behind it. A few
-// steps while the hand still moves, all of them when it rests. It queues the workflow as it stands, so that ComfyUI's
-// cache leaves alone everything before the gate; without this script, one presses Run instead.
+// Live gate: when "live" is switched on at a Fuse M3-Adapter, turning its gate repaints the pictures after it, with a few
+// steps while the hand still moves and with all of them when it rests. The workflow is queued as it is, so ComfyUI's
+// cache skips everything before the gate; without this script, you would press Run instead.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -12,14 +12,14 @@ const DECODER = "M2Chat_Decode";
 const PREVIEW_STEPS = 4;
 const PREVIEW_AFTER = 120; // milliseconds without a change
 const FULL_AFTER = 800;
-const SAID = 8000; // milliseconds that a message stays
+const SAID = 8000; // milliseconds that a message stays on the screen
 
 const queued = new Set(); // the ids of our runs that have not ended
 for (const ending of ["execution_success", "execution_error", "execution_interrupted"]) {
   api.addEventListener(ending, ({ detail }) => queued.delete(detail?.prompt_id));
 }
 
-let said = ""; // what is just being said: a hand that moves on does not say it again
+let said = ""; // the message on the screen: it is not repeated while the hand moves on
 
 /** Say in ComfyUI's way why something was not painted. @param {Error} error */
 function complain({ message }) {
@@ -41,14 +41,14 @@ function behind(prompt, start) {
   return found;
 }
 
-/** The id of a node of the page in a prompt, where those of subgraphs have their parents' ids in front. */
+/** The id of one of the page's nodes in a prompt, in which ids inside subgraphs begin with their parents' ids. */
 function idIn(prompt, node) {
   const own = String(node.id);
   const fits = (id) => prompt[id].class_type === NODE && (id === own || id.endsWith(`:${own}`));
   return Object.keys(prompt).find(fits);
 }
 
-/** Take back what was queued for a gate that has been turned on since. */
+/** Cancel what was queued for a gate that has been turned further since. */
 async function withdraw() {
   for (const id of [...queued]) {
     queued.delete(id);
@@ -57,7 +57,7 @@ async function withdraw() {
   }
 }
 
-/** Queue what shows the result of `node`; with `steps`, its pictures are painted in no more than so many. */
+/** Queue the nodes that show the result of `node`; `steps` is the maximum for painting its pictures. */
 async function paint(node, steps) {
   const { output, workflow } = await app.graphToPrompt();
   const start = idIn(output, node);
@@ -84,8 +84,8 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     const gate = node.widgets?.find((widget) => widget.name === "gate");
     if (!gate) return;
-    // What is painted does not depend on it, so it is neither among the widgets' values nor in the prompt. A workflow
-    // keeps it as a property, so that one can be opened with it switched on.
+    // No picture depends on it, so it is neither among the widgets' values nor in the prompt. A workflow keeps it as a
+    // property, so that it can be opened with `live` switched on.
     const live = node.addWidget("toggle", "live", false, (value) => (node.properties.live = value), {
       serialize: false,
       tooltip: "Paint again while the gate is turned: with few steps while the hand moves, with all when it rests.",

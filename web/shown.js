@@ -1,5 +1,5 @@
 // What nodes show: the text of a result stays on its node when the run has ended, after a reload, when tabs are switched,
-// when nothing had to run again, and after an undo. ComfyUI's own text on a node is for the time of a run only.
+// when nothing had to run again, and after an undo. ComfyUI's own text on a node lasts only while it runs.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -11,18 +11,18 @@ const OURS = "M2Chat_";
 const CONVERSATION = "M2Chat_ShowConversation";
 const WIDGET = "m2chat_shown";
 const COMFYS = "$$node-text-preview"; // ComfyUI's widget for the text of a running node
-const MARK = "m2chatShown"; // in a workflow's `extra`: it is how a workflow is known again
+const MARK = "m2chatShown"; // in a workflow's `extra`: it identifies the workflow
 const SIZE = [420, 520]; // of a new Show Conversation
-const ROOM = 200; // pixels in height that its view has at least
-const LINE = 20; // of a text elsewhere: it has the room of a few lines, and scrolls
+const ROOM = 200; // minimum height of its view in pixels
+const LINE = 20; // height of a line of text on other nodes, which show a few lines and scroll
 const LINES = 5;
-const MOST = 1000; // runs of this page, results of theirs, and places of nodes
+const MOST = 1000; // entries of each of the maps below
 
 const memory = new Memory();
 const runs = new Map(); // the mark of the workflow that was queued, by the id of the run
 const owners = new Map(); // the mark of the workflow whose run gave a result, by the node's id and the result
-let job; // the id of the run that goes on
-const places = new Map(); // the element that stands on the page for a node, by its workflow and id; the page alone keeps it
+let job; // the id of the current run
+const places = new Map(); // weak references to the element of each node, by its workflow and id
 
 const root = () => app.rootGraph ?? app.graph;
 const isOurs = (node) => node.comfyClass?.startsWith(OURS);
@@ -35,39 +35,39 @@ function* nodesOf(graph, path = "") {
   }
 }
 
-/** The mark of the workflow on the canvas; it gets one before it shows anything. */
+/** The mark of the workflow on the canvas, which gets one if it has none. */
 function markOf(graph) {
   graph.extra ??= {};
-  // Not crypto.randomUUID: a page that comes over plain HTTP from another machine lacks it.
+  // Not crypto.randomUUID, which pages served over plain HTTP from another machine lack.
   return (graph.extra[MARK] ??= crypto.getRandomValues(new Uint32Array(4)).join("-"));
 }
 
-/** Mark a workflow when one of our nodes comes to it: with that change, and not only when the node has run. */
+/** Mark a workflow as soon as one of our nodes is added, so that running the node does not count as a change. */
 function markWhenAdded(node) {
   const added = node.onAdded;
   node.onAdded = function (graph, ...more) {
     added?.call(this, graph, ...more);
-    // The chat lays out its messages in graphs of their own, which are no business of the workflow on the canvas.
+    // The chat lays out its messages in separate graphs, which have nothing to do with the workflow on the canvas.
     if (root() && (graph?.rootGraph ?? graph) === root()) markOf(root());
   };
 }
 
-/** What ComfyUI itself remembers that a node has shown. */
+/** The output that ComfyUI itself remembers for a node. */
 function outputOf(id, node, mark) {
   const place = node.graph === root() ? `${node.id}` : `${node.graph.id}:${node.id}`;
   const output = shownOf(app.nodeOutputs?.[place]);
-  // It takes any result for one of the node with that id on the canvas, whatever workflow has run.
+  // It assigns any result to the node with that id on the canvas, even if another workflow has run.
   const owner = output && owners.get(id + JSON.stringify(output));
   return owner && owner !== mark ? null : output;
 }
 
-/** The height that a text needs at least: about its own, up to some lines. @param {string} text */
+/** The minimum height for a text: about its own, up to a few lines. @param {string} text */
 function roomFor(text) {
   const lines = text.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / 48), 0);
   return 24 + LINE * Math.min(lines, LINES);
 }
 
-/** The widget in which a node shows its result; it is the page's, not the workflow's. */
+/** The widget in which a node shows its result; it is not saved with the workflow. */
 function widgetOf(node) {
   const present = node.widgets?.find((widget) => widget.name === WIDGET);
   if (present) return present;
@@ -101,7 +101,7 @@ function widgetOf(node) {
   };
   element.addEventListener("toggle", fit, true); // thoughts that are unfolded
   widget.show = (given) => {
-    // What stands there already stays as one reads it, scrolled and unfolded.
+    // Unchanged content stays in place, with its scroll position and unfolded thoughts.
     if (JSON.stringify(given) !== JSON.stringify(output)) element.replaceChildren(...elementsOf(given));
     output = given;
     fit();
@@ -115,7 +115,7 @@ function show(node, output) {
   widgetOf(node).show(output);
 }
 
-/** Nodes 2.0 keep the element of a node that an undo has made anew: put the new one in its place. */
+/** Nodes 2.0 keeps the old element of a node that an undo has recreated: put the new one in its place. */
 function keepPlace(key, node) {
   const element = node.widgets?.find((widget) => widget.name === WIDGET)?.element;
   if (!element) return;
@@ -126,7 +126,7 @@ function keepPlace(key, node) {
   if (LiteGraph.vueNodesMode && before?.isConnected && !element.isConnected) before.replaceWith(element);
 }
 
-/** Show again what the nodes on the canvas have shown. */
+/** Show again what the nodes on the canvas have shown before. */
 function restore() {
   const graph = root();
   const nodes = [...nodesOf(graph)].filter(([, node]) => isOurs(node));
@@ -137,13 +137,13 @@ function restore() {
     try {
       show(node, outputOf(id, node, mark) ?? outputs[id]);
     } catch (error) {
-      console.warn(`M2Chat: what node ${id} has shown cannot be shown again.`, error); // the browser's copy was changed
+      console.warn(`M2Chat: the earlier output of node ${id} cannot be shown again.`, error); // the browser's copy was changed
     }
     keepPlace(`${mark} ${id}`, node);
   }
 }
 
-/** Ask for a run that has ended while the page was away. */
+/** Fetch the outputs of a run that ended while the page was closed. */
 async function catchUp() {
   const graph = root();
   const mark = graph.extra?.[MARK];
@@ -159,7 +159,7 @@ async function catchUp() {
   if (root() === graph && graph.extra?.[MARK] === mark) restore();
 }
 
-/** Whether a run is of another workflow than that on the canvas. */
+/** Whether a run belongs to a workflow other than that on the canvas. */
 const isForeign = (id) => runs.has(id) && runs.get(id) !== root().extra?.[MARK];
 
 /** One of our nodes on the canvas. @param {string} id As a run names it. */
@@ -168,7 +168,7 @@ function find(id) {
   return undefined;
 }
 
-/** While a node runs, its text grows where its result will stand, and not in ComfyUI's widget as well. */
+/** While a node runs, its text grows where its result will be shown, and is hidden in ComfyUI's own widget. */
 function onText({ detail }) {
   const node = find(String(detail.nodeId));
   if (!node) return;
@@ -182,7 +182,7 @@ function onText({ detail }) {
   });
 }
 
-/** A node has a result, be it from this run or from an earlier one. */
+/** Handle a node's result, from this run or from the cache. */
 function onExecuted({ detail }) {
   const output = shownOf(detail.output);
   if (!output) return;
@@ -199,7 +199,7 @@ function onExecuted({ detail }) {
   if (owners.size > MOST) owners.delete(owners.keys().next().value);
 }
 
-/** Remember which workflow a run is of: results arrive whatever is on the canvas by then. */
+/** Remember the workflow of each run, because results arrive whatever is on the canvas by then. */
 function watchQueue() {
   const queue = api.queuePrompt;
   api.queuePrompt = async function (number, prompt, ...more) {
@@ -231,7 +231,7 @@ app.registerExtension({
   },
   async afterConfigureGraph() {
     restore();
-    void catchUp().catch((error) => console.warn("M2Chat: what was shown could not be asked for.", error));
+    void catchUp().catch((error) => console.warn("M2Chat: the outputs of the last run could not be requested.", error));
   },
   onNodeOutputsUpdated: restore,
 });

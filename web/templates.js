@@ -1,5 +1,5 @@
-// The pack's templates in the order in which they are to be read, the simplest first. ComfyUI lists them as the file system
-// does; without this script they are all there, in any order.
+// Lists the pack's templates in reading order, the simplest first. ComfyUI lists them in the file system's order, which is
+// what you see without this script.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";

@@ -1,4 +1,4 @@
-// The last message of a session that was opened, as a workflow that says it once more.
+// The last message of a reopened session, as a workflow that sends it again.
 
 import { graphOf, newSeed } from "./graph.js";
 import { modelsOf } from "./models.js";
@@ -17,7 +17,7 @@ export async function say(turn) {
 }
 
 /**
- * The workflow: with the seed and the gate of the reply's first picture, as far as they are known.
+ * The workflow: with the seed and the gate of the reply's first picture, if known.
  *
  * @param {sessions.Session} session
  * @param {import("./kept.js").Kept} settings

@@ -1,4 +1,4 @@
-// A session as something to read elsewhere, written by the Export node into ComfyUI's output folder.
+// Exports a session as a file to read, written by Export Story into ComfyUI's output folder.
 
 import { pageAddress } from "../shown/view.js";
 import { h } from "./elements.js";
@@ -21,7 +21,7 @@ async function defaults(format) {
   return Object.fromEntries(values);
 }
 
-/** One export: what is queued for it, and what came of it. */
+/** One export: the workflow that is queued for it, and its result. */
 export class Book {
   #page = null;
   #notes = [];
@@ -35,7 +35,7 @@ export class Book {
    * @returns {Promise<Graph>}
    */
   async graph(name, format, user) {
-    const folder = name.replaceAll("%", " ").trim(); // a % begins what ComfyUI fills in
+    const folder = name.replaceAll("%", " ").trim(); // % begins a placeholder of ComfyUI's
     const inputs = { conversation: ["m2chat_session", 0], filename_prefix: `M2Chat/${folder}`, format };
     Object.assign(inputs, await defaults(format));
     return {
@@ -44,7 +44,7 @@ export class Book {
     };
   }
 
-  /** Takes what a node showed. */
+  /** Takes a node's output. */
   result = (node, { page, text }) => {
     if (!page) return;
     [this.#page] = page;

@@ -1,9 +1,9 @@
-// Copying a text, also where the browser gives its clipboard to no page (ComfyUI over plain HTTP in a network).
+// Copies a text, even where the browser denies pages its clipboard (ComfyUI over plain HTTP in a network).
 
 import { button, h } from "./elements.js";
 import { t } from "./texts.js";
 
-const SAID = 1500; // milliseconds that one sees what came of it
+const SAID = 1500; // milliseconds that the outcome is shown
 
 /** @param {string} text @returns {Promise<boolean>} Whether it was copied. */
 async function copy(text) {

@@ -1,4 +1,4 @@
-// Where one types the next message: text, pictures, the gate, and the settings behind it.
+// The form for the next message: text, pictures, the gate, and the other settings.
 
 import { button, h, iconButton, isSend } from "./elements.js";
 import { MAX_GATE } from "./kept.js";
@@ -99,7 +99,7 @@ export class Composer {
   #key(event) {
     if (event.target !== this.text || !isSend(event)) return;
     event.preventDefault();
-    event.stopPropagation(); // with Ctrl it would run the workflow on the canvas
+    event.stopPropagation(); // Ctrl+Enter would run the workflow on the canvas
     if (!this.sendButton.disabled) this.#send();
   }
 

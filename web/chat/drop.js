@@ -8,7 +8,7 @@ const LINKS = "text/uri-list";
 const brings = (data) => [...(data?.types ?? [])].some((type) => type === "Files" || type === LINKS);
 
 /**
- * What a drop brings.
+ * The pictures in a drop.
  *
  * @param {DataTransfer} data
  * @returns {Promise<File[]>} Of a picture that ComfyUI itself shows only the address is dragged, so it is fetched.
@@ -27,7 +27,7 @@ async function filesOf(data) {
 }
 
 /**
- * Have an element take what is dropped on it; while something hangs over it, it says so.
+ * Let an element accept drops; it is highlighted while something is dragged over it.
  *
  * @param {HTMLElement} element
  * @param {(files: File[]) => void} take
@@ -35,11 +35,11 @@ async function filesOf(data) {
 export function takeDrops(element, take) {
   const sign = h("div", { className: "m2chat-drop", hidden: true }, h("span", {}, t("Drop pictures to attach them")));
   element.append(sign);
-  let inside = 0; // elements that it has entered and not left
+  let inside = 0; // elements that the pointer has entered and not left
   const over = (event) => {
     if (!brings(event.dataTransfer)) return;
     event.preventDefault();
-    event.stopPropagation(); // on the rest of the page it would become a node
+    event.stopPropagation(); // elsewhere on the page, a drop becomes a node
     if (event.type === "dragenter") inside++;
     sign.hidden = false;
     event.dataTransfer.dropEffect = "copy";
@@ -57,7 +57,7 @@ export function takeDrops(element, take) {
     if (!brings(event.dataTransfer)) return;
     event.preventDefault();
     event.stopPropagation();
-    // An address that leads nowhere any more is no picture, as the composer says of an empty drop.
+    // An address that no longer leads to a picture counts as an empty drop, which the composer reports.
     take(await filesOf(event.dataTransfer).catch(() => []));
   });
 }

@@ -1,4 +1,4 @@
-// Making elements of a page. Whatever text comes in stays text: nothing here parses HTML.
+// Makes elements of a page. Text stays text: nothing here parses HTML.
 
 import { markdown } from "./markdown.js";
 import { t } from "./texts.js";
@@ -50,7 +50,7 @@ export function iconButton(icon, label, onclick) {
 }
 
 /**
- * A text that others wrote, a model or a user: in its own direction, with its own line ends.
+ * A text by a model or a user, in its own direction and with its own line ends.
  *
  * @param {string} text
  * @param {string} [className]
@@ -60,7 +60,7 @@ export function words(text, className = "m2chat-words") {
 }
 
 /**
- * What a model wrote: as `words`, with its Markdown.
+ * A model's text: like `words`, with Markdown.
  *
  * @param {string} text
  */
@@ -68,7 +68,7 @@ export const prose = (text) =>
   h("div", { className: "m2chat-words m2chat-prose", dir: "auto" }, ...markdown(text));
 
 /**
- * The way back and forth between the versions of a reply or a picture; nothing where there is one.
+ * The buttons that step through the versions of a reply or a picture; nothing if there is only one.
  *
  * @param {{place: number, count: number} | undefined} versions
  * @param {string} label What they are versions of.
@@ -88,5 +88,5 @@ export function arrows(versions, label, choose) {
   );
 }
 
-/** Whether a key sends what was typed: Enter, but neither with Shift nor while letters are being composed. */
+/** Whether a key sends the text: Enter, but neither with Shift nor while an input method composes letters. */
 export const isSend = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing;

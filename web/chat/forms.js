@@ -1,4 +1,4 @@
-// Forms that open in place of a text, and what is being typed in them, whatever is shown anew meanwhile.
+// Forms that open in place of a text, and keep what is typed in them while the transcript is redrawn.
 
 import { button, h, isSend } from "./elements.js";
 import { t } from "./texts.js";
@@ -6,9 +6,9 @@ import { t } from "./texts.js";
 /** The forms of a transcript. */
 export class Forms {
   #around;
-  #drafts = new Map(); // what is being typed in place of a text, by where that stands
-  #reopen = []; // the forms of those
-  #sent = ""; // where the one stands that was sent
+  #drafts = new Map(); // unsent texts, by the place of the text that they replace
+  #reopen = []; // functions that open their forms
+  #sent = ""; // the place of the text that was sent
 
   /** @param {() => HTMLElement} around What gets the focus where nothing else had it. */
   constructor(around) {
@@ -21,18 +21,19 @@ export class Forms {
     this.#sent = "";
   }
 
-  /** Drop what is being typed in place of a text. */
+  /** Discard the unsent text of a place. */
   forget() {
     this.#drafts.clear();
   }
 
-  /** Open those again that were open before everything was shown anew. */
+  /** Reopen the forms that were open before the transcript was redrawn. */
   reopen() {
     this.#reopen.splice(0).forEach((open) => open());
   }
 
   /**
-   * What opens a form in place of `shown`, until it is sent or left. What was typed stays until it has been done.
+   * A function that opens a form in place of `shown`, until it is sent or cancelled. Its text is kept until it has been
+   * dealt with.
    *
    * @param {number[]} place
    * @param {HTMLElement} shown
@@ -70,7 +71,7 @@ export class Forms {
       };
       const before = /** @type {HTMLElement} */ (document.activeElement);
       shown.replaceWith(form);
-      if (!asked && before !== document.body) return; // one is typing elsewhere
+      if (!asked && before !== document.body) return; // the user is typing elsewhere
       area.focus();
       form.scrollIntoView({ block: "nearest" });
     };

@@ -1,4 +1,4 @@
-// What is asked of a session as an ordinary workflow: load it, change it, let the assistant reply, save it.
+// A task for a session as an ordinary workflow: load it, change it, let the assistant reply, save it.
 
 /**
  * @typedef {[string, number]} Link
@@ -10,10 +10,10 @@
  * @typedef {Say | Edit | Reply} Action
  * @typedef {{gate: number, steps: number, guidance: number, width: number, height: number}} How As Take Turn takes it.
  * @typedef {{models: import("./models.js").Models, name: string, revision: number, actions: Action[], how: How,
- *   user?: string}} Task `user` is whose session it is, where ComfyUI has several users.
+ *   user?: string}} Task `user` is the owner of the session if ComfyUI has several users.
  */
 
-/** The id of the node that gives a task's reply number `number`, from 1. Ours are words: a canvas numbers its nodes. */
+/** The id of the node with a task's reply number `number`, from 1. It is a word; the ids on a canvas are numbers. */
 export const replyId = (number) => `m2chat_reply_${number}`;
 
 /** @returns {number} A seed that JavaScript can count. */
@@ -55,7 +55,7 @@ export function graphOf({ models, name, revision, actions, how, user = "" }) {
     } else {
       const id = replyId(++replies);
       add(id, "M2Chat_Turn", { ...models.links, text: "", ...how, seed: action.seed });
-      // ComfyUI lists a job's pictures where a node shows them.
+      // ComfyUI only lists a job's pictures if a node shows them.
       if (action.last !== false) graph[`m2chat_shown_${replies}`] = { class_type: "PreviewImage", inputs: { images: [id, 1] } };
     }
   });
@@ -64,7 +64,7 @@ export function graphOf({ models, name, revision, actions, how, user = "" }) {
 }
 
 /**
- * The same for the canvas: nodes with numbers, which can run again and again, and show what came of it.
+ * The same for the canvas: its nodes have numbers, can run repeatedly, and show the result.
  *
  * @param {Graph} graph What `graphOf` made.
  * @returns {Graph}

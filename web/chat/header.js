@@ -1,4 +1,4 @@
-// The head of the panel: which session it shows, and what can be done with it as a whole.
+// The head of the panel: the choice of a session, and actions on it as a whole.
 
 import { button, h, iconButton } from "./elements.js";
 import { t } from "./texts.js";
@@ -45,7 +45,7 @@ export class Header {
       event.stopPropagation();
       this.#menu(false);
     };
-    // It closes when the focus leaves it, be it for nothing; but some browsers give a button that is clicked no focus.
+    // It closes when it loses the focus, even to nothing; but in some browsers a clicked button gets no focus.
     menu.addEventListener("focusout", ({ relatedTarget: to }) => {
       if (!menu.contains(/** @type {?Node} */ (to)) && to !== this.#buttons.write && !menu.matches(":hover")) {
         this.#menu(false);

@@ -1,8 +1,8 @@
-// What the panel keeps in the browser: settings, and which session was shown. Whatever lies there, the panel opens.
+// What the panel keeps in the browser: settings, and which session was shown. The panel opens whatever is stored there.
 
 const KEY = "M2Chat.Chat";
 
-// As the nodes take them.
+// The limits of the nodes.
 export const MAX_GATE = 4;
 const SIDE = 8192; // pixels
 
@@ -11,7 +11,7 @@ const number = (least, most) => (value) => typeof value === "number" && value >=
 const side = (value) => number(0, SIDE)(value) && value % 8 === 0;
 
 /**
- * What is kept: its value where there is none, and what a value has to be.
+ * The stored settings: the default of each, and the check of a value.
  *
  * @type {Object<string, [*, (value: *) => boolean]>}
  */

@@ -1,5 +1,5 @@
-// Markdown as elements. The parser gives tokens, and each token becomes an element whose text is text: no HTML is ever
-// parsed, no picture is fetched, and a link leads to the web or nowhere.
+// Markdown as elements. The parser gives tokens, and each token becomes an element with plain text: HTML is never
+// parsed, pictures are never fetched, and links lead to the web or nowhere.
 
 import { Lexer } from "../vendor/marked.esm.js";
 import { h } from "./elements.js";
@@ -17,7 +17,7 @@ export function markdown(text) {
   try {
     return blocks(new Lexer(OPTIONS).lex(text));
   } catch (error) {
-    console.warn("M2Chat: a text is no Markdown, and is shown as it is.", error);
+    console.warn("M2Chat: a text cannot be parsed as Markdown, and is shown as it is.", error);
     return [text];
   }
 }
@@ -25,7 +25,7 @@ export function markdown(text) {
 const blocks = (tokens) => tokens.map(block).filter((made) => made !== null);
 const inlines = (tokens) => tokens.flatMap(inline);
 
-/** What is none of these is shown as it was written. */
+/** Anything else is shown as it was written. */
 function block(token) {
   switch (token.type) {
     case "space":
@@ -53,7 +53,7 @@ function block(token) {
 
 const item = (token) => h("li", {}, token.task && (token.checked ? "☑ " : "☐ "), ...blocks(listed(token)));
 
-/** The box of a task is shown before it. */
+/** The tokens of an item without its checkbox, which is shown before it. */
 const listed = (token) => token.tokens.filter(({ type }) => type !== "checkbox");
 
 function table({ header, rows }) {
@@ -70,23 +70,23 @@ function inline(token) {
     case "escape":
       return token.text;
     case "br":
-      return "\n"; // white space is kept, and so it is copied
+      return "\n"; // white space is preserved, so copying keeps it
     case "codespan":
       return h("code", {}, token.text);
     case "link":
       return link(token);
     default:
-      return token.raw; // HTML and pictures among them
+      return token.raw; // including HTML and pictures
   }
 }
 
-/** A link that says where it leads; what would lead elsewhere than to the web stays text. */
+/** A link that shows its address; a link to anything but the web stays text. */
 function link({ href, raw, tokens }) {
   let target = null;
   try {
     target = new URL(href);
   } catch {
-    return raw; // it leads into ComfyUI's own page
+    return raw; // a relative address would lead into ComfyUI
   }
   if (!["http:", "https:", "mailto:"].includes(target.protocol)) return raw;
   const to = { href: target.href, title: target.href, target: "_blank", rel: "noopener noreferrer" };

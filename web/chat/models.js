@@ -1,4 +1,4 @@
-// Which models a chat speaks to: the starter, or those of the workflow on the canvas.
+// The models of a chat: the starter's, or those of the workflow on the canvas.
 
 import { app } from "../../../scripts/app.js";
 import { t } from "./texts.js";
@@ -10,7 +10,7 @@ const PARTS = {
   decoder: "M2CHAT_DECODER",
 };
 
-/** What the parts are called. */
+/** The names of the parts. */
 const names = () => ({
   language_model: t("language model"),
   vision_encoder: t("vision encoder"),

@@ -1,4 +1,4 @@
-// The chat panel: one session, what is asked of it, and the run that answers.
+// The chat panel: one session, the actions on it, and the run that replies.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
@@ -26,7 +26,7 @@ const aloud = (turn) =>
 /** A turn that is yet to come from the reply number `number`. @param {number} number @returns {sessions.Turn} */
 const coming = (number) => ({ role: "assistant", segments: [], node: replyId(number) });
 
-/** The panel's content, and what it knows. */
+/** The panel's content and its state. */
 export class Panel {
   /** @type {sessions.Session} */
   #session = NEW;
@@ -36,9 +36,9 @@ export class Panel {
   #run = null;
   #busy = false;
   #last = null; // the workflow of the last message
-  #thoughts = []; // what was thought for the replies of the last run, by turn
-  #notes = []; // sentences about its last reply: what of the conversation did not fit
-  #stale = false; // whether what is saved could not be read, which it says
+  #thoughts = []; // the thoughts of the last run's replies, by turn
+  #notes = []; // sentences about its last reply: what was left out of the conversation
+  #stale = false; // whether reading the saved session failed, which is shown
 
   constructor() {
     this.settings = kept.read();
@@ -78,19 +78,19 @@ export class Panel {
     takeDrops(this.element, (files) => composer.attach(files));
     this.element.addEventListener("paste", (event) => composer.paste(event));
     this.element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
-    // A workflow on the canvas may save the session, too, or a run that a page that was closed since had queued.
+    // The session may also be saved by a workflow on the canvas, or by a run that an earlier page had queued.
     for (const name of ["execution_success", "reconnected"]) api.addEventListener(name, () => this.#busy || this.refresh());
     this.#show();
   }
 
-  /** Show what is saved now, if that is something else. */
+  /** Show the saved session, if it has changed. */
   async refresh() {
     const shown = this.#session;
     try {
       const list = await sessions.list();
       const found = list.find(({ name, error }) => name === shown.name && !error);
       const now = found ? (found.revision === shown.revision ? shown : await sessions.load(found.name)) : NEW;
-      if (this.#busy || this.#session !== shown) return; // somebody was quicker
+      if (this.#busy || this.#session !== shown) return; // something else was shown meanwhile
       if (this.#stale) this.#fail(null);
       this.#list = list;
       this.#session = now;
@@ -103,7 +103,7 @@ export class Panel {
     }
   }
 
-  // What is asked of the server alone
+  // Requests to the server
 
   /** @param {string} name */
   async #choose(name) {
@@ -154,7 +154,7 @@ export class Panel {
     }
   }
 
-  // What a workflow does
+  // Runs of a workflow
 
   async #send() {
     if (this.composer.isEmpty) return;
@@ -171,7 +171,7 @@ export class Panel {
     if (!worked) this.composer.giveBack(draft);
   }
 
-  /** Have the reply to a message told again, and those to all later messages; `text` is said instead. */
+  /** Redo the reply to a message, and those to all later messages; `text` replaces the message. */
   #retell(index, text) {
     const { turns } = this.#session;
     const message = turns[index];
@@ -182,7 +182,7 @@ export class Panel {
     const expected = [...turns.slice(0, index), changed, coming(1)];
     later.forEach((turn, number) => expected.push(turn, coming(number + 2)));
     return this.#perform(expected, async () => {
-      // What is told again stays as a version, with all that followed it.
+      // The old reply stays as a version, with everything that followed it.
       const first = text === undefined ? index + 1 : index;
       /** @type {import("./graph.js").Action[]} */
       const actions = first < turns.length ? [{ edit: "retell", turn: first + 1 }] : [];
@@ -193,7 +193,7 @@ export class Panel {
     });
   }
 
-  /** Have a picture painted with another seed, and to another caption if one is given. */
+  /** Repaint a picture with another seed, and with another caption if given. */
   #repaint(index, place, caption) {
     const { turns } = this.#session;
     const before = turns.slice(0, index).filter((turn) => turn.role === "assistant");
@@ -201,14 +201,14 @@ export class Panel {
     const expected = structuredClone(turns);
     Object.assign(expected[index].segments[place], { node: replyId(1) }, caption !== undefined && { caption });
     /** @type {import("./graph.js").Edit[]} */
-    const edits = [{ edit: "repaint", picture }]; // first: the version that is put aside keeps its caption
+    const edits = [{ edit: "repaint", picture }]; // first, so that the old version keeps its caption
     if (caption !== undefined) edits.push({ edit: "caption", picture, caption });
     const reply = { seed: newSeed(), last: index === turns.length - 1 };
     return this.#perform(expected, async () => [...edits, reply]);
   }
 
   /**
-   * Queue a workflow, and show what comes of it.
+   * Queue a workflow, and show its progress and result.
    *
    * @param {import("./transcript.js").Turn[]} expected The turns as they are to become.
    * @param {() => Promise<import("./graph.js").Action[]>} actions
@@ -221,7 +221,7 @@ export class Panel {
     else await this.#reload();
     this.status.textContent = { done: [t("Saved."), ...this.#notes].join(" "), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
     this.#show();
-    const told = ending.how === "done" && this.#session.turns.at(-1); // none where it was saved, but cannot be read
+    const told = ending.how === "done" && this.#session.turns.at(-1); // undefined if it was saved but cannot be read
     if (told) this.spoken.textContent = aloud(told);
     if (document.activeElement === document.body) this.composer.text.focus();
     return ending.how === "done";
@@ -288,7 +288,7 @@ export class Panel {
     return ending;
   }
 
-  /** Until ComfyUI answers again, or one stops. */
+  /** Wait until ComfyUI answers again, or the user presses Stop. */
   #waiting() {
     this.status.textContent = t("Waiting for ComfyUI to answer…");
   }
@@ -298,7 +298,7 @@ export class Panel {
     await this.#run?.stop();
   }
 
-  /** Put the last message on the canvas: as it was queued, or, in a session that was opened, as it is told again. */
+  /** Open the last message on the canvas: as it was queued or, in a reopened session, as a workflow that repeats it. */
   async #open() {
     try {
       await open(forCanvas(this.#last ?? (await again(this.#session, this.settings))), this.#session.name);
@@ -324,7 +324,7 @@ export class Panel {
     this.status.replaceChildren(...told[ending.how]);
   }
 
-  // What is shown
+  // Display
 
   async #reload() {
     const { name } = this.#session;

@@ -1,4 +1,4 @@
-// A workflow on its way: queued, watched while it runs, and stopped.
+// A run of a workflow: it is queued, watched and, if asked, stopped.
 
 import { api } from "../../../scripts/api.js";
 import { forCanvas } from "./graph.js";
@@ -9,12 +9,12 @@ import { workflowOf } from "./workflow.js";
 /**
  * @typedef {{text: (node: string, text: string) => void, preview: (node: string, picture: Blob) => void,
  *   progress: (node: string, done: number, total: number) => void, thoughts: (node: string, text: string) => void,
- *   result: (node: string, output: *) => void, away: () => void}} Watcher Each may be missing; `away` is told when
- *   ComfyUI does not answer any more.
+ *   result: (node: string, output: *) => void, away: () => void}} Watcher Each is optional; `away` is called when
+ *   ComfyUI no longer answers.
  * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
  */
 
-/** The workflow that goes with a graph, which ComfyUI opens from its list of jobs: what is on the canvas is another one. */
+/** The workflow of a graph, which ComfyUI opens from its list of jobs instead of the one on the canvas. */
 function drawn(graph) {
   try {
     return workflowOf(forCanvas(graph));
@@ -30,7 +30,7 @@ export class Run {
   #watcher;
   #id = null;
   #unwanted = false;
-  #ended = new Map(); // by the prompt's id: it may have ended before we are told its id
+  #ended = new Map(); // by prompt id: a run may end before its id is known
   #settle;
   #ending = new Promise((resolve) => (this.#settle = resolve));
 
@@ -57,15 +57,15 @@ export class Run {
     }
   }
 
-  /** Take it back, or have it stop within a step. Where nobody answers, it has failed: one need not wait for it. */
+  /** Cancel it, or stop it within a step. If the server does not answer, it counts as failed, so nobody has to wait. */
   async stop() {
     this.#unwanted = true;
-    if (!this.#id) return; // it is just being queued
+    if (!this.#id) return; // it is still being queued
     try {
       await api.deleteItem("queue", this.#id);
       await api.interrupt(this.#id);
     } catch (error) {
-      console.warn("M2Chat: ComfyUI was not told to stop.", error); // what became of it is seen next
+      console.warn("M2Chat: the request to stop has failed.", error); // its state is looked up next
     }
     await this.#look({ how: "stopped" });
   }
@@ -99,8 +99,8 @@ export class Run {
   }
 
   /**
-   * Where it neither waits nor runs any more and did not succeed, it has ended as `otherwise` says; where that cannot be
-   * found out, it has failed.
+   * Find out how it has ended: as `otherwise` says if it neither waits nor runs and did not succeed. If the server does
+   * not answer, it counts as failed.
    */
   async #look(/** @type {Ending} */ otherwise) {
     try {

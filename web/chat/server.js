@@ -1,21 +1,21 @@
-// What ComfyUI is asked over HTTP, and what it refused, in one sentence.
+// Requests to ComfyUI over HTTP, and its errors in one sentence.
 
 import { api } from "../../../scripts/api.js";
 import { t } from "./texts.js";
 
-const MOST = 300; // characters of what somebody else's answer says
+const MOST = 300; // characters quoted from an answer that is not the pack's
 
-/** What was refused, in a sentence. */
+/** An error of a request, in a sentence. */
 export class Refused extends Error {
   /** @param {string} message @param {number} [status] */
   constructor(message, status = 0) {
     super(message);
-    /** Whether somebody else has changed the session meanwhile. */
+    /** Whether someone else has changed the session meanwhile. */
     this.conflict = status === 409;
   }
 }
 
-/** What is said where nobody answers. */
+/** The sentence for a server that does not answer. */
 const away = () => t("ComfyUI does not answer: restart it, then try again.");
 
 /** An answer of ComfyUI, whatever it is. @param {string} path @param {RequestInit} [request] */
@@ -31,7 +31,7 @@ async function reach(path, request) {
 const failed = ({ status }, path) => t("ComfyUI answered $ to $.", status, path);
 
 /**
- * What a route gives.
+ * Return the answer of a route.
  *
  * @param {string} path
  * @param {RequestInit} [request]
@@ -44,7 +44,7 @@ export async function ask(path, request) {
   try {
     given = text ? JSON.parse(text) : {};
   } catch {
-    given = null; // a page of a server in between, perhaps
+    given = null; // perhaps a proxy's error page
   }
   if (!answer.ok) throw new Refused(typeof given?.error === "string" ? given.error : failed(answer, path), answer.status);
   if (given === null) throw new Refused(t("The response to $ cannot be read: restart ComfyUI, then try again.", path));
@@ -56,7 +56,7 @@ export async function bytes(path) {
   const answer = await reach(path);
   if (!answer.ok) throw new Refused(failed(answer, path), answer.status);
   return answer.blob().catch(() => {
-    throw new Refused(away()); // it broke off
+    throw new Refused(away()); // the connection was lost
   });
 }
 
@@ -73,7 +73,7 @@ export function refusal(error) {
   if (!first) return away();
   if (typeof first === "string") return line(first);
   if (first.type === "server_error") return t("ComfyUI answered $ to $.", first.message, "/prompt"); // the rest is a web page
-  const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence, behind the input's name
+  const own = first.details?.indexOf(" - ") ?? -1; // a node's own sentence follows the input's name
   if (first.type === "custom_validation_failed" && own >= 0) return first.details.slice(own + 3);
   return [first.message, first.details].filter(Boolean).map(line).join(": ");
 }

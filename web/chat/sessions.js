@@ -1,11 +1,11 @@
-// The saved sessions: what the pack's routes give and take, and pictures on their way into ComfyUI.
+// The saved sessions, through the pack's routes, and uploads of pictures.
 
 import { api } from "../../../scripts/api.js";
 import * as server from "./server.js";
 import { t } from "./texts.js";
 
 const ROOT = "/m2chat/sessions";
-const MOST = 40; // characters of a name that is made from a message
+const MOST = 40; // characters of a name made from a message
 
 /**
  * @typedef {{type: "text", text: string}} Text
@@ -26,9 +26,9 @@ const one = (name) => `${ROOT}/${encodeURIComponent(name)}`;
 const post = (path, body) =>
   server.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-let user = ""; // who asks, where ComfyUI runs with --multi-user
+let user = ""; // the current user if ComfyUI runs with --multi-user
 
-/** Whose sessions they are, for the nodes; empty where ComfyUI has one user. */
+/** The owner of the sessions, for the nodes; empty if ComfyUI has one user. */
 export const owner = () => user;
 
 /** @returns {Promise<Summary[]>} The latest first. */
@@ -61,7 +61,8 @@ export async function rename(name, to) {
 }
 
 /**
- * Show a session's picture; it fails where the picture cannot be had. Of several users' pictures ComfyUI is asked in the name of one, as no image element does.
+ * Show a session's picture; fails if it cannot be loaded. With several users, the request names the user, which an image
+ * element cannot do.
  *
  * @param {HTMLImageElement} image
  * @param {Picture} picture
@@ -95,7 +96,7 @@ export async function upload(picture) {
 }
 
 /**
- * A name for a new session, from its first message: one that a folder can have, and that none has yet.
+ * A name for a new session, made from its first message: valid for a folder, and not yet taken.
  *
  * @param {string} message
  * @param {Summary[]} others

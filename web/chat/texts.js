@@ -1,11 +1,11 @@
-// The panel's texts in the page's language, by their English. They lie beside those of the nodes, in locales/.
+// The panel's texts in the page's language, by their English. They are in locales/, like those of the nodes.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
 let texts = {};
 
-/** Read the texts of the page's language; where they cannot be had, the panel speaks English. */
+/** Load the texts of the page's language; if that fails, the panel is in English. */
 export async function loadTexts() {
   try {
     const all = await (await api.fetchApi("/i18n")).json();
@@ -16,7 +16,7 @@ export async function loadTexts() {
 }
 
 /**
- * A text in the page's language; what has no translation is shown in English.
+ * A text in the page's language, or in English if there is no translation.
  *
  * @param {string} english Each $ in it stands for one of the values.
  * @param {...(string | number)} values

@@ -1,4 +1,4 @@
-// The conversation as it is read: turns, their pictures, what can be done with them, and what is just coming.
+// The transcript: turns with their pictures and actions, and the reply that is being written.
 
 import { enlarge } from "../shown/lightbox.js";
 import { said } from "./again.js";
@@ -9,7 +9,7 @@ import { show } from "./sessions.js";
 import { t } from "./texts.js";
 
 const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: "M²Chat" });
-// Not translated: the starter knows English.
+// Not translated, because the starter only knows English.
 const EXAMPLES = [
   "A fox finds a kite on the beach.",
   "A rabbit and an owl build a camp in the snow.",
@@ -29,29 +29,29 @@ const EXAMPLES = [
  * }} Actions Turns and segments are counted from 0.
  */
 
-/** Shows a conversation, and writes into it what a run reports. */
+/** Shows a conversation, and adds what a run reports. */
 export class Transcript {
   #actions;
-  #live = new Map(); // by the id of a node: where its text, picture and progress go
+  #live = new Map(); // the elements for a node's text, picture and progress, by its id
   #addresses = []; // of blobs, to be revoked
-  #atEnd = true; // there one reads on, whatever comes
+  #atEnd = true; // the transcript then follows new text
 
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
     this.forms = new Forms(() => this.element);
-    // Not live: it is made anew for every change. The panel reads aloud what has come.
+    // Not a live region, since it is redrawn for every change: the panel has new text read aloud.
     const about = { role: "log", "aria-label": t("Conversation"), "aria-live": "off" };
     this.element = h("div", { className: "m2chat-log", tabIndex: 0, ...about });
     this.element.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.element;
       this.#atEnd = scrollHeight - scrollTop - clientHeight < 80;
     });
-    this.element.addEventListener("load", () => this.#follow(), true); // a picture's size is known then
+    this.element.addEventListener("load", () => this.#follow(), true); // only then is a picture's size known
   }
 
   /**
-   * Show turns in place of what was there.
+   * Show these turns instead of the earlier ones.
    *
    * @param {Turn[]} turns
    * @param {boolean} busy Whether a run goes on: nothing can be done with a turn meanwhile.
@@ -68,7 +68,7 @@ export class Transcript {
     this.forms.reopen();
   }
 
-  /** Where one reads: the end. */
+  /** Scroll to the end. */
   toEnd() {
     this.#atEnd = true;
     this.element.scrollTop = this.element.scrollHeight;

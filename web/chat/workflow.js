@@ -18,13 +18,13 @@ function fill(node, inputs, nodes) {
     widget.value = value;
     widget.callback?.(value);
   }
-  // The message is to be what it was, however often it runs.
+  // The message must stay the same, however often it runs.
   const control = node.widgets?.find((each) => each.name === "control_after_generate");
   if (control) control.value = "fixed";
 }
 
 /**
- * The workflow of a graph. It is laid out beside the canvas, which stays as it is.
+ * The workflow of a graph. It is laid out without touching the canvas.
  *
  * @param {Graph} api Its ids are numbers, as `forCanvas` makes them.
  * @returns {object | undefined} As ComfyUI saves workflows; undefined where a node is of a kind that is not installed.
@@ -40,7 +40,7 @@ export function workflowOf(api) {
     nodes[id].id = Number(id);
     graph.add(nodes[id]);
   }
-  // Twice, for some inputs appear only when others have their values.
+  // Twice, because some inputs only appear once others have their values.
   for (let round = 0; round < 2; round++) {
     for (const [id, { inputs }] of Object.entries(api)) fill(nodes[id], inputs, nodes);
   }

@@ -1,10 +1,10 @@
-// A picture, large over the whole page: arrow keys go to its neighbours, Escape or a click closes it.
+// A picture enlarged over the whole page: arrow keys go to its neighbours, Escape or a click closes it.
 
 import { h } from "../chat/elements.js";
 import { t } from "../chat/texts.js";
 
 /**
- * Show one of some pictures large.
+ * Show one of several pictures enlarged.
  *
  * @param {{src: string, caption: string}[]} pictures
  * @param {number} [index] Which one.
@@ -37,7 +37,7 @@ export function enlarge(pictures, index = 0) {
   });
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("keydown", (event) => {
-    event.stopPropagation(); // none of ComfyUI's shortcuts
+    event.stopPropagation(); // no shortcuts of ComfyUI
     if (several && event.key === "ArrowLeft") go(-1);
     if (several && event.key === "ArrowRight") go(1);
     if (event.key === "Escape") dialog.close();

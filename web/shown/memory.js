@@ -1,4 +1,4 @@
-// What nodes have shown, kept in the browser for each workflow, so that it is there again after a reload.
+// What nodes have shown, stored in the browser for each workflow, so that it survives a reload.
 
 const PREFIX = "M2Chat.Shown.";
 const MOST = 40; // workflows, in the browser's store as in the page
@@ -21,7 +21,7 @@ function read(key) {
     const outputs = Object.entries(found.outputs).map(([id, output]) => [id, shownOf(output)]);
     return { at: Number(found.at) || 0, job: String(found.job), outputs: Object.fromEntries(outputs.filter(([, output]) => output)) };
   } catch {
-    return null; // not ours, or the browser keeps nothing
+    return null; // damaged, or the browser stores nothing
   }
 }
 
@@ -35,14 +35,14 @@ export function shownOf(output) {
   return Object.fromEntries(KEPT.filter((part) => Array.isArray(output[part])).map((part) => [part, output[part]]));
 }
 
-/** What each workflow's nodes have shown. A workflow is told by a mark that travels with it. */
+/** What each workflow's nodes have shown. A workflow is identified by a mark that is saved with it. */
 export class Memory {
   #records = new Map(); // by mark
 
   /** @param {string} mark @returns {Record} */
   of(mark) {
     const record = this.#records.get(mark) ?? read(PREFIX + mark) ?? { at: 0, job: "", outputs: {} };
-    this.#records.delete(mark); // so that the one that was needed longest ago comes first
+    this.#records.delete(mark); // so that the least recently used comes first
     this.#records.set(mark, record);
     if (this.#records.size > MOST) this.#records.delete(this.#records.keys().next().value);
     return record;
@@ -56,7 +56,7 @@ export class Memory {
     this.#save(mark, record);
   }
 
-  /** Keep it, and forget the oldest for it where the browser has no more room. */
+  /** Store it; if the browser has no room, forget the oldest workflows. */
   #save(mark, record) {
     const age = (key) => read(key)?.at ?? 0;
     try {

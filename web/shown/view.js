@@ -12,8 +12,8 @@ import { enlarge } from "./lightbox.js";
  * @typedef {Text | Picture} Segment
  * @typedef {{role: "system" | "user" | "assistant", segments: Segment[]}} Turn
  * @typedef {{text?: string[], turns?: Turn[], page?: File[], thoughts?: string[], notes?: string[]}} Output
- *   A node's `ui` result; `thoughts` are what the model thought in each reply, where it did, and `notes` sentences about
- *   the text: why a story ends early, what of a conversation did not fit.
+ *   A node's `ui` result; `thoughts` are the model's thoughts in each reply, if any, and `notes` are sentences about
+ *   the text: why a story ends early, what was left out of a conversation.
  */
 
 const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: "M²Chat" });
@@ -22,7 +22,7 @@ const speakers = () => ({ system: t("Instructions"), user: t("You"), assistant: 
 const address = ({ filename, subfolder, type }) =>
   api.apiURL(`/view?${new URLSearchParams({ filename, subfolder: subfolder ?? "", type: type ?? "output" })}`);
 
-/** The address of an exported file; /view makes a download of a web page, so the pack has a route of its own for these. */
+/** The address of an exported file; /view offers web pages as downloads, so the pack has its own route for them. */
 export function pageAddress(file) {
   if (!file.filename.endsWith(".html")) return address(file);
   const path = [...(file.subfolder ?? "").split(/[\\/]/), file.filename].filter(Boolean).map(encodeURIComponent);
