@@ -18,7 +18,7 @@ class NotFinite(ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
-    """The caller's `should_stop` returned true, or nobody follows the events any more."""
+    """The caller's `should_stop` returned true, or the caller no longer follows the events."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def hash_of(word: str) -> int:
     return sum(ord(letter) * 31**place for place, letter in enumerate(word))
 
 
-def test_the_gate_closes_for_somebody_else() -> None:
+def test_the_gate_closes_for_another_character() -> None:
     same = adapted_gate(encode, "a fox on the beach", "the fox with a kite, at night", gate=0.8, lowest=0.1)
     other = adapted_gate(encode, "a fox on the beach", "a whale on the beach", gate=0.8, lowest=0.1)
     both = adapted_gate(encode, "a fox", "a whale and a fox by the sea", gate=0.8)

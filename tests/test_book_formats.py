@@ -79,7 +79,9 @@ def test_every_format_is_written_and_the_same_again(tmp_path: Path) -> None:
     assert left == {"story.epub"}, "an earlier export's files stay"
 
 
-def test_unknown_formats_and_missing_packages_are_said_before_anything_is_written(tmp_path: Path, monkeypatch) -> None:
+def test_unknown_formats_and_missing_packages_are_reported_before_anything_is_written(
+    tmp_path: Path, monkeypatch
+) -> None:
     for formats, says in ((["docx"], "The format is docx: choose from html, markdown"), ([], "The format is missing")):
         with pytest.raises(ValueError, match=says):
             export_story(story(), tmp_path / "x", formats=formats)

@@ -217,7 +217,7 @@ def test_any_conversation_fits_any_context(seed: int) -> None:
         assert read(prompts, prompt).endswith(prompts.tokenizer.decode([prompt.ids[place] for place in prompt.caption]))
 
 
-def test_a_context_that_holds_no_message_is_said() -> None:
+def test_a_context_too_small_for_any_message_is_reported() -> None:
     for prompts, limit in ((writer(), 6), (writer(instructions="Tell. " * 99), 90)):
         with pytest.raises(PromptError, match="too few for this message"):
             prompts.for_reply(story(3), limit)

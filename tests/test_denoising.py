@@ -307,7 +307,7 @@ def test_from_a_picture_a_tiny_autoencoder_paints_as_in_diffusers(folder: Path) 
     assert same(found, expected)
 
 
-def test_what_is_not_possible_is_said_in_a_sentence(
+def test_impossible_requests_are_refused_in_a_sentence(
     folder: Path, decoder: DiffusionDecoder, refiner: DiffusionDecoder
 ) -> None:
     condition, start = toys.condition(), picture()

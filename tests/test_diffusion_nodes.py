@@ -111,7 +111,7 @@ def failed(comfy: ComfyServer, graph: graphs.Graph) -> str:
     return error.value.details["exception_message"].strip()
 
 
-def test_what_cannot_be_painted_is_said(comfy: ComfyServer, models: Path) -> None:
+def test_conditions_that_cannot_be_painted_are_refused(comfy: ComfyServer, models: Path) -> None:
     graph = {**prompt(), "mine": load(), "refiner": load("diffusers/mine/refiner")}
     graph["two"] = node("EmptyImage", width=64, height=64, batch_size=2, color=0)
     for inputs, sentence in (

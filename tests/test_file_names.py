@@ -60,7 +60,7 @@ def test_a_prompt_without_a_page_is_enough() -> None:
     ("prefix", "says"),
     [("../out", "outside"), ("/etc/x", "outside"), ("\\\\host\\x", "outside"), ("a" * 300, "is too long")],
 )
-def test_what_cannot_be_a_folder_is_told_in_a_sentence(prefix: str, says: str) -> None:
+def test_impossible_folder_names_are_refused_in_a_sentence(prefix: str, says: str) -> None:
     with pytest.raises(ValueError, match=rf"^filename_prefix .*{says}") as caught:
         portable(prefix)
     assert one_sentence(caught.value) and len(str(caught.value)) < 200

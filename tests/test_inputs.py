@@ -112,7 +112,7 @@ def test_what_comes_over_a_wire_has_the_same_bounds(comfy: ComfyServer) -> None:
     assert failed(comfy, graph) == "Tell Story: The premise is empty: say in a sentence what the story is about."
 
 
-def test_who_may_speak(comfy: ComfyServer) -> None:
+def test_roles_must_alternate(comfy: ComfyServer) -> None:
     graph = {**graphs.conversation(), "reply": graphs.reply()}
     graph["again"] = graphs.reply(conversation=["reply", 0])
     graph["show"] = node("M2Chat_ShowConversation", conversation=["again", 0])

@@ -67,7 +67,7 @@ def paint(decoder: DiffusionDecoder, batch: int = 1, **how: Any) -> Tensor:
 # Files
 
 
-def test_files_are_told_by_what_is_in_them(decoder: DiffusionDecoder, tmp_path: Path) -> None:
+def test_files_are_recognised_by_their_contents(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     base, plus = adapter(decoder, tmp_path).config, adapter(decoder, tmp_path, "plus").config
     widths = tuple(cross_attentions(decoder.unet).values())
     assert (base.kind, base.image_width, base.num_tokens, base.embed_width) == ("base", 16, 4, 96)
@@ -296,7 +296,7 @@ def test_a_gate_has_bounds(how: dict[str, Any], sentence: str) -> None:
     assert str(error.value) == sentence
 
 
-def test_what_does_not_fit_is_said(decoder: DiffusionDecoder, folder: Path, tmp_path: Path) -> None:
+def test_references_that_do_not_fit_are_refused(decoder: DiffusionDecoder, folder: Path, tmp_path: Path) -> None:
     one = reference(adapter(decoder, tmp_path))
     with pytest.raises(ValueError, match=r"names up.5, and the diffusion model has only down.0.0, .*, mid\.$"):
         looking(decoder, one, blocks="up.5 = 1")

@@ -86,7 +86,7 @@ def failed(comfy: ComfyServer, graph: Graph) -> str:
     return error.value.details["exception_message"].strip()
 
 
-def test_the_folder_is_registered_and_files_are_told_by_their_contents(comfy: ComfyServer, files: Path) -> None:
+def test_the_folder_is_registered_and_files_are_recognised_by_their_contents(comfy: ComfyServer, files: Path) -> None:
     listed = comfy.object_info()["M2Chat_LoadIPAdapter"]["input"]["required"]["file"][1]["options"]
     assert {"ipadapter/base.safetensors", "ipadapter/sd15.safetensors"} <= set(listed)
     graph = references("faceid_by_its_name_only")
@@ -198,7 +198,7 @@ def test_wrong_files_are_refused_before_anything_runs(comfy: ComfyServer, files:
         assert sentence in str(error.value) and "M2Chat_LoadIPAdapter (ip)" in str(error.value)
 
 
-def test_what_does_not_fit_is_said(comfy: ComfyServer, files: Path) -> None:
+def test_references_that_do_not_fit_are_refused(comfy: ComfyServer, files: Path) -> None:
     rest = {**prompted(), "model": applied(), **sampled("out", ["model", 0])}
     assert failed(comfy, {**references("narrow"), **rest}) == (
         "IP-Adapter Reference: The vision encoder is the wrong one for this IP-Adapter: it gives features 192 wide, "

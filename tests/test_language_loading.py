@@ -203,7 +203,7 @@ def test_the_assistants_pictures_are_captions_to_it(model: LanguageModel) -> Non
 
 
 @each(["Llama"])
-def test_a_text_model_that_is_shown_a_picture_says_so(model: LanguageModel) -> None:
+def test_a_text_model_refuses_pictures(model: LanguageModel) -> None:
     chat = M2Chat(model, None, None, None)  # type: ignore[arg-type]
     for work in (lambda: chat.write(asked(shade(0.5))), lambda: model.check_sees(told(shade(0.5)))):
         with pytest.raises(ConversationError, match="cannot see") as refusal:

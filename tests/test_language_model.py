@@ -120,7 +120,7 @@ def test_pictures_of_dropped_turns_are_dropped_too(model: LanguageModel) -> None
     assert model.prompts.for_reply(conversation, 30).pictures == (2,)
 
 
-def test_context_too_small_is_said(model: LanguageModel) -> None:
+def test_a_context_that_is_too_small_is_reported(model: LanguageModel) -> None:
     with pytest.raises(PromptError, match="too few"):
         model.prompts.for_reply(asked("hello there, how are you?"), 3)
 

@@ -119,7 +119,7 @@ def test_what_writes_no_text_is_not_listed_and_refused_before_the_run(comfy: Com
     assert f"{name} is {noun}" in refused(comfy, loaded(name))
 
 
-def test_what_cannot_be_loaded_is_said(comfy: ComfyServer) -> None:
+def test_models_that_cannot_be_loaded_are_refused(comfy: ComfyServer) -> None:
     assert failed(comfy, loaded("LLM/silent")).startswith(
         "Load Language Model: The language model has no chat template"
     )

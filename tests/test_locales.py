@@ -60,7 +60,7 @@ def test_the_panel_says_nothing_past_its_translations() -> None:
             assert text.count("$") == given.count(","), (path.name, text)
 
 
-def test_what_changed_is_missing_or_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_missing_and_unused_texts_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locales, "LOCALES", tmp_path)
     before = {"main": {"same": "One.", "other": "Two."}, "nodeDefs": {"gone": "Three."}, "commands": {}}
     now = {"main": {"same": "One.", "other": "2."}, "nodeDefs": {"new": "Four."}, "commands": {}}
@@ -100,7 +100,7 @@ def test_a_node_is_called_by_its_title_wherever_another_one_speaks_of_it() -> No
         assert not [key for key in spoken_of if CHINESE[title] not in CHINESE[key]], CHINESE[title]
 
 
-def test_what_is_said_alike_in_english_is_said_alike_in_chinese() -> None:
+def test_equal_english_texts_have_equal_chinese_texts() -> None:
     said = defaultdict(set)
     for key in SENTENCES:
         said[ENGLISH[key]].add(CHINESE[key])

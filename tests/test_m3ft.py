@@ -230,7 +230,7 @@ def test_training_draws_from_training_stories_only(monkeypatch) -> None:
     assert splits == {"train"}
 
 
-def test_pictures_are_told_apart_even_when_one_is_cut_short() -> None:
+def test_pictures_are_kept_apart_even_when_one_is_cut_short() -> None:
     columns = [(0, column, 5) for column in (3, 4, 5, 6)] + [(0, 9, 2), (0, 10, 2)] + [(1, 11, 7), (1, 12, 7)]
     number, part = m3ft_visual.picture_parts(torch.tensor(columns))
     assert number.tolist() == [0, 0, 0, 0, 1, 1, 2, 2] and part.tolist() == [0, 1, 2, 3, 0, 1, 0, 1]

@@ -165,7 +165,7 @@ def test_titles_and_mistakes() -> None:
 # Balloons
 
 
-def test_what_is_said_stands_in_balloons_inside_the_picture() -> None:
+def test_speeches_are_in_balloons_inside_the_picture() -> None:
     text = '"Good morning, ball!" said the fox. “Let us go.” It is a fine day.'
     book, _ = lay_out(story(text), width=1000, words="balloons", title="")
     (page,) = book.pages
@@ -203,7 +203,7 @@ def test_a_font_file_says_which_characters_it_has(tmp_path: Path) -> None:
         typeface(tmp_path / "text.ttf")
 
 
-def test_another_font_helps_out_and_what_none_has_is_said_once(tmp_path: Path) -> None:
+def test_another_font_helps_out_and_missing_characters_are_reported_once(tmp_path: Path) -> None:
     boxes = font_with(tmp_path / "boxes.ttf", NOWHERE)
     book, _ = lay_out(story(f"A {NOWHERE} fox"), width=600, more_fonts=[boxes], title="")
     runs = [item.run for item in book.pages[0] if isinstance(item, Words)]

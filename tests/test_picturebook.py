@@ -282,7 +282,7 @@ def test_labels_are_the_scenes() -> None:
     assert PLACES[truth["place"][0]] == "lake" and LIGHTS[truth["light"][0]] == "night"
 
 
-def test_only_one_who_holds_something_has_it() -> None:
+def test_a_prop_belongs_to_its_holder_alone() -> None:
     for action, held in (("holds", None), ("runs", "key")):
         with pytest.raises(ValueError, match="in its hands"):
             Character("fox", "blue", action=action, held=held)

@@ -139,7 +139,7 @@ def test_references_follow_their_rule_up_to_what_the_adapter_takes() -> None:
     assert weighed.vision_weight.tolist() == [[0.5, 1.0]]
 
 
-def test_style_and_negative_need_somebody_who_reads_them() -> None:
+def test_style_and_negative_need_an_anchored_adapter() -> None:
     model = chat()
     for call in (model.story, lambda text, _, **how: model.turn(Conversation().user(text), **how)):
         for words in ({"style": "watercolour"}, {"negative": "text"}):

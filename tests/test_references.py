@@ -152,7 +152,7 @@ def test_a_weight_moves_what_is_found_towards_its_reference() -> None:
     features = toys.slot_features([2])
     adapter = toys.adapter()
     with torch.no_grad():
-        adapter.vision_reference.zero_()  # a reference alone is then the same as the same one among others
+        adapter.vision_reference.zero_()  # so that a reference has the same effect alone and among others
     one, other = (replace(features, vision=features.vision[:, i : i + 1], vision_mask=features.vision_mask[:, :1])
                   for i in (0, 1))  # fmt: skip
     distances = [

@@ -165,13 +165,15 @@ def test_the_pages_of_the_api_cover_every_package(
     assert "m3adapter.starter" not in commands[0]
 
 
-def test_a_check_that_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_that_cannot_run_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(environment, "ensure", lambda: None)
     monkeypatch.setattr(checks.shutil, "which", lambda _: None)
     assert run.main(["check", "javascript"]) == 1 and "needs Node.js" in capsys.readouterr().err
 
 
-def test_a_missing_story_is_told_before_anything_is_set_up(
+def test_a_missing_story_is_reported_before_anything_is_set_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(story, "GRAPH", tmp_path / "storybook.json")

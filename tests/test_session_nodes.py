@@ -102,7 +102,7 @@ def test_each_run_of_load_turn_save_adds_a_turn(comfy: ComfyServer, sessions: Se
     assert len(sessions.load("chat").conversation.turns) == 6
 
 
-def test_what_somebody_else_saved_is_not_replaced(comfy: ComfyServer, sessions: Sessions) -> None:
+def test_a_session_saved_by_someone_else_is_not_replaced(comfy: ComfyServer, sessions: Sessions) -> None:
     sessions.save("two tabs", story(2))
     graph = {**graphs.conversation(), **saved("two tabs", revision=["number", 0])}
     graph["number"] = node("PrimitiveInt", value=0)

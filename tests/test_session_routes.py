@@ -138,7 +138,7 @@ def test_versions_are_told_of_chosen_and_kept(comfy: ComfyServer, sessions: Sess
     assert ask(comfy, "POST", path("fox", "version"), {"revision": 4, "turn": 1, "version": 0})[0] == 409
 
 
-def test_two_tabs_lose_nobodys_turn(comfy: ComfyServer, sessions: Sessions) -> None:
+def test_two_tabs_lose_no_turn(comfy: ComfyServer, sessions: Sessions) -> None:
     sessions.save("fox", story(2))
     _, tab = ask(comfy, "GET", path("fox"))
     assert ask(comfy, "POST", path("fox", "edit"), {"revision": 1, "turn": 0, "text": "Mine."})[0] == 200
@@ -189,7 +189,7 @@ def test_no_name_leads_elsewhere(comfy: ComfyServer, sessions: Sessions, name: s
         ("POST", "/branch", {"to": "y"}),
     ):
         target = path(name) + what
-        if name in ("..", "."):  # a client would go up before it asks
+        if name in ("..", "."):  # a client would resolve the dots before it sends the request
             target = target.replace(f"/{name}", "/" + name.replace(".", "%2e"))
         try:
             status, answer = ask(comfy, method, target, given)
@@ -237,7 +237,7 @@ TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}
         ("POST", "/edit", [], "not a JSON object"),
     ],
 )  # fmt: skip
-def test_a_bad_request_is_told_in_a_sentence(
+def test_a_bad_request_is_answered_with_a_sentence(
     comfy: ComfyServer, sessions: Sessions, method: str, what: str, given: Any, says: str
 ) -> None:
     sessions.save("fox", story(1))
@@ -246,7 +246,7 @@ def test_a_bad_request_is_told_in_a_sentence(
     assert sessions.revision("fox") == 1
 
 
-def test_what_is_no_json_is_told_in_a_sentence(comfy: ComfyServer, sessions: Sessions) -> None:
+def test_invalid_json_is_reported_in_a_sentence(comfy: ComfyServer, sessions: Sessions) -> None:
     sessions.save("fox", story(1))
     for raw in (b"{", b"\xff", b"[" * 100_000):
         status, answer = ask(comfy, "PUT", path("fox"), raw=raw)

@@ -92,7 +92,7 @@ def test_any_other_name_will_do(sessions: Sessions, name: str) -> None:
     assert [each.name for each in sessions.list()] == [name]
 
 
-def test_what_is_missing_is_said(sessions: Sessions) -> None:
+def test_a_missing_session_is_reported(sessions: Sessions) -> None:
     for act in (
         sessions.load,
         sessions.delete,
@@ -141,10 +141,10 @@ def test_a_conversation_of_version_1_is_a_session(sessions: Sessions) -> None:
     assert json.loads(path.read_text("utf-8"))["version"] == storage.VERSION
 
 
-# Two who work on one
+# Two users of one session
 
 
-def test_who_comes_second_loses_nobodys_turn(sessions: Sessions) -> None:
+def test_a_late_save_loses_no_turn(sessions: Sessions) -> None:
     sessions.save("fox", story(1))
     mine, theirs = sessions.load("fox"), sessions.load("fox")
     sessions.save("fox", theirs.conversation.user("Theirs."), theirs.revision)

@@ -22,7 +22,7 @@ PATIENCE = 300_000
 WEB = environment.REPO / "web"
 READY = "window.app?.extensionManager?.setting && window.app.graph?.nodes?.length"
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
-# What each node shows, and nothing where it cannot be seen.
+# The visible output of each node.
 SHOWN = """() => Object.fromEntries(app.graph.nodes.flatMap(node => {
   const element = node.widgets?.find(widget => widget.name === 'm2chat_shown')?.element;
   return element?.isConnected && element.checkVisibility() ? [[node.type.slice(7), element.innerText]] : [];

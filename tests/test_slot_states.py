@@ -148,7 +148,7 @@ def test_saved_and_loaded(model: LanguageModel, tmp_path: Path) -> None:
 def test_a_model_without_eyes(model: LanguageModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert LanguageModel.from_pretrained(tmp_path).sees == "projection"
-    LanguageModel(model.model, model.tokenizer).save_pretrained(tmp_path)  # over one with eyes
+    LanguageModel(model.model, model.tokenizer).save_pretrained(tmp_path)  # in place of one that sees
     blind = LanguageModel.from_pretrained(tmp_path)
     assert blind.visual_projection is None
     with torch.no_grad():

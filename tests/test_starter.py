@@ -72,7 +72,7 @@ def test_diffusers_opens_the_decoder_unmodified_and_paints_a_caption() -> None:
     assert PLACES[int(verdict.place[0])] == "beach"
 
 
-def test_it_paints_what_it_is_told(model: M2Chat) -> None:
+def test_it_paints_what_captions_say(model: M2Chat) -> None:
     """Every species, with places, props, lights and weathers in turn; the figures are in docs/starter.md."""
     scenes = [
         Scene((Character(species, LOOKS[index % 8]),), PROPS[index % 12], PLACES[index % 10], LIGHTS[index % 3],

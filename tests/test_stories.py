@@ -78,7 +78,7 @@ def test_texts_are_well_formed(train: list[Story]) -> None:
             assert not re.search(r"\b[Tt]hey (is|has|goes|does|walks|sits|lives|finds)\b", text), text
 
 
-def test_looks_stay_unsaid_until_somebody_speaks_of_them(train: list[Story]) -> None:
+def test_looks_stay_unmentioned_until_someone_mentions_them(train: list[Story]) -> None:
     for told in train:
         said: set[str] = set()
         for exchange in told.exchanges:

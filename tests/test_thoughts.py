@@ -71,7 +71,7 @@ REPLIES = {
 
 
 def told(pieces: list) -> str:
-    """What is left of what was said."""
+    """The text that stays, after everything withdrawn is removed."""
     said = ""
     for piece in pieces:
         said = said[: len(said) - piece.length] if isinstance(piece, Withdrawn) else said

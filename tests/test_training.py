@@ -221,7 +221,7 @@ def test_v_loss_is_one_for_each_picture() -> None:
     assert sorted(strata.long().tolist()) == list(range(6)), "a time from every part of the schedule"
 
 
-def test_windows_are_told_where_they_lie(monkeypatch) -> None:
+def test_windows_know_their_position(monkeypatch) -> None:
     signal, noise_part = decoder.schedule_terms()
     seen: list[torch.Tensor] = []
 

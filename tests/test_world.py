@@ -80,7 +80,7 @@ def test_every_species_and_every_prop_shows() -> None:
         assert (np.abs(pictures[name] - plain).max(-1) > 24).sum() > 100, f"no {name} to be seen"
 
 
-def test_every_place_light_and_weather_is_told_apart() -> None:
+def test_all_places_lights_and_weathers_are_distinguishable() -> None:
     for variations in (
         [Scene((FOX,), None, place) for place in PLACES],
         [Scene((FOX,), None, "beach", light, weather) for light, weather in product(LIGHTS, WEATHERS)],
@@ -110,7 +110,7 @@ def test_a_look_is_the_colour_of_the_character_and_of_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("species", SPECIES)
-def test_looks_are_told_apart_on_every_species(species: str) -> None:
+def test_looks_are_distinguishable_on_every_species(species: str) -> None:
     """The mean colour of a recoloured sprite is nearest to its own look's, and dark lines stay dark."""
     middles = {}
     original = Image.open(drawing.SPRITES / f"{species}.png").convert("RGBA")

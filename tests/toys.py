@@ -46,7 +46,7 @@ def states(context: int, text: int, *, caption: str = "a fox", seed: int = 0, wi
 
 
 def seen(references: int, *, seed: int = 0, width: int = VISION_WIDTH, levels: int = len(LEVELS)) -> VisionFeatures:
-    """Features of so many reference pictures."""
+    """Features of this number of reference pictures."""
     source = generator(seed + 1000)
     return VisionFeatures(
         torch.randn(references, levels, PATCHES, width, generator=source),
@@ -55,7 +55,7 @@ def seen(references: int, *, seed: int = 0, width: int = VISION_WIDTH, levels: i
 
 
 def slot_features(references: Sequence[int] = (2, 1, 0), **widths: int) -> SlotFeatures:
-    """A batch of slots of unequal lengths with so many references each."""
+    """A batch of slots of unequal lengths with this number of references each."""
     language = {"width": widths["llm_width"]} if "llm_width" in widths else {}
     vision = {name: widths[name] for name in ("width", "levels") if name in widths}
     return SlotFeatures.collate(

@@ -153,7 +153,7 @@ def load_model(options: argparse.Namespace) -> M2Chat:
 def printing(*, thoughts: bool = False) -> Iterator[OnEvent]:
     """Print a reply, or a whole story, as it comes: give `M2Chat.turn` or `story` the `on_event` that this yields.
 
-    `thoughts` also prints what the model thinks, in brackets. What no reply can be made of becomes a UserError.
+    `thoughts` also prints what the model thinks, in brackets. Output that cannot become a reply raises UserError.
     """
     try:
         yield ReplyPrinter(thoughts=thoughts).hear

@@ -211,7 +211,7 @@ class Conversation:
     def with_version(self, number: int, turn: int, segment: int | None = None) -> Conversation:
         """Return the conversation with another version of a turn and what follows it, or of the assistant's picture.
 
-        What stands there now is put aside in its place, so that one can switch back and forth.
+        The present one takes its place among the versions, so that one can switch back and forth.
 
         Args:
             number: The number of the version, from 0.

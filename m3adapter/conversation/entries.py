@@ -1,4 +1,4 @@
-"""Turns and pictures as entries of conversation.json, and versions of them that are put aside in that form."""
+"""Turns and pictures as entries of conversation.json, and their earlier versions in that form."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def add_versions(entries: Sequence[Entry], turns: Iterable[Turn], keep: Keep) ->
 
 
 def versions_entry(versions: Versions, keep: Keep) -> Entry:
-    """Return the entry of what is put aside at one place."""
+    """Return the entry of the versions stored at one place."""
 
     def placed(version: Version) -> Any:
         names = [keep(png) for png in version.pictures]
@@ -84,7 +84,7 @@ def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], byt
 
 
 def read_versions(entry: Entry | None, png: Callable[[Any], bytes]) -> Versions:
-    """Read what is put aside at one place, nothing for None; raise as `read_turns` does."""
+    """Read the versions stored at one place, none for None; raise as `read_turns` does."""
     if entry is None:
         return Versions()
     place = entry["place"]

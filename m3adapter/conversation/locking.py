@@ -42,8 +42,8 @@ def _shared(file: Path) -> _Locks:
 class FolderLock:
     """Reserves a folder for one thread, which may take the lock again, by this object or another one.
 
-    The system releases the lock when a process ends, however it ends. The lock's file lies beside the folder, which
-    itself holds nothing of the lock. A folder that does not exist is not locked.
+    The system releases the lock when a process ends, however it ends. The lock's file is beside the folder, which
+    itself has no trace of it. A folder that does not exist is not locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class FolderLock:
                 return
             try:
                 self._acquire()
-            except OSError:  # no lock file can be made there, and so nobody here can change the folder
+            except OSError:  # no lock file can be made there, so this user cannot change the folder either
                 yield
                 return
             try:
