@@ -20,6 +20,7 @@ from ..compat import cache_of, with_cache
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..events import Interrupted
 from .config import LanguageModelConfig
+from .detokenizing import Detokenizer
 from .loading import embedding, examine, open_model
 from .prompts import Prompt, PromptWriter, special_tokens
 from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
@@ -241,31 +242,31 @@ class LanguageModel:
         tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
         if tokens.splitter.begun:
             yield tokens.splitter.begun
-        written: list[int] = []
-        sent = 0
+        words = Detokenizer(self._decoded)
+        barred = torch.tensor(sorted(self._barred), dtype=torch.long)
         state: Any = None
+        token = -1
         while not tokens.full and not tokens.splitter.over:
             if should_stop is not None and should_stop():
                 raise Interrupted("The reply was interrupted.")
-            logits, state = self._start(prompt, visual) if state is None else self._step(written[-1], state)
+            logits, state = self._start(prompt, visual) if state is None else self._step(token, state)
             repeated = tokens.repeated(in_captions=bool(self.config.instructions))
-            token = choose(logits, sampling, generator, said=repeated, barred=self._barred)
+            barred = barred.to(logits.device)
+            token = choose(logits, sampling, generator, said=repeated, barred=barred)
             if token in self._ends and not tokens.splitter.goes_on(self._decoded([token])):
                 break
-            written.append(token)
-            text, chunk = self._decoded(written), ""
-            # A character of several bytes may take several tokens; until it is whole it decodes as U+FFFD.
-            if not text.endswith("\ufffd") and len(text) > sent:
-                chunk, sent = text[sent:], len(text)
+            if chunk := words.add(token):
                 yield chunk
             tokens.add(token, chunk)
-        if rest := self._decoded(written)[sent:].rstrip("\ufffd"):
+        if rest := words.close():
             yield rest
         if tokens.splitter.thinking and not tokens.splitter.told:
             raise ThoughtError(unfinished_thought(tokens, sampling, prompts.template))
 
-    def _decoded(self, ids: list[int]) -> str:
-        return cast(str, self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return cast(
+            str, self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
 
     # no_grad is entered in these two only: around a yield, it would switch off the caller's gradients too.
     @torch.no_grad()
