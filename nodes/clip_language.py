@@ -75,7 +75,7 @@ class ClipLanguageModel(LanguageModel):
 
     def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:
         count = len(image_tokens)
-        prompt = self.prompts.for_slot(conversation, slot, self.context_length - count)
+        prompt = self._slot_prompt(conversation, slot, count)
         ids = torch.tensor([prompt.ids], device=self.device)
         embeds = self._embeds(ids)
         embeds = torch.cat([embeds, image_tokens.to(embeds)[None]], 1)

@@ -152,13 +152,37 @@ def test_the_premise_of_a_new_story_stays_too() -> None:
     assert PREMISE in written and "Olga learns to swim" in written and "panel 119 " in written
 
 
+def alike(one: list[int], other: list[int]) -> int:
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
 def test_turns_go_several_at_a_time_so_that_prompts_begin_alike() -> None:
-    prompts, before, same = writer(), [], 0
-    for panels in range(32):
-        ids = prompts.for_reply(story(panels), 500).ids
-        same += ids[: len(before)] == before
+    prompts, limit = writer(), 900
+    before, again = [], 0
+    for panels in range(100):
+        ids = prompts.for_reply(story(panels), limit).ids
+        again += len(before) - alike(before, ids)
         before = ids
-    assert same >= 16
+    exchange = len(prompts.for_reply(story(2), limit).ids) - len(prompts.for_reply(story(1), limit).ids)
+    assert 0 < again < 130 * exchange, "little more than an exchange is read again per panel"
+
+
+@pytest.mark.parametrize("system", ["", "Be kind."])
+def test_a_slot_is_read_after_what_its_reply_was_written_after(system: str) -> None:
+    prompts = writer()
+    for panels in range(60):
+        told = story(panels, system=system)
+        drawn = told.assistant(reply(panels))
+        replied = prompts.for_reply(told, 700)
+        prompt = prompts.for_slot(drawn, Slot(len(told.turns), 1), 860, reply_limit=700)
+        assert len(prompt.ids) <= 860
+        if prompt.note:
+            assert prompt.ids[: len(replied.ids)] == replied.ids and prompt.note == replied.note
+    assert prompt.note
+    # Where there is too little room for that, more is left out.
+    assert len(prompts.for_slot(drawn, Slot(len(told.turns), 1), 400, reply_limit=700).ids) <= 400
 
 
 def test_pictures_go_with_their_turns_and_the_premises_last() -> None:

@@ -9,7 +9,7 @@ pictures, and then everything is shortened.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..conversation.outline import CONTINUE
@@ -23,8 +23,9 @@ _HEAD = 0.6
 # much, the newest turns three times. Messages within the last share stay whole as long as others can be dropped.
 _SHARES = (1 / 2, 7 / 16, 3 / 8, 5 / 16, 1 / 4)
 _CHIEF, _NEWEST = 2, 3
-# The share of their room that turns still take after exchanges were dropped.
-_FILL = 0.75
+# The share of their room that turns still take after exchanges were dropped: the next prompts begin as this one does
+# until the rest is taken too.
+_FILL = 0.5
 _STEP = 0.9  # from one level of shortening to the next
 _LEAST = 6  # tokens of a message that is shortened
 _LONGEST_WORD = 24  # characters; a text is cut between words if they are shorter
@@ -81,34 +82,56 @@ class Fitter:
         self.whole = self.turns
         self.head = 1 if self.turns and self.turns[0].role == "system" else 0
         self.newest = range(len(turns) - last, len(turns))
-        self.premises = self._premises()
+        self._measure()
+        self.premises = self._premises().get(self.newest.start, ())
         weights = {**dict.fromkeys((*range(self.head), *self.premises), _CHIEF), **dict.fromkeys(self.newest, _NEWEST)}
         self.weights = [weights.get(place, 1) for place in range(len(self.turns))]
 
-    def _premises(self) -> tuple[int, ...]:
-        """Return the turns that say what the story is about: the user's first, and the last that is not CONTINUE."""
-        users = [place for place in range(self.head, self.newest.start) if self.turns[place].role == "user"]
-        premises = [place for place in users if self.turns[place].text.strip() != CONTINUE]
-        running = all(self.turns[place].text.strip() == CONTINUE for place in self.newest if self._asks(place))
-        return tuple(dict.fromkeys([*users[:1], *(premises[-1:] if running else [])]))
+    def _measure(self) -> None:
+        """Count each turn's tokens of users' pictures, which cannot be shortened, and those of its words."""
+        self.pictures = [
+            sum(
+                size
+                for segment, size in zip(turn.segments, sizes, strict=True)
+                if turn.role != "assistant" and isinstance(segment, Picture)
+            )
+            for turn, sizes in zip(self.turns, self.sizes, strict=True)
+        ]
+        self.words = [sum(sizes) - pictures for sizes, pictures in zip(self.sizes, self.pictures, strict=True)]
 
-    def _asks(self, place: int) -> bool:
-        return self.turns[place].role == "user"
+    def _premises(self) -> dict[int, tuple[int, ...]]:
+        """Return, for each request of the user's, the earlier turns that say what its story is about.
+
+        They are the user's first turn and, if the request is CONTINUE, the last that is not.
+        """
+        first: int | None = None
+        last: int | None = None
+        found: dict[int, tuple[int, ...]] = {}
+        for place in range(self.head, self.newest.start + 1):
+            turn = self.turns[place]
+            if turn.role != "user":
+                continue
+            asks = turn.text.strip() != CONTINUE
+            premises = (first, None if asks else last)
+            found[place] = tuple(dict.fromkeys(premise for premise in premises if premise is not None))
+            first = place if first is None else first
+            last = place if asks else last
+        return found
 
     def fit(self, room: int) -> Kept | None:
         """Return the turns in at most about `room` tokens; None if there is too little room for any message."""
         everything = range(len(self.turns))
-        for share in _SHARES:
-            if self._cost(everything, share * room) <= room:
-                return self._kept(everything, share * room)
         cap = _SHARES[-1] * room
+        if self._cost(everything, cap) <= room:
+            share = next(share for share in _SHARES if self._cost(everything, share * room) <= room)
+            return self._kept(everything, share * room)
         bare = {*range(self.head), *self.newest}
         premises = bare | {place + more for place in self.premises for more in (0, 1)}
         needed = premises | {*range(max(self.newest.start - 2, self.head), self.newest.start)}
         plain = self._unillustrated()
         for fitter in (self, plain):
             if fitter._cost(needed, cap) <= room:
-                return fitter._kept(fitter._recent(needed, cap, room), cap)
+                return fitter._kept(sorted({*needed, *fitter._recent(cap, room)}), cap)
         # Then all of that shorter; without the exchange before; and at last without the premise, since the request
         # itself must be understood.
         for fitter, places, least in ((plain, needed, 16), (plain, premises, 2), (self, bare, 2)):
@@ -129,24 +152,33 @@ class Fitter:
                 turns[place] = replace(turns[place], segments=tuple(turns[place].segments[index] for index in words))
                 sizes[place] = [sizes[place][index] for index in words]
         other.turns, other.sizes, other.whole = tuple(turns), sizes, self.turns
+        other._measure()
         return other
 
-    def _recent(self, needed: Collection[int], cap: float, room: float) -> list[int]:
-        """Return the needed turns, and as many of the newest others as fit.
+    def _recent(self, cap: float, room: float) -> range:
+        """Return the newest turns that stay beside the system text and the premises, up to the last request.
 
-        They are counted as the conversation grew, so that no turn is dropped once and comes back later.
+        Each request is looked at as if it were the newest, from the first one on: exchanges are dropped only when it no
+        longer fits, and then many. So no turn is dropped once and comes back later, and prompts begin alike.
         """
-        others = [place for place in range(len(self.turns)) if place not in needed]
-        rest = room - self._cost(needed, cap)
-        first, used = 0, 0.0
-        for index, place in enumerate(others):
-            used += self._cost([place], cap)
-            # An exchange ends with its reply.
-            if self.turns[place].role == "assistant" and used > rest:
-                while first <= index and used > rest * _FILL:
-                    used -= self._cost(others[first : first + 2], cap)
-                    first += 2
-        return sorted([*needed, *others[first:]])
+        usual = [self._cost_of(place, cap) for place in range(len(self.turns))]
+        head = sum(self._cost_of(place, _CHIEF * cap) for place in range(self.head))
+        first, used = self.head, 0.0  # of the exchanges from `first` on, up to the request
+        for place, premises in self._premises().items():
+            if place > self.head:
+                used += usual[place - 2] + usual[place - 1]
+            rest = head + self._cost_of(place, _NEWEST * cap)
+            rest += sum(self._cost_of(premise, _CHIEF * cap) for premise in premises)
+            gone = sum(usual[premise + 1] for premise in premises if premise < first)
+            kept = sum(usual[premise] for premise in premises if premise >= first)
+            if used + rest + gone - kept <= room:
+                continue
+            while first < place - 2 and used + rest + gone - kept > room * _FILL:
+                used -= usual[first] + usual[first + 1]
+                if first in premises:
+                    gone, kept = gone + usual[first + 1], kept - usual[first]
+                first += 2
+        return range(first, self.newest.start)
 
     def _cap(self, place: int, cap: float) -> float:
         return self.weights[place] * cap
@@ -155,18 +187,8 @@ class Fitter:
         return sum(self._cost_of(place, self._cap(place, cap)) for place in places)
 
     def _cost_of(self, place: int, cap: float) -> float:
-        pictures = self._picture_tokens(place)
-        words = sum(self.sizes[place]) - pictures
+        pictures, words = self.pictures[place], self.words[place]
         return self.mark + pictures + min(words, max(cap - pictures, _LEAST))
-
-    def _picture_tokens(self, place: int) -> int:
-        """Count the tokens of a user's pictures, which cannot be shortened."""
-        turn = self.turns[place]
-        if turn.role == "assistant":
-            return 0
-        return sum(
-            size for segment, size in zip(turn.segments, self.sizes[place], strict=True) if isinstance(segment, Picture)
-        )
 
     def _kept(self, places: Sequence[int], cap: float) -> Kept:
         turns = [self._within(place, self._cap(place, cap)) for place in places]
@@ -178,7 +200,7 @@ class Fitter:
         if sum(sizes) <= cap:
             return turn
         if turn.role != "assistant":
-            pictures = self._picture_tokens(place)
+            pictures = self.pictures[place]
             share = max(cap - pictures, _LEAST) / max(sum(sizes) - pictures, 1)
             if share >= 1:
                 return turn

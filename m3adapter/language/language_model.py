@@ -235,8 +235,7 @@ class LanguageModel:
         generator = torch.Generator("cpu").manual_seed(seed)
         prompts = self.prompts.with_thinking() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
-        spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
-        prompt = prompts.for_reply(conversation, self.context_length - length - spare)
+        prompt = prompts.for_reply(conversation, self._reply_limit(sampling, prompts))
         notes.append(prompt.note)
         room = max(self.context_length - len(prompt.ids) - length, 0)
         tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
@@ -262,6 +261,12 @@ class LanguageModel:
             yield rest
         if tokens.splitter.thinking and not tokens.splitter.told:
             raise ThoughtError(unfinished_thought(tokens, sampling, prompts.template))
+
+    def _reply_limit(self, sampling: Sampling, prompts: PromptWriter) -> int:
+        """Return the most tokens of a prompt that leaves room for a reply and for thoughts before it."""
+        length = min(sampling.max_length, self.context_length // 2)
+        spare = min(sampling.max_thinking, self.context_length // 4) if prompts.thinks else 0
+        return self.context_length - length - spare
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return cast(
@@ -310,8 +315,7 @@ class LanguageModel:
         self._check_width(image_tokens)
         if not requests:
             return []
-        limit = self.context_length - len(image_tokens)
-        prompts = [self.prompts.for_slot(conversation, slot, limit) for conversation, slot, _ in requests]
+        prompts = [self._slot_prompt(conversation, slot, len(image_tokens)) for conversation, slot, _ in requests]
         embeds, mask = self._embedded(prompts, [list(visual) for _, _, visual in requests], image_tokens)
         out = self.model.base_model(
             inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False
@@ -321,6 +325,11 @@ class LanguageModel:
             self._states(row, prompt, len(image_tokens), conversation, slot)
             for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True)
         ]
+
+    def _slot_prompt(self, conversation: Conversation, slot: Slot, image_tokens: int) -> Prompt:
+        """Return the prompt of a slot, which begins as that of its reply did if its length was the usual one."""
+        reply_limit = self._reply_limit(Sampling(), self.prompts)
+        return self.prompts.for_slot(conversation, slot, self.context_length - image_tokens, reply_limit=reply_limit)
 
     def _check_width(self, image_tokens: Tensor) -> None:
         if image_tokens.shape[1] != self.hidden_size:

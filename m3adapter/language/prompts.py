@@ -6,7 +6,8 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..conversation.conversation import Conversation, Slot
@@ -16,6 +17,7 @@ from .chat_template import ChatTemplate, Message
 from .config import LanguageModelConfig, instructing
 from .context import Fitter, Kept
 from .thoughts import ThoughtSplitter
+from .token_memo import Memo, TokenMemo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ROUNDS = 8  # of fitting a prompt, each with a better estimate
+_SURELY = 1.25  # times the limit: with so many tokens of segments alone a prompt is too long, whatever joins them
+# A dialogue as good as any other, by which it is found out how the template marks turns.
+_EXAMPLE = (
+    Turn("system", (Text("Be kind. "),)),
+    Turn("user", (Text(" A fox,\nand an owl.\n"),)),
+    Turn("assistant", (Text("It was night. 🌙"),)),
+    Turn("user", (Text("Go on"),)),
+)
 
 
 class PromptError(ValueError):
@@ -67,6 +77,9 @@ class PromptWriter:
         self.instructions = instructing(config.instructions) if config.instructions else []
         # Special tokens that `escape` does not recognise by their spelling.
         self.special = tuple(token for token in special_tokens(tokenizer).values() if escape(token) == token)
+        self._escaped = Memo(partial(escape, special_tokens=self.special))
+        self._picture_sizes: dict[tuple[int, ...], int] = {}
+        self._tokens = TokenMemo(tokenizer, self._rendered(_EXAMPLE))
         # A model without that token has not learned its meaning.
         known = self._tokens(config.picture_token)
         self.picture = config.picture_token * config.picture_length if len(known) == 1 else ""
@@ -91,18 +104,23 @@ class PromptWriter:
         Raises:
             PromptError: The limit leaves no room for even one message.
         """
-
-        def write(kept: Kept) -> Prompt:
-            ids, inputs = self._begun(kept.turns)
-            return Prompt(ids, _numbers(conversation.turns, kept), inputs=inputs, note=kept.note)
-
-        prompt = self._fitting(conversation.turns, 1, limit, write)
+        prompt, _ = self._for_reply(conversation.turns, limit)
         if prompt.note:
             logger.warning("M2Chat: %s", prompt.note)
         return prompt
 
-    def for_slot(self, conversation: Conversation, slot: Slot, limit: int) -> Prompt:
+    def _for_reply(self, turns: Sequence[Turn], limit: int) -> tuple[Prompt, Kept]:
+        def write(kept: Kept) -> Prompt:
+            ids, inputs = self._begun(kept.turns)
+            return Prompt(ids, _numbers(turns, kept), inputs=inputs, note=kept.note)
+
+        return self._fitting(turns, 1, limit, write)
+
+    def for_slot(self, conversation: Conversation, slot: Slot, limit: int, *, reply_limit: int | None = None) -> Prompt:
         """Return the prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
+
+        Of a conversation that is longer it keeps what the prompt of this very reply keeps, if that was of at most
+        `reply_limit` tokens and there is room for the reply. So both prompts begin alike.
 
         Raises:
             PromptError: There is no such picture, or the limit leaves no room.
@@ -126,45 +144,92 @@ class PromptWriter:
                 ids += tokens
             ids += self._tokens(self.config.open_tag)
             start = len(ids)
-            ids += self._tokens(escape(last.caption, self.special))
+            ids += self._tokens(self._escaped(last.caption))
             # An empty caption is represented by the opening tag itself.
             caption = range(start if start < len(ids) else start - 1, len(ids))
             return Prompt(ids, _numbers(turns, kept), tuple(caption), tuple(answer), inputs, kept.note)
 
-        return self._fitting(turns, 2, limit, write)
+        def beginning() -> Kept | None:
+            """Return what the prompt of the reply keeps, and the reply."""
+            if reply_limit is None:
+                return None
+            kept = self._for_reply(turns[:-1], reply_limit)[1]
+            return replace(kept, turns=(*kept.turns, turns[-1]), places=(*kept.places, len(turns) - 1))
 
-    def _fitting(self, turns: Sequence[Turn], last: int, limit: int, write: Callable[[Kept], Prompt]) -> Prompt:
-        """Return the prompt of all turns or, beyond `limit` tokens, of what `context` keeps of them."""
-        prompt = write(Kept(tuple(turns), tuple(range(len(turns)))))
-        if len(prompt.ids) <= limit:
-            return prompt
-        sizes = [[self._size(segment, turn.role) for segment in turn.segments] for turn in turns]
-        mark = self._mark()
-        fitter = Fitter(turns, last, sizes, mark, lambda text: len(self._tokens(escape(text, self.special))))
-        # Besides the turns, the prompt has instructions and the beginning of the reply.
-        room = limit - max(len(prompt.ids) - sum(map(sum, sizes)) - mark * len(turns), 0)
-        for _ in range(_ROUNDS):
-            kept = fitter.fit(room)
-            if kept is None:
-                break
+        return self._fitting(turns, 2, limit, write, beginning)[0]
+
+    def _fitting(
+        self,
+        turns: Sequence[Turn],
+        last: int,
+        limit: int,
+        write: Callable[[Kept], Prompt],
+        preferred: Callable[[], Kept | None] = lambda: None,
+    ) -> tuple[Prompt, Kept]:
+        """Return the prompt of all turns and, beyond `limit` tokens, of what `context` keeps of them.
+
+        Args:
+            turns: The turns.
+            last: How many at the end must stay.
+            limit: The most tokens.
+            write: Writes the prompt.
+            preferred: Returns what to keep of too many turns, if that fits.
+        """
+        everything = Kept(tuple(turns), tuple(range(len(turns))))
+        # A token has a few characters, so few characters need no estimate.
+        characters = sum(len(_words(segment)) for turn in turns for segment in turn.segments)
+        sizes = [] if characters <= limit else self._sizes(turns)
+        if not sizes or sum(map(sum, sizes)) <= _SURELY * limit:
+            prompt = write(everything)
+            if len(prompt.ids) <= limit:
+                return prompt, everything
+        if kept := preferred():
             prompt = write(kept)
             if len(prompt.ids) <= limit:
-                return prompt
+                return prompt, kept
+        mark = self._mark()
+        fitter = Fitter(
+            turns, last, sizes or self._sizes(turns), mark, lambda text: self._tokens.count(self._escaped(text))
+        )
+        # Besides the turns, the prompt has instructions and the beginning of the reply.
+        room = limit - self._beside(turns[0].role == "system", mark, last, write)
+        for _ in range(_ROUNDS):
+            fitting = fitter.fit(room)
+            if fitting is None:
+                break
+            prompt = write(fitting)
+            if len(prompt.ids) <= limit:
+                return prompt, fitting
             room -= len(prompt.ids) - limit
         raise PromptError(
             f"The language model's context leaves {limit} tokens, too few for this message: "
             "shorten it, or lower max_length."
         )
 
+    def _beside(self, system: bool, mark: int, last: int, write: Callable[[Kept], Prompt]) -> int:
+        """Return how many tokens a prompt has beside its turns."""
+        asked, shown = Turn("user", (Text("a"),)), Turn("assistant", (Picture(caption="a"),))
+        turns = (*[Turn("system", (Text("a"),))] * system, asked, *[shown] * (last - 1))
+        sizes = sum(map(sum, self._sizes(turns)))
+        return max(len(write(Kept(turns, tuple(range(len(turns))))).ids) - sizes - mark * len(turns), 0)
+
+    def _sizes(self, turns: Sequence[Turn]) -> list[list[int]]:
+        """Estimate how many tokens each segment of each turn takes."""
+        return [[self._size(segment, turn.role) for segment in turn.segments] for turn in turns]
+
     def _size(self, segment: Segment, role: str) -> int:
         """Estimate how many tokens a segment takes."""
         written = self._written(segment, role)
-        return self._picture_size(segment) if written is None else len(self._tokens(written))
+        return self._picture_size(segment) if written is None else self._tokens.count(written)
 
     def _picture_size(self, picture: Segment) -> int:
-        """Count the tokens of a picture that the template shows itself."""
-        with_picture, without = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
-        return len(with_picture) - len(without)
+        """Count the tokens of a picture that the template shows itself; they depend on its sides alone."""
+        assert isinstance(picture, Picture) and picture.pixels is not None
+        sides = tuple(picture.pixels.shape)
+        if sides not in self._picture_sizes:
+            with_picture, without = (self._begun([Turn("user", (*parts, Text("a")))])[0] for parts in ((picture,), ()))
+            self._picture_sizes[sides] = len(with_picture) - len(without)
+        return self._picture_sizes[sides]
 
     def _mark(self) -> int:
         """Return the average number of tokens that a turn takes beside its segments."""
@@ -189,13 +254,10 @@ class PromptWriter:
     def _written(self, segment: Segment, role: str) -> str | None:
         """Return a segment as text for a message; None is a picture that the template shows itself."""
         if isinstance(segment, Text):
-            return escape(segment.text, self.special)
+            return self._escaped(segment.text)
         if role == "assistant":
-            return f"{self.config.open_tag}{escape(segment.caption, self.special)}{self.config.close_tag}"
+            return f"{self.config.open_tag}{self._escaped(segment.caption)}{self.config.close_tag}"
         return None if self.template.shows_pictures else self.picture
-
-    def _tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
@@ -206,6 +268,10 @@ def _numbers(turns: Sequence[Turn], kept: Kept) -> tuple[int, ...]:
         for place, turn in zip(kept.places, kept.turns, strict=True)
         for number in range(_picture_count(turn))
     )
+
+
+def _words(segment: Segment) -> str:
+    return segment.text if isinstance(segment, Text) else segment.caption
 
 
 def _picture_count(turn: Turn) -> int:

@@ -149,7 +149,7 @@ class VisionLanguageModel(LanguageModel):
 
     def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:
         count = len(image_tokens)
-        prompt = self.prompts.for_slot(conversation, slot, self.context_length - count)
+        prompt = self._slot_prompt(conversation, slot, count)
         with self._embedding_last(image_tokens):
             out = self.model.base_model(**self._inputs(prompt, count), output_hidden_states=True, use_cache=False)
         return self._states(out.hidden_states[self.config.feature_layer][0], prompt, count, conversation, slot)
