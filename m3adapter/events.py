@@ -56,8 +56,7 @@ class PictureStarted:
 class Step:
     """A denoising step is done, number `step` (from 1) of `total`.
 
-    `preview` returns a small image of the picture so far, or None if there is nothing to show yet. Call it while
-    handling the event, since the state changes with the next step.
+    `preview()` returns a small image of the picture so far, or None if there is nothing to show.
     """
 
     slot: Slot

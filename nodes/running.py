@@ -13,6 +13,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ..m3adapter.diffusion.preview import Preview
 from ..m3adapter.events import (
     Event,
     Interrupted,
@@ -25,6 +26,7 @@ from ..m3adapter.events import (
     ThoughtChunk,
     TurnDone,
 )
+from .previews import Previews
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 THOUGHTS = "m2chat.thoughts"  # the event
 TEXT_EVERY = 0.1  # seconds; a text is sent whole each time
-PREVIEW_EVERY = 0.25  # seconds; a preview costs a pass of the autoencoder
 
 
 class LiveText:
@@ -143,21 +144,16 @@ def _tell(send: Callable[[PromptServer, str, str], None]) -> None:
 
 
 class PaintingProgress:
-    """A progress bar for one picture or many, with previews."""
+    """A progress bar for one picture or many, with ComfyUI's previews."""
 
     def __init__(self, steps: int) -> None:
         self._bar = comfy.utils.ProgressBar(steps)
-        self._previewed = 0.0
+        self._previews = Previews()
 
     def update(self, done: int, preview: Callable[[], Image | None] | None = None) -> None:
         """Set the bar, with a preview now and then. Raises ComfyUI's own exception in an interrupted run."""
         comfy.model_management.throw_exception_if_processing_interrupted()  # the bar itself asks only now and then
-        shown = None
-        if preview is not None and time.monotonic() - self._previewed >= PREVIEW_EVERY:
-            if (image := preview()) is not None:
-                shown = ("JPEG", image, None)
-            self._previewed = time.monotonic()
-        self._bar.update_absolute(done, preview=shown)
+        self._bar.update_absolute(done, preview=self._previews.make(preview) if isinstance(preview, Preview) else None)
 
 
 @contextmanager

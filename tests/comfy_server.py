@@ -50,7 +50,11 @@ class ComfyServer(comfy.Server):
         return self.get("/object_info")
 
     def events(
-        self, graph: dict[str, Any], on_event: Callable[[dict[str, Any]], None] | None = None, timeout: float = 600.0
+        self,
+        graph: dict[str, Any],
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        timeout: float = 600.0,
+        previews: str | None = None,
     ) -> list[dict[str, Any]]:
         """Run a graph and return its websocket events; ``on_event`` sees each as it comes and may, say, interrupt."""
         seen: list[dict[str, Any]] = []
@@ -60,7 +64,7 @@ class ComfyServer(comfy.Server):
             if on_event:
                 on_event(event)
 
-        self.follow(graph, take, timeout)
+        self.follow(graph, take, timeout, previews=previews)
         return seen
 
     def interrupt(self) -> None:

@@ -252,7 +252,10 @@ def test_a_stopped_message_comes_back(chat: ChatPage, sessions: Sessions) -> Non
     chat.panel.get_by_label("Steps").press("Tab")
     chat.box.fill("A fox on the beach.")
     chat.box.press("Enter")
-    chat.page.wait_for_selector(".m2chat-painting", timeout=120_000)
+    chat.page.wait_for_selector(".m2chat-painting img", timeout=120_000)
+    width = "document.querySelector('.m2chat-painting img').naturalWidth"
+    chat.page.wait_for_function(f"{width} > 0")
+    assert chat.page.evaluate(width) == 512, "a preview, as large as --preview-size says"
     chat.box.fill("And a bear.")
     chat.press("Stop")
     chat.idle()

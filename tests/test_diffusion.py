@@ -1,4 +1,4 @@
-"""The diffusion decoder: diffusers' own pipeline to the bit, seeds, previews and interruption."""
+"""The diffusion decoder: diffusers' own pipeline to the bit, seeds, steps and interruption."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from PIL.Image import Image
 
 import toys
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.diffusion.denoising import record_estimates
+from m3adapter.diffusion.latents import to_pictures
 
 STEPS = 3
 
@@ -98,33 +98,18 @@ def test_a_batch_is_its_pictures_one_by_one(decoder: DiffusionDecoder) -> None:
     torch.testing.assert_close(shared[0], shared[1], rtol=1e-4, atol=1e-4)
 
 
-def test_every_step_is_told_and_shown(decoder: DiffusionDecoder) -> None:
+def test_every_step_is_told(decoder: DiffusionDecoder) -> None:
     told: list[tuple[int, int]] = []
-    previews: list[Image] = []
+    latents: list[torch.Tensor] = []
 
     def on_step(step: int, total: int, preview) -> None:
         told.append((step, total))
-        previews.append(preview())
+        latents.append(preview.latents)
 
     picture = painted(decoder, toys.condition(2), on_step=on_step)
     assert told == [(1, STEPS), (2, STEPS), (3, STEPS)]
-    assert all(isinstance(preview, Image) and preview.mode == "RGB" for preview in previews)
-    assert {preview.size for preview in previews} == {(toys.SIDE, toys.SIDE)}
-    assert previews[0].tobytes() != previews[1].tobytes()
-    last = torch.frombuffer(bytearray(previews[-1].tobytes()), dtype=torch.uint8).view(toys.SIDE, toys.SIDE, 3)
-    assert (last.float() / 255 - picture[0]).abs().max() < 0.02, "the last preview is the picture"
-    assert torch.equal(painted(decoder, toys.condition(2)), picture), "showing changes nothing"
-
-
-def test_a_preview_asked_for_later_shows_its_own_step(decoder: DiffusionDecoder) -> None:
-    kept, shown = [], []
-
-    def on_step(step: int, total: int, preview) -> None:
-        kept.append(preview)
-        shown.append(preview().tobytes())
-
-    painted(decoder, toys.condition(), on_step=on_step)
-    assert [preview().tobytes() for preview in kept] == shown
+    assert not torch.equal(latents[0], latents[1])
+    assert (to_pictures(decoder.vae, latents[-1]) - picture).abs().max() < 0.01, "the last state is the picture"
 
 
 def test_what_a_step_raises_ends_the_painting(decoder: DiffusionDecoder) -> None:
@@ -205,17 +190,16 @@ def test_painting_needs_no_text_encoder(folder: Path) -> None:
 
 def test_the_autoencoder_may_be_of_another_type(folder: Path) -> None:
     decoder = DiffusionDecoder.from_pretrained(folder)
-    shown: list[Image] = []
     expected = painted(decoder, toys.condition())
     decoder.vae.to(torch.bfloat16)
-    found = painted(decoder, toys.condition(), on_step=lambda step, total, preview: shown.append(preview()))
-    assert len(shown) == STEPS and found.dtype == torch.float32
+    found = painted(decoder, toys.condition())
+    assert found.dtype == torch.float32
     assert (found - expected).abs().max() < 0.1
     decoder = DiffusionDecoder.from_pretrained(folder)
     decoder.vae.to(torch.float16)
     in_use: list[torch.dtype] = []
     decoder.vae.decoder.register_forward_pre_hook(lambda _, given: in_use.append(given[0].dtype))
-    found = painted(decoder, toys.condition(), on_step=lambda step, total, preview: preview())
+    found = painted(decoder, toys.condition())
     assert (found - expected).abs().max() < 0.1
     assert set(in_use) == {torch.float32}, "SDXL's autoencoder overflows in float16"
     assert decoder.vae.dtype == torch.float16

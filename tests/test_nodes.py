@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
@@ -212,14 +213,22 @@ def test_unloaded_models_come_back_from_the_cache(comfy: ComfyServer) -> None:
 
 
 def test_text_and_previews_come_while_it_runs(comfy: ComfyServer) -> None:
-    events = comfy.events(graphs.story(seed=31, panels=2, steps=3))
+    events = comfy.events(graphs.story(seed=31, panels=2, steps=3), previews="latent2rgb")
     texts = [event["data"]["text"] for event in events if event["type"] == "progress_text"]
-    assert len([event for event in events if event["type"] == "preview"]) >= 2
+    shown = [Image.open(io.BytesIO(event["data"]["image"])) for event in events if event["type"] == "preview"]
+    assert len(shown) >= 2 and {image.size for image in shown} == {(512, 512)}, "as large as --preview-size says"
     assert len(texts) >= 2 and texts[-1].startswith("You: ")  # the last one is that of Show Conversation
     nodes = {event["data"]["node"] for event in events if event["type"] == "progress_text"}
     assert nodes == {"story", "show"}
     bar = [event["data"] for event in events if event["type"] == "progress" and event["data"]["node"] == "story"]
     assert bar[-1]["value"] == bar[-1]["max"] == 6
+
+
+def test_no_preview_is_made_where_nobody_asks_for_one(comfy: ComfyServer) -> None:
+    for seed, how in ((33, None), (34, "none")):
+        events = comfy.events(graphs.story(seed=seed, steps=2), previews=how)
+        assert not [event for event in events if event["type"] == "preview"], how
+        assert [event for event in events if event["type"] == "progress" and event["data"]["node"] == "story"], how
 
 
 def test_stories_are_exported_side_by_side(comfy: ComfyServer) -> None:
@@ -253,7 +262,7 @@ def interrupted(comfy: ComfyServer, graph: graphs.Graph, when: str) -> tuple[lis
             comfy.interrupt()
             started = time.monotonic()
 
-    comfy.events(graph, on_event)
+    comfy.events(graph, on_event, previews="auto")
     return after, time.monotonic() - started
 
 

@@ -96,6 +96,7 @@ def test_the_decoder_is_trained_and_resumed(trained_parts: Path, tmp_path: Path,
     decoder.main([*arguments, "--steps", "2"])  # there is nothing left to do
     assert step_of(tmp_path / "decoder.pt") == 2
     loaded = DiffusionDecoder.from_pretrained(tmp_path / "decoder")
+    assert len(loaded.latent_rgb.latent_rgb_factors) == 4, "its previews come with it"
     assert loaded.native_size == 128
     assert loaded.decode(loaded.encode_text(["a fox"]), seed=1, steps=1).shape == (1, 128, 128, 3)
 

@@ -170,13 +170,20 @@ class Server:
         """GET a path and return the JSON of the response."""
         return json.loads(self.request(path))
 
-    def queue(self, graph: Json, client_id: str | None = None) -> str:
+    def queue(self, graph: Json, client_id: str | None = None, *, previews: str | None = None) -> str:
         """Queue a graph in API format and return its prompt id.
+
+        Args:
+            graph: A graph in API format.
+            client_id: Whose run it is.
+            previews: How to make previews, as `--preview-method` takes it; by default as ComfyUI was started.
 
         Raises:
             PromptRejected: ComfyUI refused the graph; the error says why.
         """
-        body = {"prompt": graph} if client_id is None else {"prompt": graph, "client_id": client_id}
+        body: Json = {"prompt": graph} if client_id is None else {"prompt": graph, "client_id": client_id}
+        if previews is not None:
+            body["extra_data"] = {"preview_method": previews}
         try:
             return json.loads(self.request("/prompt", json.dumps(body).encode()))["prompt_id"]
         except urllib.error.HTTPError as error:
@@ -209,7 +216,9 @@ class Server:
         """
         return succeeded(self.wait(self.queue(graph), timeout))
 
-    def follow(self, graph: Json, on_event: Callable[[Json], None], timeout: float = 600.0) -> Json:
+    def follow(
+        self, graph: Json, on_event: Callable[[Json], None], timeout: float = 600.0, *, previews: str | None = None
+    ) -> Json:
         """Queue a graph, pass each event of its run to `on_event`, and wait for the end.
 
         An event is `{"type": name, "data": {...}}` as ComfyUI sends it over the websocket. Its binary messages arrive
@@ -221,6 +230,7 @@ class Server:
             graph: A graph in API format.
             on_event: Called with each event, in the thread of the caller.
             timeout: Seconds until the run must have ended.
+            previews: As `queue` takes it.
 
         Returns:
             The history entry of the run, whether it failed or not.
@@ -230,9 +240,11 @@ class Server:
             ComfyError: The run did not end in time.
             PromptRejected: ComfyUI refused the graph.
         """
-        return asyncio.run(self._follow(graph, on_event, timeout))
+        return asyncio.run(self._follow(graph, on_event, timeout, previews))
 
-    async def _follow(self, graph: Json, on_event: Callable[[Json], None], timeout: float) -> Json:
+    async def _follow(
+        self, graph: Json, on_event: Callable[[Json], None], timeout: float, previews: str | None
+    ) -> Json:
         import aiohttp  # late: run.py imports this module outside the environment
 
         client_id = uuid.uuid4().hex
@@ -243,7 +255,7 @@ class Server:
                 session.ws_connect(f"{self.url}/ws?clientId={client_id}", max_msg_size=0) as stream,
             ):
                 await stream.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-                prompt_id = self.queue(graph, client_id)
+                prompt_id = self.queue(graph, client_id, previews=previews)
                 while True:
                     message = await asyncio.wait_for(stream.receive(), max(deadline - time.monotonic(), 0))
                     if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):

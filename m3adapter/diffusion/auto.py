@@ -8,6 +8,7 @@ import torch
 
 from .decoder import DiffusionDecoder
 from .loading import open_pipeline
+from .preview import LatentRGB
 
 
 def load_decoder(
@@ -45,17 +46,16 @@ def load_decoder(
         ValueError: The model is of another kind, incomplete, or quantised in an unknown way; or the scheduler is
             unknown or does not support what is asked of it.
     """
-    return DiffusionDecoder(
-        open_pipeline(
-            path,
-            dtype=dtype,
-            device=device,
-            scheduler=scheduler,
-            tokenizer=tokenizer,
-            configs=configs,
-            spacing=spacing,
-            prediction=prediction,
-            vae=vae,
-            vae_dtype=vae_dtype,
-        )
+    pipeline = open_pipeline(
+        path,
+        dtype=dtype,
+        device=device,
+        scheduler=scheduler,
+        tokenizer=tokenizer,
+        configs=configs,
+        spacing=spacing,
+        prediction=prediction,
+        vae=vae,
+        vae_dtype=vae_dtype,
     )
+    return DiffusionDecoder(pipeline, latent_rgb=LatentRGB.load(Path(path), pipeline.unet.config.in_channels))

@@ -6,29 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..conversation.pictures import normalised
-from ..events import NotFinite
 from ..ip_adapter.image_prompt import ImagePrompt, place_of
 from ..ip_adapter.ip_adapter import cross_attentions
 from ..limits import check_denoise, check_side, check_switch
 from .condition import Condition
 from .denoising import DenoisingStage
-from .finite import check_condition, is_finite
+from .finite import check_condition
 from .latents import to_latents, to_pictures
 from .pipelines import SDXLPipeline, is_refiner
+from .preview import LatentRGB, Preview
 from .text_encoding import encode_prompts
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-OnStep = Callable[[int, int, "Callable[[], Image | None]"], None]
+OnStep = Callable[[int, int, Preview], None]
 
 
 class DiffusionDecoder:
@@ -38,11 +34,18 @@ class DiffusionDecoder:
         pipeline: A `StableDiffusionXLPipeline`, or the `StableDiffusionXLImg2ImgPipeline` of a refiner, which has only
             the second text encoder. Its models are frozen.
         image_prompts: Image prompts that every picture attends to through an IP-Adapter.
+        latent_rgb: What its latents roughly look like, for previews. None where that is unknown.
     """
 
-    def __init__(self, pipeline: SDXLPipeline, image_prompts: Sequence[ImagePrompt] = ()) -> None:
+    def __init__(
+        self,
+        pipeline: SDXLPipeline,
+        image_prompts: Sequence[ImagePrompt] = (),
+        latent_rgb: LatentRGB | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.image_prompts = tuple(image_prompts)
+        self.latent_rgb = latent_rgb
         self.pipeline.set_progress_bar_config(disable=True)
         for model in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
             if model is not None:
@@ -70,7 +73,8 @@ class DiffusionDecoder:
         directory = Path(directory)
         if directory.is_file():
             raise ValueError(f"{directory.name} is a file and not a diffusers folder: open it with load_decoder.")
-        return cls(open_pipeline(directory, dtype=dtype or torch.float32, device=device))
+        pipeline = open_pipeline(directory, dtype=dtype or torch.float32, device=device)
+        return cls(pipeline, latent_rgb=LatentRGB.load(directory, pipeline.unet.config.in_channels))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a diffusers folder that `from_pretrained` opens.
@@ -81,6 +85,8 @@ class DiffusionDecoder:
         if self.image_prompts:
             raise ValueError("A decoder with image prompts cannot be saved: save the one without, then add them again.")
         self.pipeline.save_pretrained(directory, safe_serialization=True)
+        if self.latent_rgb is not None:
+            self.latent_rgb.save(Path(directory))
 
     @property
     def unet(self) -> Any:
@@ -143,7 +149,7 @@ class DiffusionDecoder:
         for reference in prompt.references:
             reference.adapter.check_layers(list(names.values()), self.embed_width)
         prompt.gate.weights([place_of(name) for name in names])
-        return DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt))
+        return DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt), self.latent_rgb)
 
     def split_vae(self, *, tiling: bool = False, slicing: bool = False) -> None:
         """Make the VAE process large pictures in tiles (less memory, faint seams), and batches one by one."""
@@ -219,8 +225,8 @@ class DiffusionDecoder:
             refiner_condition: What the refiner paints; by default its own `encode_captions` of the condition.
             switch_at: Where in the schedule the refiner takes over, 0..1.
             on_step: Called as `on_step(step, total, preview)` after every step, counted from 1. `preview()` returns a
-                PIL image of the picture as far as it is known, or None if that is not finite. An exception raised here
-                ends the painting.
+                small PIL image of the first picture as far as it is known, or None where there is nothing to show (see
+                `Preview`). An exception raised here ends the painting.
 
         Returns:
             float32 [B, H, W, 3] in 0..1 on the CPU.
@@ -280,7 +286,7 @@ class DiffusionDecoder:
 
         def report(step: int, clean: Tensor) -> None:
             if on_step is not None:
-                on_step(done + step, total, partial(self._preview, clean))
+                on_step(done + step, total, Preview(clean, self.latent_rgb, self.vae.config))
 
         for stage in stages:
             latents = stage.run(latents, generators, report)
@@ -335,17 +341,6 @@ class DiffusionDecoder:
             raise ValueError(
                 f"The refiner works on latents of {refiner_channels} channels, and the decoder on {channels}."
             )
-
-    def _preview(self, latents: Tensor) -> Image | None:
-        from PIL import Image
-
-        if not is_finite(latents[:1]):
-            return None
-        try:
-            picture = to_pictures(self.vae, latents[:1])[0]
-        except NotFinite:  # the finished picture may still decode, and is checked then
-            return None
-        return Image.fromarray((picture * 255).byte().numpy())
 
     def _check_condition(self, condition: Condition) -> None:
         for name, width, expected in (

@@ -56,6 +56,18 @@ def to_latents(vae: Any, picture: Tensor, height: int, width: int, generators: S
         else:
             latents = encoded.latents.repeat(len(generators), 1, 1, 1)
         check_pixels(latents, latents.dtype)
+    return _scaled(vae, latents)
+
+
+@torch.no_grad()
+def latent_means(vae: Any, images: Tensor) -> Tensor:
+    """Encode images [B, 3, H, W] in -1..1 to the means [B, C, h, w] of the latents that the VAE would draw."""
+    encoded = vae.encode(images.to(vae.device, vae.dtype))
+    return _scaled(vae, encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents)
+
+
+def _scaled(vae: Any, latents: Tensor) -> Tensor:
+    """Return latents in the scale that the diffusion model works in."""
     statistics = _statistics(vae, latents)
     if statistics is None:
         return latents * vae.config.scaling_factor

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..diffusion.decoder import DiffusionDecoder
+from ..diffusion.preview import LatentRGB
 from ..storybook.render import SIZE
 from ..weights.tensors import save_half
 from . import options
@@ -94,6 +96,8 @@ def scheduler() -> Any:
         steps_offset=1,
     )
 
+
+PREVIEWED = 24  # pictures that tell what latents look like
 
 # What a UNet to start from must have in common with one for these text encoders and this autoencoder.
 SAME = ("in_channels", "out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim")
@@ -272,4 +276,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     average.write()
     whitening.fold(unet)
-    pipeline.save_pretrained(args.output / "decoder")
+    drawn = (world.draw(world.random_scene(texts), number)[0] for number in range(PREVIEWED))
+    pictures = torch.stack([torch.from_numpy(picture) for picture in drawn]) / 255
+    decoder = DiffusionDecoder(pipeline, latent_rgb=LatentRGB.fit(pipeline.vae, pictures))
+    decoder.save_pretrained(args.output / "decoder")

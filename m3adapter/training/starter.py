@@ -149,6 +149,6 @@ def put_together(parts: Parts, folder: Path) -> None:
         parts.language.visual_projection.to(torch.float16)
     parts.language.save_pretrained(folder / "language_model")
     VisionEncoder(parts.vision.model, LEVELS).save_pretrained(folder / "vision_encoder")
-    parts.decoder.pipeline.save_pretrained(folder / "decoder")
+    parts.decoder.save_pretrained(folder / "decoder")
     save_adapter(folder / "adapter.safetensors", parts.adapter, dtype=torch.float16)
     make_portable(folder)

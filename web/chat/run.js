@@ -1,6 +1,7 @@
 // A run of a workflow: it is queued, watched and, if asked, stopped.
 
 import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
 import { forCanvas } from "./graph.js";
 import { ask, refusal } from "./server.js";
 import { t } from "./texts.js";
@@ -21,6 +22,21 @@ function drawn(graph) {
   } catch (error) {
     console.warn("M2Chat: the job goes without a workflow to open: this front end cannot draw one.", error);
     return undefined;
+  }
+}
+
+/**
+ * How ComfyUI is to make previews of a run: as its page's setting says, then as the server was started; and where neither says
+ * anything, which means none, cheap ones: whoever chats wants to see what becomes of a picture.
+ */
+async function previewMethod() {
+  const chosen = app.extensionManager.setting.get("Comfy.Execution.PreviewMethod");
+  if (chosen && chosen !== "default") return chosen;
+  try {
+    const { system } = await ask("/system_stats");
+    return system.argv.some((argument) => argument.startsWith("--preview-method")) ? "default" : "auto";
+  } catch {
+    return "auto";
   }
 }
 
@@ -46,7 +62,8 @@ export class Run {
     for (const [name, listener] of listeners) api.addEventListener(name, listener);
     try {
       const workflow = drawn(this.#graph);
-      this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow })).prompt_id;
+      const how = { previewMethod: await previewMethod() };
+      this.#id = (await api.queuePrompt(0, { output: this.#graph, workflow }, how)).prompt_id;
       this.#end();
       if (this.#unwanted) await this.stop();
       return await this.#ending;

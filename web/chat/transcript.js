@@ -93,7 +93,7 @@ export class Transcript {
   preview(node, picture) {
     const live = this.#live.get(node);
     if (!live) return;
-    live.figure.hidden = false;
+    live.figure.hidden = live.image.hidden = false;
     live.image.src = this.#addressOf(picture);
   }
 
@@ -208,7 +208,7 @@ export class Transcript {
   #coming(node, before) {
     const dots = h("div", { className: "m2chat-waiting", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
     const text = h("div", {}, before ? null : dots);
-    const image = before || h("img", { className: "m2chat-picture" });
+    const image = before || h("img", { className: "m2chat-picture", hidden: true });
     image.alt = t("The picture so far");
     const thought = thoughts("");
     thought.hidden = true;

@@ -1,0 +1,72 @@
+"""Previews of pictures while they are painted: ComfyUI's own, as its settings say, and only where somebody looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.latent_formats
+import latent_preview
+from PIL.Image import Image
+from server import PromptServer
+
+from ..m3adapter.diffusion.preview import LatentRGB, Preview
+
+EVERY = 0.1  # seconds; the server enlarges and compresses each one, which takes longer than to make it
+SDXL_CHANNELS = 4
+
+ProgressPreview = tuple[str, Image, int]
+
+
+class Previews:
+    """The previews of one run of a node.
+
+    ComfyUI chooses how they are made: by `--preview-method`, or as whoever queued the workflow asked. The VAE takes no
+    part in them.
+    """
+
+    def __init__(self) -> None:
+        self._previewers: dict[tuple[LatentRGB | None, int], Any] = {}
+        self._made = float("-inf")
+
+    def make(self, preview: Preview) -> ProgressPreview | None:
+        """Return a preview for ComfyUI's progress bar; None if nobody wants one, or one was made a moment ago."""
+        if time.monotonic() - self._made < EVERY or not is_watched():
+            return None
+        previewer = self._previewer(preview)
+        if previewer is None or not preview.is_finite:
+            return None
+        made: ProgressPreview = previewer.decode_latent_to_preview_image("JPEG", preview.latents[:1].float())
+        self._made = time.monotonic()
+        return made
+
+    def _previewer(self, preview: Preview) -> Any:
+        """Return ComfyUI's previewer for the latents of a model; None where previews are off, or it has none."""
+        key = (preview.latent_rgb, preview.latents.shape[1])
+        if key not in self._previewers:
+            layout = latent_format(preview.latent_rgb, preview.latents.shape[1], preview.vae_config)
+            self._previewers[key] = latent_preview.get_previewer(preview.latents.device, layout)
+        return self._previewers[key]
+
+
+def is_watched() -> bool:
+    """Return whether a page is there to show what the running workflow sends."""
+    server = PromptServer.instance
+    # What belongs to nobody is sent to everybody.
+    return bool(server.sockets) if server.client_id is None else server.client_id in server.sockets
+
+
+def latent_format(
+    latent_rgb: LatentRGB | None, channels: int, vae_config: Mapping[str, Any]
+) -> comfy.latent_formats.LatentFormat:
+    """Return ComfyUI's description of latents of so many channels, as its previewers read it."""
+    if latent_rgb is None and channels == SDXL_CHANNELS:
+        normalised = vae_config.get("latents_mean") is not None
+        return (comfy.latent_formats.SDXL_Playground_2_5 if normalised else comfy.latent_formats.SDXL)()
+    found = comfy.latent_formats.LatentFormat()
+    found.latent_channels = channels
+    if latent_rgb is not None:
+        found.latent_rgb_factors = latent_rgb.latent_rgb_factors
+        found.latent_rgb_factors_bias = latent_rgb.latent_rgb_factors_bias
+    return found
