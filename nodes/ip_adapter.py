@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from ..m3adapter.limits import MAX_STRENGTH
 from . import attention_patch, folders, inputs, wires
 from .errors import complaint, names_node, with_packages
-from .memory import Handle, handle, load, offload_device
+from .memory import Handle, handle, load, offload_device, with_decoder
 
 SUFFIXES = (".safetensors", ".bin")
 CUSTOM = "custom"
@@ -291,7 +291,7 @@ class DecoderIPAdapter(io.ComfyNode):
         """Add them to a copy of the decoder."""
         part = decoder.part.with_image_prompt(_prompt(references, gate, **how))
         patchers = tuple(each.patcher for each in references.adapters if each.patcher not in decoder.helpers)
-        return io.NodeOutput(replace(decoder, part=part, helpers=(*decoder.helpers, *patchers)))
+        return io.NodeOutput(with_decoder(decoder, part, *patchers))
 
 
 NODES = [LoadIPAdapter, IPAdapterReference, ApplyIPAdapter, DecoderIPAdapter]

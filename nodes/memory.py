@@ -8,11 +8,12 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import torch
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 1024**3
+
+# ComfyUI's classes of torch's layers: those that work like torch's own until a weight of theirs is left behind.
+_STREAMING: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+    getattr(torch.nn, name): getattr(comfy.ops.disable_weight_init, name)
+    for name in ("Conv2d", "GroupNorm", "LayerNorm", "Linear")
+}
 
 
 class Weights(torch.nn.ModuleDict):
@@ -41,16 +48,19 @@ class Handle:
 
     Attributes:
         part: The model.
-        patcher: Moves its weights for ComfyUI. None if they stay where they are, as quantised ones do.
+        patcher: Moves its weights for ComfyUI; of a decoder, those of its UNet. None if they stay where they are, as
+            quantised ones do.
         streams: Whether its layers are ComfyUI's own, which can work with weights on another device.
-        text_patcher: Of a decoder, the patcher of its text encoders, which few nodes need.
-        helpers: Of a decoder, the patchers of the IP-Adapters of its image prompts, which work whenever it does.
+        text_patcher: Of a decoder, the patcher of its text encoders.
+        vae_patcher: Of a decoder, the patcher of its VAE.
+        helpers: Of a decoder, the patchers of the IP-Adapters of its image prompts, which work whenever its UNet does.
     """
 
     part: Any
     patcher: comfy.model_patcher.ModelPatcher | None
     streams: bool = False
     text_patcher: comfy.model_patcher.ModelPatcher | None = None
+    vae_patcher: comfy.model_patcher.ModelPatcher | None = None
     helpers: tuple[comfy.model_patcher.ModelPatcher, ...] = ()
 
 
@@ -73,10 +83,43 @@ def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | Non
 
 
 def decoder_handle(decoder: DiffusionDecoder) -> Handle:
-    """Put a decoder under ComfyUI's management, its text encoders separately."""
-    paints = {"unet": decoder.unet, "vae": decoder.vae}
-    reads = {"text_encoder": decoder.text_encoder, "text_encoder_2": decoder.text_encoder_2}
-    return Handle(decoder, managed(_as_one(paints)), text_patcher=managed(_as_one(reads)))
+    """Put a decoder under ComfyUI's management: UNet, VAE and text encoders each on their own."""
+    unet, texts = _as_one({"unet": decoder.unet}), [decoder.text_encoder, decoder.text_encoder_2]
+    reads = _as_one({f"text_encoder_{index}": encoder for index, encoder in enumerate(texts)})
+    if streams := not comfy.model_management.is_device_cpu(comfy.model_management.get_torch_device()):
+        for model in (decoder.unet, *filter(None, texts)):
+            let_stream(model)
+    found = Handle(
+        decoder, managed(unet), streams, text_patcher=managed(reads), vae_patcher=managed(_as_one({"vae": decoder.vae}))
+    )
+    return with_decoder(found, decoder)
+
+
+def with_decoder(decoder: Handle, part: DiffusionDecoder, *helpers: comfy.model_patcher.ModelPatcher) -> Handle:
+    """Return the handle of a decoder of the same models, whose UNet works together with further `helpers`."""
+    found = replace(decoder, part=part, helpers=(*decoder.helpers, *helpers))
+    assert found.patcher is not None and found.vae_patcher is not None
+    patchers = {"unet": (found.patcher, *found.helpers), "vae": (found.vae_patcher,)}
+    streams = {"unet": found.streams, "vae": False}
+
+    def prepare(name: str, work: int) -> None:
+        load(*patchers[name], streams=streams[name], work=work)
+
+    part.prepare = prepare
+    return found
+
+
+def let_stream(model: torch.nn.Module) -> None:
+    """Let the layers of a model of another library stream their weights, as ComfyUI's own layers do.
+
+    They become layers of ComfyUI's classes, which are torch's own as long as no weight lies on another device. The
+    first layer stays as it is, and is loaded whole: it tells its library on which device the model is.
+    """
+    layers = [layer for layer in model.modules() if type(layer) in _STREAMING]
+    first = next(model.parameters())
+    for layer in layers:
+        if first is not next(layer.parameters(), None):
+            layer.__class__ = _STREAMING[type(layer)]
 
 
 def _as_one(modules: dict[str, torch.nn.Module | None]) -> Weights:
@@ -122,23 +165,33 @@ def preparing(**handles: Handle | None) -> Callable[[str], None]:
 
 
 def make_ready(*handles: Handle) -> None:
-    """Load the weights of models that work together; make room for the work of one whose weights stay in place."""
-    patchers = [patcher for handle in handles if handle.patcher for patcher in (handle.patcher, *handle.helpers)]
+    """Load the weights of models that work together; make room for the work of one whose weights stay in place.
+
+    Not those of a decoder, which loads each of its parts by itself when that is about to work.
+    """
+    handles = tuple(handle for handle in handles if handle.vae_patcher is None)
+    patchers = [handle.patcher for handle in handles if handle.patcher]
     if patchers:
         load(*patchers, streams=all(handle.streams for handle in handles))
-    else:
+    elif handles:
         make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
 
 
 def load_text_encoders(decoder: Handle) -> None:
     """Load the text encoders of a decoder."""
     if decoder.text_patcher is not None:
-        load(decoder.text_patcher)
+        load(decoder.text_patcher, streams=decoder.streams)
 
 
-def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> None:
-    """Load weights that work together; `streams` says that their layers can work with weights on another device."""
-    comfy.model_management.load_models_gpu(list(patchers), force_full_load=not streams)
+def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False, work: int = 0) -> None:
+    """Load weights that work together.
+
+    Args:
+        patchers: The patchers of the models.
+        streams: Whether their layers can work with weights on another device.
+        work: Bytes that the work takes beside the weights.
+    """
+    comfy.model_management.load_models_gpu(list(patchers), memory_required=work, force_full_load=not streams)
     # Where there is too little room (or with --novram), the manager leaves weights behind. ComfyUI's own layers fetch
     # theirs when they need them; other layers cannot, and neither can what is no layer.
     for patcher in patchers:
@@ -146,6 +199,8 @@ def load(*patchers: comfy.model_patcher.ModelPatcher, streams: bool = False) -> 
             patcher.model.to(patcher.load_device)
             continue
         for module in patcher.model.modules():
+            for buffer in module.buffers(recurse=False):
+                buffer.data = buffer.data.to(patcher.load_device)
             if not hasattr(module, "comfy_cast_weights"):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.to(patcher.load_device)

@@ -237,7 +237,6 @@ class Decode(io.ComfyNode):
         def on_step(step: int, total: int, preview: Callable[[], Any]) -> None:
             progress.update(step * steps // total, preview)  # a part of the steps, or more than one call for each
 
-        make_ready(decoder, *([] if refiner is None else [refiner]))  # the two paint one picture together
         painted = stages.paint(
             decoder.part,
             condition,

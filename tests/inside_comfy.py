@@ -121,7 +121,8 @@ def budget(megabytes: str) -> dict[str, Any]:
             fresh = {name: handles[name] for name in ("language_model", "vision_encoder", "decoder")}
             (handles["adapter"],) = NewAdapter.execute(**fresh, width=256, blocks=3, seed=0).result
         names.update({id(each.patcher): name for name, each in handles.items()})
-        names[id(handles["decoder"].text_patcher)] = "text_encoders"
+        decoder = handles["decoder"]
+        names.update({id(decoder.patcher): "unet", id(decoder.vae_patcher): "vae", id(decoder.text_patcher): "texts"})
         told = memory.assemble(**handles).story("A fox.", 2, steps=2, seed=1, gate=2.0)
         return [told.at(slot).image for slot in told.pictures()]
 

@@ -188,6 +188,39 @@ def test_painting_needs_no_text_encoder(folder: Path) -> None:
     assert torch.equal(painted(decoder, toys.condition()), expected)
 
 
+@pytest.mark.parametrize(("given", "order"), [({}, ["unet", "vae"]), ({"image": True}, ["vae", "unet", "vae"])])
+def test_unet_and_vae_are_never_needed_at_the_same_time(folder: Path, given: dict, order: list[str]) -> None:
+    decoder = DiffusionDecoder.from_pretrained(folder)
+    how = {"image": torch.rand(toys.SIDE, toys.SIDE, 3, generator=toys.generator())} if given else {}
+    expected = painted(decoder, toys.condition(2), **how)
+    weights = {name: getattr(decoder, name).state_dict() for name in ("unet", "vae")}
+    asked: list[str] = []
+
+    def prepare(name: str, work: int) -> None:
+        asked.append(name)
+        assert work > 0
+        for each in weights:
+            getattr(decoder, each).to("meta")  # as good as on another device
+        getattr(decoder, name).load_state_dict(weights[name], assign=True)
+
+    decoder.prepare = prepare
+    assert torch.equal(painted(decoder, toys.condition(2), **how), expected)
+    assert asked == order
+
+
+def test_what_the_work_takes_grows_with_pictures_and_is_bounded_by_tiles(folder: Path) -> None:
+    decoder = DiffusionDecoder.from_pretrained(folder)
+    asked: dict[str, list[int]] = {"unet": [], "vae": []}
+    decoder.prepare = lambda name, work: asked[name].append(work)
+    for batch, width, guidance in ((1, 32, 1.0), (1, 32, 3.0), (2, 32, 3.0), (1, 64, 1.0)):
+        painted(decoder, toys.condition(batch), steps=1, width=width, height=32, guidance=guidance)
+    assert [work // asked["unet"][0] for work in asked["unet"]] == [1, 2, 4, 2]
+    assert [work // asked["vae"][0] for work in asked["vae"]] == [1, 1, 2, 2]
+    decoder.split_vae(tiling=True, slicing=True)
+    painted(decoder, toys.condition(2), steps=1, width=64, height=64)
+    assert asked["vae"][-1] == asked["vae"][0] * decoder.vae.tile_sample_min_size**2 // 32**2
+
+
 def test_the_autoencoder_may_be_of_another_type(folder: Path) -> None:
     decoder = DiffusionDecoder.from_pretrained(folder)
     expected = painted(decoder, toys.condition())

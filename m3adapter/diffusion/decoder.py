@@ -23,8 +23,14 @@ from .latents import to_latents, to_pictures
 from .pipelines import SDXLPipeline, is_refiner
 from .preview import LatentRGB, Preview
 from .text_encoding import encode_prompts
+from .work_size import decoding_work, encoding_work, unet_work
 
 OnStep = Callable[[int, int, Preview], None]
+PrepareWork = Callable[[str, int], None]
+
+
+def already_there(part: str, work: int) -> None:
+    """Do nothing: the weights of every part are where they work, and there is room for the work."""
 
 
 class DiffusionDecoder:
@@ -35,6 +41,10 @@ class DiffusionDecoder:
             the second text encoder. Its models are frozen.
         image_prompts: Image prompts that every picture attends to through an IP-Adapter.
         latent_rgb: What its latents roughly look like, for previews. None where that is unknown.
+
+    Attributes:
+        prepare: Called just before a part works, with its name ("unet" or "vae") and the bytes that the work takes
+            beside its weights. Nothing else has to be on the device meanwhile.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class DiffusionDecoder:
         self.pipeline = pipeline
         self.image_prompts = tuple(image_prompts)
         self.latent_rgb = latent_rgb
+        self.prepare: PrepareWork = already_there
         self.pipeline.set_progress_bar_config(disable=True)
         for model in (self.unet, self.vae, self.text_encoder, self.text_encoder_2):
             if model is not None:
@@ -149,7 +160,9 @@ class DiffusionDecoder:
         for reference in prompt.references:
             reference.adapter.check_layers(list(names.values()), self.embed_width)
         prompt.gate.weights([place_of(name) for name in names])
-        return DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt), self.latent_rgb)
+        prompted = DiffusionDecoder(self.pipeline, (*self.image_prompts, prompt), self.latent_rgb)
+        prompted.prepare = self.prepare
+        return prompted
 
     def split_vae(self, *, tiling: bool = False, slicing: bool = False) -> None:
         """Make the VAE process large pictures in tiles (less memory, faint seams), and batches one by one."""
@@ -288,9 +301,13 @@ class DiffusionDecoder:
             if on_step is not None:
                 on_step(done + step, total, Preview(clean, self.latent_rgb, self.vae.config))
 
-        for stage in stages:
+        rows = condition.batch * (2 if guidance > 1 else 1)
+        for stage, painter in zip(stages, (self, refiner), strict=False):
+            assert painter is not None  # there is no second stage without a refiner
+            painter.prepare("unet", unet_work(painter.unet, rows, latents.shape[-2], latents.shape[-1]))
             latents = stage.run(latents, generators, report)
             done += stage.num_evaluations
+        self.prepare("vae", decoding_work(self.vae, condition.batch, height, width))
         return to_pictures(self.vae, latents)
 
     def _initial_latents(
@@ -302,7 +319,10 @@ class DiffusionDecoder:
         stage: DenoisingStage,
     ) -> Tensor:
         """Return noise, or a picture's latents with noise; drawn one by one, so the same in a batch of any size."""
-        clean = None if picture is None else to_latents(self.vae, picture, height, width, generators)
+        clean = None
+        if picture is not None:
+            self.prepare("vae", encoding_work(self.vae, height, width))
+            clean = to_latents(self.vae, picture, height, width, generators)
         factor = self.pipeline.vae_scale_factor
         shape = (1, self.unet.config.in_channels, height // factor, width // factor)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ class DenoisingStage:
     """The part of a picture's denoising that one model carries out.
 
     Args:
-        pipeline: The model, on the device and in the dtype it computes in: an SDXL base or refiner pipeline of
-            diffusers. Only its UNet, VAE and scheduler are used, and none of them is changed.
+        pipeline: The model in the dtype it computes in: an SDXL base or refiner pipeline of diffusers. Only its UNet
+            works, which has to be on its device when `run` is called; nothing of it is changed.
         condition: What to paint [B, ...], in the widths of this model.
         image_prompts: Image prompts that the UNet attends to through IP-Adapters.
         steps: Number of denoising steps in the whole schedule.
@@ -56,10 +56,10 @@ class DenoisingStage:
         start: float | None = None,
         end: float | None = None,
     ) -> None:
-        self.device, self.dtype = pipeline.unet.device, pipeline.unet.dtype
+        self.dtype = pipeline.unet.dtype
         self._from_noise = strength is None and start is None
         self._denoiser = _latent_pipeline(pipeline, scheduler or pipeline.scheduler, from_noise=self._from_noise)
-        self._condition = condition.even().to(self.device, self.dtype)
+        self._condition = condition
         self._image_prompts = tuple(image_prompts)
         self._guidance = guidance
         self._settings: dict[str, Any] = {
@@ -71,11 +71,11 @@ class DenoisingStage:
         max_steps = scheduler.config.get("original_inference_steps")
         if max_steps and steps > max_steps:
             raise ValueError(f"The scheduler lcm takes at most {max_steps} steps, not {steps}.")
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler.set_timesteps(steps)
         self.timesteps: Tensor = scheduler.timesteps
         if not self._from_noise:
             self._settings |= {"strength": strength or 1.0, "denoising_start": start}
-            self.timesteps, _ = self._denoiser.get_timesteps(steps, strength, self.device, denoising_start=start)
+            self.timesteps, _ = self._denoiser.get_timesteps(steps, strength, "cpu", denoising_start=start)
         if end is not None:
             train_steps = scheduler.config.num_train_timesteps
             self.timesteps = self.timesteps[self.timesteps >= round(train_steps - end * train_steps)]
@@ -87,8 +87,9 @@ class DenoisingStage:
 
     def add_noise(self, latents: Tensor, noise: Tensor) -> Tensor:
         """Return a picture's latents [B, C, h, w] with the amount of noise that this stage starts from."""
-        latents, noise = latents.to(self.device, self.dtype), noise.to(self.device, self.dtype)
-        return self._denoiser.scheduler.add_noise(latents, noise, self.timesteps[:1].repeat(len(latents)))
+        latents = latents.to(self.dtype)
+        first = self.timesteps[:1].repeat(len(latents)).to(latents.device)
+        return self._denoiser.scheduler.add_noise(latents, noise.to(latents), first)
 
     def run(self, latents: Tensor, generators: list[torch.Generator], on_step: StepCallback) -> Tensor:
         """Denoise latents [B, C, h, w].
@@ -114,9 +115,10 @@ class DenoisingStage:
         else:
             start = {"image": torch.zeros(1, 4, 1, 1)}  # required by the pipeline, which ignores it beside latents
         unet = self._denoiser.unet
+        condition = self._condition.even().to(unet.device, self.dtype)
         guided = self._guidance > 1 and unet.config.time_cond_proj_dim is None
         size = (latents.shape[-2], latents.shape[-1])
-        with attend_to_images(unet, self._image_prompts, batch=self._condition.batch, guided=guided, size=size) as (
+        with attend_to_images(unet, self._image_prompts, batch=condition.batch, guided=guided, size=size) as (
             image_arguments,
             set_timestep,
         ):
@@ -129,11 +131,11 @@ class DenoisingStage:
 
             set_timestep(float(self.timesteps[0]))
             latents = self._denoiser(
-                prompt_embeds=self._condition.embeds,
-                pooled_prompt_embeds=self._condition.pooled,
-                negative_prompt_embeds=self._condition.negative_embeds,
-                negative_pooled_prompt_embeds=self._condition.negative_pooled,
-                latents=latents.to(self.device, self.dtype),
+                prompt_embeds=condition.embeds,
+                pooled_prompt_embeds=condition.pooled,
+                negative_prompt_embeds=condition.negative_embeds,
+                negative_pooled_prompt_embeds=condition.negative_pooled,
+                latents=latents.to(unet.device, self.dtype),
                 generator=generators,
                 output_type="latent",
                 callback_on_step_end=after_step,
@@ -146,7 +148,7 @@ class DenoisingStage:
 
 
 def _latent_pipeline(pipeline: SDXLPipeline, scheduler: Any, *, from_noise: bool) -> Any:
-    """Return a pipeline of UNet and VAE without text encoders, wherever those may be at the moment.
+    """Return a pipeline that works where the UNet is, wherever text encoders and VAE may be at the moment.
 
     It gets a scheduler of its own, because a scheduler keeps count of the steps of one picture.
     """
@@ -165,13 +167,20 @@ def _latent_pipeline(pipeline: SDXLPipeline, scheduler: Any, *, from_noise: bool
     }
     latent_pipeline: Any
     if from_noise:
-        latent_pipeline = diffusers.StableDiffusionXLPipeline(**components)
+        latent_pipeline = _at_the_unet(diffusers.StableDiffusionXLPipeline)(**components)
     else:
-        latent_pipeline = diffusers.StableDiffusionXLImg2ImgPipeline(
+        latent_pipeline = _at_the_unet(diffusers.StableDiffusionXLImg2ImgPipeline)(
             **components, requires_aesthetics_score=is_refiner(pipeline)
         )
     latent_pipeline.set_progress_bar_config(disable=True)
     return latent_pipeline
+
+
+@cache
+def _at_the_unet(pipeline_class: Any) -> Any:
+    """Return a pipeline class that works on the UNet's device; diffusers' own look at the VAE's first."""
+    device = property(lambda pipeline: pipeline.unet.device)
+    return type(pipeline_class.__name__, (pipeline_class,), {"_execution_device": device})
 
 
 def record_estimates(scheduler: Any) -> deque[Tensor]:
