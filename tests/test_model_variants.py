@@ -16,6 +16,7 @@ from torch import Tensor
 import toys
 from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.float8 import keep_float8
 from m3adapter.diffusion.loading import CONFIGS
 from m3adapter.diffusion.schedulers import choose_scheduler
 from m3adapter.diffusion.vae_loading import check_vae, load_vae
@@ -193,18 +194,44 @@ def test_float8_with_scales_paints_what_it_means(tmp_path: Path, folder: Path, w
     assert torch.equal(painted(found), painted(expected))
     assert (painted(found) - painted(load_decoder(folder))).abs().max() < 0.2, "it is still the same model"
     assert {weight.dtype for weight in found.unet.parameters()} == {torch.float32}
+    kept = load_decoder(tmp_path / "scaled.safetensors", configs=folder, float8=True)
+    linear = [layer for layer in kept.unet.modules() if isinstance(layer, torch.nn.Linear)]
+    assert linear and {layer.weight.dtype for layer in linear} == {FLOAT8} and kept.unet.dtype == torch.float32
+    assert torch.equal(painted(kept), painted(expected))
 
 
 def test_plain_float8_paints_what_it_means(tmp_path: Path, folder: Path, weights: Any) -> None:
+    how = {"configs": folder, "tokenizer": folder / "tokenizer"}
     for kind in (torch.float8_e4m3fn, torch.float8_e5m2):
         stored = {name: value.to(kind) if value.is_floating_point() else value for name, value in weights.items()}
         save_file(stored, tmp_path / "eight.safetensors")
         plain = {name: value.to(weights[name].dtype) for name, value in stored.items()}
         save_file(plain, tmp_path / "plain.safetensors")
-        found, expected = (load_decoder(tmp_path / f"{x}.safetensors", configs=folder) for x in ("eight", "plain"))
+        found, expected = (load_decoder(tmp_path / f"{x}.safetensors", **how) for x in ("eight", "plain"))
         assert torch.equal(painted(found), painted(expected))
         for one, other in zip(found.text_encoder_2.parameters(), expected.text_encoder_2.parameters(), strict=True):
             assert torch.equal(one, other)
+        kept = load_decoder(tmp_path / "eight.safetensors", **how, float8=True)
+        half = load_decoder(tmp_path / "eight.safetensors", **how, float8=True, dtype=torch.bfloat16)
+        for decoder in (kept, half):
+            for model in (decoder.unet, decoder.text_encoder, decoder.text_encoder_2):
+                sizes = [weight.itemsize for weight in model.parameters() if weight.ndim > 1]
+                assert sum(size > 1 for size in sizes) <= 2, "the first layer, and a text encoder's embeddings"
+        expected.pipeline.to(torch.bfloat16)
+        for found, other in ((kept, load_decoder(tmp_path / "plain.safetensors", **how)), (half, expected)):
+            assert torch.equal(painted(found), painted(other))
+            one, two = found.encode_text(["a fox"]), other.encode_text(["a fox"])
+            assert torch.equal(one.embeds, two.embeds) and torch.equal(one.pooled, two.pooled)
+
+
+def test_a_layer_that_fails_keeps_its_float8_weight() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[1].weight.data = torch.eye(2)
+    keep_float8(model, FLOAT8)
+    with pytest.raises(RuntimeError):
+        model[1](torch.ones(1, 3))
+    assert model[1].weight.dtype == FLOAT8 != model[0].weight.dtype
+    assert torch.equal(model[1](torch.ones(1, 2)), 1 + model[1].bias[None])
 
 
 def test_other_quantisations_are_refused(tmp_path: Path, folder: Path, weights: Any) -> None:

@@ -23,6 +23,7 @@ def load_decoder(
     prediction: str | None = None,
     vae: str | Path | None = None,
     vae_dtype: torch.dtype | None = None,
+    float8: bool = False,
 ) -> DiffusionDecoder:
     """Open a diffusers folder or a single file: SDXL base, refiner, or a model fine-tuned from one of them.
 
@@ -40,6 +41,8 @@ def load_decoder(
         prediction: What the UNet predicts, one of `schedulers.PREDICTIONS`; by default as the model says.
         vae: A file or folder with a VAE that replaces the model's own (see `vae_loading.load_vae`).
         vae_dtype: Type of the VAE's weights; by default that of the others.
+        float8: Keep weights of UNet and text encoders that are stored as float8 in float8, a quarter to half of the
+            memory; each layer unpacks its own while it works, and pictures are the same to the bit.
 
     Raises:
         FileNotFoundError: There is no such file, or no diffusers model in the folder.
@@ -57,5 +60,6 @@ def load_decoder(
         prediction=prediction,
         vae=vae,
         vae_dtype=vae_dtype,
+        float8=float8,
     )
     return DiffusionDecoder(pipeline, latent_rgb=LatentRGB.load(Path(path), pipeline.unet.config.in_channels))

@@ -16,6 +16,7 @@ from ..conversation.pictures import normalised
 from ..ip_adapter.image_prompt import ImagePrompt, place_of
 from ..ip_adapter.ip_adapter import cross_attentions
 from ..limits import check_denoise, check_side, check_switch
+from .attention import Attend, ChosenAttention
 from .condition import Condition
 from .denoising import DenoisingStage
 from .finite import check_condition
@@ -168,6 +169,19 @@ class DiffusionDecoder:
         """Make the VAE process large pictures in tiles (less memory, faint seams), and batches one by one."""
         for name, enabled in (("tiling", tiling), ("slicing", slicing)):
             getattr(self.vae, f"{'enable' if enabled else 'disable'}_{name}")()
+
+    def use_attention(self, attend: Attend | None) -> None:
+        """Let the UNet attend by `attend` (see `ChosenAttention`), or with None by torch's function.
+
+        Cross-attentions that an IP-Adapter takes part in keep torch's.
+        """
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
+        self.unet.set_attn_processor(AttnProcessor2_0() if attend is None else ChosenAttention(attend))
+
+    def use_channels_last(self) -> None:
+        """Lay out the UNet's convolutions with channels last: faster on some devices, with other roundings."""
+        self.unet.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:

@@ -17,7 +17,8 @@ from ..weights.counting import check_config
 from ..weights.layouts import REFINER, UNET, check_decoder, header, read_json, weight_files
 from ..weights.layouts import VAE as VAE_PREFIX
 from .component_configs import CONFIG, SCHEDULER, building, check_parts
-from .quantised import check_quantised, dequantised
+from .float8 import FLOAT8, keep_float8
+from .quantised import NOTES, check_quantised, dequantised, scales
 from .schedulers import check_prediction, check_scheduler, check_spacing, choose_scheduler
 from .vae_loading import KL, check_vae, load_vae
 
@@ -37,6 +38,7 @@ def open_pipeline(
     prediction: str | None = None,
     vae: str | Path | None = None,
     vae_dtype: torch.dtype | None = None,
+    float8: bool = False,
 ) -> Any:
     """Open a diffusers folder or a single file as a pipeline; arguments and errors are those of `auto.load_decoder`.
 
@@ -71,6 +73,8 @@ def open_pipeline(
         else:
             pipeline = _open_file(path, kind, config_folder, dtype, replaced)
     _check_complete(path, kind, pipeline)
+    if float8 and stores_float8(path):
+        _keep_float8(path, pipeline)
     if tokenizer is not None:
         _add_tokenizers(pipeline, Path(tokenizer))
     if vae_dtype is not None:
@@ -86,6 +90,13 @@ def stored_dtype(path: str | Path) -> torch.dtype:
         for shape, stored in header(file).values():
             count[stored] += torch.Size(shape).numel()
     return _DTYPES.get(count.most_common(1)[0][0], torch.float16)
+
+
+def stores_float8(path: str | Path) -> bool:
+    """Return whether weights of a model are stored as float8, with scales or without."""
+    path = Path(path)
+    plain = any(stored in FLOAT8 for file in weight_files(path) for _, stored in header(file).values())
+    return plain or (path.is_file() and check_quantised(path))
 
 
 def count_parameters(path: str | Path) -> int:
@@ -173,6 +184,22 @@ def _dequantised(path: Path, configs: Path, dtype: torch.dtype, own_vae: bool) -
         )
         for name, (model_class, prefix) in models.items()
     }
+
+
+def _keep_float8(path: Path, pipeline: Any) -> None:
+    """Store the weights of UNet and text encoders as float8 again where the file does."""
+    by_layer: dict[str, torch.Tensor] = {}
+    if path.is_file() and (found := scales(path, UNET)):
+        from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+        # It renames whatever it is given: here, the names themselves.
+        stored = {name: name for name in header(path) if name.startswith(UNET) and not name.endswith(NOTES)}
+        names = convert_ldm_unet_checkpoint(stored, pipeline.unet.config)
+        by_layer = {name.removesuffix(".weight"): found[own] for name, own in names.items() if own in found}
+    for name in ("unet", "text_encoder", "text_encoder_2"):
+        if (model := getattr(pipeline, name, None)) is not None:
+            for kind in FLOAT8.values():
+                keep_float8(model, kind, by_layer if name == "unet" else None)
 
 
 def _scheduler(path: Path, own: Any, name: str | None, spacing: str | None, prediction: str | None) -> Any:

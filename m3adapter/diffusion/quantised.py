@@ -18,7 +18,7 @@ from ..values import shown
 from ..weights.layouts import TEXT, header
 
 SCALES = (".scale_weight", ".weight_scale")
-_NOTES = (*SCALES, ".scale_input", ".input_scale", ".comfy_quant")
+NOTES = (*SCALES, ".scale_input", ".input_scale", ".comfy_quant")
 _FLOATS = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
 _PLAIN = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 _UNKNOWN = (".weight_scale_2", ".pre_quant_scale", ".absmax", ".qweight")
@@ -61,7 +61,7 @@ def dequantised(path: Path, prefix: str, dtype: torch.dtype) -> dict[str, Tensor
         names = {name for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
         weights: dict[str, Tensor] = {}
         for name in names:
-            if name.endswith(_NOTES) or name.endswith("scaled_fp8"):
+            if name.endswith(NOTES) or name.endswith("scaled_fp8"):
                 continue
             value, layer = file.get_tensor(name), name.removesuffix(".weight")
             if layer != name:
@@ -71,6 +71,18 @@ def dequantised(path: Path, prefix: str, dtype: torch.dtype) -> dict[str, Tensor
                     value = value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
             weights[name] = value.to(dtype) if value.is_floating_point() else value
         return weights
+
+
+def scales(path: Path, prefix: str) -> dict[str, Tensor]:
+    """Return the scales of a single file's weights whose names begin with `prefix`, by the names of those weights."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {
+            f"{name.rpartition('.')[0]}.weight": file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith(prefix) and name.endswith(SCALES)
+        }
 
 
 def _formats(path: Path, file: Any) -> dict[str, Any]:
