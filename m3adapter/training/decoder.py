@@ -277,6 +277,6 @@ def main(argv: list[str] | None = None) -> None:
     average.write()
     whitening.fold(unet)
     drawn = (world.draw(world.random_scene(texts), number)[0] for number in range(PREVIEWED))
-    pictures = torch.stack([torch.from_numpy(picture) for picture in drawn]) / 255
-    decoder = DiffusionDecoder(pipeline, latent_rgb=LatentRGB.fit(pipeline.vae, pictures))
+    examples = torch.stack([torch.from_numpy(picture) for picture in drawn]) / 255
+    decoder = DiffusionDecoder(pipeline, latent_rgb=LatentRGB.fit(pipeline.vae, examples))
     decoder.save_pretrained(args.output / "decoder")
