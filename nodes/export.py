@@ -148,8 +148,8 @@ class ExportStory(io.ComfyNode):
         """Write the conversation to a new folder."""
         if not conversation.turns:
             raise ValueError("The conversation is empty: there is nothing to write.")
-        how = dict(format or {"format": "html"})
-        name = how.pop("format")
+        options = dict(format or {"format": "html"})
+        name = options.pop("format")
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow") if cls.hidden else None
         widget = widget_of(cls.hidden.prompt if cls.hidden else None, workflow)
         place, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
@@ -164,7 +164,7 @@ class ExportStory(io.ComfyNode):
             _details(conversation),
             title=title.strip() or None,
             formats=[name],
-            layout=page_arguments(**how) if how else None,
+            layout=page_arguments(**options) if options else None,
             metadata=workflow_metadata(cls.hidden),
         )
         show_text("\n\n".join([str(story.path), *story.notes]))

@@ -1,34 +1,29 @@
-"""IP-Adapter as the low-level path: its weights, the reference pictures, and the gate of a MODEL or a decoder."""
+"""IP-Adapter as the low-level path: the reference pictures, and the gate of a MODEL or a decoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import comfy.clip_vision
 import comfy.model_management
-import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation.pictures import normalised
-from ..m3adapter.ip_adapter.files import check_file
 from ..m3adapter.ip_adapter.image_prompt import (
     PRESETS,
     ImageGate,
     ImagePrompt,
     Reference,
 )
-from ..m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from ..m3adapter.limits import MAX_STRENGTH
-from . import attention_patch, folders, inputs, wires
-from .errors import complaint, names_node, with_packages
-from .memory import Handle, handle, load, offload_device, with_decoder
+from . import attention_patch, inputs, wires
+from .errors import names_node
+from .memory import Handle, load, with_decoder
 
-SUFFIXES = (".safetensors", ".bin")
 CUSTOM = "custom"
 
 
@@ -42,66 +37,6 @@ class References:
     def load(self) -> None:
         """Load the weights of the IP-Adapters."""
         load(*(each.patcher for each in self.adapters), streams=True)
-
-
-def _is_ip_adapter(path: Path) -> bool:
-    """Return whether a file may be an IP-Adapter; a vision encoder beside it has a folder with a configuration."""
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / "config.json").is_file()
-
-
-IP_ADAPTERS = folders.Shelf({"ipadapter": _is_ip_adapter})
-
-
-def _check(name: str) -> None:
-    check_file(IP_ADAPTERS.find(name))
-
-
-class LoadIPAdapter(io.ComfyNode):
-    """Loads IP-Adapter weights from a file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node."""
-        return io.Schema(
-            node_id="M2Chat_LoadIPAdapter",
-            display_name="Load IP-Adapter",
-            category="M2Chat/loaders",
-            description="Loads IP-Adapter weights for SDXL (base, plus, plus-face) from models/ipadapter.",
-            search_aliases=["ip-adapter", "ipadapter loader", "image prompt", "consistent character"],
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=IP_ADAPTERS.names(),
-                    tooltip="A .safetensors or .bin file in models/ipadapter. Its kind is recognised from its "
-                    "contents.",
-                )
-            ],
-            outputs=[
-                wires.IPAdapter.Output(display_name="ip_adapter", tooltip="For IP-Adapter Reference."),
-                io.String.Output(
-                    display_name="report", tooltip="What the file contains, and which vision encoder it needs."
-                ),
-            ],
-        )
-
-    @classmethod
-    def validate_inputs(cls, file: str | None = None) -> bool | str:
-        """Refuse anything but IP-Adapters for SDXL before anything runs; only the header of a file is read."""
-        return complaint(_check, file)
-
-    @classmethod
-    def fingerprint_inputs(cls, file: str | None) -> str:
-        """Return a text that changes when the file does."""
-        return IP_ADAPTERS.fingerprint(file)
-
-    @classmethod
-    @names_node
-    def execute(cls, file: str) -> io.NodeOutput:
-        """Load it into main memory; ComfyUI moves it to the device when it is used."""
-        path = IP_ADAPTERS.find(file)
-        with with_packages():
-            adapter = load_ip_adapter(path, operations=comfy.ops.manual_cast, device=offload_device())
-        return io.NodeOutput(handle(adapter, streams=True, model=adapter), adapter.config.describe())
 
 
 class IPAdapterReference(io.ComfyNode):
@@ -259,9 +194,17 @@ class ApplyIPAdapter(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, model: ModelPatcher, references: References, gate: float, **how: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: ModelPatcher,
+        references: References,
+        gate: float,
+        start_percent: float,
+        end_percent: float,
+        weight_type: dict[str, Any],
+    ) -> io.NodeOutput:
         """Patch a copy of the model."""
-        prompt = _prompt(references, gate, **how)
+        prompt = _prompt(references, gate, start_percent, end_percent, weight_type)
         references.load()
         return io.NodeOutput(attention_patch.apply(model, prompt))
 
@@ -287,11 +230,20 @@ class DecoderIPAdapter(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, decoder: Handle, references: References, gate: float, **how: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        decoder: Handle,
+        references: References,
+        gate: float,
+        start_percent: float,
+        end_percent: float,
+        weight_type: dict[str, Any],
+    ) -> io.NodeOutput:
         """Add them to a copy of the decoder."""
-        part = decoder.part.with_image_prompt(_prompt(references, gate, **how))
+        prompt = _prompt(references, gate, start_percent, end_percent, weight_type)
+        part = decoder.part.with_image_prompt(prompt)
         patchers = tuple(each.patcher for each in references.adapters if each.patcher not in decoder.helpers)
         return io.NodeOutput(with_decoder(decoder, part, *patchers))
 
 
-NODES = [LoadIPAdapter, IPAdapterReference, ApplyIPAdapter, DecoderIPAdapter]
+NODES = [IPAdapterReference, ApplyIPAdapter, DecoderIPAdapter]

@@ -60,8 +60,8 @@ class LayOutPages(ShowsText, io.ComfyNode):
         cls, conversation: Conversation, layout: str, words: str, font: str, page_width: int, title: str = ""
     ) -> io.NodeOutput:
         """Lay out and draw the pages."""
-        how = page_arguments(layout, words, font, page_width)
-        book, typesetter = lay_out(conversation, title=title.strip() or None, **how)
+        arguments = page_arguments(layout, words, font, page_width)
+        book, typesetter = lay_out(conversation, title=title.strip() or None, **arguments)
         _check_size(book)
         for note in book.notes:
             logger.warning("M2Chat: %s", note)
