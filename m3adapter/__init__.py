@@ -8,6 +8,10 @@
     story = chat.story("A fox who finds a kite on the beach.", 4, seed=7)
     export_story(story, "kite")
 
+`M2Chat`, its models and its adapter, which have weights, have `save_pretrained` and `from_pretrained`: each opens the
+folders that it writes. A `Conversation`, which is data, has `save` and `load`; settings such as `GateSetting` are plain
+values.
+
 `python -m m3adapter --help` is the command line. Importing this package imports nothing heavy: a name below is loaded
 when it is first used, with the libraries that it needs.
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Route
 
+import graphs
 from chat_page import ChatPage
 from comfy_server import ComfyServer
 from m3adapter.conversation.sessions import Sessions
@@ -125,6 +126,27 @@ def test_who_stops_while_nobody_answers_does_not_wait(
     chat.panel.get_by_label("Steps").fill("2")
     chat.panel.get_by_label("Steps").press("Tab")
     chat.panel.get_by_text("Models and painting").click()
+
+
+def test_a_waiting_message_that_is_deleted_from_the_queue_comes_back(
+    chat: ChatPage,
+    comfy: ComfyServer,
+    sessions: Sessions,  # noqa: F811
+) -> None:
+    chat.reopen()
+    running = comfy.queue(graphs.story(steps=1000, seed=5))
+    chat.box.fill("A fox.")
+    chat.box.press("Enter")
+    while not (waiting := comfy.get("/queue")["queue_pending"]):
+        chat.page.wait_for_timeout(50)
+    assert chat.panel.get_by_role("status").inner_text() == "Waiting for its turn…"
+    comfy.request("/queue", json.dumps({"delete": [waiting[0][1]]}).encode())
+    chat.idle()
+    assert chat.panel.get_by_role("status").inner_text() == "Stopped. Nothing was saved." and not chat.has_error
+    assert chat.box.input_value() == "A fox." and not sessions.list()
+    comfy.request("/interrupt", b"{}")
+    comfy.wait(running)
+    chat.box.fill("")
 
 
 @pytest.mark.parametrize("user", ["", "Ann"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -41,6 +42,19 @@ def test_importing_the_library_imports_nothing_heavy(monkeypatch: pytest.MonkeyP
     assert fresh.TurnSettings().gate == 1.0 and fresh.M2Chat is not M2Chat
     with pytest.raises(AttributeError, match="module 'm3adapter' has no attribute 'Nonsense'"):
         getattr(fresh, "Nonsense")  # noqa: B009
+
+
+def test_what_has_weights_has_from_pretrained_and_conversations_have_load() -> None:
+    classes = {name for name in NAMES if inspect.isclass(value := getattr(m3adapter, name)) and not is_value(value)}
+    assert classes == {name for name in NAMES if hasattr(getattr(m3adapter, name), "from_pretrained")}
+    assert classes >= {"DiffusionDecoder", "LanguageModel", "M2Chat", "M3Adapter", "VisionEncoder"}
+    assert all(callable(getattr(getattr(m3adapter, name), "save_pretrained", None)) for name in classes)
+    assert callable(Conversation.save) and callable(Conversation.load)
+
+
+def is_value(cls: type) -> bool:
+    """Whether a class is a frozen dataclass."""
+    return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 def test_a_saved_chat_opens_and_tells_the_same(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ export class Run {
   #watcher;
   #id = null;
   #unwanted = false;
+  #away = false; // whether ComfyUI does not answer
   #ended = new Map(); // by prompt id: a run may end before its id is known
   #settle;
   #ending = new Promise((resolve) => (this.#settle = resolve));
@@ -106,13 +107,24 @@ export class Run {
       ["execution_success", ending("done")],
       ["execution_interrupted", ending("stopped")],
       ["execution_error", ending("failed")],
-      ["reconnecting", () => this.#watcher.away?.()],
-      ["reconnected", () => this.#look({ how: "failed", reason: t("ComfyUI was restarted in the meantime: try again.") })],
+      ["status", ({ detail }) => detail && this.#id && !this.#away && this.#look({ how: "stopped" })], // deleted, perhaps
+      ["reconnecting", () => this.#lost()],
+      ["reconnected", () => this.#found()],
     ];
   }
 
   #end() {
     if (this.#id && this.#ended.has(this.#id)) this.#settle(this.#ended.get(this.#id));
+  }
+
+  #lost() {
+    this.#away = true;
+    this.#watcher.away?.();
+  }
+
+  async #found() {
+    await this.#look({ how: "failed", reason: t("ComfyUI was restarted in the meantime: try again.") });
+    this.#away = false;
   }
 
   /**
