@@ -1,4 +1,4 @@
-"""Mistakes on the command line, which its user can mend: reported in one sentence, without a traceback."""
+"""Mistakes on the command line that its user can correct: reported in one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-USER_ERROR = 2  # the exit status after a mistake that a user can mend
+USER_ERROR = 2  # the exit status after a mistake that a user can correct
 MAX_MESSAGE = 300
 
 
@@ -15,13 +15,13 @@ class Parser(argparse.ArgumentParser):
     """Reports a mistake as one sentence, as all the commands do."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program; of a long value, a line is quoted."""
+        """Ends the program; quotes only one line of a long value."""
         message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
         self.exit(USER_ERROR, f"{self.prog}: {message} (--help explains).\n")
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one sentence that says how."""
+    """Something the user can correct; the message is one sentence that says how."""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def write_outline(
     on_event: OnEvent | None = None,
     **changes: Any,
 ) -> tuple[str, ...]:
-    """Have the language model write an outline of `panels` lines; of a longer one, keep the first lines.
+    """Have the language model write an outline of `panels` lines, and keep the first lines of a longer one.
 
     Arguments and errors as for `stages.write_reply`.
 

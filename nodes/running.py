@@ -139,7 +139,7 @@ def _tell(send: Callable[[PromptServer, str, str], None]) -> None:
         return
     try:
         send(server, context.node_id, server.client_id)
-    except Exception:  # a run must not fail because nobody could be told of it
+    except Exception:  # a run must not fail because its page cannot be notified
         logger.debug("M2Chat: the page could not be notified.", exc_info=True)
 
 

@@ -47,7 +47,7 @@ def open_adapter(
         dtype: Type of the weights; float32 by default.
 
     Returns:
-        The adapter, and a description of it; of an official one, also what was taken from the file.
+        The adapter, and a description of it; for an official one, also what was taken from the file.
 
     Raises:
         CheckpointError: The file is missing or damaged, holds more than tensors, or is not an adapter.

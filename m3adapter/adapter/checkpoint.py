@@ -86,7 +86,7 @@ def check_shapes(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[st
 
 
 def recognise(tensors: Mapping[str, Tensor], num_heads: int | None = None) -> M3AdapterConfig | None:
-    """Return the configuration that the names and shapes of an adapter's tensors tell.
+    """Return the configuration that follows from the names and shapes of an adapter's tensors.
 
     Args:
         tensors: The weights.

@@ -1,6 +1,6 @@
 """The adapter of the official M²Chat release, for its checkpoints alone.
 
-The release's adapter has no gate, no low-level path and no image tokens, and is another network than M3Adapter. The
+The release's adapter has no gate, no low-level path and no image tokens, and is a different network from M3Adapter. The
 formulas are read off the published code; C are the hidden states of a window of 32 tokens from the caption on:
 
     Q_0 = LN(W_q q)                              q: learned queries [77, 2048]

@@ -61,7 +61,7 @@ class OfficialFile(NamedTuple):
     """Contents of a file in the release's layout.
 
     Attributes:
-        config: What the shapes tell; heads are 32 wide, as the release's are.
+        config: The sizes, read from the shapes; heads are 32 wide, as the release's are.
         sources: For each name in OfficialAdapter, the name in the file and the tensor.
         names: Names of all tensors in the file.
         others: Names of everything else in the file.

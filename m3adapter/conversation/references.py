@@ -67,7 +67,7 @@ class ReferencePolicy:
             "chosen", else oldest first.
         """
         characters = named(caption, cast)
-        rounds = zip_longest(*(character.pictures for character in characters))  # everybody's best picture first
+        rounds = zip_longest(*(character.pictures for character in characters))  # each character's best picture first
         of_cast = _distinct([], (picture for picture in chain(*rounds) if picture is not None), self.count)
         places = self._places(earlier, characters)
         of_rule = _distinct(of_cast, (earlier[index] for index in places), self.count)[len(of_cast) :]

@@ -1,4 +1,4 @@
-"""A gate that adapts without training: it closes if a new caption is about another subject than the reference.
+"""A gate that adapts without training: it closes if a new caption is about a different subject from the reference.
 
 The rule, given the caption of a reference and the caption of the picture to be painted:
 
@@ -99,8 +99,8 @@ def adapted_gate(
         caption: Caption of the picture to be painted.
         gate: Strength for the same subject.
         lowest: Strength for another subject.
-        same: Likeness from which on a subject counts as the same.
-        other: Likeness up to which a subject counts as another one.
+        same: Likeness at and above which a subject counts as the same.
+        other: Likeness at and below which a subject counts as a different one.
 
     Raises:
         ValueError: A caption is empty, or the thresholds are in the wrong order.

@@ -1,4 +1,4 @@
-"""The configuration of an IP-Adapter, as the shapes in its file tell it."""
+"""The configuration of an IP-Adapter, which follows from the shapes in its file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class IPAdapterConfig:
     Attributes:
         kind: "base" takes an image embedding [W], "plus" the penultimate hidden states [N, W].
         image_width: Width W of what it takes.
-        num_tokens: Number of tokens that it makes of a picture.
+        num_tokens: Number of tokens that it makes from a picture.
         embed_width: Width of the tokens, which is that of the decoder's prompt embeddings.
         layer_widths: Width of each cross-attention that it feeds, in diffusers' order: down, up, middle.
     """

@@ -34,7 +34,7 @@ def check_file(path: Path) -> None:
 
 
 def read_config(name: str, found: Shapes) -> IPAdapterConfig:
-    """Return the configuration that the shapes of a file's weights tell.
+    """Return the configuration that follows from the shapes of a file's weights.
 
     Args:
         name: Name of the file, for error messages.

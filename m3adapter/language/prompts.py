@@ -279,6 +279,6 @@ def _picture_count(turn: Turn) -> int:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Return the special tokens, which are not part of anybody's words, by their ids."""
+    """Return the special tokens, which are not part of what anyone says, by their ids."""
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}

@@ -16,7 +16,7 @@ from .quantization import Quantization, check_quantization, unpacked
 if TYPE_CHECKING:
     from .loading import Dtype
 
-# Bits of a number of each dtype of safetensors that is not of 16 bits.
+# Bits per number of each safetensors dtype other than those of 16 bits.
 _BITS = {"F64": 64, "F32": 32, "I64": 64, "I32": 32, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
 
 

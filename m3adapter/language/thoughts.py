@@ -136,7 +136,7 @@ class ThoughtSplitter:
         return _joined(pieces)
 
     def closing(self) -> str:
-        """What would end the present thought, so that an answer can begin; "" where nothing is thought."""
+        """What would end the present thought, so that an answer can begin; "" outside thoughts."""
         mark = self._opened
         final = "<|channel|>final<|message|>"
         if self._mode == SPEAKING and self._header is None:
