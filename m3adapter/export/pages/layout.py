@@ -14,7 +14,7 @@ from ...values import shown
 from .balloons import balloons
 from .fonts import typeface
 from .items import ACCENT, FAINT, INK, Book, Colour, Item, Photo, Shape, Words
-from .panels import Panel, panels_of, speeches, without_speeches
+from .panels import Panel, by_page, panels_of, speeches, without_speeches
 from .styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH, Style
 from .text import Line, Typesetter
 
@@ -75,7 +75,7 @@ def lay_out(
     typesetter = Typesetter(typeface(font, more_fonts))
     title = story_title(conversation) if title is None else one_line(title)
     pages = _Pages(LAYOUTS[layout], width, panels, words == "balloons", title, typesetter)
-    return Book(title, width, *pages.composed(), tuple(_notes(typesetter))), typesetter
+    return Book(title, width, *pages.composed(), typesetter.notes()), typesetter
 
 
 class _Pages:
@@ -89,7 +89,7 @@ class _Pages:
         self.inner = width - 2 * self.margin
         self.most = style.tallest * width
         self.panels, self.title = panels, title
-        self.chunks = list(_chunks(panels, sum(map(len, style.shares))))
+        self.chunks = list(by_page(panels, sum(map(len, style.shares))))
         ratios = [panel.picture.pixels.shape[1] / panel.picture.pixels.shape[0] for panel in panels]
         self.ratio = min(2.0, max(0.5, statistics.median(ratios)))
         self.size, self.scale = 1, 1.0
@@ -300,23 +300,5 @@ def _words(line: Line, x: float, y: float, size: int, colour: Colour) -> Iterato
         yield Words(run, x + run.x, y, size, colour)
 
 
-def _chunks(panels: list[Panel], most: int) -> Iterator[list[Panel]]:
-    """Yield the panels of each page, which are about equally full."""
-    pages = -(-len(panels) // most)
-    for page in range(pages):
-        yield panels[len(panels) * page // pages : len(panels) * (page + 1) // pages]
-
-
 def _shortened(title: str, most: int = 120) -> str:
     return title if len(title) <= most else title[: most - 1].rstrip() + "…"
-
-
-def _notes(typesetter: Typesetter) -> Iterator[str]:
-    if missing := "".join(typesetter.missing):
-        listed = missing[:12] + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
-        yield (
-            f"No font here has the characters {listed}, and the pages leave them out: install a font that has "
-            "them, for example of the Noto family, or put one into ComfyUI's folder models/fonts."
-        )
-    if typesetter.unjoined:
-        yield "Pillow lacks the libraries Raqm and FriBiDi here, so letters are not joined: install FriBiDi."

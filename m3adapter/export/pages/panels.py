@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...conversation.conversation import Conversation
@@ -65,6 +66,13 @@ def panels_of(conversation: Conversation, words: str = "below") -> list[Panel]:
         raise ValueError("The conversation has no painted picture: let the assistant paint one first.")
     pictures[-1][1].extend(waiting)
     return [Panel(picture, _words(picture, texts, words)) for picture, texts in pictures]
+
+
+def by_page(panels: list[Panel], most: int) -> Iterator[list[Panel]]:
+    """Yield the panels of each page: at most `most`, and about as many on all pages."""
+    pages = -(-len(panels) // most)
+    for page in range(pages):
+        yield panels[len(panels) * page // pages : len(panels) * (page + 1) // pages]
 
 
 def speeches(text: str) -> list[str]:

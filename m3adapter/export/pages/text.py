@@ -73,6 +73,21 @@ class Typesetter:
         self._fonts: dict[tuple[Face, int], ImageFont.FreeTypeFont] = {}
         self._widths: dict[tuple[str, int, bool], float] = {}
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what the reader should know about the text set so far, a sentence each."""
+        notes = []
+        if missing := "".join(self.missing):
+            listed = missing[:12] + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
+            notes.append(
+                f"No font here has the characters {listed}, and the pages leave them out: install a font that has "
+                "them, for example of the Noto family, or put one into ComfyUI's folder models/fonts."
+            )
+        if self.unjoined:
+            notes.append(
+                "Pillow lacks the libraries Raqm and FriBiDi here, so letters are not joined: install FriBiDi."
+            )
+        return tuple(notes)
+
     def font(self, face: Face, size: int) -> ImageFont.FreeTypeFont:
         """Return Pillow's font of a size in pixels."""
         if (face, size) not in self._fonts:
