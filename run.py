@@ -4,6 +4,7 @@ commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
     python run.py test       run all tests (--fast: the library's alone); further arguments go to pytest
     python run.py check      look for mistakes in style, formatting and types
+    python run.py bench      measure how fast everything is; --help tells its options
     python run.py docs       write the pages of the library's API
     python run.py comfyui    open ComfyUI with the pack; further arguments go to ComfyUI
     python run.py matrix     test the pack in other versions of ComfyUI, transformers and diffusers
@@ -45,6 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
     check = commands.add_parser("check", help="look for mistakes in style, formatting and types")
     check.add_argument("names", nargs="*", metavar="CHECK", help=f"some of {', '.join(checks.COMMANDS)} (default: all)")
+
+    commands.add_parser("bench", help="measure how fast everything is, beside its peers", add_help=False)
 
     commands.add_parser("docs", help="write the pages of the library's API and print the path of the first")
 
@@ -102,6 +105,16 @@ def run_checks(options: argparse.Namespace) -> int:
     """Run the checks of the source code; the exit code is the number of those that failed."""
     environment.ensure()
     return checks.run(options.names)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Run the benchmark, whose rows in ComfyUI start one; paths on its command line are those of the caller."""
+    environment.ensure()
+    settings = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(environment.REPO), os.environ.get("PYTHONPATH")))),
+    }
+    return subprocess.call([str(environment.PYTHON), "-m", "tools.bench", *options.extra], env=settings)
 
 
 def write_docs(options: argparse.Namespace) -> int:
@@ -215,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "story": paint_story,
         "test": run_tests,
         "check": run_checks,
+        "bench": measure,
         "docs": write_docs,
         "matrix": run_matrix,
         "comfyui": open_comfyui,

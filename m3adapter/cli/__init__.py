@@ -1,1 +1,1 @@
-"""The command line: `python -m m3adapter {story,chat,train,evaluate}`."""
+"""The command line: `python -m m3adapter {story,chat,train,evaluate,bench}`."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m m3adapter {story,chat,train,evaluate}`."""
+"""The command line: `python -m m3adapter {story,chat,train,evaluate,bench}`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ..export.story import FORMATS, check_formats, export_story
 from ..version import __version__
 from ..weights.model_files import read_json
 from ..weights.starter import STARTER, check_weights
+from .bench import add_options as add_bench_options
 from .chat import Chat, check_output
 from .console import (
     add_model_options,
@@ -117,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    bench = commands.add_parser("bench", help="measure how fast everything is, beside its peers")
+    add_bench_options(bench)
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -185,6 +190,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")
     print(options.output)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    check_device(options.device)
+    quiet_loading()
+    return _module("benchmark.command").run(options)
 
 
 def _check_report(path: Path) -> None:
