@@ -22,6 +22,7 @@ from m3adapter.storybook import stories
 from m3adapter.storybook.dataset import Sample
 from m3adapter.storybook.world import Character, Scene
 from m3adapter.training import m3ft, m3ft_data, m3ft_visual
+from m3adapter.training.caches import SceneLatents
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,9 @@ class Reader:
     """In place of the language model: states that depend on caption and image tokens."""
 
     def __init__(self) -> None:
+        torch.manual_seed(0)
         self.model = nn.Linear(toys.LLM_WIDTH, toys.LLM_WIDTH).requires_grad_(False)
+        self.visual_projection = None
 
     def encode_slots(self, requests: list, image_tokens: torch.Tensor) -> list[SlotStates]:
         found = []
@@ -53,6 +56,7 @@ def arguments(tmp_path: Path) -> Namespace:
     return Namespace(
         output=tmp_path, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, samples=8,
         steps=1, minutes=0, align=1.0, denoise_from=0.0, no_gate=False, init=None,
+        cache=None, cache_mb=64,
     )  # fmt: skip
 
 
@@ -139,7 +143,8 @@ def test_the_gradient_of_denoising_goes_to_the_condition_only(toy_decoder: Diffu
     condition = toys.condition(2)
     condition.embeds.requires_grad_(True)
     scenes = [Scene((Character("fox", "blue"),), None, "camp"), Scene((Character("owl", "red"),), "kite", "city")]
-    m3ft.denoising(toy_decoder, condition, scenes, random.Random(1)).backward()
+    latents = SceneLatents(toy_decoder.pipeline, 0)(scenes, random.Random(1))
+    m3ft.denoising(toy_decoder, condition, latents).backward()
     assert condition.embeds.grad is not None and condition.embeds.grad.any()
     assert all(p.grad is None for p in (*toy_decoder.unet.parameters(), *toy_decoder.vae.parameters()))
 

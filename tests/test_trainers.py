@@ -105,7 +105,7 @@ def test_pictures_of_another_seed_are_not_taken(trained_parts: Path, tmp_path: P
     from diffusers import AutoencoderKL
 
     pipeline = Namespace(vae=AutoencoderKL.from_pretrained(trained_parts / "vae"))
-    path = tmp_path / "pictures.pt"
+    path = tmp_path / "pictures.safetensors"
     first = decoder.cached_pictures(pipeline, path, 2, seed=1)
     again = decoder.cached_pictures(pipeline, path, 2, seed=1)
     assert torch.equal(again.latents, first.latents) and torch.equal(again.figures, first.figures)

@@ -103,6 +103,7 @@ class SecondTurn:
 def gate_rounds(turn: SecondTurn, rounds: int) -> Rounds:
     """Return the seconds of each way to a picture in each round."""
     preview = min(PREVIEW_STEPS, turn.steps)
+    turn.whole(0)  # what the others need to have run before
     return interleave(
         {
             "whole turn": turn.whole,

@@ -23,15 +23,18 @@ from ..diffusion.preview import LatentRGB
 from ..storybook.render import SIZE
 from ..weights.tensors import save_half
 from . import options
+from .caches import CaptionEmbeddings
 from .decoder_pictures import FromCache, FromPool, Pipeline, cached_pictures, embed, fresh_pictures
 from .fast_norm import use_fast_norm
 from .feeding import add_workers_option
 from .loop import (
     Average,
     accelerator,
+    add_cache_options,
     add_options,
     autocast,
     begin,
+    cache_folder,
     make_folder,
     native_bfloat16,
     train,
@@ -199,6 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     add_options(parser, steps=12000, batch=32, lr=1.2e-3)
     add_world_option(parser)
     add_workers_option(parser)
+    add_cache_options(parser)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
@@ -243,9 +247,10 @@ def main(argv: list[str] | None = None) -> None:
         make_folder(args)
         with accelerator().main_process_first():
             pairs = 0.25 if args.pairs is None else args.pairs
-            path = args.output / "pictures.pt"
+            path = cache_folder(args) / "pictures.safetensors"
             pictures = cached_pictures(pipeline, path, args.pictures, args.seed + 1, pairs, world)
-        draw = FromCache(pipeline, pictures, args.batch, world)
+        embeddings = CaptionEmbeddings(pipeline, args.cache_mb)
+        draw = FromCache(embeddings, pictures, args.batch, world, seed=args.seed, device=device)
 
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         latents, figures, embeds, pooled, printed = draw(rng)

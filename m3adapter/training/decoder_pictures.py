@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import options
+from . import kept
 from .autoencoder import to_tensor
 from .feeding import CAPTIONS, Feeder, Pool
 from .loop import autocast
@@ -112,23 +113,20 @@ def cached_pictures(
     """
     world = world or open_world("storybook")
     rng = random.Random(seed)
+    key = kept.digest(kept.world_digest(world.name), pipeline.vae, count, seed, pairs)
     scenes = [world.random_scene(rng, characters=2 if rng.random() < pairs else 1) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
-    if path.is_file():
-        with options.opened("output", path):
-            kept = torch.load(path, weights_only=True)
-        # The file may be of another seed or autoencoder. Latents depend a little on the size of a batch.
-        first = encode_scenes(pipeline, scenes[:1], seeds[:1], world)
-        if len(kept["latents"]) == count and float((kept["latents"][:1] - first).float().abs().mean()) < 0.1:
-            return Pictures(scenes, **kept)
-    began = time.time()
-    made = {
-        "latents": encode_scenes(pipeline, scenes, seeds, world),
-        "figures": figure_shares(scenes, seeds, world),
-    }
-    torch.save(made, path)
-    print(f"encoded {count} pictures in {time.time() - began:.0f} s", flush=True)
-    return Pictures(scenes, **made)
+
+    def make() -> dict[str, Tensor]:
+        began = time.time()
+        made = {
+            "latents": encode_scenes(pipeline, scenes, seeds, world),
+            "figures": figure_shares(scenes, seeds, world),
+        }
+        print(f"encoded {count} pictures in {time.time() - began:.0f} s", flush=True)
+        return made
+
+    return Pictures(scenes, **kept.kept(path, key, make))
 
 
 def fresh_pictures(pipeline: Pipeline, args: argparse.Namespace, world: World) -> Pool:
@@ -157,20 +155,45 @@ def fresh_pictures(pipeline: Pipeline, args: argparse.Namespace, world: World) -
 
 
 class FromCache:
-    """Draws the samples of a step from pictures that were encoded beforehand."""
+    """Draws the samples of a step from pictures that were encoded beforehand, each with CAPTIONS captions.
 
-    def __init__(self, pipeline: Pipeline, pictures: Pictures, batch: int, world: World) -> None:
-        """Take the pictures and the number of samples in a step."""
-        self.pipeline, self.pictures, self.batch, self.world = pipeline, pictures, batch, world
+    Args:
+        embeddings: Encodes captions.
+        pictures: The pictures, which are kept on the decoder's device.
+        batch: The number of samples in a step.
+        world: What the pictures are of.
+        seed: Chooses the captions.
+    """
+
+    def __init__(
+        self,
+        embeddings: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
+        pictures: Pictures,
+        batch: int,
+        world: World,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.embeddings, self.scenes, self.batch, self.world, self.seed = (
+            embeddings, pictures.scenes, batch, world, seed,
+        )  # fmt: skip
+        self.latents, self.figures = pictures.latents.to(device), pictures.figures.to(device)
+        self._captions: dict[int, list[str]] = {}
 
     def __call__(self, rng: random.Random) -> Drawn:
         """Draw the samples of a step."""
-        chosen = [rng.randrange(len(self.pictures.scenes)) for _ in range(self.batch)]
-        texts = [self.world.caption(rng, self.pictures.scenes[index]) for index in chosen]
-        embeds, pooled = embed(self.pipeline, texts)
-        device = embeds.device
-        latents, figures = (part[chosen].float().to(device) for part in (self.pictures.latents, self.pictures.figures))
-        return latents, figures, embeds, pooled, {}
+        chosen = rng.choices(range(len(self.scenes)), k=self.batch)
+        texts = [self._captions_of(index)[rng.randrange(CAPTIONS)] for index in chosen]
+        embeds, pooled = self.embeddings(texts)
+        rows = torch.tensor(chosen, device=self.latents.device)
+        return self.latents[rows].float(), self.figures[rows].float(), embeds, pooled, {}
+
+    def _captions_of(self, index: int) -> list[str]:
+        if index not in self._captions:
+            rng = random.Random(f"captions {self.seed} {index}")
+            self._captions[index] = [self.world.caption(rng, self.scenes[index]) for _ in range(CAPTIONS)]
+        return self._captions[index]
 
     def close(self) -> None:
         """Do nothing: there are no processes."""

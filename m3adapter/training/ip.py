@@ -23,6 +23,7 @@ from ..ip_adapter.ip_adapter import IPAdapter, cross_attentions, new_base
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
 from ..weights.starter import STARTER
 from . import options
+from .caches import CaptionEmbeddings, near
 from .decoder import (
     FIGURE_WEIGHT,
     WINDOW,
@@ -30,9 +31,20 @@ from .decoder import (
     v_loss,
     window,
 )
-from .decoder_pictures import embed, encode_scenes, figure_shares
+from .decoder_pictures import encode_scenes, figure_shares
 from .fast_norm import use_fast_norm
-from .loop import Average, accelerator, add_options, begin, native_bfloat16, train
+from .kept import digest, kept, world_digest
+from .loop import (
+    Average,
+    accelerator,
+    add_cache_options,
+    add_options,
+    begin,
+    cache_folder,
+    make_folder,
+    native_bfloat16,
+    train,
+)
 from .m3ft_data import picture
 from .muon import Muon
 
@@ -76,25 +88,30 @@ def reference_of(scene: Scene, rng: random.Random) -> Scene:
 
 
 @torch.no_grad()
-def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: int) -> Pairs:
-    """Render and encode `count` pictures and their references."""
-    began, rng = time.time(), random.Random(f"ip pairs {seed}")
+def pairs(decoder: DiffusionDecoder, encoder: VisionEncoder, count: int, seed: int, path: Path | None = None) -> Pairs:
+    """Render and encode `count` pictures and their references, unless an earlier run kept them in the file `path`."""
+    rng = random.Random(f"ip pairs {seed}")
     scenes = [random_scene(rng) for _ in range(count)]
     seeds = [rng.randrange(2**31) for _ in range(count)]
-    seen = []
-    for start in range(0, count, 64):
-        references = [picture(reference_of(scene, rng), rng) for scene in scenes[start : start + 64]]
-        seen.append(encoder.embed(references).float().cpu())
-    latents = encode_scenes(decoder.pipeline, scenes, seeds)
-    made = Pairs(scenes, latents, figure_shares(scenes, seeds), torch.cat(seen))
-    print(f"encoded {count} pairs in {time.time() - began:.0f} s", flush=True)
-    return made
+
+    def make() -> dict[str, Tensor]:
+        began, seen = time.time(), []
+        for start in range(0, count, 64):
+            references = [picture(reference_of(scene, rng), rng) for scene in scenes[start : start + 64]]
+            seen.append(encoder.embed(references).float().cpu())
+        latents = encode_scenes(decoder.pipeline, scenes, seeds)
+        print(f"encoded {count} pairs in {time.time() - began:.0f} s", flush=True)
+        return {"latents": latents, "figures": figure_shares(scenes, seeds), "seen": torch.cat(seen)}
+
+    key = digest(world_digest("storybook"), count, seed, decoder.vae, encoder.model) if path else ""
+    return Pairs(scenes, **kept(path, key, make))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run `python -m m3adapter train ip`; see `--help`."""
     parser = options.parser("ip", __doc__)
     add_options(parser, steps=1500, batch=24, lr=6e-3)
+    add_cache_options(parser)
     parser.add_argument("--decoder", type=Path, default=STARTER / "decoder", help="folder of the decoder")
     parser.add_argument("--vision", type=Path, default=STARTER / "vision_encoder", help="folder of the vision encoder")
     parser.add_argument(
@@ -113,7 +130,11 @@ def main(argv: list[str] | None = None) -> None:
         encoder = VisionEncoder.from_pretrained(args.vision, device=device)
     if native_bfloat16():
         decoder.pipeline.unet = use_fast_norm(decoder.unet.to(memory_format=torch.channels_last))
-    data = pairs(decoder, encoder, args.pictures, args.seed)
+    make_folder(args)
+    with accelerator().main_process_first():
+        data = pairs(decoder, encoder, args.pictures, args.seed, cache_folder(args) / "pairs.safetensors")
+    embeddings = CaptionEmbeddings(decoder.pipeline, args.cache_mb)
+    kept_near = [near(part, device, args.cache_mb) for part in (data.latents, data.figures, data.seen)]
     adapter = fresh(decoder, data.seen.shape[1]).to(device).train()
     optimizer = Muon(adapter.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(adapter, 0.998)
@@ -123,9 +144,10 @@ def main(argv: list[str] | None = None) -> None:
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
         texts = [caption(data.scenes[index], style=rng.randrange(len(CAPTION_STYLES))) for index in chosen]
-        embeds, pooled = embed(decoder.pipeline, texts)
+        embeds, pooled = embeddings(texts)
+        rows = torch.tensor(chosen)
         with_text, with_reference = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
-        latents, figures, seen = (part[chosen].float().to(device) for part in (data.latents, data.figures, data.seen))
+        latents, figures, seen = (part[rows.to(part.device)].to(device, torch.float32) for part in kept_near)
         tokens = adapter.encode(seen * with_reference)
         corner = (0, 0)
         if rng.random() < args.windows:

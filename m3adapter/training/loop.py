@@ -176,6 +176,29 @@ def add_options(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: 
     )
 
 
+def add_cache_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options on what is computed once: how much of it stays in memory, and where it is kept between runs."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps what is prepared between runs, also for other trainings (default: --output)",
+    )
+    parser.add_argument(
+        "--cache-mb",
+        type=number(0),
+        default=2048,
+        metavar="N",
+        help="memory for embeddings, and as much for latents, that are computed once; 0 computes them at every step "
+        "(default: %(default)s)",
+    )
+
+
+def cache_folder(args: argparse.Namespace) -> Path:
+    """Return the folder that keeps what is prepared between runs."""
+    return args.cache or args.output
+
+
 def begin(args: argparse.Namespace, name: str, *results: str) -> None:
     """Prepare a run with the options of `add_options`: check the output, set threads and seed.
 
@@ -198,13 +221,15 @@ def begin(args: argparse.Namespace, name: str, *results: str) -> None:
 
 
 def make_folder(args: argparse.Namespace) -> None:
-    """Create the folder --output.
+    """Create the folder --output, and the one of --cache.
 
     Raises:
-        UserError: It cannot be created.
+        UserError: One of them cannot be created.
     """
     with mendable():
         args.output.mkdir(parents=True, exist_ok=True)
+        if getattr(args, "cache", None):
+            args.cache.mkdir(parents=True, exist_ok=True)
 
 
 def train(

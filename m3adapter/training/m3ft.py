@@ -35,11 +35,22 @@ from ..diffusion.decoder import DiffusionDecoder
 from ..language.auto import load_language_model
 from ..language.language_model import LanguageModel
 from ..storybook.dataset import Sample
-from ..storybook.world import Scene
 from . import options
+from .caches import SceneLatents, near
 from .decoder import schedule_terms, v_loss
-from .decoder_pictures import encode_scenes
-from .loop import Average, StepLoss, accelerator, add_options, autocast, begin, make_folder, train
+from .kept import digest, kept, world_digest
+from .loop import (
+    Average,
+    StepLoss,
+    accelerator,
+    add_cache_options,
+    add_options,
+    autocast,
+    begin,
+    cache_folder,
+    make_folder,
+    train,
+)
 from .m3ft_alignment import Alignment, Target, by_length
 from .m3ft_data import Pool, picture, pool
 from .m3ft_visual import fit, stand_in
@@ -55,6 +66,7 @@ PARTIAL_STRENGTH = 0.3  # stage 2: part of the batches at a gate strength betwee
 # Weights of the mean gate where references are useful and where they are not: a gate that is not needed stays closed.
 GATE_COST, IDLE_GATE_COST = 0.01, 0.25
 DENOISE_WEIGHT = 0.5
+LATENTS = "latents.safetensors"  # in the folder of what is kept between runs
 OPEN_SAMPLES = 512  # stage 2: number of samples on which the opening of the trained gate is measured
 
 
@@ -63,10 +75,9 @@ def mean_of(values: Tensor, chosen: Tensor) -> float:
     return float((values.detach() * chosen).sum() / chosen.sum().clamp_min(1))
 
 
-def denoising(decoder: DiffusionDecoder, condition: Condition, scenes: list[Scene], rng: random.Random) -> Tensor:
-    """Return the decoder's loss on renders of `scenes` under `condition`; only the condition gets a gradient."""
-    latents = encode_scenes(decoder.pipeline, scenes, [rng.randrange(2**31) for _ in scenes]).float()
-    latents = latents.to(condition.embeds.device)
+def denoising(decoder: DiffusionDecoder, condition: Condition, latents: Tensor) -> Tensor:
+    """Return the decoder's loss on latents [B, C, h, w] under `condition`; only the condition gets a gradient."""
+    latents = latents.to(condition.embeds.device, torch.float32)
     signal, noise_part = schedule_terms()
     return v_loss(decoder.unet, latents, condition.embeds, condition.pooled, signal, noise_part).mean()
 
@@ -99,6 +110,7 @@ def run(
     stage: int,
     adapter: M3Adapter,
     step_loss: StepLoss,
+    latents: SceneLatents | None = None,
     measure: Callable[[], float] | None = None,
 ) -> None:
     """Train one stage; resumes from and writes the checkpoint of the stage.
@@ -108,13 +120,18 @@ def run(
         stage: 1 or 2.
         adapter: What is trained.
         step_loss: As `train` takes it.
+        latents: What it uses, which is kept for the next run however this one ends.
         measure: Returns the trained adapter's `open_gate`.
     """
     group = group_of(adapter, stage)
     optimizer = Muon(group.items(), lr=args.lr, weight_decay=0.01, plain=("tokens", "queries", "pool_query", "vision_"))
     average = Average(adapter, 0.995)
-    if not train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50):
-        return
+    try:
+        if not train(args, f"stage{stage}", adapter, optimizer, average, step_loss, warmup=50):
+            return
+    finally:
+        if latents is not None and accelerator().is_main_process:
+            latents.save()
     average.write()
     if measure:
         adapter.config = replace(adapter.config, open_gate=measure())
@@ -124,8 +141,10 @@ def run(
 def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
     """Train image-text alignment."""
     data = pool(random.Random(args.seed + 1), args.samples, exchanges=(1, 1, 2), users_pictures=False, said=True)
-    target = Target(decoder, [sample.caption for sample in data.samples[:512]])
-    alignment = Alignment(data, adapter, language, target)
+    target = Target(decoder, [sample.caption for sample in data.samples[:512]], args.cache_mb)
+    folder = cache_folder(args)
+    alignment = Alignment(data, adapter, language, target, args.cache_mb, folder / "stage1_states.safetensors")
+    latents = SceneLatents(decoder.pipeline, args.cache_mb, folder / LATENTS)
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = rng.sample(range(len(data.samples)), args.batch)
@@ -140,10 +159,10 @@ def stage1(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
             return aligned * args.align, printed
         part = condition.split()[: args.batch // 2]
         scenes = [data.samples[i].scene for i in index[: args.batch // 2]]
-        painted = denoising(decoder, Condition.concatenate(part), scenes, rng)
+        painted = denoising(decoder, Condition.concatenate(part), latents(scenes, rng))
         return args.align * aligned + DENOISE_WEIGHT * painted, {**printed, "denoise": painted.item()}
 
-    run(args, 1, adapter, loss)
+    run(args, 1, adapter, loss, latents)
 
 
 @torch.no_grad()
@@ -167,25 +186,38 @@ def semantic_features(
 def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel, decoder: DiffusionDecoder) -> None:
     """Train visual instruction."""
     rng = random.Random(args.seed + 2)
-    began = time.time()
     data = pool(rng, args.samples, exchanges=(1, 2, 2, 3), drifting=True, hard=True)
     device = adapter.image_tokens.device
     encoder = VisionEncoder.from_pretrained(args.vision, device=device)
-    semantic = semantic_features(data, adapter, language, encoder, rng)
-    vision, vision_mask = data.vision(encoder, rng)
-    target = Target(decoder, [sample.caption for sample in data.samples[:512]])
-    print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
+    target = Target(decoder, [sample.caption for sample in data.samples[:512]], args.cache_mb)
+    folder = cache_folder(args)
+    latents = SceneLatents(decoder.pipeline, args.cache_mb, folder / LATENTS)
+
+    def prepare() -> dict[str, Tensor]:
+        began = time.time()
+        semantic = semantic_features(data, adapter, language, encoder, rng)
+        vision, mask = data.vision(encoder, rng)
+        print(f"prepared {len(data.samples)} samples in {time.time() - began:.0f} s", flush=True)
+        return {"semantic": semantic, "vision": vision, "mask": mask}
+
+    models = [language.model, language.visual_projection, encoder.model, *adapter.stage1_parameters().values()]
+    key = digest(world_digest("storybook"), args.samples, args.seed, encoder.levels, *models)
+    make_folder(args)
+    with accelerator().main_process_first():
+        prepared = kept(folder / "stage2_samples.safetensors", key, prepare)
+    semantic, vision = (near(prepared[name], device, args.cache_mb) for name in ("semantic", "vision"))
+    vision_mask = prepared["mask"]
 
     def loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = rng.sample(range(len(data.samples)), args.batch)
         pairs = [data.exchanged(i, rng) if rng.random() < EXCHANGED else (data.samples[i], i) for i in index]
         chosen, seen = [sample for sample, _ in pairs], torch.tensor([other for _, other in pairs])
         mask = (vision_mask[seen] & (torch.rand(args.batch, 1) >= VISION_DROPPED)).to(device)
-        h = semantic[torch.tensor(index)].to(device)
+        h = semantic[torch.tensor(index, device=semantic.device)].to(device)
         some = mask.any(1)
         features = SlotFeatures(
             context=h, context_mask=some[:, None], text=h, text_mask=some[:, None],
-            vision=vision[seen].to(device, torch.float32), vision_mask=mask, captions=(),
+            vision=vision[seen.to(vision.device)].to(device, torch.float32), vision_mask=mask, captions=(),
         )  # fmt: skip
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
         with autocast():
@@ -214,7 +246,7 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         if progress >= args.denoise_from and strength == 1.0:
             count = args.batch // 2
             part = Condition(condition.embeds[:count], condition.pooled[:count], None, None)  # type: ignore[arg-type]
-            painted = denoising(decoder, part, [data.painted(s) for s in chosen[:count]], rng)
+            painted = denoising(decoder, part, latents([data.painted(s) for s in chosen[:count]], rng))
             total = total + DENOISE_WEIGHT * painted
             printed["denoise"] = painted.item()
         return total, printed
@@ -224,21 +256,22 @@ def stage2(args: argparse.Namespace, adapter: M3Adapter, language: LanguageModel
         useful = [i for i, sample in enumerate(data.samples) if sample.known and vision_mask[i].any()][:OPEN_SAMPLES]
         opened = []
         for index in torch.tensor(useful).split(args.batch):
-            h, mask = semantic[index].to(device), vision_mask[index].to(device)
+            h, mask = semantic[index.to(semantic.device)].to(device), vision_mask[index].to(device)
             features = SlotFeatures(
                 context=h, context_mask=mask, text=h, text_mask=mask,
-                vision=vision[index].to(device, torch.float32), vision_mask=mask, captions=(),
+                vision=vision[index.to(vision.device)].to(device, torch.float32), vision_mask=mask, captions=(),
             )  # fmt: skip
             opened.append(opening(adapter, h, features))
         return round(sum(opened) / len(opened), 4)
 
-    run(args, 2, adapter, loss, None if args.no_gate else measure)
+    run(args, 2, adapter, loss, latents, None if args.no_gate else measure)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run `python -m m3adapter train m3ft`; see `--help`."""
     parser = options.parser("m3ft", __doc__)
     add_options(parser, steps=1500, batch=32, lr=1e-3)
+    add_cache_options(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
     parser.add_argument("--init", type=Path, help="adapter to start from; stage 2 needs stage 1's")
     parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
