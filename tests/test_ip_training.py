@@ -130,7 +130,7 @@ def test_both_paths_are_compared_over_the_gate(tmp_path: Path, monkeypatch, caps
     assert cli.main([*wanted, "--ip-adapter", str(tmp_path / "none.safetensors")]) == 2
     assert "There is no adapter file none.safetensors" in capsys.readouterr().err
     assert cli.main([*wanted, "--ip-adapter", str(tmp_path / "ip.safetensors"), "--without", "gate"]) == 2
-    assert "Give --without or --ip-adapter" in capsys.readouterr().err
+    assert "Give either --without or --ip-adapter" in capsys.readouterr().err
 
 
 def test_the_deciding_reference_tells_the_look() -> None:
