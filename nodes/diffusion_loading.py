@@ -170,11 +170,12 @@ class LoadDecoder(io.ComfyNode):
             check_model(model, own_vae=vae == BUILT_IN)
             check_vae(vae)
             from ..m3adapter.diffusion.auto import load_decoder
-            from ..m3adapter.diffusion.loading import count_parameters
+            from ..m3adapter.diffusion.loading import count_parameters, stores_float8
 
             parameters, device = count_parameters(path), offload_device()
             kind = choose_dtype(dtype, parameters)
-            expect(model, parameters * kind.itemsize, device, comfy.model_management.get_torch_device())
+            size = parameters * (1 if stores_float8(path) else kind.itemsize)
+            expect(model, size, device, comfy.model_management.get_torch_device())
             decoder = load_decoder(
                 path,
                 dtype=kind,
@@ -185,6 +186,7 @@ class LoadDecoder(io.ComfyNode):
                 prediction=prediction,
                 vae=None if vae == BUILT_IN else VAES.find(vae),
                 vae_dtype=TYPES.get(vae_dtype),
+                float8=True,
             )
         decoder.split_vae(tiling=vae_tiling)
         return io.NodeOutput(decoder_handle(decoder))

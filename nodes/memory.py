@@ -16,6 +16,8 @@ import comfy.model_patcher
 import comfy.ops
 import torch
 
+from .engine_choices import follow_engine
+
 if TYPE_CHECKING:
     from ..m3adapter.diffusion.decoder import DiffusionDecoder
     from ..m3adapter.pipeline import M2Chat
@@ -84,6 +86,7 @@ def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | Non
 
 def decoder_handle(decoder: DiffusionDecoder) -> Handle:
     """Put a decoder under ComfyUI's management: UNet, VAE and text encoders each on their own."""
+    follow_engine(decoder)
     unet, texts = _as_one({"unet": decoder.unet}), [decoder.text_encoder, decoder.text_encoder_2]
     reads = _as_one({f"text_encoder_{index}": encoder for index, encoder in enumerate(texts)})
     if streams := not comfy.model_management.is_device_cpu(comfy.model_management.get_torch_device()):

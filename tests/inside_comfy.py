@@ -9,7 +9,9 @@ import gc
 import importlib.util
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -179,6 +181,113 @@ def announced(folder: str) -> dict[str, Any]:
             lines.clear()
             load()
             found[name].append([*lines])
+    return found
+
+
+def choices() -> dict[str, Any]:
+    """Paint with what ComfyUI's options choose, make previews by its methods, and compile a stock model."""
+    import comfy.ldm.modules.attention as attention
+    import comfy.sample
+    from comfy.cli_args import args
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.stock import LoadStarterStock
+
+    found: dict[str, Any] = {"previews": _previews()}
+    calls = 0
+
+    def counted(function: Any) -> Any:
+        def attend(*given: Any, **how: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return function(*given, **how)
+
+        return attend
+
+    def paint() -> Any:
+        decoder = LoadStarter.execute().result[3].part
+        condition = decoder.encode_text(["a fox on the beach"])
+        flat = [layer.weight.is_contiguous() for layer in decoder.unet.modules() if isinstance(layer, torch.nn.Conv2d)]
+        return decoder.decode(condition, seed=7, steps=2), not all(flat)
+
+    def compare(expected: Any) -> dict[str, Any]:
+        before = calls
+        picture, _ = paint()
+        return {"calls": calls - before, "apart": float((picture - expected).abs().max())}
+
+    with torch.inference_mode():
+        usual, plain = paint()
+        attention.optimized_attention = counted(attention.attention_sub_quad)
+        found["usual"] = compare(usual)
+        args.use_split_cross_attention = True
+        attention.optimized_attention = counted(attention.attention_split)
+        found["split"] = compare(usual)
+        attention.optimized_attention = counted(attention.attention_pytorch)
+        found["sdpa"] = compare(usual)
+        args.use_split_cross_attention, args.force_channels_last = False, True
+        last, laid = paint()
+        args.force_channels_last = False
+        found |= {"channels_last": [plain, laid], "last_apart": float((last - usual).abs().max())}
+
+        model = LoadStarterStock.execute().result[0]
+        compiled = model.clone()
+        graphs: list[Any] = []
+
+        def backend(graph: Any, inputs: Any) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        parts = ["diffusion_model.time_embed", "diffusion_model.out"]  # tracing all of it takes half a minute
+        set_torch_compile_wrapper(model=compiled, backend=backend, keys=parts)
+
+        def sample(model: Any) -> Any:
+            words = [[torch.ones(1, 32, 320) / 9, {"pooled_output": torch.ones(1, 192)}]]
+            noise = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+            sampler = [1, 1.0, "euler", "normal", words, words, torch.zeros_like(noise)]
+            return comfy.sample.sample(model, noise, *sampler, seed=1)
+
+        apart = float((sample(compiled) - sample(model)).abs().max())
+        found["compiled"] = {"graphs": len(graphs), "apart": apart}
+    return found
+
+
+def _previews() -> dict[str, Any]:
+    import comfy.taesd.taesd
+    import folder_paths
+    import server
+    from comfy.cli_args import LatentPreviewMethod, args
+    from m2chat.m3adapter.diffusion.preview import LatentRGB, Preview
+    from m2chat.nodes.previews import Previews
+    from safetensors.torch import save_file
+
+    eight, nothing = LatentRGB(((0.1, 0.2, 0.3),) * 8), {"latents_mean": None}
+    plain = Preview(torch.randn(1, 8, 16, 16), eight, nothing)
+    four = torch.randn(1, 4, 8, 8)
+    folder = Path(tempfile.mkdtemp())
+    small = comfy.taesd.taesd.TAESD(None, None, latent_channels=4).taesd_decoder.state_dict()
+    save_file(small, folder / "taesdxl_decoder.safetensors")
+    folder_paths.folder_names_and_paths["vae_approx"] = ([str(folder)], {".safetensors"})
+
+    def make(preview: Preview, method: str, client: str | None = "a", sockets: tuple[str, ...] = ("a",)) -> Any:
+        args.preview_method = LatentPreviewMethod.from_string(method)
+        server.PromptServer.instance = mock.Mock(client_id=client, sockets=dict.fromkeys(sockets))
+        made = Previews().make(preview)
+        return made and [made[0], list(made[1].size), made[2]]
+
+    found = {
+        "none": make(plain, "none"),
+        "nobody": make(plain, "auto", client=None, sockets=()),
+        "gone": make(plain, "auto", client="b"),
+        "everybody": make(plain, "auto", client=None),
+        "latent2rgb": make(plain, "latent2rgb"),
+        "taesd": make(Preview(four, None, nothing), "taesd"),
+        "sdxl": make(Preview(four, None, nothing), "auto"),
+        "playground": make(Preview(four.half(), None, {"latents_mean": [0.0] * 4}), "auto"),
+        "unknown": make(Preview(plain.latents, None, nothing), "auto"),
+        "nan": make(Preview(plain.latents * torch.nan, eight, nothing), "auto"),
+    }
+    args.preview_method = LatentPreviewMethod.NoPreviews
+    shutil.rmtree(folder)
     return found
 
 
@@ -365,6 +474,6 @@ if __name__ == "__main__":
     import ip_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
-    scenarios |= {each.__name__: each for each in (painters_words, early_end)}
+    scenarios |= {each.__name__: each for each in (painters_words, early_end, choices)}
     scenarios |= ip_inside.SCENARIOS
     print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))
