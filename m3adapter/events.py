@@ -18,7 +18,14 @@ class NotFinite(ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
-    """The caller's `should_stop` returned true, or the caller no longer follows the events."""
+    """The caller's `should_stop` returned true, or the caller no longer follows the events.
+
+    Attributes:
+        conversation: What `M2Chat.turn` or `story` had told and painted until then, with open slots for the pictures
+            that are not painted yet; None before the first reply.
+    """
+
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,17 @@ class TextWithdrawn:
     """The text reported so far turned out to be a thought; only `text` remains of the reply."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class ReplyWritten:
+    """A reply's text is complete; its pictures follow, after the texts of all other replies of a story.
+
+    Attributes:
+        conversation: The conversation with the reply, whose pictures are open slots.
+    """
+
+    conversation: Conversation
 
 
 @dataclass(frozen=True)
@@ -67,15 +85,22 @@ class Step:
 
 @dataclass(frozen=True)
 class PictureDone:
-    """A picture has been painted; `image` is [H, W, 3] in 0..1."""
+    """A picture has been painted.
+
+    Attributes:
+        slot: Where it is.
+        image: The picture [H, W, 3] in 0..1.
+        conversation: All that was told and painted so far.
+    """
 
     slot: Slot
     image: Tensor
+    conversation: Conversation
 
 
 @dataclass(frozen=True)
 class TurnDone:
-    """The reply is complete; `conversation` has its text and all its pictures."""
+    """The reply is complete; `conversation` ends with it, and has its text and all its pictures."""
 
     conversation: Conversation
 
@@ -110,8 +135,33 @@ class StoryEnded:
         return f"The story ends after {self.told} of {self.panels} panels, for {reason}"
 
 
+class SoFar:
+    """Keeps the latest of what a turn or a story has told and painted, for whoever stops it.
+
+    Attributes:
+        conversation: The conversation, pictures still to be painted being open slots; None before the first reply.
+    """
+
+    def __init__(self) -> None:
+        self.conversation: Conversation | None = None
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, (ReplyWritten, PictureDone, StoryEnded)):
+            self.conversation = event.conversation
+
+
 Event = (
-    TextChunk | ThoughtChunk | TextWithdrawn | Shortened | PictureStarted | Step | PictureDone | TurnDone | StoryEnded
+    TextChunk
+    | ThoughtChunk
+    | TextWithdrawn
+    | Shortened
+    | ReplyWritten
+    | PictureStarted
+    | Step
+    | PictureDone
+    | TurnDone
+    | StoryEnded
 )
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]

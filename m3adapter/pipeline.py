@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,24 @@ from typing import TYPE_CHECKING, Any
 from . import stages
 from .conversation.conversation import Conversation, ReferencePolicy, Slot
 from .conversation.outline import messages
-from .events import OnEvent, PictureDone, PictureStarted, ShouldStop, Step, StoryEnded, TurnDone
+from .events import (
+    Event,
+    Interrupted,
+    OnEvent,
+    PictureDone,
+    PictureStarted,
+    ReplyWritten,
+    ShouldStop,
+    SoFar,
+    Step,
+    StoryEnded,
+    TurnDone,
+)
 from .language.reply import FAILED_REPLY
 from .limits import check_rerolls
 from .seeds import picture_seed, turn_seed
 from .settings import TurnSettings, changed, gate_setting
-from .stages import Prepare, check_stop, ignore, styled, unprepared
+from .stages import Prepare, UserPictures, check_stop, ignore, styled, unprepared
 from .weights.starter import PARTS, STARTER, check_weights
 
 if TYPE_CHECKING:
@@ -31,17 +44,29 @@ if TYPE_CHECKING:
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder, OnStep
     from .gate import GateSetting
-    from .language.language_model import LanguageModel
+    from .language.language_model import LanguageModel, SlotStates
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What a turn is told; `rerolls` counts its pictures from 1."""
+class _Run:
+    """What a turn, or a story of several, is told with; `shown` serves all its replies and slots."""
 
-    settings: TurnSettings
     should_stop: ShouldStop | None
     on_event: OnEvent
-    premise: str | None = None
+    shown: UserPictures
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A reply that is written: what its pictures are painted from. `rerolls` counts them from 1.
+
+    `turn` is the index of the last turn of a conversation that ends with this reply.
+    """
+
+    settings: TurnSettings
+    turn: int
+    slots: Sequence[Slot]
+    states: Sequence[SlotStates]
     rerolls: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -203,6 +228,8 @@ class M2Chat:
     ) -> Conversation:
         """Take the assistant's next turn: write its text, then paint its pictures.
 
+        The language model first does all that it has to do, for the pictures too; then the others work.
+
         If the last turn is the assistant's and pictures are open, in whichever turn, only these are painted.
 
         Args:
@@ -219,15 +246,17 @@ class M2Chat:
             ValueError: A setting is out of its range or does not suit the models; nothing has been written then.
             ConversationError: There is nothing to do for the assistant.
             ThoughtError, PromptError, NotFinite: The models gave nothing that a reply can be made of.
-            Interrupted: should_stop() returned true.
+            Interrupted: should_stop() returned true; its `conversation` is what was told and painted until then.
         """
         settings = changed(settings, changes)
         stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
-        task = _Task(settings, should_stop, on_event or ignore)
-        slots = conversation.open_slots()
-        if slots and conversation.turns[-1].role == "assistant":
-            return self._illustrate(conversation, slots, task)
-        return self._turn(conversation, task)
+        with self._running(should_stop, on_event) as run:
+            slots = conversation.open_slots()
+            if slots and conversation.turns[-1].role == "assistant":
+                panel = self._read(conversation, slots, settings, run)
+            else:
+                conversation, panel = self._write(conversation, settings, run)
+            return self._illustrate(conversation, panel, run)
 
     def story(
         self,
@@ -244,9 +273,11 @@ class M2Chat:
     ) -> Conversation:
         """Tell a story of `panels` turns (1..32): the user says the premise, then "What happens next?" for each more.
 
-        Panel k (from 0) is `turn` with turn_seed(seed, k), and has at least one picture. If a later panel fails because
+        Panel k (from 0) is `turn` with turn_seed(seed, k), and has at least one picture. The texts of all panels are
+        written first, for no word depends on a picture; then they are painted. So a language model and a decoder that
+        do not both fit in the memory make room for one another once, not at every panel. If a later panel fails because
         of what the models give (nothing but thoughts, a message too long for the context, a picture of NaN), the story
-        ends before it, with StoryEnded as its last event.
+        ends before it, with StoryEnded as its last event; the panels before it are told and painted.
 
         Args:
             premise: What the story is about.
@@ -264,48 +295,124 @@ class M2Chat:
             As `turn`; the models' errors only if the first panel fails.
         """
         told = messages(premise, panels, outline)
-        settings, on_event = changed(settings, changes), on_event or ignore
+        settings = changed(settings, changes)
         stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
         check_rerolls(rerolls or {})
         conversation = start = Conversation() if start is None else start
-        for panel, message in enumerate(told):
-            asked = conversation.user(message)
-            before = len(conversation.slots()) - len(start.slots())
-            of_panel = {number - before: reroll for number, reroll in (rerolls or {}).items()}
-            own = replace(settings, seed=turn_seed(settings.seed, panel))
-            try:
-                conversation = self._turn(asked, _Task(own, should_stop, on_event, premise, of_panel))
-            except FAILED_REPLY as error:
-                if not panel:
-                    raise
-                on_event(StoryEnded(conversation, panel, len(told), str(error)))
-                break
+        written: list[_Panel] = []
+        failure: Exception | None = None
+        with self._running(should_stop, on_event) as run:
+            for number, message in enumerate(told):
+                before = len(conversation.slots()) - len(start.slots())
+                of_panel = {picture - before: reroll for picture, reroll in (rerolls or {}).items()}
+                own = replace(settings, seed=turn_seed(settings.seed, number))
+                try:
+                    conversation, panel = self._write(conversation.user(message), own, run, premise, of_panel)
+                except FAILED_REPLY as error:
+                    if not number:
+                        raise
+                    failure = error
+                    break
+                written.append(panel)
+            done = 0
+            for panel in written:
+                try:
+                    conversation = self._illustrate(conversation, panel, run)
+                except FAILED_REPLY as error:
+                    if not done:
+                        raise
+                    conversation = conversation.rewind(written[done - 1].turn)
+                    failure = error
+                    break
+                done += 1
+            if failure is not None:
+                run.on_event(StoryEnded(conversation, done, len(told), str(failure)))
         return conversation
 
-    def _turn(self, conversation: Conversation, task: _Task) -> Conversation:
-        conversation = self.write(
-            conversation, task.settings, premise=task.premise, should_stop=task.should_stop, on_event=task.on_event
+    @contextmanager
+    def _running(self, should_stop: ShouldStop | None, on_event: OnEvent | None) -> Iterator[_Run]:
+        """Yield what a turn or story is told with; Interrupted gets what was told and painted until then."""
+        told_to, so_far = on_event or ignore, SoFar()
+
+        def hear(event: Event) -> None:
+            so_far.hear(event)
+            told_to(event)
+
+        try:
+            yield _Run(should_stop, hear, UserPictures(self.language_model, self.vision_encoder, self.prepare))
+        except Interrupted as error:
+            error.conversation = so_far.conversation
+            raise
+
+    def _write(
+        self,
+        conversation: Conversation,
+        settings: TurnSettings,
+        run: _Run,
+        premise: str | None = None,
+        rerolls: Mapping[int, int] | None = None,
+    ) -> tuple[Conversation, _Panel]:
+        """Write a reply, and have the language model read it for the pictures that it asks for."""
+        conversation = stages.write_reply(
+            self.language_model,
+            self.vision_encoder,
+            conversation,
+            settings,
+            premise=premise,
+            should_stop=run.should_stop,
+            on_event=run.on_event,
+            prepare=self.prepare,
+            shown=run.shown,
         )
         slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
-        return self._illustrate(conversation, slots, task)
+        panel = self._read(conversation, slots, settings, run, rerolls)
+        run.on_event(ReplyWritten(conversation))
+        return conversation, panel
 
-    def _illustrate(self, conversation: Conversation, slots: Sequence[Slot], task: _Task) -> Conversation:
-        """Paint the pictures at `slots`, one after another: each may refer to those before it."""
-        settings, on_event = task.settings, task.on_event
+    def _read(
+        self,
+        conversation: Conversation,
+        slots: Sequence[Slot],
+        settings: TurnSettings,
+        run: _Run,
+        rerolls: Mapping[int, int] | None = None,
+    ) -> _Panel:
+        states = []
+        for slot in slots:
+            check_stop(run.should_stop)
+            states.append(
+                stages.read_slot(
+                    self.language_model, self.adapter, conversation, slot, shown=run.shown, prepare=self.prepare
+                )
+            )
+        return _Panel(settings, len(conversation.turns) - 1, slots, states, rerolls or {})
+
+    def _illustrate(self, conversation: Conversation, panel: _Panel, run: _Run) -> Conversation:
+        """Paint the pictures of a reply, one after another: each may refer to those before it."""
+        settings, on_event, slots = panel.settings, run.on_event, panel.slots
 
         def on_step(slot: Slot, step: int, total: int, preview: Callable[[], Image | None]) -> None:
             on_event(Step(slot, step, total, preview))
-            check_stop(task.should_stop)
+            check_stop(run.should_stop)
 
         for index, slot in enumerate(slots):
             on_event(PictureStarted(slot, conversation.picture(slot).caption, index, len(slots)))
-            check_stop(task.should_stop)
-            features = self.encode(conversation, slot, references=settings.references)
+            check_stop(run.should_stop)
+            features = stages.see_references(
+                self.vision_encoder,
+                self.adapter,
+                conversation,
+                slot,
+                panel.states[index],
+                references=settings.references,
+                prepare=self.prepare,
+            )
             condition = self.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
-            seed = picture_seed(settings.seed, index, task.rerolls.get(index + 1, 0))
+            seed = picture_seed(settings.seed, index, panel.rerolls.get(index + 1, 0))
             image = self.paint(condition, settings, seed=seed, on_step=partial(on_step, slot))
             strength = gate_setting(settings.gate).strength
             conversation = conversation.with_picture(slot, image, seed=seed, gate=strength)
-            on_event(PictureDone(slot, conversation.picture(slot).pixels))
-        on_event(TurnDone(conversation))
+            on_event(PictureDone(slot, conversation.picture(slot).pixels, conversation))
+        later = len(conversation.turns) - 1 > panel.turn
+        on_event(TurnDone(conversation.rewind(panel.turn) if later else conversation))
         return conversation

@@ -1,16 +1,25 @@
 """The stages from a conversation to a picture, as functions that take only the models they need.
 
-`M2Chat` runs them in turn: `write_reply`, then for each picture `encode_slot`, `fuse` and `paint`. `prepare` is called
-with the name of a model (an attribute of M2Chat) just before that model works.
+`M2Chat` runs `write_reply` and `read_slot` for all replies and pictures, then for each picture `see_references`, `fuse`
+and `paint`; `encode_slot` is `read_slot` and `see_references` in one. `prepare` is called with the name of a model (an
+attribute of M2Chat) just before that model works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot
+from .adapter.slots import (
+    Prepare,
+    UserPictures,
+    encode_slot,
+    read_slot,
+    see,
+    see_references,
+    unprepared,
+    uses_references,
+)  # fmt: skip
+from .conversation.conversation import Conversation
 from .conversation.markup import with_captions
 from .events import Interrupted, OnEvent, Shortened, ShouldStop
 from .language.reply import ReplyReader
@@ -22,17 +31,15 @@ if TYPE_CHECKING:
     from .adapter.features import SlotFeatures
     from .adapter.m3_adapter import M3Adapter
     from .adapter.official import OfficialAdapter
-    from .adapter.vision_encoder import VisionEncoder, VisionFeatures
+    from .adapter.vision_encoder import VisionEncoder
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder, OnStep
     from .gate import GateSetting
     from .language.language_model import LanguageModel
-
-Prepare = Callable[[str], None]
-
-
-def unprepared(part: str) -> None:
-    """Do nothing: the weights of every part are already where they work."""
+__all__ = [
+    "Prepare", "UserPictures", "check_settings", "check_stop", "encode_slot", "fuse", "ignore", "paint", "read_slot",
+    "see", "see_references", "styled", "unprepared", "uses_references", "write_reply",
+]  # fmt: skip
 
 
 def ignore(event: object) -> None:
@@ -55,6 +62,7 @@ def write_reply(
     should_stop: ShouldStop | None = None,
     on_event: OnEvent | None = None,
     prepare: Prepare = unprepared,
+    shown: UserPictures | None = None,
     **changes: Any,
 ) -> Conversation:
     """Write the assistant's next turn; its pictures stay open slots.
@@ -72,6 +80,8 @@ def write_reply(
         on_event: Called with TextChunk, TextWithdrawn, ThoughtChunk and Shortened as they happen. Thoughts are not part
             of the reply.
         prepare: See the module.
+        shown: Keeps what the vision encoder says of the user's pictures, for further calls; it takes the place of
+            `vision_encoder`.
         **changes: Fields of `settings` to replace.
 
     Returns:
@@ -85,7 +95,7 @@ def write_reply(
     settings, on_event = changed(settings, changes), on_event or ignore
     conversation.check_ready_for_reply()
     check_stop(should_stop)
-    visual = _visual_inputs(language_model, vision_encoder, conversation, None, prepare)
+    visual = (shown or UserPictures(language_model, vision_encoder, prepare)).features(conversation)
     prepare("language_model")
     reply = language_model.reply(
         conversation, visual=visual, sampling=settings.sampling, seed=settings.seed, should_stop=should_stop
@@ -101,60 +111,6 @@ def write_reply(
     if note := getattr(reply, "note", ""):  # a plain iterator of texts has none
         on_event(Shortened(note))
     return conversation.assistant(with_captions(reader.segments(), premise))
-
-
-def see(vision_encoder: VisionEncoder, pictures: Sequence[Tensor]) -> VisionFeatures:
-    """Return the vision encoder's features of pictures [H, W, 3] in 0..1; ValueError if there are none."""
-    import torch
-
-    with torch.no_grad():
-        return vision_encoder.encode(list(pictures))
-
-
-def encode_slot(
-    language_model: LanguageModel,
-    vision_encoder: VisionEncoder,
-    adapter: M3Adapter | OfficialAdapter,
-    conversation: Conversation,
-    slot: Slot,
-    *,
-    references: int | ReferencePolicy = 2,
-    prepare: Prepare = unprepared,
-) -> SlotFeatures:
-    """Return what language model and vision encoder know about the assistant's picture at `slot` (batch of 1).
-
-    The vision encoder sees `conversation.references(slot, references)`, at most as many as the adapter takes; the
-    language model sees the user's pictures before the slot.
-
-    Raises:
-        ConversationError: There is no picture of the assistant at `slot`.
-    """
-    import torch
-
-    from .adapter.features import SlotFeatures
-
-    slot = Slot(*slot)
-    if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
-        raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is not one of them.")
-    rule = references if isinstance(references, ReferencePolicy) else ReferencePolicy(count=references)
-    rule = replace(rule, count=min(rule.count, adapter.config.references))
-    weighted = ((image, rule.weight(index)) for index, image in enumerate(conversation.references(slot, rule)))
-    weighted_references = [
-        (image, weight) for image, weight in weighted if weight > 0 and uses_references(adapter, vision_encoder)
-    ]
-    vision = None
-    if weighted_references:
-        prepare("vision_encoder")
-        vision = see(vision_encoder, [image for image, _ in weighted_references])
-    with torch.no_grad():
-        visual = _visual_inputs(language_model, vision_encoder, conversation, slot, prepare)
-        prepare("language_model")
-        states = language_model.encode_slot(conversation, slot, adapter.image_tokens, visual=visual)
-        features = SlotFeatures.collate([(states, vision)])
-    weights = [weight for _, weight in weighted_references]
-    if all(weight == 1 for weight in weights):
-        return features
-    return replace(features, vision_weight=torch.tensor([weights], device=features.vision.device))
 
 
 def fuse(
@@ -231,17 +187,6 @@ def styled(caption: str, style: str) -> str:
     return f"{caption.rstrip(' .')}, {style.strip()}" if style.strip() else caption
 
 
-def uses_references(adapter: M3Adapter | OfficialAdapter, vision_encoder: VisionEncoder) -> bool:
-    """Return whether the adapter reads reference pictures: an untrained one for another vision encoder does not.
-
-    Raises:
-        ValueError: It was trained for another vision encoder, so what it has learned would be missing.
-    """
-    from .adapter.m3_adapter import M3Adapter
-
-    return not isinstance(adapter, M3Adapter) or adapter.sees_with(vision_encoder)
-
-
 def check_settings(
     settings: TurnSettings,
     vision_encoder: VisionEncoder,
@@ -258,21 +203,3 @@ def check_settings(
             "This M3-Adapter is not anchored, so nothing reads style and negative: "
             "leave them empty, and describe in the premise how the pictures should look."
         )
-
-
-def _visual_inputs(
-    language_model: LanguageModel,
-    vision_encoder: VisionEncoder | None,
-    conversation: Conversation,
-    before: Slot | None,
-    prepare: Prepare,
-) -> list[Tensor]:
-    """Return pooled features [K, D] of each of the user's pictures for a language model that does not see by itself."""
-    language_model.check_sees(conversation)
-    pictures = conversation.user_pictures(before=before)
-    if not pictures or language_model.sees == "natively":
-        return []
-    if vision_encoder is None:
-        raise ConversationError("The user shows pictures, but nothing encodes them: connect vision_encoder.")
-    prepare("vision_encoder")
-    return list(see(vision_encoder, pictures).pooled)

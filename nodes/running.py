@@ -18,7 +18,9 @@ from ..m3adapter.events import (
     Event,
     Interrupted,
     PictureStarted,
+    ReplyWritten,
     Shortened,
+    SoFar,
     Step,
     StoryEnded,
     TextChunk,
@@ -26,6 +28,7 @@ from ..m3adapter.events import (
     ThoughtChunk,
     TurnDone,
 )
+from . import stopped
 from .previews import Previews
 
 if TYPE_CHECKING:
@@ -167,7 +170,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 class TurnProgress:
-    """Shows a turn, or a story of several, on the running node while it is told.
+    """Shows a turn, or a story of several, on the running node while it is told: all its text, then its pictures.
 
     Args:
         steps: Denoising steps of each picture.
@@ -180,21 +183,36 @@ class TurnProgress:
     def __init__(self, steps: int, panels: int = 1) -> None:
         self.text = LiveText()
         self._steps = steps
-        self._bar = PaintingProgress(panels * steps)
-        self._panel = 0
+        self._words = -(-steps // 4)  # of the bar, for the text of a panel: a quarter of its picture
+        self._bar = PaintingProgress(panels * (self._words + steps))
+        self._panels, self._written, self._painted = panels, 0, 0
         self._started: PictureStarted | None = None
+        self._so_far = SoFar()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[Callable[[], bool]]:
+        """As the function of this name; what is told and painted is kept in `stopped`, however the run ends."""
+        try:
+            with interruptible() as should_stop:
+                yield should_stop
+        finally:
+            stopped.keep(self._so_far.conversation)
 
     def hear(self, event: Event) -> None:
         """Show an event. Raises ComfyUI's own exception in an interrupted run."""
+        self._so_far.hear(event)
         self.text.hear(event)
-        if isinstance(event, PictureStarted):
+        if isinstance(event, ReplyWritten):
+            self._written += 1
+            self._bar.update(self._written * self._words)
+            self.text.end_reply()
+        elif isinstance(event, PictureStarted):
             self._started = event
             self.text.show()
         elif isinstance(event, Step) and self._started:
             index, count = self._started.index, self._started.count
             part = (index * event.total + event.step) * self._steps // (count * event.total)
-            self._bar.update(self._panel * self._steps + part, event.preview)
+            self._bar.update(self._panels * self._words + self._painted * self._steps + part, event.preview)
         elif isinstance(event, TurnDone):
-            self._panel += 1
-            self._bar.update(self._panel * self._steps)
-            self.text.end_reply()
+            self._painted += 1
+            self._bar.update(self._panels * self._words + self._painted * self._steps)

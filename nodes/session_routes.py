@@ -13,6 +13,8 @@ Errors are {"error": a sentence}.
                                                  {revision, turn, segment[, caption][, repaint]}
     POST   /m2chat/sessions/{name}/version       {revision, turn[, segment], version}
     POST   /m2chat/sessions/{name}/branch        {to[, turn]}
+    POST   /m2chat/sessions/{name}/stopped       {revision, prompt}: saves what that run had told;
+                                                 {} if that is nothing
 
 A turn or a picture that was told or painted before has "versions": {place, count}, and all others come back by
 POST .../version: of a turn, with all that followed it. Versions are counted from 0, and PUT leaves them alone.
@@ -51,6 +53,7 @@ from ..m3adapter.conversation.sessions import Session, SessionConflict, SessionM
 from ..m3adapter.conversation.storage import MAX_REVISION
 from ..m3adapter.conversation.versions import Versions
 from ..m3adapter.values import is_whole, shown
+from . import stopped
 from .errors import sentence
 from .sessions import FOLDER
 
@@ -75,6 +78,7 @@ def register() -> None:
         ("POST", ONE + "/edit", edit_session),
         ("POST", ONE + "/version", choose_version),
         ("POST", ONE + "/branch", branch_session),
+        ("POST", ONE + "/stopped", save_stopped),
     ):
         routes.route(method, path)(_answered(handler))
 
@@ -177,6 +181,17 @@ async def branch_session(request: web.Request, sessions: Sessions) -> web.Respon
     turn = _whole(given, "turn") if given.get("turn") is not None else None
     target: Any = given.get("to")  # which branch() checks
     return _session(await asyncio.to_thread(sessions.branch, request.match_info["name"], target, turn))
+
+
+async def save_stopped(request: web.Request, sessions: Sessions) -> web.Response:
+    """Save what a run told and painted before it was stopped, if it did; revision 0 makes a new session."""
+    given = await _body(request)
+    revision, prompt = _whole(given, "revision"), str(given.get("prompt"))
+    if (told := stopped.told(prompt)) is None:
+        return web.json_response({})
+    session = await asyncio.to_thread(sessions.save, request.match_info["name"], told, revision)
+    stopped.forget(prompt)
+    return _session(session)
 
 
 async def _edited(

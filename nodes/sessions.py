@@ -11,7 +11,7 @@ from server import PromptServer
 from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.conversation.sessions import Sessions, check_name
 from ..m3adapter.values import shown as quoted
-from . import inputs, wires
+from . import inputs, stopped, wires
 from .errors import complaint, names_node
 from .running import show_text, shown
 
@@ -142,6 +142,7 @@ class SaveSession(io.ComfyNode):
     ) -> io.NodeOutput:
         """Save the session."""
         saved = sessions(user).save(name, conversation, revision)
+        stopped.forget()
         text = f"Saved as {saved.name}, revision {saved.revision}."
         show_text(text)
         return io.NodeOutput(conversation, saved.revision, ui=shown(text))

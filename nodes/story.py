@@ -15,7 +15,7 @@ from ..m3adapter.limits import rerolls as parse_rerolls
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
-from .running import ShowsText, TurnProgress, interruptible, shown
+from .running import ShowsText, TurnProgress, shown
 
 
 def painted(conversation: Conversation, turn: int) -> list[Picture]:
@@ -92,7 +92,7 @@ class TakeTurn(ShowsText, io.ComfyNode):
         chat = assemble(language_model, vision_encoder, adapter, decoder)
         chosen = inputs.turn_settings(**settings)
         progress = TurnProgress(chosen.steps)
-        with interruptible() as should_stop:
+        with progress.interruptible() as should_stop:
             conversation = chat.turn(conversation, chosen, should_stop=should_stop, on_event=progress.hear)
         live = progress.text
         live.show()
@@ -197,7 +197,7 @@ class TellStory(ShowsText, io.ComfyNode):
         chat = assemble(language_model, vision_encoder, adapter, decoder)
         chosen = inputs.turn_settings(**settings)
         progress = TurnProgress(chosen.steps, panels)
-        with interruptible() as should_stop:
+        with progress.interruptible() as should_stop:
             story = chat.story(
                 premise,
                 panels,

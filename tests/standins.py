@@ -10,7 +10,7 @@ import torch
 
 from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation
-from m3adapter.events import Event, PictureDone, PictureStarted, Step, TextChunk, TurnDone
+from m3adapter.events import Event, PictureDone, PictureStarted, ReplyWritten, Step, TextChunk, TurnDone
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 
@@ -97,5 +97,5 @@ def events_of(tell: Callable[..., Conversation], *arguments: Any, **settings: An
 
 def shape(events: list) -> str:
     """The kinds of a run's events, with repeated texts and steps collapsed."""
-    letters = {TextChunk: "t", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
+    letters = {TextChunk: "t", ReplyWritten: "w", PictureStarted: "p", Step: "s", PictureDone: "d", TurnDone: "."}
     return "".join(letters[type(event)] for event in events)

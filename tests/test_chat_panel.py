@@ -246,7 +246,7 @@ def test_the_panel_says_what_a_reply_was_written_without(chat: ChatPage) -> None
 # Stopping, and what goes wrong
 
 
-def test_a_stopped_message_comes_back(chat: ChatPage, sessions: Sessions) -> None:
+def test_what_is_told_before_a_stop_is_saved(chat: ChatPage, sessions: Sessions) -> None:
     chat.panel.get_by_text("Models and painting").click()
     chat.panel.get_by_label("Steps").fill("1000")
     chat.panel.get_by_label("Steps").press("Tab")
@@ -259,6 +259,30 @@ def test_a_stopped_message_comes_back(chat: ChatPage, sessions: Sessions) -> Non
     chat.box.fill("And a bear.")
     chat.press("Stop")
     chat.idle()
+    assert chat.box.input_value() == "And a bear.", "the message is told"
+    assert chat.panel.get_by_role("status").inner_text() == "Stopped. The reply so far is saved."
+    assert not chat.has_error
+    kept = sessions.load(chat.session).conversation
+    assert kept.turns[0].text == "A fox on the beach." and kept.turns[1].text and len(kept.open_slots()) == 1
+    chat.panel.get_by_label("Steps").fill("2")
+    chat.panel.get_by_label("Steps").press("Tab")
+    chat.press("Paint this picture")
+    chat.idle()
+    assert not sessions.load(chat.session).conversation.open_slots()
+
+
+def test_a_message_that_is_stopped_before_its_reply_comes_back(
+    chat: ChatPage, comfy: ComfyServer, sessions: Sessions
+) -> None:
+    slow = comfy.queue(graphs.changed(graphs.story(seed=77), "story", steps=1000))
+    chat.box.fill("A fox on the beach.")
+    chat.box.press("Enter")
+    chat.page.wait_for_function("app.ui.lastQueueSize === 2")
+    chat.box.fill("And a bear.")
+    chat.press("Stop")
+    chat.idle()
+    comfy.interrupt()
+    comfy.wait(slow)
     assert chat.box.input_value() == "A fox on the beach.\nAnd a bear."
     assert chat.panel.get_by_role("status").inner_text() == "Stopped. Nothing was saved." and not sessions.list()
     assert not chat.has_error

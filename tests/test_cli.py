@@ -23,6 +23,7 @@ from m3adapter.events import (
     OnEvent,
     PictureDone,
     PictureStarted,
+    ReplyWritten,
     Step,
     StoryEnded,
     TextChunk,
@@ -56,7 +57,7 @@ class ModelStandIn:
         done = conversation.assistant([Text("The fox ran."), Picture("a fox", image)])
         for event in (TextChunk(" ran."), PictureStarted(slot, "a fox", 0, 1), Step(slot, 1, 2, lambda: None)):
             on_event(event)
-        on_event(PictureDone(slot, image))
+        on_event(PictureDone(slot, image, done))
         on_event(TurnDone(done))
         return done
 
@@ -179,6 +180,28 @@ def test_ctrl_c_ends_with_130_and_writes_nothing(model, capsys, tmp_path: Path, 
     status, out, err = run(capsys, "story", "A fox.", "--output", tmp_path / "out")
     assert (status, err) == (130, "\nInterrupted.\n") and out == "The fox 🦊"
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_story_that_is_interrupted_is_written_as_far_as_it_was_told(model, capsys, monkeypatch, tmp_path) -> None:
+    slot, image = Slot(1, 1), torch.full((4, 4, 3), 0.5)
+    one = Conversation().user("A fox.").assistant([Text("It ran."), Picture("a fox")])
+    two = one.user("And?").assistant([Text("It slept."), Picture("a den")])
+
+    def story(premise, panels, settings, on_event):
+        for event in (
+            *(TextChunk("It ran."), ReplyWritten(one), TextChunk(" It slept."), ReplyWritten(two)),
+            *(PictureStarted(slot, "a fox", 0, 1), PictureDone(slot, image, two.with_picture(slot, image))),
+            *(TurnDone(one.with_picture(slot, image)), PictureStarted(Slot(3, 1), "a den", 0, 1)),
+        ):
+            on_event(event)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "story", story)
+    status, out, err = run(capsys, "story", "A fox.", "--output", tmp_path / "out")
+    assert (status, err) == (130, "\nInterrupted.\n")
+    assert out == f"It ran.\n\nIt slept.\n[picture 1 of 2: a fox]\n{tmp_path / 'out' / 'story.html'}\n"
+    kept = Conversation.load(tmp_path / "out")
+    assert len(kept.turns) == 4 and (len(kept.pictures()), len(kept.open_slots())) == (1, 1)
 
 
 def test_a_defect_keeps_its_traceback(model, tmp_path: Path) -> None:
@@ -327,9 +350,26 @@ def test_chat_says_mistakes_and_goes_on(model, monkeypatch, capsys, tmp_path: Pa
     assert len(model.asked) == 1 and model.asked[0].settings.gate == 1.0
 
 
-def test_chat_ends_with_130_on_ctrl_c(model, monkeypatch, capsys) -> None:
-    model.fails = KeyboardInterrupt()
-    status, _, err = talk(monkeypatch, capsys, "Hello")
+def test_ctrl_c_stops_a_reply_and_at_the_prompt_the_chat(model, monkeypatch, capsys, tmp_path: Path) -> None:
+    turn, model.fails = model.turn, KeyboardInterrupt()
+
+    def written_then_stopped(conversation, settings, on_event):
+        if conversation.turns[-1].text != "Again":
+            return turn(conversation, settings, on_event)
+        on_event(ReplyWritten(conversation.assistant([Text("It ran."), Picture("a fox")])))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "turn", written_then_stopped)
+    status, out, err = talk(monkeypatch, capsys, "Hello", "Again", f"/save {tmp_path / 'out'}")
+    assert (status, err) == (0, "") and out.count("Stopped: ") == 2
+    kept = Conversation.load(tmp_path / "out")
+    assert [turn.text for turn in kept.turns] == ["Again", "It ran."] and len(kept.open_slots()) == 1
+
+    def stopped(prompt: str = "") -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", stopped)
+    status, _, err = run(capsys, "chat")
     assert (status, err) == (130, "\nInterrupted.\n")
 
 

@@ -221,7 +221,7 @@ def test_text_and_previews_come_while_it_runs(comfy: ComfyServer) -> None:
     nodes = {event["data"]["node"] for event in events if event["type"] == "progress_text"}
     assert nodes == {"story", "show"}
     bar = [event["data"] for event in events if event["type"] == "progress" and event["data"]["node"] == "story"]
-    assert bar[-1]["value"] == bar[-1]["max"] == 6
+    assert bar[-1]["value"] == bar[-1]["max"] == 8, "a quarter of a picture for the words of each panel"
 
 
 def test_no_preview_is_made_where_nobody_asks_for_one(comfy: ComfyServer) -> None:
@@ -268,14 +268,26 @@ def interrupted(comfy: ComfyServer, graph: graphs.Graph, when: str) -> tuple[lis
 
 @pytest.mark.parametrize("name", ["story", "decode"])
 def test_painting_stops_within_a_step(comfy: ComfyServer, name: str) -> None:
-    graph = graphs.story(seed=41) if name == "story" else graphs.blocks(seed=41)
+    graph = graphs.story(seed=41, panels=2) if name == "story" else graphs.blocks(seed=41)
     comfy.run(graph)
     graph = graphs.changed(graph, name, seed=42, steps=500)
     after, _ = interrupted(comfy, graph, "preview")
     assert [event["data"]["node_id"] for event in after if event["type"] == "execution_interrupted"] == [name]
     steps = [event["data"]["value"] for event in after if event["type"] == "progress"]
     assert not steps or steps[-1] - steps[0] <= 1
+    if name == "story":
+        saved_as_far_as_it_was_told(comfy, after[-1]["data"]["prompt_id"])
     assert comfy.run(graphs.changed(graph, name, steps=2))
+
+
+def saved_as_far_as_it_was_told(comfy: ComfyServer, prompt: str) -> None:
+    """What a page can still save of a story that was interrupted while its first picture was painted, but once."""
+    body = json.dumps({"revision": 0, "prompt": prompt}).encode()
+    told = json.loads(comfy.request("/m2chat/sessions/stopped%20story/stopped", body))
+    assert [turn["role"] for turn in told["turns"]] == ["user", "assistant"] * 2 and told["revision"] == 1
+    pictures = [segment for turn in told["turns"] for segment in turn["segments"] if segment["type"] == "picture"]
+    assert pictures and all(picture["file"] is None for picture in pictures)
+    assert json.loads(comfy.request("/m2chat/sessions/stopped%20story/stopped", body)) == {}
 
 
 def test_writing_stops_within_a_token(comfy: ComfyServer) -> None:

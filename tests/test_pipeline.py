@@ -24,7 +24,7 @@ def test_a_turn_is_text_then_pictures_then_done() -> None:
     model = chat(["Hello. ", "<image>a fox</image>", " And", "<image>a bear</image>"])
     asked = Conversation().user("Tell.")
     events = events_of(model.turn, asked, gate=0.5, seed=7, steps=2, guidance=4.0, sampling=SAMPLING)
-    assert shape(events) == "ttpssdpssd."
+    assert shape(events) == "ttwpssdpssd."
     started = [event for event in events if isinstance(event, PictureStarted)]
     assert started == [PictureStarted(Slot(1, 1), "a fox", 0, 2), PictureStarted(Slot(1, 3), "a bear", 1, 2)]
     steps = [(event.slot, event.step, event.total) for event in events if isinstance(event, Step)]
@@ -41,7 +41,7 @@ def test_a_turn_is_text_then_pictures_then_done() -> None:
 
 def test_a_turn_without_pictures_paints_none() -> None:
     events = events_of(chat(["Just text."]).turn, Conversation().user("hi"), sampling=SAMPLING)
-    assert shape(events) == "t." and events[-1].conversation.turns[1].segments == (Text("Just text."),)
+    assert shape(events) == "tw." and events[-1].conversation.turns[1].segments == (Text("Just text."),)
 
 
 def test_open_slots_of_earlier_turns_stay_open() -> None:
@@ -287,8 +287,8 @@ def test_every_part_is_made_ready_before_it_works() -> None:
     model, ready = chat(), []
     model.prepare = ready.append
     model.story("A fox.", 2, steps=1, sampling=SAMPLING)
-    first = ["language_model", "language_model", "adapter", "decoder"]
-    assert ready == [*first, "language_model", "vision_encoder", "language_model", "adapter", "decoder"]
+    words = ["language_model", "language_model"]  # the reply, then its slot
+    assert ready == [*words, *words, "adapter", "decoder", "vision_encoder", "adapter", "decoder"]
     ready.clear()
     model.see([torch.zeros(2, 2, 3)])
     model.adapter.config.anchor = True

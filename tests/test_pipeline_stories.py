@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m3adapter.conversation.conversation import Conversation, ConversationError
+from m3adapter.conversation.conversation import Conversation, ConversationError, ReferencePolicy, Text
 from m3adapter.conversation.outline import CONTINUE
-from m3adapter.events import NotFinite, PictureStarted, StoryEnded, TextChunk, TurnDone
+from m3adapter.events import (
+    Interrupted,
+    NotFinite,
+    PictureStarted,
+    ReplyWritten,
+    SoFar,
+    StoryEnded,
+    TextChunk,
+    TurnDone,
+)  # fmt: skip
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import M2Chat
@@ -19,7 +28,11 @@ from standins import REPLY, SAMPLING, chat, events_of, shape
 def test_a_story_asks_what_happens_next_with_seeds_of_its_own() -> None:
     model = chat()
     events = events_of(model.story, "A fox.", 3, seed=2**64 - 1, steps=1, sampling=SAMPLING)
-    assert shape(events) == "tpsd." * 3
+    assert shape(events) == "tw" * 3 + "psd." * 3, "all words, then the pictures"
+    written = [event.conversation for event in events if isinstance(event, ReplyWritten)]
+    assert [len(story.open_slots()) for story in written] == [1, 2, 3]
+    told = [event.conversation for event in events if isinstance(event, TurnDone)]
+    assert [(len(story.turns), story.open_slots()) for story in told] == [(2, ()), (4, ()), (6, ())]
     conversation = events[-1].conversation
     assert [t.text for t in conversation.turns if t.role == "user"] == ["A fox.", CONTINUE, CONTINUE]
     assert len(conversation.pictures()) == 3
@@ -125,7 +138,7 @@ def test_what_was_told_and_painted_stays_where_a_later_panel_fails(error: Except
     model.language_model = FailsAt(model, 3, error)
     events = events_of(model.story, "A fox.", 4, steps=1, sampling=SAMPLING)
     end = events[-1]
-    assert isinstance(end, StoryEnded) and isinstance(events[-2], TextChunk), "its text had begun"
+    assert isinstance(end, StoryEnded) and shape(events[:-1]) == "twtwt" + "psd.psd.", "its text had begun"
     assert (end.told, end.panels) == (2, 4)
     assert end.text == f"The story ends after 2 of 4 panels, for the {str(error)[4:]}"
     assert end.conversation is [event for event in events if isinstance(event, TurnDone)][-1].conversation
@@ -153,3 +166,102 @@ def test_a_defect_is_no_end_of_a_story() -> None:
     model.language_model = FailsAt(model, 2, ValueError("shapes do not fit"))
     with pytest.raises(ValueError, match="shapes do not fit"):
         model.story("A fox.", 4, steps=1, sampling=SAMPLING)
+
+
+class PaintsBadly:
+    """A stand-in for the decoder whose picture number `number` (from 1) cannot be used."""
+
+    def __init__(self, model: M2Chat, number: int, error: Exception) -> None:
+        self.decoder, self.number, self.error = model.decoder, number, error
+
+    def decode(self, *arguments, **how):
+        image = self.decoder.decode(*arguments, **how)
+        if len(self.decoder.painted) == self.number:
+            raise self.error
+        return image
+
+
+TWO = ["Words. <image>one</image><image>two</image>"]
+
+
+def test_a_story_ends_before_the_panel_whose_picture_fails() -> None:
+    model = chat(TWO)
+    model.decoder = PaintsBadly(model, 6, NotFinite("The UNet computed NaN: choose another dtype."))
+    events = events_of(model.story, "A fox.", 4, steps=1, sampling=SAMPLING)
+    end = events[-1]
+    assert isinstance(end, StoryEnded) and (end.told, end.panels) == (2, 4)
+    assert len(end.conversation.turns) == 4 and len(end.conversation.pictures()) == 4
+    assert end.conversation == [event for event in events if isinstance(event, TurnDone)][-1].conversation
+    model = chat(TWO)
+    model.language_model = FailsAt(model, 4, ERRORS[0])
+    model.decoder = PaintsBadly(model, 3, ERRORS[2])
+    end = events_of(model.story, "A fox.", 5, steps=1, sampling=SAMPLING)[-1]
+    assert (end.told, end.reason, len(end.conversation.turns)) == (1, str(ERRORS[2]), 2), "what comes first counts"
+    model = chat(TWO)
+    model.decoder = PaintsBadly(model, 2, ERRORS[2])
+    with pytest.raises(NotFinite):
+        model.story("A fox.", 4, steps=1, sampling=SAMPLING)
+
+
+class CountsSlots(FailsAt):
+    """Cannot read the slot number `number`."""
+
+    def encode_slot(self, *arguments, **how):
+        if len(self.model.encoded) + 1 == self.number:
+            raise self.error
+        return self.model.encode_slot(*arguments, **how)
+
+
+def test_a_panel_whose_slot_cannot_be_read_is_not_told() -> None:
+    model = chat(TWO)
+    model.language_model = CountsSlots(model, 4, ERRORS[1])
+    events = events_of(model.story, "A fox.", 4, steps=1, sampling=SAMPLING)
+    assert shape(events[:-1]) == "twt" + "psdpsd." and events[-1].told == 1
+    assert len(model.language_model.asked) == 2, "nothing is written behind a panel that failed"
+
+
+@pytest.mark.parametrize(
+    ("at", "turns", "painted"),
+    [("t1", 0, 0), ("t2", 2, 0), ("w2", 4, 0), ("p1", 6, 0), ("d1", 6, 1), ("s3", 6, 1), ("d4", 6, 4)],
+)
+@pytest.mark.parametrize("how", ["should_stop", "exception"])
+def test_whoever_stops_a_story_keeps_what_was_told_and_painted(at: str, turns: int, painted: int, how: str) -> None:
+    model, heard, stop = chat(TWO), [], False
+
+    def on_event(event) -> None:
+        nonlocal stop
+        heard.append(event)
+        so_far.hear(event)
+        if shape(heard).count(at[0]) == int(at[1]):
+            stop = True
+            if how == "exception":
+                raise KeyboardInterrupt
+
+    so_far = SoFar()
+    with pytest.raises(Interrupted if how == "should_stop" else KeyboardInterrupt) as caught:
+        model.story("A fox.", 3, steps=2, sampling=SAMPLING, on_event=on_event, should_stop=lambda: stop)
+    if how == "should_stop":
+        assert caught.value.conversation is so_far.conversation
+    kept = so_far.conversation or Conversation()
+    assert (len(kept.turns), len(kept.pictures())) == (turns, painted)
+    whole = chat(TWO).story("A fox.", 3, steps=2, sampling=SAMPLING)
+    assert all(kept.at(slot) == whole.at(slot) for slot in kept.pictures())
+
+
+def test_language_model_and_decoder_change_places_once_in_a_story() -> None:
+    model, ready = chat(TWO), []
+    model.prepare = ready.append
+    model.story(
+        "A fox.", 8, steps=1, sampling=SAMPLING, start=Conversation().with_character("fox", [torch.rand(2, 2, 3)])
+    )
+    order = [part for part in ready if part in ("language_model", "decoder")]
+    assert sum(one != other for one, other in zip(order, order[1:], strict=False)) == 1
+
+
+def test_what_the_user_shows_is_looked_at_once_in_a_story() -> None:
+    model, ready = chat(TWO), []
+    model.prepare = ready.append
+    shown = Conversation().user("Look.", [torch.rand(2, 2, 3)]).assistant([Text("A fox.")])
+    model.story("It runs.", 3, steps=1, sampling=SAMPLING, start=shown, references=ReferencePolicy(count=0))
+    assert ready.count("vision_encoder") == 1 and len(model.language_model.encoded) == 6
+    assert all(len(each.visual) == 1 for each in (*model.language_model.asked, *model.language_model.encoded))

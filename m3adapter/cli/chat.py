@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..arguments import UserError, mendable
 from ..conversation.conversation import Conversation
 from ..conversation.pictures import read_picture
+from ..events import Event, Interrupted, SoFar
 from ..export.story import export_story, is_story
 from ..seeds import turn_seed
 from .console import check_size, printing, turn_settings
@@ -24,7 +25,8 @@ HELP = """Write what you want to say, or a command:
   /picture PATH   show a picture with your next message
   /gate X         0 free, 1 as trained, up to 4: ever closer to the earlier pictures
   /save DIR       write the conversation with its pictures and a page to read
-  /quit           leave"""
+  /quit           leave
+Ctrl-C stops a reply, and leaves where there is none."""
 
 
 class Chat:
@@ -74,8 +76,21 @@ class Chat:
             asked = self.conversation.user(line, self.pictures)
         replies = sum(turn.role == "assistant" for turn in self.conversation.turns)
         settings = replace(self.settings, seed=turn_seed(self.settings.seed, replies))
-        with printing(thoughts=self._thoughts) as on_event:
-            self.conversation = self.model.turn(asked, settings, on_event=on_event)
+        so_far = SoFar()
+        try:
+            with printing(thoughts=self._thoughts) as print_event:
+
+                def on_event(event: Event) -> None:
+                    so_far.hear(event)
+                    print_event(event)
+
+                self.conversation = self.model.turn(asked, settings, on_event=on_event)
+        except (KeyboardInterrupt, Interrupted):
+            if so_far.conversation is None:
+                print("\nStopped: nothing of this reply stays.")
+                return
+            self.conversation = so_far.conversation
+            print("\nStopped: the text stays, and so do the pictures that are painted.")
         self.pictures = []
 
     def _picture(self, argument: str) -> None:

@@ -15,6 +15,7 @@ from ..events import (
     OnEvent,
     PictureDone,
     PictureStarted,
+    ReplyWritten,
     Step,
     StoryEnded,
     TextChunk,
@@ -163,14 +164,19 @@ def printing(*, thoughts: bool = False) -> Iterator[OnEvent]:
 
 
 class ReplyPrinter:
-    """Prints a reply as it comes: text to stdout, with progress if that is a terminal; to stderr why a story ends."""
+    """Prints replies as they come: text to stdout, with progress if that is a terminal; to stderr why a story ends.
+
+    The texts of a story come first, then its pictures, which are numbered from its first to its last.
+    """
 
     def __init__(self, *, thoughts: bool) -> None:
         self._live = sys.stdout.isatty()
         self._shows_thoughts = thoughts
         self._in_thought = False
         self._at_line_start = True
+        self._apart = False  # whether a blank line comes before further text
         self._label = self._caption = ""
+        self._replies = self._pictures = self._painted = 0  # of what is written and not done yet
 
     def hear(self, event: Event) -> None:
         """Print an event."""
@@ -184,28 +190,50 @@ class ReplyPrinter:
             self._at_line_start = not event.text
         elif isinstance(event, TextChunk):
             text = event.text.lstrip() if self._at_line_start else event.text
+            if text:
+                self._set_apart()
             print(text, end="", flush=True)
             self._at_line_start = self._at_line_start and not text
+        elif isinstance(event, ReplyWritten):
+            turns = event.conversation.turns
+            self._pictures += sum(slot.turn == len(turns) - 1 for slot in event.conversation.open_slots())
+            self._replies += 1
+            self._end_line()
+            self._apart = True
         elif isinstance(event, PictureStarted):
-            self._label = f"[picture {event.index + 1} of {event.count}"
+            number, count = (self._painted, self._pictures) if self._replies else (event.index, event.count)
+            self._label = f"[picture {number + 1} of {count}"
             self._caption = event.caption
-            if not self._at_line_start:
-                print()
-            self._at_line_start = True
+            self._end_line()
+            self._apart = False
         elif isinstance(event, Step) and self._live:
             print(f"\r{self._label}: step {event.step} of {event.total} ", end="", flush=True)
         elif isinstance(event, PictureDone):
             erase = "\r\x1b[K" if self._live else ""
             print(f"{erase}{self._label}: {self._caption}]", flush=True)
+            self._painted += 1
         elif isinstance(event, TurnDone):
-            print(end="\n" if self._at_line_start else "\n\n", flush=True)
-            self._at_line_start = True
+            self._replies -= self._replies > 0
+            if not self._replies:
+                self._end_line()
+                print(flush=True)
+                self._pictures = self._painted = 0
         elif isinstance(event, StoryEnded):
-            print("" if self._at_line_start else "\n", end="", flush=True)
+            self._end_line()
             print(event.text, file=sys.stderr, flush=True)
+
+    def _set_apart(self) -> None:
+        if self._apart:
+            print()
+        self._apart = False
+
+    def _end_line(self) -> None:
+        print(end="" if self._at_line_start else "\n", flush=True)
+        self._at_line_start = True
 
     def _think(self, text: str) -> None:
         if self._shows_thoughts:
+            self._set_apart()
             begin = "" if self._in_thought else f"{'' if self._at_line_start else chr(10)}{_THOUGHT[0]}"
             print(begin + (text if self._in_thought else text.lstrip()), end="", flush=True)
             self._in_thought = True

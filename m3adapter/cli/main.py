@@ -19,7 +19,7 @@ from ..arguments import (
     mendable,
 )
 from ..conversation.storage import write_file
-from ..events import Interrupted, NotFinite
+from ..events import Event, Interrupted, NotFinite, SoFar
 from ..export.pages.panels import WORDS
 from ..export.pages.styles import LAYOUTS
 from ..export.story import FORMATS, check_formats, export_story
@@ -125,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _story(options: argparse.Namespace) -> None:
+def _story(options: argparse.Namespace) -> int:
+    """Tell a story and write it; one that is interrupted is written as far as it was told."""
     with mendable():
         limits.check_premise(options.premise)
         limits.check_panels(options.panels)
@@ -136,8 +137,20 @@ def _story(options: argparse.Namespace) -> None:
     check_size(settings, model)
     with mendable():
         options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed: a story must not be lost to it
-    with printing(thoughts=options.show_thoughts) as on_event:
-        conversation = model.story(options.premise, options.panels, settings, on_event=on_event)
+    so_far, status = SoFar(), 0
+    try:
+        with printing(thoughts=options.show_thoughts) as print_event:
+
+            def on_event(event: Event) -> None:
+                so_far.hear(event)
+                print_event(event)
+
+            conversation = model.story(options.premise, options.panels, settings, on_event=on_event)
+    except (KeyboardInterrupt, Interrupted):
+        if so_far.conversation is None:
+            raise
+        conversation, status = so_far.conversation, INTERRUPTED
+        print("\nInterrupted.", file=sys.stderr)
     details = {name: getattr(settings, name) for name in ("gate", "seed", "steps", "guidance")}
     details |= {name: side for name in ("width", "height") if (side := getattr(settings, name))}
     with mendable():
@@ -146,6 +159,7 @@ def _story(options: argparse.Namespace) -> None:
     for note in story.notes:
         print(note, file=sys.stderr)
     print(story.path)
+    return status
 
 
 def _chat(options: argparse.Namespace) -> None:

@@ -136,9 +136,13 @@ class Conversation:
 
     def user_pictures(self, *, before: Slot | None = None) -> tuple[Tensor, ...]:
         """Return the images [H, W, 3] of users' pictures, oldest first; only those before a slot if one is given."""
+        return tuple(self.picture(slot).pixels for slot in self.user_slots(before=before))
+
+    def user_slots(self, *, before: Slot | None = None) -> tuple[Slot, ...]:
+        """Return the slots of users' pictures, oldest first; only those before a slot if one is given."""
         return tuple(
-            picture.pixels
-            for slot, picture in self._pictures()
+            slot
+            for slot, _ in self._pictures()
             if self.turns[slot.turn].role == "user" and (before is None or slot < before)
         )
 

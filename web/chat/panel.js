@@ -212,19 +212,21 @@ export class Panel {
    *
    * @param {import("./transcript.js").Turn[]} expected The turns as they are to become.
    * @param {() => Promise<import("./graph.js").Action[]>} actions
-   * @returns {Promise<boolean>} Whether it was done and saved; else nothing has changed, and it is said why.
+   * @returns {Promise<boolean>} Whether something was saved; else nothing has changed, and it is said why.
    */
   async #perform(expected, actions) {
     const ending = await this.#watch(expected, async () => this.#queue(await actions(), expected));
-    this.transcript.forms.settle(ending.how === "done");
+    const worked = ending.how === "done" || ending.kept;
+    this.transcript.forms.settle(worked);
     if (ending.how === "failed") this.#fail(ending.reason, ending.conflict && (() => this.#reload()));
     else await this.#reload();
-    this.status.textContent = { done: [t("Saved."), ...this.#notes].join(" "), stopped: t("Stopped. Nothing was saved."), failed: "" }[ending.how];
+    const stopped = ending.kept ? t("Stopped. The reply so far is saved.") : t("Stopped. Nothing was saved.");
+    this.status.textContent = { done: [t("Saved."), ...this.#notes].join(" "), stopped, failed: "" }[ending.how];
     this.#show();
-    const told = ending.how === "done" && this.#session.turns.at(-1); // undefined if it was saved but cannot be read
+    const told = worked && this.#session.turns.at(-1); // undefined if it was saved but cannot be read
     if (told) this.spoken.textContent = aloud(told);
     if (document.activeElement === document.body) this.composer.text.focus();
-    return ending.how === "done";
+    return worked;
   }
 
   /** Show turns while something runs. @returns {Promise<import("./run.js").Ending>} */
@@ -279,13 +281,23 @@ export class Panel {
         if (notes) this.#notes = notes;
       },
     });
-    const ending = await this.#run.follow();
+    const ending = await this.#kept(this.#run, await this.#run.follow(), { ...this.#session, name });
     this.#thoughts = expected.map(({ node }) => thought.get(node));
-    if (ending.how === "done") {
+    if (ending.how === "done" || ending.kept) {
       this.#session = { ...this.#session, name };
       this.#last = graph;
     }
     return ending;
+  }
+
+  /** Save what a stopped run had told, and return its ending. @returns {Promise<import("./run.js").Ending>} */
+  async #kept(run, ending, session) {
+    if (ending.how !== "stopped" || !run.id) return ending;
+    try {
+      return { ...ending, kept: await sessions.saveStopped(session, run.id) };
+    } catch (error) {
+      return { how: "failed", reason: error.message, conflict: error.conflict };
+    }
   }
 
   /** Wait until ComfyUI answers again, or the user presses Stop. */

@@ -12,7 +12,8 @@ import { workflowOf } from "./workflow.js";
  *   progress: (node: string, done: number, total: number) => void, thoughts: (node: string, text: string) => void,
  *   result: (node: string, output: *) => void, away: () => void}} Watcher Each is optional; `away` is called when
  *   ComfyUI no longer answers.
- * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean}} Ending
+ * @typedef {{how: "done" | "stopped" | "failed", reason?: string, conflict?: boolean, kept?: boolean}} Ending `kept`
+ *   if what had been told before it was stopped is saved.
  */
 
 /** The workflow of a graph, which ComfyUI opens from its list of jobs instead of the one on the canvas. */
@@ -55,6 +56,11 @@ export class Run {
   constructor(graph, watcher) {
     this.#graph = graph;
     this.#watcher = watcher;
+  }
+
+  /** What ComfyUI calls it, once it is queued. @returns {?string} */
+  get id() {
+    return this.#id;
   }
 
   /** Queue it and wait for its end. @returns {Promise<Ending>} */

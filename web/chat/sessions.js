@@ -53,6 +53,15 @@ export const edit = ({ name, revision }, to) => post(`${one(name)}/edit`, { revi
 /** Another version. @param {Session} session @param {{turn: number, segment?: number, version: number}} which */
 export const choose = ({ name, revision }, which) => post(`${one(name)}/version`, { revision, ...which });
 
+/**
+ * Save what a run told before it was stopped.
+ *
+ * @param {Session} session @param {string} prompt
+ * @returns {Promise<boolean>} Whether it had told anything.
+ */
+export const saveStopped = async ({ name, revision }, prompt) =>
+  "turns" in (await post(`${one(name)}/stopped`, { revision, prompt }));
+
 /** @param {string} name @param {string} to @returns {Promise<Session>} */
 export async function rename(name, to) {
   const renamed = await post(`${one(name)}/branch`, { to });
