@@ -17,6 +17,10 @@ class NotFinite(ValueError):
     """A model computed NaN or infinity; the message is one sentence that says how to fix it."""
 
 
+class OutOfMemory(ValueError):
+    """A picture does not fit in the memory; the message is one sentence that says how to fix it."""
+
+
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
     """The caller's `should_stop` returned true, or the caller no longer follows the events.
 
@@ -165,3 +169,13 @@ Event = (
 )
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
+
+
+def ignore(event: object) -> None:
+    """Do nothing with an event."""
+
+
+def check_stop(should_stop: ShouldStop | None) -> None:
+    """Raise Interrupted if the caller wants to stop."""
+    if should_stop and should_stop():
+        raise Interrupted("The reply was stopped.")

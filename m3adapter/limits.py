@@ -14,6 +14,8 @@ MAX_PICTURES = 32  # of a reply
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30.0
 MAX_SIDE = 8192  # pixels
+MAX_BATCH = 64  # pictures painted at once
+MAX_VARIANTS = 16  # of a picture
 
 
 def rerolls(text: str) -> dict[int, int]:
@@ -49,6 +51,16 @@ def check_panels(panels: Any) -> None:
 def check_pictures(pictures: Any) -> None:
     """Raise ValueError unless `max_pictures`, of one reply, is a whole number from 1 to 32."""
     whole("max_pictures", pictures, 1, MAX_PICTURES)
+
+
+def check_batch_size(size: Any) -> None:
+    """Raise ValueError unless `batch_size`, of pictures painted at once, is a whole number from 1 to 64."""
+    whole("batch_size", size, 1, MAX_BATCH)
+
+
+def check_variants(variants: Any) -> None:
+    """Raise ValueError unless `variants`, of each picture, is a whole number from 1 to 16."""
+    whole("variants", variants, 1, MAX_VARIANTS)
 
 
 def check_steps(steps: Any) -> None:

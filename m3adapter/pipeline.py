@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import stages
 from .conversation.conversation import Conversation, ReferencePolicy, Slot
 from .conversation.outline import messages
-from .events import (
-    Event,
-    Interrupted,
-    OnEvent,
-    PictureDone,
-    PictureStarted,
-    ReplyWritten,
-    ShouldStop,
-    SoFar,
-    Step,
-    StoryEnded,
-    TurnDone,
-)
-from .language.reply import FAILED_REPLY
+from .events import OnEvent, ShouldStop, StoryEnded
 from .limits import check_rerolls
-from .seeds import picture_seed, turn_seed
-from .settings import TurnSettings, changed, gate_setting
-from .stages import Prepare, UserPictures, check_stop, ignore, styled, unprepared
+from .seeds import turn_seed
+from .settings import TurnSettings, changed
+from .stages import Prepare, UserPictures, styled, unprepared
+from .telling import FAILED_PANEL, Reply, Telling
 from .weights.starter import PARTS, STARTER, check_weights
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
     from torch import Tensor
 
     from .adapter.features import SlotFeatures
@@ -44,30 +29,7 @@ if TYPE_CHECKING:
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder, OnStep
     from .gate import GateSetting
-    from .language.language_model import LanguageModel, SlotStates
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What a turn, or a story of several, is told with; `shown` serves all its replies and slots."""
-
-    should_stop: ShouldStop | None
-    on_event: OnEvent
-    shown: UserPictures
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """A reply that is written: what its pictures are painted from. `rerolls` counts them from 1.
-
-    `turn` is the index of the last turn of a conversation that ends with this reply.
-    """
-
-    settings: TurnSettings
-    turn: int
-    slots: Sequence[Slot]
-    states: Sequence[SlotStates]
-    rerolls: Mapping[int, int] = field(default_factory=dict)
+    from .language.language_model import LanguageModel
 
 
 @dataclass
@@ -142,6 +104,7 @@ class M2Chat:
         premise: str | None = None,
         should_stop: ShouldStop | None = None,
         on_event: OnEvent | None = None,
+        shown: UserPictures | None = None,
         **changes: Any,
     ) -> Conversation:
         """Write the assistant's next turn; its pictures stay open slots. See `stages.write_reply`."""
@@ -154,6 +117,7 @@ class M2Chat:
             should_stop=should_stop,
             on_event=on_event,
             prepare=self.prepare,
+            shown=shown,
         )
 
     def see(self, pictures: Sequence[Tensor]) -> VisionFeatures:
@@ -217,6 +181,17 @@ class M2Chat:
             on_step=on_step,
         )
 
+    def paint_all(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        settings: TurnSettings | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Paint pictures that do not depend on one another, and yield them; arguments as for `stages.paint_all`."""
+        self.prepare("decoder")
+        return stages.paint_all(self.decoder, conditions, seeds, settings, **options)
+
     def turn(
         self,
         conversation: Conversation,
@@ -250,13 +225,14 @@ class M2Chat:
         """
         settings = changed(settings, changes)
         stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
-        with self._running(should_stop, on_event) as run:
+        with Telling(self, should_stop, on_event) as telling:
             slots = conversation.open_slots()
             if slots and conversation.turns[-1].role == "assistant":
-                panel = self._read(conversation, slots, settings, run)
+                reply = telling.read(conversation, slots, settings)
             else:
-                conversation, panel = self._write(conversation, settings, run)
-            return self._illustrate(conversation, panel, run)
+                conversation, reply = telling.write(conversation, settings)
+            (whole,) = telling.illustrate(conversation, [reply])
+        return whole
 
     def story(
         self,
@@ -299,120 +275,29 @@ class M2Chat:
         stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
         check_rerolls(rerolls or {})
         conversation = start = Conversation() if start is None else start
-        written: list[_Panel] = []
+        replies: list[Reply] = []
         failure: Exception | None = None
-        with self._running(should_stop, on_event) as run:
-            for number, message in enumerate(told):
+        with Telling(self, should_stop, on_event) as telling:
+            for panel, message in enumerate(told):
                 before = len(conversation.slots()) - len(start.slots())
-                of_panel = {picture - before: reroll for picture, reroll in (rerolls or {}).items()}
-                own = replace(settings, seed=turn_seed(settings.seed, number))
+                of_panel = {number - before: reroll for number, reroll in (rerolls or {}).items()}
+                own = replace(settings, seed=turn_seed(settings.seed, panel))
                 try:
-                    conversation, panel = self._write(conversation.user(message), own, run, premise, of_panel)
-                except FAILED_REPLY as error:
-                    if not number:
+                    conversation, reply = telling.write(conversation.user(message), own, premise, of_panel)
+                except FAILED_PANEL as error:
+                    if not panel:
                         raise
                     failure = error
                     break
-                written.append(panel)
-            done = 0
-            for panel in written:
-                try:
-                    conversation = self._illustrate(conversation, panel, run)
-                except FAILED_REPLY as error:
-                    if not done:
-                        raise
-                    conversation = conversation.rewind(written[done - 1].turn)
-                    failure = error
-                    break
-                done += 1
+                replies.append(reply)
+            painted: list[Conversation] = []
+            try:
+                painted.extend(telling.illustrate(conversation, replies))
+            except FAILED_PANEL as error:
+                if not painted:
+                    raise
+                painted[-1] = painted[-1].rewind(replies[len(painted) - 1].turn)
+                failure = error
             if failure is not None:
-                run.on_event(StoryEnded(conversation, done, len(told), str(failure)))
-        return conversation
-
-    @contextmanager
-    def _running(self, should_stop: ShouldStop | None, on_event: OnEvent | None) -> Iterator[_Run]:
-        """Yield what a turn or story is told with; Interrupted gets what was told and painted until then."""
-        told_to, so_far = on_event or ignore, SoFar()
-
-        def hear(event: Event) -> None:
-            so_far.hear(event)
-            told_to(event)
-
-        try:
-            yield _Run(should_stop, hear, UserPictures(self.language_model, self.vision_encoder, self.prepare))
-        except Interrupted as error:
-            error.conversation = so_far.conversation
-            raise
-
-    def _write(
-        self,
-        conversation: Conversation,
-        settings: TurnSettings,
-        run: _Run,
-        premise: str | None = None,
-        rerolls: Mapping[int, int] | None = None,
-    ) -> tuple[Conversation, _Panel]:
-        """Write a reply, and have the language model read it for the pictures that it asks for."""
-        conversation = stages.write_reply(
-            self.language_model,
-            self.vision_encoder,
-            conversation,
-            settings,
-            premise=premise,
-            should_stop=run.should_stop,
-            on_event=run.on_event,
-            prepare=self.prepare,
-            shown=run.shown,
-        )
-        slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
-        panel = self._read(conversation, slots, settings, run, rerolls)
-        run.on_event(ReplyWritten(conversation))
-        return conversation, panel
-
-    def _read(
-        self,
-        conversation: Conversation,
-        slots: Sequence[Slot],
-        settings: TurnSettings,
-        run: _Run,
-        rerolls: Mapping[int, int] | None = None,
-    ) -> _Panel:
-        states = []
-        for slot in slots:
-            check_stop(run.should_stop)
-            states.append(
-                stages.read_slot(
-                    self.language_model, self.adapter, conversation, slot, shown=run.shown, prepare=self.prepare
-                )
-            )
-        return _Panel(settings, len(conversation.turns) - 1, slots, states, rerolls or {})
-
-    def _illustrate(self, conversation: Conversation, panel: _Panel, run: _Run) -> Conversation:
-        """Paint the pictures of a reply, one after another: each may refer to those before it."""
-        settings, on_event, slots = panel.settings, run.on_event, panel.slots
-
-        def on_step(slot: Slot, step: int, total: int, preview: Callable[[], Image | None]) -> None:
-            on_event(Step(slot, step, total, preview))
-            check_stop(run.should_stop)
-
-        for index, slot in enumerate(slots):
-            on_event(PictureStarted(slot, conversation.picture(slot).caption, index, len(slots)))
-            check_stop(run.should_stop)
-            features = stages.see_references(
-                self.vision_encoder,
-                self.adapter,
-                conversation,
-                slot,
-                panel.states[index],
-                references=settings.references,
-                prepare=self.prepare,
-            )
-            condition = self.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
-            seed = picture_seed(settings.seed, index, panel.rerolls.get(index + 1, 0))
-            image = self.paint(condition, settings, seed=seed, on_step=partial(on_step, slot))
-            strength = gate_setting(settings.gate).strength
-            conversation = conversation.with_picture(slot, image, seed=seed, gate=strength)
-            on_event(PictureDone(slot, conversation.picture(slot).pixels, conversation))
-        later = len(conversation.turns) - 1 > panel.turn
-        on_event(TurnDone(conversation.rewind(panel.turn) if later else conversation))
-        return conversation
+                telling.on_event(StoryEnded(painted[-1], len(painted), len(told), str(failure)))
+        return painted[-1]

@@ -10,7 +10,16 @@ from .conversation.references import ReferencePolicy
 from .gate import GateSetting
 from .language.reply import PICTURES
 from .language.sampling import Sampling
-from .limits import check_gate, check_guidance, check_pictures, check_seed, check_side, check_steps
+from .limits import (
+    check_batch_size,
+    check_gate,
+    check_guidance,
+    check_pictures,
+    check_seed,
+    check_side,
+    check_steps,
+    check_variants,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,11 @@ class TurnSettings:
         height: Height, likewise.
         max_pictures: How many pictures a reply may have, 1..32; the captions of any more become text.
         sampling: How the language model chooses its words, and how many.
+        batch_size: How many pictures to paint at once, at most, of those that do not refer to each other, 1..64. A
+            picture that is painted alone always has the same bits; in a batch, sums are rounded in another order, and
+            it may differ by 3e-5.
+        variants: How many variants of each picture to paint, 1..16, up to `batch_size` at once. The first one is
+            placed; the others, which have the seeds of the next re-rolls, become its versions.
 
     Raises:
         ValueError: A value is out of its range; the message is one sentence.
@@ -45,6 +59,8 @@ class TurnSettings:
     height: int = 0
     max_pictures: int = PICTURES
     sampling: Sampling = Sampling()
+    batch_size: int = 1
+    variants: int = 1
 
     def __post_init__(self) -> None:
         gate_setting(self.gate)
@@ -54,6 +70,8 @@ class TurnSettings:
         check_pictures(self.max_pictures)
         check_side("width", self.width)
         check_side("height", self.height)
+        check_batch_size(self.batch_size)
+        check_variants(self.variants)
 
 
 def changed(settings: TurnSettings | None, changes: Mapping[str, Any]) -> TurnSettings:

@@ -7,6 +7,7 @@ attribute of M2Chat) just before that model works.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .adapter.slots import (
@@ -21,7 +22,7 @@ from .adapter.slots import (
 )  # fmt: skip
 from .conversation.conversation import Conversation
 from .conversation.markup import with_captions
-from .events import Interrupted, OnEvent, Shortened, ShouldStop
+from .events import OnEvent, Shortened, ShouldStop, check_stop, ignore
 from .language.reply import ReplyReader
 from .settings import TurnSettings, changed, gate_setting
 
@@ -32,24 +33,15 @@ if TYPE_CHECKING:
     from .adapter.m3_adapter import M3Adapter
     from .adapter.official import OfficialAdapter
     from .adapter.vision_encoder import VisionEncoder
+    from .diffusion.batches import OnBatchStep
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder, OnStep
     from .gate import GateSetting
     from .language.language_model import LanguageModel
 __all__ = [
-    "Prepare", "UserPictures", "check_settings", "check_stop", "encode_slot", "fuse", "ignore", "paint", "read_slot",
-    "see", "see_references", "styled", "unprepared", "uses_references", "write_reply",
+    "Prepare", "UserPictures", "check_settings", "check_stop", "encode_slot", "fuse", "ignore", "paint", "paint_all",
+    "read_slot", "see", "see_references", "styled", "unprepared", "uses_references", "write_reply",
 ]  # fmt: skip
-
-
-def ignore(event: object) -> None:
-    """Do nothing with an event."""
-
-
-def check_stop(should_stop: ShouldStop | None) -> None:
-    """Raise Interrupted if the caller wants to stop."""
-    if should_stop and should_stop():
-        raise Interrupted("The reply was stopped.")
 
 
 def write_reply(
@@ -180,6 +172,37 @@ def paint(
     if images.shape[0] != 1:
         raise ValueError(f"paint takes a condition of one picture, not of {images.shape[0]}: split it first.")
     return images[0]
+
+
+def paint_all(
+    decoder: DiffusionDecoder,
+    conditions: Sequence[Condition],
+    seeds: Sequence[int],
+    settings: TurnSettings | None = None,
+    *,
+    on_step: OnBatchStep | None = None,
+    out_of_memory: tuple[type[BaseException], ...] = (),
+    **changes: Any,
+) -> Iterator[Tensor]:
+    """Paint pictures that do not depend on one another, up to `batch_size` at once: see `diffusion.batches.decode_all`.
+
+    Of the settings, `batch_size`, `steps`, `guidance`, `width` and `height` matter here.
+    """
+    from .diffusion.batches import decode_all
+
+    settings = changed(settings, changes)
+    return decode_all(
+        decoder,
+        conditions,
+        seeds,
+        batch_size=settings.batch_size,
+        on_step=on_step,
+        out_of_memory=out_of_memory,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        width=settings.width or None,
+        height=settings.height or None,
+    )
 
 
 def styled(caption: str, style: str) -> str:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from .conversation.conversation import Conversation
 from .conversation.outline import beats, messages
-from .events import OnEvent, ShouldStop, StoryEnded, TurnDone
+from .events import OnEvent, ShouldStop, StoryEnded, TurnDone, ignore
 from .language.reply import FAILED_REPLY
 from .limits import check_panels, check_premise
 from .seeds import turn_seed
 from .settings import TurnSettings, changed
-from .stages import ignore, write_reply
+from .stages import write_reply
 
 if TYPE_CHECKING:
     from .language.language_model import LanguageModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_sweep import MAX_VALUES, Cell, draw_sheet, parse_gates, similarity
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.limits import SEED_LIMIT
+from ..m3adapter.limits import MAX_BATCH, SEED_LIMIT
 from ..m3adapter.settings import TurnSettings
-from . import inputs, wires
+from . import batching, inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, load_text_encoders, make_ready
 from .running import PaintingProgress
@@ -58,6 +59,15 @@ class GateSweep(io.ComfyNode):
                     "from Encode Text.",
                 ),
                 *inputs.size(),
+                io.Int.Input(
+                    "batch_size",
+                    default=0,
+                    min=0,
+                    max=MAX_BATCH,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How many pictures to paint at once; 0 is as many as fit in the memory.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="All pictures, labelled: gates across, seeds down."),
@@ -91,10 +101,11 @@ class GateSweep(io.ComfyNode):
         anchor: Condition | None = None,
         width: int = 0,
         height: int = 0,
+        batch_size: int = 0,
     ) -> io.NodeOutput:
         """Paint all cells of the sheet."""
         strengths = parse_gates(gates)
-        settings = TurnSettings(steps=steps, guidance=guidance, width=width, height=height)
+        settings = TurnSettings(steps=steps, guidance=guidance, width=width, height=height, batch_size=batch_size or 1)
         rows = [(seed + row) % SEED_LIMIT for row in range(seeds)]
         if anchor is None and adapter.part.config.anchor:
             load_text_encoders(decoder)
@@ -102,18 +113,23 @@ class GateSweep(io.ComfyNode):
         make_ready(adapter)
         conditions = [stages.fuse(adapter.part, features, strength, anchor) for strength in strengths]
         progress = PaintingProgress(steps * len(strengths) * len(rows))
-        painted: list[list[torch.Tensor]] = []
-        for row, own in enumerate(rows):
-            painted.append([])
-            for column, condition in enumerate(conditions):
-                before = (row * len(conditions) + column) * steps
 
-                def on_step(step: int, total: int, preview: Callable[[], Any], before: int = before) -> None:
-                    progress.update(before + step * steps // total, preview)
+        def on_step(pictures: range, step: int, total: int, preview: Callable[[], Any]) -> None:
+            progress.update(pictures.start * steps + len(pictures) * step * steps // total, preview)
 
-                make_ready(decoder)
-                painted[row].append(stages.paint(decoder.part, condition, settings, seed=own, on_step=on_step))
-        images = [image for images in painted for image in images]
+        make_ready(decoder)
+        if not batch_size:
+            settings = replace(settings, batch_size=batching.batch_size(decoder, width, height))
+        images = list(
+            stages.paint_all(
+                decoder.part,
+                conditions * len(rows),
+                [own for own in rows for _ in strengths],
+                settings,
+                on_step=on_step,
+                out_of_memory=batching.OUT_OF_MEMORY,
+            )
+        )
         alike: list[float | None] = [None] * len(images)
         if vision_encoder is not None and bool(features.vision_mask.any()):
             references = features.vision[0][features.vision_mask[0]]

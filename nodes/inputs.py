@@ -13,7 +13,16 @@ from ..m3adapter.export.pages.panels import WORDS
 from ..m3adapter.export.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.language.sampling import Sampling
-from ..m3adapter.limits import MAX_GUIDANCE, MAX_PANELS, MAX_PICTURES, MAX_SIDE, MAX_STEPS, MAX_STRENGTH, SEED_LIMIT
+from ..m3adapter.limits import (
+    MAX_BATCH,
+    MAX_GUIDANCE,
+    MAX_PANELS,
+    MAX_PICTURES,
+    MAX_SIDE,
+    MAX_STEPS,
+    MAX_STRENGTH,
+    SEED_LIMIT,
+)
 from ..m3adapter.settings import TurnSettings
 from . import folders, wires
 
@@ -234,6 +243,20 @@ def size(otherwise: str = "the decoder's own") -> list[io.Input]:
         )
         for side in ("width", "height")
     ]
+
+
+def batch_size() -> io.Input:
+    """Return the input for how many pictures are painted at once."""
+    return io.Int.Input(
+        "batch_size",
+        default=1,
+        min=1,
+        max=MAX_BATCH,
+        optional=True,
+        advanced=True,
+        tooltip="How many pictures to paint at once, of those that do not refer to each other (see Memory of "
+        "Pictures). 1 paints them one by one.",
+    )
 
 
 def layout(default: str) -> io.Input:

@@ -13,6 +13,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ..m3adapter.conversation.conversation import Slot
 from ..m3adapter.diffusion.preview import Preview
 from ..m3adapter.events import (
     Event,
@@ -186,7 +187,8 @@ class TurnProgress:
         self._words = -(-steps // 4)  # of the bar, for the text of a panel: a quarter of its picture
         self._bar = PaintingProgress(panels * (self._words + steps))
         self._panels, self._written, self._painted = panels, 0, 0
-        self._started: PictureStarted | None = None
+        self._started: dict[Slot, PictureStarted] = {}
+        self._shares: dict[Slot, float] = {}  # how much of its panel each unfinished picture has been painted
         self._so_far = SoFar()
 
     @contextmanager
@@ -207,12 +209,17 @@ class TurnProgress:
             self._bar.update(self._written * self._words)
             self.text.end_reply()
         elif isinstance(event, PictureStarted):
-            self._started = event
+            self._started[event.slot] = event
             self.text.show()
-        elif isinstance(event, Step) and self._started:
-            index, count = self._started.index, self._started.count
-            part = (index * event.total + event.step) * self._steps // (count * event.total)
-            self._bar.update(self._panels * self._words + self._painted * self._steps + part, event.preview)
+        elif isinstance(event, Step) and event.slot in self._started:
+            self._shares[event.slot] = event.step / event.total / self._started[event.slot].count
+            self._bar.update(self._done(), event.preview)
         elif isinstance(event, TurnDone):
             self._painted += 1
-            self._bar.update(self._panels * self._words + self._painted * self._steps)
+            turn = len(event.conversation.turns) - 1
+            self._shares = {slot: share for slot, share in self._shares.items() if slot.turn > turn}
+            self._bar.update(self._done())
+
+    def _done(self) -> int:
+        panels = self._painted + sum(self._shares.values())
+        return self._panels * self._words + int(min(panels, self._panels) * self._steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.conversation.outline import beats
-from ..m3adapter.limits import check_premise
+from ..m3adapter.limits import MAX_VARIANTS, check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
-from . import inputs, wires
+from . import batching, inputs, wires
 from .errors import complaint, names_node
-from .memory import Handle, assemble
+from .memory import Handle, assemble, make_ready
 from .running import ShowsText, TurnProgress, shown
 
 
@@ -58,6 +59,16 @@ class TakeTurn(ShowsText, io.ComfyNode):
                 inputs.max_length(),
                 inputs.max_pictures(),
                 *inputs.thinking(),
+                io.Int.Input(
+                    "variants",
+                    default=1,
+                    min=1,
+                    max=MAX_VARIANTS,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How many variants of each picture to paint, at once if the memory allows it. The first is "
+                    "placed, the others become its versions.",
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -91,6 +102,10 @@ class TakeTurn(ShowsText, io.ComfyNode):
         conversation = conversation.user(text) if text.strip() else conversation
         chat = assemble(language_model, vision_encoder, adapter, decoder)
         chosen = inputs.turn_settings(**settings)
+        if chosen.variants > 1:
+            make_ready(decoder)
+            fitting = batching.batch_size(decoder, chosen.width, chosen.height)
+            chosen = replace(chosen, batch_size=min(fitting, chosen.variants))
         progress = TurnProgress(chosen.steps)
         with progress.interruptible() as should_stop:
             conversation = chat.turn(conversation, chosen, should_stop=should_stop, on_event=progress.hear)
@@ -150,6 +165,7 @@ class TellStory(ShowsText, io.ComfyNode):
                 inputs.max_length(),
                 inputs.max_pictures(),
                 *inputs.thinking(),
+                inputs.batch_size(),
             ],
             outputs=[
                 wires.Conversation.Output(

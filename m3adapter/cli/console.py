@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..arguments import UserError, mendable
-from ..conversation.conversation import ConversationError
+from ..conversation.conversation import ConversationError, Slot
 from ..events import (
     Event,
     OnEvent,
@@ -175,7 +175,7 @@ class ReplyPrinter:
         self._in_thought = False
         self._at_line_start = True
         self._apart = False  # whether a blank line comes before further text
-        self._label = self._caption = ""
+        self._labels: dict[Slot, tuple[str, str]] = {}  # label and caption of what is being painted
         self._replies = self._pictures = self._painted = 0  # of what is written and not done yet
 
     def hear(self, event: Event) -> None:
@@ -201,16 +201,19 @@ class ReplyPrinter:
             self._end_line()
             self._apart = True
         elif isinstance(event, PictureStarted):
-            number, count = (self._painted, self._pictures) if self._replies else (event.index, event.count)
-            self._label = f"[picture {number + 1} of {count}"
-            self._caption = event.caption
+            number, count = event.index, event.count
+            if self._replies:
+                number, count = self._painted + len(self._labels), self._pictures
+            self._labels[event.slot] = f"[picture {number + 1} of {count}", event.caption
             self._end_line()
             self._apart = False
         elif isinstance(event, Step) and self._live:
-            print(f"\r{self._label}: step {event.step} of {event.total} ", end="", flush=True)
+            label, _ = self._labels[event.slot]
+            print(f"\r{label}: step {event.step} of {event.total} ", end="", flush=True)
         elif isinstance(event, PictureDone):
             erase = "\r\x1b[K" if self._live else ""
-            print(f"{erase}{self._label}: {self._caption}]", flush=True)
+            label, caption = self._labels.pop(event.slot)
+            print(f"{erase}{label}: {caption}]", flush=True)
             self._painted += 1
         elif isinstance(event, TurnDone):
             self._replies -= self._replies > 0

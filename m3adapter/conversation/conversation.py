@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,6 +153,17 @@ class Conversation:
         picture = self._painted_at(slot)
         return self._with(slot, Picture(picture.caption, image, seed, gate, picture.versions))
 
+    def with_variants(
+        self, slot: Slot, images: Sequence[Tensor], *, seeds: Sequence[int], gate: float | None = None
+    ) -> Conversation:
+        """Return the conversation with the first image in the slot, and the others among the picture's versions."""
+        conversation = self.with_picture(slot, images[0], seed=seeds[0], gate=gate)
+        picture = conversation.picture(slot)
+        others = (Picture(picture.caption, *other, gate) for other in zip(images[1:], seeds[1:], strict=True))
+        return conversation._with(
+            slot, picture.changed(versions=picture.versions.beside(map(put_picture_aside, others)))
+        )
+
     def without_picture(self, slot: Slot) -> Conversation:
         """Return the conversation with the picture at `slot` open again; what it was becomes a version."""
         picture = self._painted_at(slot)
@@ -249,6 +260,13 @@ class Conversation:
         before = [picture for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
         caption = getattr(self.at(slot), "caption", "") if self.cast else ""
         return policy.choose(before, self.cast, caption)
+
+    def awaits(self, slot: Slot, policy: ReferencePolicy, pending: Collection[Slot]) -> bool:
+        """Return whether the references of a picture at `slot` depend on pictures at `pending`, yet to be painted."""
+        before = [
+            picture for at, picture in self._pictures() if at < tuple(slot) and (not picture.is_open or at in pending)
+        ]
+        return policy.awaits(before, self.cast, self.picture(slot).caption if self.cast else "")
 
     def messages(self, special_tokens: Collection[str] = ()) -> list[dict[str, Any]]:
         """Return the turns as transformers' chat templates take them.

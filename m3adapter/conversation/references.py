@@ -67,13 +67,29 @@ class ReferencePolicy:
             "chosen", else oldest first.
         """
         characters = named(caption, cast)
-        rounds = zip_longest(*(character.pictures for character in characters))  # each character's best picture first
-        of_cast = _distinct([], (picture for picture in chain(*rounds) if picture is not None), self.count)
+        of_cast = self._of_cast(characters)
         places = self._places(earlier, characters)
         of_rule = _distinct(of_cast, (earlier[index] for index in places), self.count)[len(of_cast) :]
         if self.rule != "chosen":
             of_rule.sort(key=lambda picture: next(i for i, other in enumerate(earlier) if other is picture))
         return tuple(picture.pixels for picture in (*of_cast, *of_rule))
+
+    def awaits(self, earlier: Sequence[Picture], cast: Sequence[Character], caption: str) -> bool:
+        """Return whether `choose` has to wait for open pictures among `earlier`, which are yet to be painted."""
+        characters = named(caption, cast)
+        chosen = self._of_cast(characters)
+        for index in self._places(earlier, characters):
+            if len(chosen) == self.count:
+                return False
+            if earlier[index].is_open:
+                return True
+            chosen = _distinct(chosen, [earlier[index]], self.count)
+        return False
+
+    def _of_cast(self, characters: Sequence[Character]) -> list[Picture]:
+        """Return the distinct pictures of characters, everybody's best one first."""
+        rounds = zip_longest(*(character.pictures for character in characters))
+        return _distinct([], (picture for picture in chain(*rounds) if picture is not None), self.count)
 
     def weight(self, index: int) -> float:
         """Return the weight of the reference number `index` (from 0)."""

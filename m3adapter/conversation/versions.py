@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -46,6 +47,10 @@ class Versions:
         """Put the present version aside, to be replaced by a new one at the end."""
         versions = self.all_with(present)
         return Versions(versions, len(versions))
+
+    def beside(self, others: Iterable[Version]) -> Versions:
+        """Return these with further versions at the end, while the present one stays."""
+        return Versions((*self.others, *others), self.place)
 
     def choose(self, number: int, present: Version) -> tuple[Version, Versions]:
         """Return the version of that number, from 0, and the versions beside it once it is the present one."""

@@ -1,0 +1,249 @@
+"""A turn or a story while it is told: first all words, then the pictures, some of them at once if that is wanted.
+
+`pipeline.M2Chat` says what is told; here is how. The language model reads each slot right behind its reply, so that it
+is done with a whole story before anything is painted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .adapter.slots import Prepare, UserPictures, read_slot, see_references
+from .conversation.conversation import Conversation, Slot
+from .events import (
+    Event,
+    Interrupted,
+    OnEvent,
+    OutOfMemory,
+    PictureDone,
+    PictureStarted,
+    ReplyWritten,
+    ShouldStop,
+    SoFar,
+    Step,
+    TurnDone,
+    check_stop,
+    ignore,
+)
+from .language.reply import FAILED_REPLY
+from .seeds import picture_seed
+from .settings import TurnSettings, gate_setting
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from .adapter.features import SlotFeatures
+    from .adapter.m3_adapter import M3Adapter
+    from .adapter.official import OfficialAdapter
+    from .adapter.vision_encoder import VisionEncoder
+    from .diffusion.condition import Condition
+    from .diffusion.decoder import DiffusionDecoder
+    from .gate import GateSetting
+    from .language.language_model import LanguageModel, SlotStates
+
+FAILED_PANEL = (*FAILED_REPLY, OutOfMemory)  # what ends a story before a panel
+
+
+class Models(Protocol):
+    """What tells: an `M2Chat`."""
+
+    language_model: LanguageModel
+    vision_encoder: VisionEncoder
+    adapter: M3Adapter | OfficialAdapter
+    decoder: DiffusionDecoder
+    prepare: Prepare
+
+    def fuse(self, features: SlotFeatures, gate: GateSetting | float, *, style: str, negative: str) -> Condition:
+        """Return what the decoder paints."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply whose words are written: what its pictures are painted from.
+
+    Attributes:
+        settings: How to paint.
+        turn: The index of the last turn of the conversation that it completes.
+        slots: Its open slots.
+        states: The language model's states of each slot.
+        rerolls: Re-roll numbers of its pictures, counted from 1.
+    """
+
+    settings: TurnSettings
+    turn: int
+    slots: Sequence[Slot]
+    states: Sequence[SlotStates]
+    rerolls: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Picture number `index` (from 0) of a reply."""
+
+    reply: Reply
+    index: int
+
+    @property
+    def slot(self) -> Slot:
+        return self.reply.slots[self.index]
+
+    @property
+    def seeds(self) -> list[int]:
+        settings, reroll = self.reply.settings, self.reply.rerolls.get(self.index + 1, 0)
+        return [picture_seed(settings.seed, self.index, reroll + variant) for variant in range(settings.variants)]
+
+
+class Telling:
+    """Tells with models, for as long as it is entered; an Interrupted that leaves it has what was told by then.
+
+    Args:
+        models: They write and paint.
+        should_stop: Asked at every chunk of text and every denoising step.
+        on_event: Called with each Event as it happens.
+    """
+
+    def __init__(self, models: Models, should_stop: ShouldStop | None, on_event: OnEvent | None) -> None:
+        self._models = models
+        self._should_stop, self._on_event = should_stop, on_event or ignore
+        self._so_far = SoFar()
+        self._shown = UserPictures(models.language_model, models.vision_encoder, models.prepare)
+
+    def __enter__(self) -> Telling:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Interrupted):
+            error.conversation = self._so_far.conversation
+
+    def on_event(self, event: Event) -> None:
+        """Report an event."""
+        self._so_far.hear(event)
+        self._on_event(event)
+
+    def write(
+        self,
+        conversation: Conversation,
+        settings: TurnSettings,
+        premise: str | None = None,
+        rerolls: Mapping[int, int] | None = None,
+    ) -> tuple[Conversation, Reply]:
+        """Write the next reply, and read the slots of its pictures; see `M2Chat.write`."""
+        conversation = self._models.write(
+            conversation,
+            settings,
+            premise=premise,
+            should_stop=self._should_stop,
+            on_event=self.on_event,
+            shown=self._shown,
+        )
+        slots = [slot for slot in conversation.open_slots() if slot.turn == len(conversation.turns) - 1]
+        reply = self.read(conversation, slots, settings, rerolls)
+        self.on_event(ReplyWritten(conversation))
+        return conversation, reply
+
+    def read(
+        self,
+        conversation: Conversation,
+        slots: Sequence[Slot],
+        settings: TurnSettings,
+        rerolls: Mapping[int, int] | None = None,
+    ) -> Reply:
+        """Have the language model read open slots."""
+        models, states = self._models, []
+        for slot in slots:
+            check_stop(self._should_stop)
+            states.append(
+                read_slot(
+                    models.language_model,
+                    models.adapter,
+                    conversation,
+                    slot,
+                    shown=self._shown,
+                    prepare=models.prepare,
+                )  # fmt: skip
+            )
+        return Reply(settings, len(conversation.turns) - 1, slots, states, rerolls or {})
+
+    def illustrate(self, conversation: Conversation, replies: Sequence[Reply]) -> Iterator[Conversation]:
+        """Paint the pictures of replies in order; yield the whole conversation whenever a reply has all of its own.
+
+        Each picture may refer to those before it. With a `batch_size`, those that wait for none of these are painted at
+        once.
+        """
+        pending = [_Place(reply, index) for reply in replies for index in range(len(reply.slots))]
+        if not pending:
+            self.on_event(TurnDone(conversation))
+            yield conversation
+        while pending:
+            together = self._together(conversation, pending)
+            images = self._paint(together, [self._condition(conversation, place) for place in together])
+            for place in together:
+                settings = place.reply.settings
+                conversation = conversation.with_variants(
+                    place.slot,
+                    [next(images) for _ in place.seeds],
+                    seeds=place.seeds,
+                    gate=gate_setting(settings.gate).strength,
+                )
+                self.on_event(PictureDone(place.slot, conversation.picture(place.slot).pixels, conversation))
+                if place.index == len(place.reply.slots) - 1:
+                    later = len(conversation.turns) - 1 > place.reply.turn
+                    self.on_event(TurnDone(conversation.rewind(place.reply.turn) if later else conversation))
+                    yield conversation
+            del pending[: len(together)]
+
+    def _together(self, conversation: Conversation, pending: Sequence[_Place]) -> list[_Place]:
+        """Return the first picture that is yet to be painted, and those behind it that do not wait for any."""
+        settings = pending[0].reply.settings
+        policy = replace(
+            settings.references, count=min(settings.references.count, self._models.adapter.config.references)
+        )
+        slots = {place.slot for place in pending}
+        others = pending[1 : settings.batch_size]
+        return [pending[0], *takewhile(lambda place: not conversation.awaits(place.slot, policy, slots), others)]
+
+    def _condition(self, conversation: Conversation, place: _Place) -> Condition:
+        """Begin with a picture: return what it is painted from."""
+        models, reply, slot = self._models, place.reply, place.slot
+        self.on_event(PictureStarted(slot, conversation.picture(slot).caption, place.index, len(reply.slots)))
+        check_stop(self._should_stop)
+        features = see_references(
+            models.vision_encoder,
+            models.adapter,
+            conversation,
+            slot,
+            reply.states[place.index],
+            references=reply.settings.references,
+            prepare=models.prepare,
+        )
+        settings = reply.settings
+        return models.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
+
+    def _paint(self, places: Sequence[_Place], conditions: Sequence[Condition]) -> Iterator[Tensor]:
+        """Paint all variants of pictures, one after the other as far as the settings do not allow more at once."""
+        work = [
+            (place.slot, condition, seed)
+            for place, condition in zip(places, conditions, strict=True)
+            for seed in place.seeds
+        ]
+
+        def on_step(pictures: range, step: int, total: int, preview: Callable[[], Image | None]) -> None:
+            slots = dict.fromkeys(work[picture][0] for picture in pictures)
+            for number, slot in enumerate(slots):
+                self.on_event(Step(slot, step, total, _unseen if number else preview))
+            check_stop(self._should_stop)
+
+        conditions, seeds = [condition for _, condition, _ in work], [seed for _, _, seed in work]
+        return self._models.paint_all(conditions, seeds, places[0].reply.settings, on_step=on_step)
+
+
+def _unseen() -> Any:
+    """Return no preview: there is one of a batch's first picture only."""
+    return None
