@@ -53,8 +53,11 @@ def sweep(**inputs: object) -> graphs.Graph:
 
 
 def test_a_sweep_paints_what_the_blocks_paint(comfy: ComfyServer) -> None:
-    entry = comfy.run(sweep())
+    together = comfy.run(sweep())
+    entry = comfy.run(sweep(batch_size=1))
     images = [picture(comfy, entry, "each", index) for index in range(4)]
+    for index, image in enumerate(images):
+        assert same(image, picture(comfy, together, "each", index), tolerance=1), "a batch rounds in another order"
     assert same(images[3], picture(comfy, entry, "picture")), "gate 1 with the second seed"
     assert not any(same(images[i], images[k]) for i in range(4) for k in range(i))
     alike = [float(value) for value in entry["outputs"]["alike"]["text"]]
