@@ -56,7 +56,18 @@ class Models(Protocol):
     vision_encoder: VisionEncoder
     adapter: M3Adapter | OfficialAdapter
     decoder: DiffusionDecoder
-    prepare: Prepare
+
+    @property
+    def prepare(self) -> Prepare:
+        """Called with the name of a model just before it works."""
+
+    def write(self, conversation: Conversation, settings: TurnSettings, **how: Any) -> Conversation:
+        """Write a reply."""
+
+    def paint_all(
+        self, conditions: Sequence[Condition], seeds: Sequence[int], settings: TurnSettings, **how: Any
+    ) -> Iterator[Tensor]:
+        """Paint pictures."""
 
     def fuse(self, features: SlotFeatures, gate: GateSetting | float, *, style: str, negative: str) -> Condition:
         """Return what the decoder paints."""

@@ -219,7 +219,7 @@ def expect(name: str, size: int, *devices: torch.device) -> None:
 
     Room is what is free, plus what ComfyUI can unload on an accelerator. Swapping may make it work all the same.
     """
-    rooms = {device: _room(device) for device in devices}
+    rooms = {device: room(device) for device in devices}
     tightest = min(rooms, key=lambda device: rooms[device])
     if size > rooms[tightest]:
         logger.warning(
@@ -229,7 +229,8 @@ def expect(name: str, size: int, *devices: torch.device) -> None:
         )  # fmt: skip
 
 
-def _room(device: torch.device) -> int:
+def room(device: torch.device) -> int:
+    """Return how many bytes are free on a device once ComfyUI has unloaded what it can."""
     free = comfy.model_management.get_free_memory(device)
     if comfy.model_management.is_device_cpu(device):  # what is unloaded from there stays there
         return free

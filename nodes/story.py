@@ -15,7 +15,7 @@ from ..m3adapter.limits import MAX_VARIANTS, check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
 from . import batching, inputs, wires
 from .errors import complaint, names_node
-from .memory import Handle, assemble, make_ready
+from .memory import Handle, assemble
 from .running import ShowsText, TurnProgress, shown
 
 
@@ -103,7 +103,6 @@ class TakeTurn(ShowsText, io.ComfyNode):
         chat = assemble(language_model, vision_encoder, adapter, decoder)
         chosen = inputs.turn_settings(**settings)
         if chosen.variants > 1:
-            make_ready(decoder)
             fitting = batching.batch_size(decoder, chosen.width, chosen.height)
             chosen = replace(chosen, batch_size=min(fitting, chosen.variants))
         progress = TurnProgress(chosen.steps)

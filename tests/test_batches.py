@@ -132,7 +132,7 @@ def test_a_batch_is_interrupted_within_a_step(decoder: DiffusionDecoder) -> None
 
     def on_step(pictures: range, step: int, total: int, preview) -> None:
         seen.append(step)
-        assert preview().size
+        assert callable(preview)
         if step == 2:
             raise Interrupted
 
