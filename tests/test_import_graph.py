@@ -12,7 +12,7 @@ from tools import environment
 
 LIBRARY = "m3adapter"
 MAX_LAYERS = 10
-MAX_PARTS = 26  # packages and modules directly below the library
+MAX_PARTS = 27  # packages and modules directly below the library
 
 Graph = Mapping[str, set[str]]
 
