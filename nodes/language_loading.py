@@ -15,7 +15,7 @@ from ..m3adapter.language.model_folders import ADAPTER, CONFIG, PIPELINE
 from . import folders, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
-from .memory import Handle, expect, handle, make_room, offload_device
+from .memory import expect, language_handle, make_room, offload_device
 
 if TYPE_CHECKING:
     from ..m3adapter.language.quantization import Quantization
@@ -76,7 +76,7 @@ class LoadLanguageModel(io.ComfyNode):
                     optional=True,
                     default="none",
                     advanced=True,
-                    tooltip="Smaller weights, which stay on the device. Needs bitsandbytes; for 8-bit, torchao "
+                    tooltip="Smaller weights, on the device and off it. Needs bitsandbytes; for 8-bit, torchao "
                     "works too.",
                 ),
             ],
@@ -114,11 +114,7 @@ class LoadLanguageModel(io.ComfyNode):
                 make_room(size, device)
             expect(model, size, device, compute)
             language_model = load_language_model(path, dtype=chosen, quantization=bits, device=device)
-        if not language_model.movable:
-            return io.NodeOutput(Handle(language_model, None))
-        return io.NodeOutput(
-            handle(language_model, model=language_model.model, projection=language_model.visual_projection)
-        )
+        return io.NodeOutput(language_handle(language_model))
 
 
 NODES = [LoadLanguageModel]

@@ -20,6 +20,7 @@ from .engine_choices import follow_engine
 
 if TYPE_CHECKING:
     from ..m3adapter.diffusion.decoder import DiffusionDecoder
+    from ..m3adapter.language.language_model import LanguageModel
     from ..m3adapter.pipeline import M2Chat
 
 
@@ -44,6 +45,22 @@ class Weights(torch.nn.ModuleDict):
     device: torch.device | None = None
 
 
+class QuantisedWeights(Weights):
+    """Modules of a language model whose weights are quantised by bitsandbytes."""
+
+    def to(self, *given: Any, **how: Any) -> QuantisedWeights:
+        """Move the weights, with what belongs to them."""
+        from ..m3adapter.language.quantization import can_move, move
+
+        device = how.get("device", given[0] if given else None)
+        for module in self.values():
+            if can_move(module):
+                move(module, device)
+            else:
+                module.to(device)
+        return self
+
+
 @dataclass(frozen=True, eq=False)
 class Handle:
     """A model of M2Chat on a wire.
@@ -51,7 +68,7 @@ class Handle:
     Attributes:
         part: The model.
         patcher: Moves its weights for ComfyUI; of a decoder, those of its UNet. None if they stay where they are, as
-            quantised ones do.
+            quantised ones of some packages do.
         streams: Whether its layers are ComfyUI's own, which can work with weights on another device.
         text_patcher: Of a decoder, the patcher of its text encoders.
         vae_patcher: Of a decoder, the patcher of its VAE.
@@ -82,6 +99,23 @@ def managed(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
 def handle(part: Any, *, streams: bool = False, **modules: torch.nn.Module | None) -> Handle:
     """Put `modules`, all the weights of a part, under ComfyUI's management."""
     return Handle(part, managed(_as_one(modules)), streams)
+
+
+def language_handle(language_model: LanguageModel) -> Handle:
+    """Put a language model under ComfyUI's management, unless its weights cannot be moved.
+
+    Quantised ones already are on the device, and ComfyUI is told so.
+    """
+    from ..m3adapter.language.quantization import can_move
+
+    modules = {"model": language_model.model, "projection": language_model.visual_projection}
+    if language_model.movable:
+        return handle(language_model, **modules)
+    if not can_move(language_model.model):
+        return Handle(language_model, None)
+    found = Handle(language_model, managed(_as_one(modules, QuantisedWeights)))
+    make_ready(found)
+    return found
 
 
 def decoder_handle(decoder: DiffusionDecoder) -> Handle:
@@ -125,8 +159,8 @@ def let_stream(model: torch.nn.Module) -> None:
             layer.__class__ = _STREAMING[type(layer)]
 
 
-def _as_one(modules: dict[str, torch.nn.Module | None]) -> Weights:
-    weights = Weights({name: module for name, module in modules.items() if module is not None})
+def _as_one(modules: dict[str, torch.nn.Module | None], kind: type[Weights] = Weights) -> Weights:
+    weights = kind({name: module for name, module in modules.items() if module is not None})
     weakref.finalize(weights, _trim_after_collection).atexit = False
     return weights
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ import transformers.utils
 import toy_llms
 from m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
 from m3adapter.language.auto import load_language_model
-from m3adapter.language.quantization import Quantization
+from m3adapter.language.quantization import Quantization, can_move, move
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.sizes import weight_bytes
 
@@ -52,3 +54,40 @@ def test_quantised_weights_are_smaller_and_nearly_the_same(
     short = Sampling(max_length=8)
     one, again = ("".join(model.reply(Conversation().user("A fox."), sampling=short, seed=1)) for _ in range(2))
     assert one == again != ""
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_quantised_weights_leave_a_device_with_all_that_belongs_to_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, quantization: Quantization, fresh: bool
+) -> None:
+    model = load_language_model(folder, quantization=quantization)
+    assert can_move(model.model) and not can_move(load_language_model(folder).model)
+
+    def reply() -> str:
+        return "".join(model.reply(Conversation().user("A fox."), sampling=Sampling(max_length=8), seed=1))
+
+    before = reply()
+    if fresh:
+        model = load_language_model(folder, quantization=quantization)
+    to, moved = torch.Tensor.to, set()
+
+    def noted(tensor: torch.Tensor, *given: Any, **how: Any) -> torch.Tensor:
+        moved.add(tensor.data_ptr())
+        return to(tensor, *given, **how)
+
+    monkeypatch.setattr(torch.Tensor, "to", noted)
+    move(model.model, "cpu")
+    monkeypatch.undo()
+    assert {tensor.data_ptr() for tensor in tensors(model.model)} - {0} <= moved
+    assert reply() == before != ""
+
+
+def tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """All tensors of a model, and those that its layers keep beside their weights."""
+    names = ("CB", "SCB", "absmax", "code", "offset")
+    for layer in model.modules():
+        yield from [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        weight, state = getattr(layer, "weight", None), getattr(layer, "state", None)
+        for owner in (weight, state, getattr(weight, "quant_state", None)):
+            yield from [value for name in names if torch.is_tensor(value := getattr(owner, name, None))]

@@ -106,3 +106,21 @@ def quantization_config(quantization: Quantization, dtype: torch.dtype | None = 
         "Weights of 8 bits need the Python package bitsandbytes or torchao: install one of them for ComfyUI, "
         "or choose no quantization."
     )
+
+
+def can_move(model: torch.nn.Module) -> bool:
+    """Return whether `move` moves a quantised model; others keep tensors that only their package knows of."""
+    stored = getattr(getattr(model, "config", None), "quantization_config", None)
+    return getattr(stored, "quant_method", None) == "bitsandbytes"
+
+
+def move(model: torch.nn.Module, device: torch.device | str) -> None:
+    """Move a model whose weights are quantised by bitsandbytes, with all that its layers keep beside them."""
+    for layer in model.modules():
+        if getattr(layer, "state", None) is not None and getattr(layer.weight, "CB", None) is not None:
+            layer.init_8bit_state()  # what else happens in the layer's first call
+        if not any(True for _ in layer.children()):
+            layer.to(device)  # not the model's own: it would leave the layers' scales behind
+        if getattr(layer, "state", None) is not None and layer.state.CB is not None:
+            layer.weight.data = layer.state.CB  # they are one
+    torch.nn.Module.to(model, device)
