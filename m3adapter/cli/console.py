@@ -132,12 +132,16 @@ def check_device(name: str) -> None:
 
 
 def quiet_loading() -> None:
-    """Turn off progress bars for weights that load in a second; the terminal is for the story."""
+    """Turn off the libraries' progress bars and advice; the terminal is for the story.
+
+    Weights load in a second. Without torchvision, which nothing here needs, transformers would advise to install it.
+    """
     import diffusers
     import transformers
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def load_model(options: argparse.Namespace) -> M2Chat:
