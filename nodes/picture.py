@@ -21,10 +21,10 @@ from . import inputs, wires
 from .conversation import open_slot
 from .errors import names_node
 from .memory import Handle, load_text_encoders, make_ready, preparing
-from .running import PaintingProgress
+from .running import PaintingProgress, ShowsText, shown
 
 
-class EncodeSlot(io.ComfyNode):
+class EncodeSlot(ShowsText, io.ComfyNode):
     """Encodes what the language model means by a picture, and what earlier pictures look like."""
 
     @classmethod
@@ -87,7 +87,8 @@ class EncodeSlot(io.ComfyNode):
             prepare=preparing(language_model=language_model, vision_encoder=vision_encoder),
         )
         features = features.to(comfy.model_management.intermediate_device())
-        return io.NodeOutput(features, escaped(conversation.picture(place).caption))
+        caption = escaped(conversation.picture(place).caption)
+        return io.NodeOutput(features, caption, ui=shown(*features.notes))
 
 
 class FuseM3Adapter(io.ComfyNode):

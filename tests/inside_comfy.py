@@ -421,10 +421,12 @@ def early_end(premise: str) -> dict[str, Any]:
     Returns for each node its `ui` and the length of each of its lists, or its error; and what was logged.
     """
     from m2chat.m3adapter.conversation.conversation import Conversation
+    from m2chat.m3adapter.conversation.segments import Picture, Text
     from m2chat.m3adapter.language.language_model import LanguageModel
     from m2chat.m3adapter.language.thoughts import ThoughtError
     from m2chat.nodes import running
     from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.picture import EncodeSlot
     from m2chat.nodes.reply import Reply
     from m2chat.nodes.story import TakeTurn, TellStory
     from m2chat.nodes.story_writing import WriteStory
@@ -461,6 +463,11 @@ def early_end(premise: str) -> dict[str, Any]:
     long = Conversation().user(premise)
     found["turn"] = ran(TakeTurn, **starter, conversation=long, text="", **paint, max_length=24)
     found["reply"] = ran(Reply, starter["language_model"], long, 24, {"sampling_mode": "off"}, False)
+    parts = [starter[name] for name in NAMES[:3]]
+    replied = long.assistant([Text("It flies."), Picture("a fox with a kite")])
+    found["slot"] = ran(EncodeSlot, *parts, replied, 0, 0)
+    short = Conversation().user("A fox.").assistant(replied.turns[-1].segments)
+    found["short slot"] = ran(EncodeSlot, *parts, short, 0, 0)
     found["story"] = ran(TellStory, **{**story, "premise": premise, "panels": 1})
     found["short"] = ran(TellStory, **{**story, "panels": 1})
     TellStory.SCHEMA = None

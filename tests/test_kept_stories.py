@@ -39,5 +39,9 @@ def test_a_node_shows_what_of_the_conversation_did_not_fit(found: dict[str, Any]
     assert "notes" not in found["short"]["ui"]
 
 
+def test_encode_slot_shows_what_its_own_prompt_left_out(found: dict[str, Any]) -> None:
+    assert found["slot"]["ui"] == {"text": [SHORTENED]} and found["short slot"]["ui"] == {"text": []}
+
+
 def test_a_node_that_refuses_its_inputs_builds_its_schema_once(found: dict[str, Any]) -> None:
     assert found["wrong"] == {"error": "Tell Story: premise is 5: give a text."} and found["built"] == 1

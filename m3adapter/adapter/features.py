@@ -27,6 +27,7 @@ class SlotFeatures:
         vision_mask: [B, R].
         captions: The caption of each slot.
         vision_weight: Relative attention to each reference [B, R], above 0; None is 1 for all.
+        notes: Sentences that say what the language model's prompts shortened or left out, each once.
     """
 
     context: Tensor
@@ -37,6 +38,7 @@ class SlotFeatures:
     vision_mask: Tensor
     captions: tuple[str, ...]
     vision_weight: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def collate(cls, items: Sequence[tuple[SlotStates, VisionFeatures | None]]) -> SlotFeatures:
@@ -46,9 +48,9 @@ class SlotFeatures:
         given = [features.levels for _, features in items if features is not None]
         none = given[0][:0] if given else context.new_zeros(0, 1, 1, 1)
         vision, vision_mask = _pad([none if features is None else features.levels for _, features in items])
-        return cls(
-            context, context_mask, text, text_mask, vision, vision_mask, tuple(states.caption for states, _ in items)
-        )
+        captions = tuple(states.caption for states, _ in items)
+        notes = tuple(dict.fromkeys(states.note for states, _ in items if states.note))
+        return cls(context, context_mask, text, text_mask, vision, vision_mask, captions, notes=notes)
 
     @property
     def batch(self) -> int:

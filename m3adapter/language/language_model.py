@@ -46,11 +46,13 @@ class SlotStates:
         context: States at the caption and at the image tokens that follow it.
         text: States at the reply's text before the picture and at the caption.
         caption: The caption.
+        note: A sentence that says what the prompt shortened or left out; "" if nothing.
     """
 
     context: Tensor
     text: Tensor
     caption: str
+    note: str = ""
 
 
 class LanguageModel:
@@ -346,7 +348,8 @@ class LanguageModel:
         end = len(prompt.ids)
         context = [*prompt.caption, *range(end, end + image_tokens)]
         text = [*prompt.answer, *prompt.caption]
-        return SlotStates(states[context], states[text], conversation.at(slot).caption)  # type: ignore[union-attr]
+        caption = conversation.at(slot).caption  # type: ignore[union-attr]
+        return SlotStates(states[context], states[text], caption, prompt.note)
 
     def _embedded(
         self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
