@@ -18,7 +18,7 @@ class NotFinite(ValueError):
 
 
 class OutOfMemory(ValueError):
-    """A picture does not fit in the memory; the message is one sentence that says how to fix it."""
+    """A picture does not fit in memory; the message is one sentence that says how to fix it."""
 
 
 class Interrupted(Exception):  # noqa: N818 - being asked to stop is not an error
@@ -140,7 +140,7 @@ class StoryEnded:
 
 
 class SoFar:
-    """Keeps the latest of what a turn or a story has told and painted, for whoever stops it.
+    """Keeps what a turn or a story has told and painted so far, for a caller that stops it.
 
     Attributes:
         conversation: The conversation, pictures still to be painted being open slots; None before the first reply.

@@ -203,7 +203,7 @@ class M2Chat:
     ) -> Conversation:
         """Take the assistant's next turn: write its text, then paint its pictures.
 
-        The language model first does all that it has to do, for the pictures too; then the others work.
+        The language model does all of its work first, including that for the pictures; then the others work.
 
         If the last turn is the assistant's and pictures are open, in whichever turn, only these are painted.
 
@@ -250,10 +250,10 @@ class M2Chat:
         """Tell a story of `panels` turns (1..32): the user says the premise, then "What happens next?" for each more.
 
         Panel k (from 0) is `turn` with turn_seed(seed, k), and has at least one picture. The texts of all panels are
-        written first, for no word depends on a picture; then they are painted. So a language model and a decoder that
-        do not both fit in the memory make room for one another once, not at every panel. If a later panel fails because
-        of what the models give (nothing but thoughts, a message too long for the context, a picture of NaN), the story
-        ends before it, with StoryEnded as its last event; the panels before it are told and painted.
+        written first, because no word depends on a picture; then they are painted. So a language model and a decoder
+        that do not both fit in memory make room for one another once, not at every panel. If a later panel fails
+        because of what the models give (nothing but thoughts, a message too long for the context, a picture of NaN),
+        the story ends before it, with StoryEnded as its last event; the panels before it are told and painted.
 
         Args:
             premise: What the story is about.

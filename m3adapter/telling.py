@@ -1,7 +1,7 @@
-"""A turn or a story while it is told: first all words, then the pictures, some of them at once if that is wanted.
+"""Tells a turn or a story: first all words, then the pictures, some of them at once if wanted.
 
-`pipeline.M2Chat` says what is told; here is how. The language model reads each slot right behind its reply, so that it
-is done with a whole story before anything is painted.
+`pipeline.M2Chat` decides what is told, this module how. The language model reads each slot right after its reply, so
+that it has finished a whole story before anything is painted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FAILED_PANEL = (*FAILED_REPLY, OutOfMemory)  # what ends a story before a panel
 
 
 class Models(Protocol):
-    """What tells: an `M2Chat`."""
+    """What this module uses of an `M2Chat`."""
 
     language_model: LanguageModel
     vision_encoder: VisionEncoder
@@ -75,7 +75,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply whose words are written: what its pictures are painted from.
+    """A written reply, and what its pictures are painted from.
 
     Attributes:
         settings: How to paint.
@@ -110,7 +110,7 @@ class _Place:
 
 
 class Telling:
-    """Tells with models, for as long as it is entered; an Interrupted that leaves it has what was told by then.
+    """A context in which models tell a story; an Interrupted that leaves it carries what was told by then.
 
     Args:
         models: They write and paint.
@@ -211,7 +211,7 @@ class Telling:
             del pending[: len(together)]
 
     def _together(self, conversation: Conversation, pending: Sequence[_Place]) -> list[_Place]:
-        """Return the first picture that is yet to be painted, and those behind it that do not wait for any."""
+        """Return the first picture that is yet to be painted, and those after it that do not wait for any."""
         settings = pending[0].reply.settings
         policy = replace(
             settings.references, count=min(settings.references.count, self._models.adapter.config.references)
@@ -238,7 +238,7 @@ class Telling:
         return models.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
 
     def _paint(self, places: Sequence[_Place], conditions: Sequence[Condition]) -> Iterator[Tensor]:
-        """Paint all variants of pictures, one after the other as far as the settings do not allow more at once."""
+        """Paint all variants of pictures, several at once if the settings allow it."""
         work = [
             (place.slot, condition, seed)
             for place, condition in zip(places, conditions, strict=True)
@@ -256,5 +256,5 @@ class Telling:
 
 
 def _unseen() -> Any:
-    """Return no preview: there is one of a batch's first picture only."""
+    """Return no preview: only a batch's first picture has one."""
     return None

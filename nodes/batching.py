@@ -1,4 +1,4 @@
-"""How many pictures are painted at once: as many as fit in the memory, by what ComfyUI knows of it."""
+"""How many pictures are painted at once: as many as fit in memory, as far as ComfyUI can tell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUT_OF_MEMORY = tuple({comfy.model_management.OOM_EXCEPTION} - {Exception})
 
 
 def batch_size(decoder: memory.Handle, width: int, height: int) -> int:
-    """Return how many pictures of that size (0 is the native one) fit in the memory at once, 1..16."""
+    """Return how many pictures of that size (0 is the native one) fit in memory at once, 1..16."""
     part, device = decoder.part, comfy.model_management.get_torch_device()
     factor = part.pipeline.vae_scale_factor
     rows, columns = (max(1, (side or part.native_size) // factor) for side in (height, width))

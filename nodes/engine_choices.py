@@ -1,4 +1,4 @@
-"""What ComfyUI's options choose for its own models, for a decoder of another library: attention and memory layout."""
+"""Applies ComfyUI's choices for its own models, attention and memory layout, to a decoder of another library."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def follow_engine(decoder: DiffusionDecoder) -> None:
 
 
 def has_other_attention() -> bool:
-    """Return whether ComfyUI attends by another function than torch's, which diffusers calls in the same way.
+    """Return whether ComfyUI uses a different attention function from torch's, which diffusers uses as well.
 
-    On a CPU it does so by default, but only where an option says so is it meant: torch's function is no slower there.
+    On a CPU it does so by default, but it counts only if an option asks for it: torch's function is no slower there.
     """
     if comfy.model_management.is_device_cpu(comfy.model_management.get_torch_device()):
         return bool(args.use_split_cross_attention or args.use_quad_cross_attention)

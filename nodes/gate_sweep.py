@@ -66,7 +66,7 @@ class GateSweep(io.ComfyNode):
                     max=MAX_BATCH,
                     optional=True,
                     advanced=True,
-                    tooltip="How many pictures to paint at once; 0 is as many as fit in the memory.",
+                    tooltip="How many pictures to paint at once; 0 is as many as fit in memory.",
                 ),
             ],
             outputs=[

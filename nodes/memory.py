@@ -204,7 +204,7 @@ def preparing(**handles: Handle | None) -> Callable[[str], None]:
 def make_ready(*handles: Handle) -> None:
     """Load the weights of models that work together; make room for the work of one whose weights stay in place.
 
-    Not those of a decoder, which loads each of its parts by itself when that is about to work.
+    A decoder is left out, because it loads each of its parts just before that works.
     """
     handles = tuple(handle for handle in handles if handle.vae_patcher is None)
     patchers = [handle.patcher for handle in handles if handle.patcher]

@@ -1,4 +1,4 @@
-"""What the latest runs have told and painted so far, for a page that has stopped its own before it was saved."""
+"""What the latest runs have told and painted so far, for a page that has stopped its run before it was saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _lock = threading.Lock()  # nodes run in one thread, routes in another
 
 
 def keep(conversation: Conversation | None) -> None:
-    """Keep what the running prompt has told; None, which is nothing, leaves what its earlier nodes have told."""
+    """Keep what the running prompt has told; None keeps what its earlier nodes have told."""
     context = get_executing_context()
     if conversation is None or context is None:
         return
@@ -27,13 +27,13 @@ def keep(conversation: Conversation | None) -> None:
 
 
 def told(prompt: str) -> Conversation | None:
-    """Return what a prompt had told; None if that is nothing."""
+    """Return what a prompt had told; None if nothing."""
     with _lock:
         return _kept.get(prompt)
 
 
 def forget(prompt: str | None = None) -> None:
-    """Keep nothing of a prompt any more, by default of the running one: it is saved."""
+    """Forget a prompt, by default the running one, because it has been saved."""
     context = get_executing_context()
     with _lock:
         _kept.pop(prompt or getattr(context, "prompt_id", ""), None)

@@ -240,7 +240,7 @@ def test_a_story_ends_before_the_panel_that_the_memory_does_not_hold() -> None:
 
     model.decoder.decode = decode
     end = events_of(model.story, "A fox.", 3, steps=1, sampling=SAMPLING)[-1]
-    assert (end.told, len(end.conversation.turns)) == (2, 4) and "does not fit in the memory" in end.text
+    assert (end.told, len(end.conversation.turns)) == (2, 4) and "does not fit in memory" in end.text
 
 
 def test_a_picture_waits_for_open_ones_that_it_may_refer_to() -> None:

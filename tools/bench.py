@@ -25,7 +25,7 @@ MODEL_HOME = environment.HOME / "smollm2"
 
 
 def language_model() -> Path | None:
-    """Return the GGUF file of SmolLM2, which is downloaded once (93 MB); None, and a line on why, if it cannot be."""
+    """Return the GGUF file of SmolLM2, downloaded once (93 MB); None if it cannot be, with the reason printed."""
     if files := sorted(MODEL_HOME.glob("*.gguf")):
         return files[0]
     print(f"Downloading SmolLM2 (once, 93 MB) to {MODEL_HOME} ...", file=sys.stderr, flush=True)

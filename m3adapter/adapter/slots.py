@@ -40,8 +40,7 @@ def see(vision_encoder: VisionEncoder, pictures: Sequence[Tensor]) -> VisionFeat
 class UserPictures:
     """Pooled features of users' pictures, for a language model that does not see by itself.
 
-    The same pictures are encoded once, so that the slots of a story ask the vision encoder for nothing that its replies
-    have asked for.
+    The same pictures are encoded once, so that a story's slots reuse what its replies have encoded.
 
     Args:
         language_model: Reads the features.
@@ -59,7 +58,7 @@ class UserPictures:
         """Return the features [K, D] of each of the user's pictures, only those before a slot if one is given.
 
         Raises:
-            ConversationError: Nothing can look at the user's pictures.
+            ConversationError: Nothing can encode the user's pictures.
         """
         self._language_model.check_sees(conversation)
         pictures = tuple(map(conversation.picture, conversation.user_slots(before=before)))
@@ -93,7 +92,7 @@ def encode_slot(
     Raises:
         ConversationError: There is no picture of the assistant at `slot`.
     """
-    _references(vision_encoder, adapter, conversation, slot, references)  # what cannot be seen is said first
+    _references(vision_encoder, adapter, conversation, slot, references)  # report unusable references first
     states = read_slot(
         language_model, adapter, conversation, slot, shown=UserPictures(language_model, vision_encoder, prepare),
         prepare=prepare,
@@ -110,7 +109,7 @@ def read_slot(
     shown: UserPictures,
     prepare: Prepare = unprepared,
 ) -> SlotStates:
-    """Return the language model's hidden states for the assistant's picture at `slot`: no painted picture matters.
+    """Return the language model's hidden states for the assistant's picture at `slot`; painted pictures do not count.
 
     Raises:
         ConversationError: There is no picture of the assistant at `slot`.

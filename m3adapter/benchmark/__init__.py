@@ -1,1 +1,1 @@
-"""The benchmark: what was measured, beside its peer in the same run, as `python -m m3adapter bench` prints it."""
+"""The benchmark that `python -m m3adapter bench` runs: each measurement beside its peer, in the same run."""

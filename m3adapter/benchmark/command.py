@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, in_comfyui: Sequence[Group] = ()) -> int:
 def measure(bench: Bench, groups: Sequence[Group], tell: Callable[[str], None]) -> dict[str, Figure | str]:
     """Return the figure of each wanted row, or why there is none.
 
-    A group whose measurement fails is reported as its reason, so that one row does not take the others with it.
+    The error of a failed group is its reason, so that the other rows are still reported.
     """
     import torch
 
@@ -102,7 +102,7 @@ def measure(bench: Bench, groups: Sequence[Group], tell: Callable[[str], None]) 
                 found = group.measure(bench)
             except NotHere as reason:
                 found = dict.fromkeys(wanted, str(reason))
-            except Exception as error:  # hours of other rows must not be lost to one
+            except Exception as error:  # one failure must not lose hours of other measurements
                 traceback.print_exc()
                 found = dict.fromkeys(wanted, f"{FAILED}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
             results |= {key: found[key] for key in wanted}

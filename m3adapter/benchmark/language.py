@@ -25,7 +25,7 @@ VOCABULARY = 2**18
 
 
 def image_tokens(model: LanguageModel) -> Tensor:
-    """Return image tokens [K, H] for a model; they have not learned anything."""
+    """Return untrained image tokens [K, H] for a model."""
     import torch
 
     drawn = torch.randn(IMAGE_TOKENS, model.hidden_size, generator=torch.Generator().manual_seed(0))
@@ -33,7 +33,7 @@ def image_tokens(model: LanguageModel) -> Tensor:
 
 
 def write(model: LanguageModel, conversation: Conversation, seed: int = 0, tokens: int = NEW_TOKENS) -> int:
-    """Write the beginning of a reply, so many chunks of text, and return how many there were."""
+    """Write the first chunks of a reply, and return how many there were."""
     return len(list(islice(model.reply(conversation, seed=seed), tokens)))
 
 
@@ -82,8 +82,7 @@ LATE = Group(
 def late_turns(bench: Bench) -> dict[str, Figure | str]:
     """Measure replies and slots at turns 2 and 20 of a story that was told until then.
 
-    Each round ends the reply before in words of its own, so that this reply is read for the first time, as it is in a
-    story: no earlier round has read it.
+    In each round the reply before ends in different words, so that it is read for the first time, as in a story.
     """
     model = bench.plain_model
     tokens, whole = image_tokens(model), rereading(model)
@@ -209,7 +208,7 @@ def prompts(bench: Bench) -> dict[str, Figure | str]:
 
 
 def cold_prompts(bench: Bench, limit: int) -> Mapping[str, Figure | str]:
-    """Measure prompts of stories of which no turn was ever read."""
+    """Measure the prompts of stories whose turns are all new."""
     from ..language.prompts import PromptWriter
 
     model = bench.chat.language_model

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""The machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "transformers", "diffusers")
 
 
 def describe(device: str, threads: int) -> dict[str, str | int]:
-    """Return the machine, the versions of what matters, and where the computing went."""
+    """Return the machine, the versions of the libraries that matter, and the device."""
     import torch
 
     found: dict[str, str | int] = {

@@ -79,7 +79,7 @@ class Parts:
 
     Args:
         bench: Says where, with which weights, and how often.
-        toy: Whether all parts are tiny: then only the measuring itself is tried.
+        toy: Whether all parts are tiny, to try out the measuring itself.
     """
 
     def __init__(self, bench: Bench, *, toy: bool = False) -> None:

@@ -51,7 +51,7 @@ def table(rows: Sequence[Row], results: Results, machine: dict[str, Any], *, qui
         found = results[row.key]
         goal = "" if row.goal is None else f"≤ {shown(row.goal, row.unit)}"
         if isinstance(found, str):
-            lines.append(f"| {row.title} | `{row.key}` | – | | {goal} | | not measured, for {found} |")
+            lines.append(f"| {row.title} | `{row.key}` | – | | {goal} | | not measured: {found} |")
             continue
         low, high = (shown(value, row.unit) for value in found.spread)
         met = "" if row.goal is None else (" ✓" if found.value <= row.goal else " ✗")

@@ -19,7 +19,7 @@ NEEDS_COMFYUI = "it needs ComfyUI: run `python run.py bench`"
 
 
 class NotHere(Exception):  # noqa: N818 - not an error: the report gives the reason in the row's place
-    """Some rows cannot be measured here; the message says why, and follows "not measured, for"."""
+    """Some rows cannot be measured here; the message says why, and follows "not measured:"."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Row:
         title: What is measured, beside what.
         unit: "x" for a ratio, or the unit of the value.
         clock: "CPU" or "wall" time, or "count".
-        goal: The most that the value should be; None if it only informs.
+        goal: The most that the value should be; None if there is none.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Group:
 
 @dataclass
 class Bench:
-    """What measurements are told, and models that several of them use.
+    """The options of the measurements, and the models that several of them use.
 
     Attributes:
         quick: Whether few rounds are enough.

@@ -1,4 +1,4 @@
-"""Rows about sessions: how long one with large pictures takes to open, and what it takes until they are looked at."""
+"""Rows about sessions: how long one with large pictures takes to open, and its memory until they are viewed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rows import Bench, Group, Row
 from .timing import Figure, figure
 
 PICTURES, SIDE = 40, 1024
-# In a process of its own, whose memory nothing else has grown.
+# In a process of its own, so that nothing else has used its memory.
 OPEN = """
 import json, os, sys, time
 from pathlib import Path

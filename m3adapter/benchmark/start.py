@@ -1,4 +1,4 @@
-"""Rows about beginnings: the import, and the first picture of a process."""
+"""Rows about starting: the import, and the first picture of a process."""
 
 from __future__ import annotations
 

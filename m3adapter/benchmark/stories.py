@@ -41,7 +41,7 @@ class Told:
 
 
 def opening(chat: M2Chat, steps: int) -> Conversation:
-    """Return four panels as the starter tells them, of which long stories are made."""
+    """Return four panels told by the starter, from which long stories are made."""
     told = Told(chat, TurnSettings(steps=steps, max_pictures=1))
     for number in range(4):
         told.tell(SEED + number)
@@ -49,7 +49,7 @@ def opening(chat: M2Chat, steps: int) -> Conversation:
 
 
 def lengthened(story: Conversation, panels: int) -> Conversation:
-    """Return so many panels of a story that goes round and round, its pictures painted."""
+    """Return a story of this many panels, which repeats itself, with its pictures painted."""
     conversation = Conversation()
     replies = story.turns[1::2]
     for number in range(panels):
@@ -129,7 +129,7 @@ SWITCHES = Group(
 
 
 def switches(bench: Bench) -> dict[str, Figure | str]:
-    """Count how often the other one of the two large models gets ready while a story is told."""
+    """Count how often a story switches between the two large models."""
     ready: list[str] = []
 
     def prepare(part: str) -> None:

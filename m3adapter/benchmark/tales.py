@@ -1,4 +1,4 @@
-"""Conversations to measure with: their words are fixed, so that every run reads and writes as much."""
+"""Conversations to measure with: their words are fixed, so that every run reads and writes the same amount."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def replied(conversation: Conversation, number: int) -> tuple[Conversation, Slot
 
 
 def variants(count: int) -> Sequence[str]:
-    """Return words to end a reply with, so that as many conversations differ in nothing but these."""
+    """Return different words to end a reply with, so that conversations differ only in these."""
     return [f" That was day {number}." for number in range(1, count + 1)]

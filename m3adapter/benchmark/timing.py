@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# CPU time is that of all threads of this process, so other work on the machine hardly matters to it; a server or
-# another process can only be waited for.
+# CPU time is that of all threads of this process, so other work on the machine hardly affects it; a server or another
+# process needs the wall clock.
 CLOCKS: dict[str, Callable[[], float]] = {"CPU": time.process_time, "wall": time.perf_counter}
 
 Rounds = dict[str, list[float]]  # the seconds of each side in each round
@@ -111,7 +111,7 @@ def figure(values: Sequence[float], sides: Mapping[str, float] | None = None) ->
 
 
 def ratio(times: Rounds, one: str, other: str) -> Figure:
-    """Return the ratio of two sides, taken round by round, so that what slows a round down concerns both."""
+    """Return the ratio of two sides, taken round by round, so that what slows a round down affects both."""
     return figure([a / b for a, b in zip(times[one], times[other], strict=True)], medians(times, one, other))
 
 

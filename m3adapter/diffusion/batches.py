@@ -1,4 +1,4 @@
-"""Several pictures painted at once, in batches that get smaller where the memory does not hold them."""
+"""Paints several pictures at once, in batches that get smaller when memory runs out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def decode_all(
     """Paint pictures that do not depend on one another, and yield them in order, [H, W, 3] each.
 
     Each picture has the noise of its own seed. Painted alone it has the bits that `DiffusionDecoder.decode` gives
-    it; in a batch it is within 3e-5 of them, since sums are rounded in another order. A batch that does not fit in the
+    it; in a batch it is within 3e-5 of them, since sums are rounded in another order. A batch that does not fit in
     memory is halved. A picture that does not fit alone is decoded with the VAE in tiles, which leaves faint seams: a
     warning in the log says so.
 
@@ -58,7 +58,7 @@ def decode_all(
     Raises:
         ValueError: There are not as many seeds as conditions, or as `DiffusionDecoder.decode`.
         NotFinite: A picture overflows; those before it have been yielded.
-        OutOfMemory: A picture does not fit in the memory.
+        OutOfMemory: A picture does not fit in memory.
     """
     if len(conditions) != len(seeds):
         raise ValueError(f"{len(conditions)} pictures need as many seeds, not {len(seeds)}.")
@@ -76,7 +76,7 @@ def decode_all(
 
 
 def _alike(conditions: Sequence[Condition]) -> int:
-    """Return how many of the conditions, from the first one, have as many tokens as it has."""
+    """Return how many of the first conditions have the same number of tokens."""
 
     def tokens(condition: Condition) -> tuple[int, int]:
         return condition.embeds.shape[1], condition.negative_embeds.shape[1]
@@ -113,9 +113,9 @@ def _attempt(
         if count > 1:
             return None
         if not tiling:
-            logger.warning("M2Chat: A picture does not fit in the memory, so the VAE decodes it in tiles.")
+            logger.warning("M2Chat: A picture does not fit in memory, so the VAE decodes it in tiles.")
     raise OutOfMemory(
-        "A picture does not fit in the memory, even with the VAE in tiles: choose a smaller width and height, load the "
+        "A picture does not fit in memory, even with the VAE in tiles: choose a smaller width and height, load the "
         "decoder with a smaller dtype, or close other programs."
     )
 
@@ -129,7 +129,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Return what a failed attempt has left behind to the accelerator."""
+    """Free the memory that a failed attempt has left on the accelerator."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS = 8  # of fitting a prompt, each with a better estimate
 _SURELY = 1.25  # times the limit: with so many tokens of segments alone a prompt is too long, whatever joins them
-# A dialogue as good as any other, by which it is found out how the template marks turns.
+# An arbitrary dialogue that shows how the template marks turns.
 _EXAMPLE = (
     Turn("system", (Text("Be kind. "),)),
     Turn("user", (Text(" A fox,\nand an owl.\n"),)),
@@ -119,8 +119,8 @@ class PromptWriter:
     def for_slot(self, conversation: Conversation, slot: Slot, limit: int, *, reply_limit: int | None = None) -> Prompt:
         """Return the prompt that ends with the caption of the assistant's picture at `slot`, of at most `limit` tokens.
 
-        Of a conversation that is longer it keeps what the prompt of this very reply keeps, if that was of at most
-        `reply_limit` tokens and there is room for the reply. So both prompts begin alike.
+        Of a longer conversation, it keeps what the prompt of the same reply kept, if that had at most `reply_limit`
+        tokens and the reply still fits. So both prompts begin alike.
 
         Raises:
             PromptError: There is no such picture, or the limit leaves no room.

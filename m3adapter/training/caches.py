@@ -25,7 +25,7 @@ NAME_BYTES = 16
 
 
 class Table:
-    """Rows of several tensors by name, of which as many are kept as fit.
+    """Rows of several tensors by name; keeps as many as fit.
 
     Args:
         megabytes: The most memory that they take; 0 keeps none.
@@ -93,7 +93,7 @@ class CaptionEmbeddings:
 
 
 class SceneLatents:
-    """Scaled latents of renders of scenes, of which each scene has RENDERS.
+    """Scaled latents of renders of scenes; each scene has RENDERS.
 
     Args:
         pipeline: The decoder.

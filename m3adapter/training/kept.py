@@ -1,4 +1,4 @@
-"""What trainings prepare once: kept in files between runs, and known by the contents of what made it."""
+"""What trainings prepare once: kept in files between runs, and identified by a digest of its inputs."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def world_digest(name: str) -> str:
 
 
 def read(path: Path, key: str) -> dict[str, Tensor] | None:
-    """Return the tensors of a file that was made from what `key` is the digest of; None if there is no such file.
+    """Return the tensors of a file that was made from contents with the digest `key`; None if there is no such file.
 
     Raises:
-        UserError: The file is damaged, or is none of those that trainings keep.
+        UserError: The file is damaged, or was not written by a training.
     """
     from safetensors import safe_open
 
