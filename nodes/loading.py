@@ -12,7 +12,7 @@ from ..m3adapter.weights.starter import STARTER, check_weights
 from . import wires
 from .errors import names_node, with_packages
 from .folders import fingerprint
-from .memory import decoder_handle, handle, offload_device
+from .memory import decoder_handle, handle, language_handle, offload_device
 
 AUTO: Final = "auto"
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of weights that users load
@@ -64,7 +64,7 @@ class LoadStarter(io.ComfyNode):
             decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder", device=device)
         adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)
         return io.NodeOutput(
-            handle(language_model, model=language_model.model, projection=language_model.visual_projection),
+            language_handle(language_model),
             handle(vision_encoder, model=vision_encoder.model),
             handle(adapter, streams=True, model=adapter),
             decoder_handle(decoder),

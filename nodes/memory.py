@@ -70,6 +70,7 @@ class Handle:
         patcher: Moves its weights for ComfyUI; of a decoder, those of its UNet. None if they stay where they are, as
             quantised ones of some packages do.
         streams: Whether its layers are ComfyUI's own, which can work with weights on another device.
+        work: Bytes that its work takes beside its weights, of a language model.
         text_patcher: Of a decoder, the patcher of its text encoders.
         vae_patcher: Of a decoder, the patcher of its VAE.
         helpers: Of a decoder, the patchers of the IP-Adapters of its image prompts, which work whenever its UNet does.
@@ -78,6 +79,7 @@ class Handle:
     part: Any
     patcher: comfy.model_patcher.ModelPatcher | None
     streams: bool = False
+    work: int = 0
     text_patcher: comfy.model_patcher.ModelPatcher | None = None
     vae_patcher: comfy.model_patcher.ModelPatcher | None = None
     helpers: tuple[comfy.model_patcher.ModelPatcher, ...] = ()
@@ -107,13 +109,16 @@ def language_handle(language_model: LanguageModel) -> Handle:
     Quantised ones already are on the device, and ComfyUI is told so.
     """
     from ..m3adapter.language.quantization import can_move
+    from ..m3adapter.language.sizes import work_bytes
 
-    modules = {"model": language_model.model, "projection": language_model.visual_projection}
+    model = language_model.model
+    modules = {"model": model, "projection": language_model.visual_projection}
+    work = work_bytes(model.config, model.dtype.itemsize, language_model.context_length)
     if language_model.movable:
-        return handle(language_model, **modules)
-    if not can_move(language_model.model):
-        return Handle(language_model, None)
-    found = Handle(language_model, managed(_as_one(modules, QuantisedWeights)))
+        return Handle(language_model, managed(_as_one(modules)), work=work)
+    if not can_move(model):
+        return Handle(language_model, None, work=work)
+    found = Handle(language_model, managed(_as_one(modules, QuantisedWeights)), work=work)
     make_ready(found)
     return found
 
@@ -207,11 +212,12 @@ def make_ready(*handles: Handle) -> None:
     A decoder is left out, because it loads each of its parts just before that works.
     """
     handles = tuple(handle for handle in handles if handle.vae_patcher is None)
-    patchers = [handle.patcher for handle in handles if handle.patcher]
+    patchers, work = [handle.patcher for handle in handles if handle.patcher], sum(handle.work for handle in handles)
     if patchers:
-        load(*patchers, streams=all(handle.streams for handle in handles))
+        load(*patchers, streams=all(handle.streams for handle in handles), work=work)
     elif handles:
-        make_room(comfy.model_management.minimum_inference_memory(), comfy.model_management.get_torch_device())
+        room = max(work, comfy.model_management.minimum_inference_memory())
+        make_room(room, comfy.model_management.get_torch_device())
 
 
 def load_text_encoders(decoder: Handle) -> None:

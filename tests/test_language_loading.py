@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import toy_llms
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
@@ -17,7 +18,7 @@ from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.model_folders import unsuited
 from m3adapter.language.quantization import quantization_config
 from m3adapter.language.sampling import Sampling
-from m3adapter.language.sizes import weight_bytes
+from m3adapter.language.sizes import TOKENS, weight_bytes, work_bytes
 from m3adapter.language.vision_language_model import VisionLanguageModel
 from m3adapter.pipeline import M2Chat
 from toys import one_sentence
@@ -376,3 +377,12 @@ def test_what_is_no_gguf_file_is_refused_in_one_sentence(tmp_path: Path, content
         with pytest.raises(ValueError, match="a.gguf is (not a GGUF file that|empty)") as refusal:
             work(tmp_path / "a.gguf")
         assert "\n" not in str(refusal.value)
+
+
+def test_what_reading_takes_grows_with_layers_and_tokens() -> None:
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    one, ten = (transformers.LlamaConfig(**small, num_hidden_layers=layers) for layers in (1, 10))
+    assert work_bytes(ten, 2, 1000) - work_bytes(one, 2, 1000) == 9 * 1000 * 2 * 2 * 2 * 16, "keys and values"
+    assert work_bytes(ten, 4, 100) == work_bytes(ten, 2, 1000) // 5
+    assert work_bytes(ten, 2, 10**6) == work_bytes(ten, 2, TOKENS)
+    assert work_bytes(transformers.MambaConfig(hidden_size=64), 2, 10) > 0, "a model without heads"

@@ -1,11 +1,11 @@
-"""How much memory the weights of a language model will take, by the headers of its files."""
+"""How much memory a language model takes: its weights, by the headers of its files, and its work."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..weights.layouts import header
 from ..weights.model_files import read_json
@@ -15,6 +15,8 @@ from .quantization import Quantization, check_quantization, unpacked
 
 if TYPE_CHECKING:
     from .loading import Dtype
+
+TOKENS = 4096  # of a long conversation with its reply
 
 # Bits per number of each safetensors dtype other than those of 16 bits.
 _BITS = {"F64": 64, "F32": 32, "I64": 64, "I32": 32, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
@@ -43,6 +45,28 @@ def weight_bytes(path: str | Path, dtype: Dtype = "auto", quantization: Quantiza
     if dtype != "auto":
         return numbers * dtype.itemsize
     return sum(count * size for count, size in tensors)
+
+
+def work_bytes(config: Any, itemsize: int, context_length: int) -> int:
+    """Return how many bytes reading a long conversation takes beside the weights: keys, values and one layer's states.
+
+    Args:
+        config: The model's configuration, as transformers has it.
+        itemsize: Bytes per number of what the model computes.
+        context_length: The most tokens that it reads.
+    """
+    text = config.get_text_config()
+
+    def number(name: str, otherwise: int) -> int:
+        value = getattr(text, name, None)  # some models have none of a name, or one for each layer
+        return int(max(value) if isinstance(value, list | tuple) and value else value or otherwise)
+
+    heads, hidden = number("num_attention_heads", 1), number("hidden_size", 1)
+    kept = (
+        2 * number("num_hidden_layers", 1) * number("num_key_value_heads", heads) * number("head_dim", hidden // heads)
+    )
+    passing = 4 * hidden + 3 * number("intermediate_size", 4 * hidden)
+    return min(context_length, TOKENS) * (kept + passing) * itemsize
 
 
 def _stored(folder: Path) -> Iterator[tuple[int, int]]:
