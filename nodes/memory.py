@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.patcher_extension
 import torch
 
 from .engine_choices import follow_engine
@@ -83,6 +84,19 @@ class Handle:
     text_patcher: comfy.model_patcher.ModelPatcher | None = None
     vae_patcher: comfy.model_patcher.ModelPatcher | None = None
     helpers: tuple[comfy.model_patcher.ModelPatcher, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Let a language model forget the prompts it remembers when its weights leave the device."""
+        if self.patcher is not None and (forget := getattr(self.part, "forget", None)) is not None:
+            _when_unloaded(self.patcher, weakref.WeakMethod(forget))
+
+
+def _when_unloaded(patcher: comfy.model_patcher.ModelPatcher, method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    def call(*_details: Any) -> None:
+        if (alive := method()) is not None:
+            alive()
+
+    patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_DETACH, call)
 
 
 def offload_device() -> torch.device:

@@ -82,7 +82,7 @@ def test_pictures_are_seen_in_their_order(model: LanguageModel) -> None:
 
 
 def test_features_must_fit(model: LanguageModel) -> None:
-    with pytest.raises(ValueError, match="2 pictures"):
+    with pytest.raises(ValueError, match="2 user pictures"):
         model.encode_slot(told(pictures=2), Slot(1, 1), torch.randn(2, HIDDEN), visual=[torch.randn(4, VISION)])
     with pytest.raises(ValueError, match="D_v"):
         list(model.reply(asked(pictures=1), visual=[torch.randn(3, VISION)]))

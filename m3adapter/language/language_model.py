@@ -22,7 +22,9 @@ from ..events import Interrupted
 from .config import LanguageModelConfig
 from .detokenizing import Detokenizer
 from .loading import embedding, examine, open_model
+from .prefix_cache import PrefixCache, usual_limit
 from .prompts import Prompt, PromptWriter, special_tokens
+from .reading import BlockReader, TransformersReader
 from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
 from .sampling import Sampling, choose
 from .streamed_reply import StreamedReply
@@ -65,6 +67,12 @@ class LanguageModel:
             With one, the tokenizer must know config.picture_token.
         config: The pack's settings of the model.
 
+    Attributes:
+        prefixes: What it remembers of the beginnings of long prompts, so as not to read them again. A
+            `prefixes.limit` of 0 switches that off; what is written, and the states of slots, are the same to the bit.
+            Models whose layers keep more than keys and values (sliding windows, recurrent layers) read every prompt
+            as a whole, and so do those that see pictures natively.
+
     Raises:
         ValueError: The tokenizer has no chat template.
     """
@@ -81,6 +89,8 @@ class LanguageModel:
         self.visual_projection = visual_projection
         self.config = config or LanguageModelConfig()
         self.prompts = self._prompt_writer()
+        self.prefixes = PrefixCache(usual_limit(self._weight_bytes()))
+        self._reader = self._block_reader()
         self._picture_id = cast(int, tokenizer.convert_tokens_to_ids(self.config.picture_token))
         special = special_tokens(tokenizer)
         self._ends = end_tokens(model, tokenizer, special, self.prompts.template.ending())
@@ -92,6 +102,16 @@ class LanguageModel:
 
     def _prompt_writer(self) -> PromptWriter:
         return PromptWriter(self.tokenizer, self.config)
+
+    def _block_reader(self) -> BlockReader | None:
+        return TransformersReader(self.prefixes, self.model)
+
+    def _weight_bytes(self) -> int:
+        return sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+
+    def forget(self) -> None:
+        """Free the memory of what is remembered of prompts, as when the weights leave their device."""
+        self.prefixes.clear()
 
     @classmethod
     def from_pretrained(
@@ -154,8 +174,7 @@ class LanguageModel:
     def without_instructions(self) -> LanguageModel:
         """Return the same model without instructions for illustrated stories, to ask it something else."""
         other = copy.copy(self)
-        other.prompts = copy.copy(self.prompts)
-        other.prompts.instructions = []
+        other.prompts = self.prompts.without_instructions()
         return other
 
     @property
@@ -279,8 +298,24 @@ class LanguageModel:
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
         embeds, mask = self._embedded([prompt], [visual])
-        out = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        state, read = self._read_blocks(prompt, visual, embeds)
+        if state is None and self._reader is not None:
+            state = self._reader.start()
+        cache = {} if state is None else with_cache(self.model, state)
+        out = self.model(inputs_embeds=embeds[:, read:], attention_mask=mask, use_cache=True, logits_to_keep=1, **cache)
         return out.logits[0, -1], cache_of(out)
+
+    def _read_blocks(self, prompt: Prompt, visual: list[Tensor], embeds: Tensor) -> tuple[Any, int]:
+        """Return the state after the blocks of a prompt with these embeddings [1, L, H], and how long they are."""
+
+        def seen(start: int, end: int) -> bytes:
+            if not visual or self.visual_projection is None:
+                return b""
+            places = [place for place in range(start, end) if prompt.ids[place] == self._picture_id]
+            return embeds[0, places].float().cpu().numpy().tobytes()
+
+        state = None if self._reader is None else self._reader.read(prompt, embeds, seen)
+        return state, 0 if state is None else prompt.ends[-1]
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
@@ -302,8 +337,9 @@ class LanguageModel:
         """Compute the hidden states for several pictures in one forward pass.
 
         Each sequence is a conversation up to the caption of its slot, followed by the image tokens. Padding does not
-        influence the states. Gradients flow to `image_tokens`, to the visual projection and, unless they are frozen, to
-        the model's own weights; callers that need none use torch.no_grad().
+        influence the states. A long one that is alone and needs no gradients is read in blocks, which are remembered
+        and change the last digits of its states. Gradients flow to `image_tokens`, to the visual projection and,
+        unless they are frozen, to the model's own weights; callers that need none use torch.no_grad().
 
         Args:
             requests: Each a conversation, the slot of an assistant's picture in it, and the features [K, D_v] of the
@@ -318,13 +354,16 @@ class LanguageModel:
         if not requests:
             return []
         prompts = [self._slot_prompt(conversation, slot, len(image_tokens)) for conversation, slot, _ in requests]
-        embeds, mask = self._embedded(prompts, [list(visual) for _, _, visual in requests], image_tokens)
-        out = self.model.base_model(
-            inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True, use_cache=False
-        )
+        shown = [list(visual) for _, _, visual in requests]
+        embeds, mask = self._embedded(prompts, shown, image_tokens)
+        state, read, base = None, 0, self.model.base_model
+        if len(requests) == 1 and not torch.is_grad_enabled():
+            state, read = self._read_blocks(prompts[0], shown[0], embeds)
+        cache = {"use_cache": False} if state is None else {"use_cache": True, **with_cache(base, state)}
+        out = base(inputs_embeds=embeds[:, read:], attention_mask=mask, output_hidden_states=True, **cache)
         states = out.hidden_states[self.config.feature_layer]
         return [
-            self._states(row, prompt, len(image_tokens), conversation, slot)
+            self._states(row, prompt, len(image_tokens), conversation, slot, read)
             for row, prompt, (conversation, slot, _) in zip(states, prompts, requests, strict=True)
         ]
 
@@ -342,12 +381,15 @@ class LanguageModel:
 
     @staticmethod
     def _states(
-        states: Tensor, prompt: Prompt, image_tokens: int, conversation: Conversation, slot: Slot
+        states: Tensor, prompt: Prompt, image_tokens: int, conversation: Conversation, slot: Slot, read: int = 0
     ) -> SlotStates:
-        """Select from the hidden states [L, H] of a prompt and its image tokens those that the adapter reads."""
+        """Select from the hidden states [L, H] of a prompt and its image tokens those that the adapter reads.
+
+        The first `read` tokens have no states.
+        """
         end = len(prompt.ids)
-        context = [*prompt.caption, *range(end, end + image_tokens)]
-        text = [*prompt.answer, *prompt.caption]
+        context = [place - read for place in (*prompt.caption, *range(end, end + image_tokens))]
+        text = [place - read for place in (*prompt.answer, *prompt.caption)]
         caption = conversation.at(slot).caption  # type: ignore[union-attr]
         return SlotStates(states[context], states[text], caption, prompt.note)
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from ..conversation.conversation import Conversation, Slot
 from ..conversation.markup import escape
 from ..conversation.segments import Picture, Segment, Text, Turn
+from .blocks import Blocks, shared_beginning
 from .chat_template import ChatTemplate, Message
 from .config import LanguageModelConfig, instructing
 from .context import Fitter, Kept
+from .thought_marks import is_mark
 from .thoughts import ThoughtSplitter
 from .token_memo import Memo, TokenMemo
 
@@ -50,6 +52,7 @@ class Prompt:
         caption: Positions of a slot's caption; () in the prompt of a reply.
         answer: Positions of the reply's text before the slot; () in the prompt of a reply.
         inputs: Further inputs of a vision-language model, which may cover only the first ids.
+        ends: Where the blocks end in which it can be read, all before a slot's answer; () if it is one piece.
         note: A sentence that says what was shortened or left out; "" if nothing was.
     """
 
@@ -59,6 +62,7 @@ class Prompt:
     answer: tuple[int, ...] = ()
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     note: str = ""
+    ends: tuple[int, ...] = ()
 
 
 class PromptWriter:
@@ -83,6 +87,7 @@ class PromptWriter:
         # A model without that token has not learned its meaning.
         known = self._tokens(config.picture_token)
         self.picture = config.picture_token * config.picture_length if len(known) == 1 else ""
+        self.blocks = self._blocks()
 
     def _chat_template(self) -> ChatTemplate:
         return ChatTemplate(self.tokenizer)
@@ -92,7 +97,27 @@ class PromptWriter:
         other = copy.copy(self)
         other.template = self.template.with_thinking()
         other._heed_thoughts()
+        other.blocks = other._blocks()
         return other
+
+    def without_instructions(self) -> PromptWriter:
+        """Return a writer of prompts that do not begin with the instructions."""
+        other = copy.copy(self)
+        other.instructions = []
+        other.blocks = other._blocks()
+        return other
+
+    def _blocks(self) -> Blocks:
+        """Find out where prompts can be cut into the blocks in which they are read."""
+        markup = (self.config.open_tag, self.config.close_tag, self.config.picture_token)
+        marks = {
+            number
+            for number, token in special_tokens(self.tokenizer).items()
+            if token not in markup and not is_mark(token)
+        }
+        one, other = (self._tokens(self._rendered((Turn("user", (Text(text),)),))) for text in ("Ask", "12"))
+        begun = shared_beginning(one, other, marks) if self.instructions else []
+        return Blocks(self._tokens(self.opening), self._tokens(self._rendered(_EXAMPLE[1:])), marks, begun)
 
     def _heed_thoughts(self) -> None:
         """Set how the template opens a reply, and whether the reply is likely to have thoughts."""
@@ -112,7 +137,8 @@ class PromptWriter:
     def _for_reply(self, turns: Sequence[Turn], limit: int) -> tuple[Prompt, Kept]:
         def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns)
-            return Prompt(ids, _numbers(turns, kept), inputs=inputs, note=kept.note)
+            ends = self.blocks.ends(ids)
+            return Prompt(ids, _numbers(turns, kept), inputs=inputs, note=kept.note, ends=ends)
 
         return self._fitting(turns, 1, limit, write)
 
@@ -133,6 +159,7 @@ class PromptWriter:
 
         def write(kept: Kept) -> Prompt:
             ids, inputs = self._begun(kept.turns[:-1])
+            ends = self.blocks.ends(ids)
             ids += self._tokens(ThoughtSplitter(self.opening).closing())  # the caption is not part of a thought
             answer: list[int] = []
             *before, last = kept.turns[-1].segments
@@ -147,7 +174,7 @@ class PromptWriter:
             ids += self._tokens(self._escaped(last.caption))
             # An empty caption is represented by the opening tag itself.
             caption = range(start if start < len(ids) else start - 1, len(ids))
-            return Prompt(ids, _numbers(turns, kept), tuple(caption), tuple(answer), inputs, kept.note)
+            return Prompt(ids, _numbers(turns, kept), tuple(caption), tuple(answer), inputs, kept.note, ends)
 
         def beginning() -> Kept | None:
             """Return what the prompt of the reply keeps, and the reply."""

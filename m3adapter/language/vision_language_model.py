@@ -24,6 +24,7 @@ from .chat_template import ChatTemplate
 from .config import LanguageModelConfig
 from .language_model import LanguageModel, SlotStates
 from .prompts import Prompt, PromptWriter
+from .reading import BlockReader
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -112,6 +113,9 @@ class VisionLanguageModel(LanguageModel):
 
     def _prompt_writer(self) -> PromptWriter:
         return PicturePromptWriter(self.processor, self.config)
+
+    def _block_reader(self) -> BlockReader | None:
+        return None  # the positions of what it sees are not those of the tokens
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write everything that `from_pretrained` reads, the weights in their present dtype."""
