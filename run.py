@@ -95,7 +95,7 @@ def run_tests(options: argparse.Namespace) -> int:
     if not any(names_tests(argument) for argument in options.extra):
         cores = os.cpu_count() or 1
         workers = min(cores, MOST_WORKERS)
-        arguments += ["-n", str(workers), "--dist", "loadfile"]
+        arguments += ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
         # More threads would only compete for the cores.
         settings.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
     return subprocess.call([str(environment.PYTHON), "-m", "pytest", *arguments], cwd=environment.REPO, env=settings)

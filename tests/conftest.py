@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -40,11 +41,19 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that take the fixtures below."""
+    """Mark the tests that take the fixtures below, and move the files that take longest to the front.
+
+    Where files are distributed, the last ones then end at about the same time.
+    """
+    tiers = ("slow", "comfy", "browser")
+    ranks: dict[Path, int] = {}
     for item in items:
-        for name in ("comfy", "browser"):
+        for name in tiers[1:]:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(name)
+        rank = max((tiers.index(mark.name) + 1 for mark in item.iter_markers() if mark.name in tiers), default=0)
+        ranks[item.path] = max(ranks.get(item.path, 0), rank)
+    items.sort(key=lambda item: -ranks[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,8 @@
-"""Scenarios that tests run in a ComfyUI process of their own, without its server, to reach its internals.
+"""What tests run inside a ComfyUI process, without its server, where they must reach what is inside.
 
-python inside_comfy.py SCENARIO ARGUMENT...     prints its result as JSON on the last line
+Each line of its input is a scenario as JSON: [name, arguments, path of the result, path of the log]. It runs in a copy
+of this process, since importing everything takes longer than most scenarios; the answer is a line that begins with
+ENDED and ends with the exit code. Where a process cannot be copied, it runs one scenario and ends.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tools import environment  # noqa: E402 (the repository must be on the path first)
 
-SCENARIO, *ARGUMENTS = sys.argv[1:]
 sys.path.insert(0, str(environment.ENGINE))
 sys.argv[1:] = ["--cpu"]
 
@@ -35,6 +38,7 @@ import comfy.model_management as management  # noqa: E402
 import torch  # noqa: E402
 
 MEGABYTE = 2**20
+COPIED = sys.platform == "linux"  # elsewhere a copy may not use the system's libraries, or there is none
 NAMES = ("language_model", "vision_encoder", "adapter", "decoder")
 
 
@@ -476,6 +480,22 @@ def early_end(premise: str) -> dict[str, Any]:
     return {**found, "logged": logged, "built": built.call_count}
 
 
+def run(scenario: Callable[..., Any], arguments: list[str], result: Path, log: Path) -> int:
+    """Run a scenario and return its exit code."""
+    with log.open("w", encoding="utf-8", buffering=1) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        try:
+            result.write_text(json.dumps(scenario(*arguments)), "utf-8")
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    return 0
+
+
 if __name__ == "__main__":
     pack()
     import ip_inside
@@ -483,4 +503,9 @@ if __name__ == "__main__":
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
     scenarios |= {each.__name__: each for each in (painters_words, early_end, choices)}
     scenarios |= ip_inside.SCENARIOS
-    print(json.dumps(scenarios[SCENARIO](*ARGUMENTS)))
+    for line in sys.stdin:
+        name, arguments, *paths = json.loads(line)
+        child = os.fork() if COPIED else 0
+        if not child:
+            os._exit(run(scenarios[name], arguments, *map(Path, paths)))
+        print("ENDED", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

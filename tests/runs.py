@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,27 @@ def text(entry: Event, name: str = "show") -> str:
     return entry["outputs"][name]["text"][0]
 
 
+_process: subprocess.Popen[str] | None = None
+
+
 def inside(scenario: str, *arguments: object) -> dict[str, Any]:
     """The result of a scenario of inside_comfy.py."""
+    global _process
     check_start()
-    command = [environment.PYTHON, Path(__file__).with_name("inside_comfy.py"), scenario, *arguments]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    if _process is None or _process.poll() is not None:
+        command = [str(environment.PYTHON), str(Path(__file__).with_name("inside_comfy.py"))]
+        _process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        result, log = Path(folder, "result.json"), Path(folder, "log.txt")
+        assert _process.stdin and _process.stdout
+        print(json.dumps([scenario, [*map(str, arguments)], str(result), str(log)]), file=_process.stdin, flush=True)
+        overdue = threading.Timer(600, _process.kill)
+        overdue.start()
+        for line in _process.stdout:
+            if line.startswith("ENDED "):
+                break
+        else:
+            _process.wait()
+        overdue.cancel()
+        assert result.is_file(), log.read_text("utf-8")[-3000:] if log.is_file() else "inside_comfy.py did not start"
+        return json.loads(result.read_text("utf-8"))

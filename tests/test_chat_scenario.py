@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext
 
 import graphs
 from chat_page import ChatPage
@@ -171,10 +171,11 @@ class LoggedIn:
     def __init__(self, browser: Browser, user: str) -> None:
         self.browser, self.user = browser, user
 
-    def new_page(self, **how: Any) -> Page:
-        page = self.browser.new_page(**how)
-        page.add_init_script(f"localStorage['Comfy.userId'] = localStorage['Comfy.userName'] = {json.dumps(self.user)}")
-        return page
+    def new_context(self, **options: Any) -> BrowserContext:
+        context = self.browser.new_context(**options)
+        name = json.dumps(self.user)
+        context.add_init_script(f"localStorage['Comfy.userId'] = localStorage['Comfy.userName'] = {name}")
+        return context
 
 
 def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> None:

@@ -65,6 +65,17 @@ def test_templates_are_what_is_written_of_them(comfy: ComfyServer) -> None:
         assert written[name] == template(name), "run python -m tools.templates"
 
 
+def test_the_page_has_the_front_end_and_the_nodes_that_were_asked_for(look_page: Page, look: Look) -> None:
+    version = look_page.evaluate("window.__COMFYUI_FRONTEND_VERSION__")
+    pinned = environment.FRONT_END_PIN.read_text("utf-8").splitlines()[-1].split()[0].partition("==")[2]
+    assert (version == pinned) == look.newest and version
+    look_page.evaluate("app.graph.clear(); void app.graph.add(LiteGraph.createNode('M2Chat_LoadStarter'))")
+    look_page.wait_for_timeout(500)
+    assert look_page.locator("[data-node-id]").count() == look.nodes_2
+    # The pack's own scripts come from the server, whatever the front end.
+    assert look_page.evaluate("app.extensions.filter(each => each.name.startsWith('M2Chat')).length") >= 2
+
+
 def test_every_template_is_read_at_first_sight(look_page: Page, look: Look) -> None:
     for name in graphs.NAMES:
         look_page.evaluate(OPEN, [template(name), name])

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 # Usual places of browsers that are not on the PATH.
 BROWSERS = (
@@ -21,8 +22,11 @@ BROWSERS = (
 )
 MISSING = "No browser found: install Chromium (Debian: apt-get install chromium) or Google Chrome."
 PATIENCE = 300_000  # milliseconds
+KEPT = "cookies,indexeddb,local_storage,session_storage,websql,service_workers"  # what a page keeps in the browser
 # Chromium does not let a page whose files are intercepted connect to this machine.
 ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
+
+_contexts: WeakKeyDictionary[Browser, dict[tuple[float, str, Path | None], BrowserContext]] = WeakKeyDictionary()
 
 
 def find() -> str | None:
@@ -35,12 +39,30 @@ def find() -> str | None:
 def new_page(
     browser: Browser, url: str, width: int, height: int, scale: float = 1.0, *, front_end: Path | None = None
 ) -> Page:
-    """Return an empty page that can open ComfyUI; the arguments are those of `open_page`."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+    """Return an empty page that can open ComfyUI; the arguments are those of `open_page`.
+
+    It is that of a visitor who has never been there. Only the files of the front end may come from the browser's
+    cache: reading and compiling them is most of what opening ComfyUI costs.
+    """
+    context = _context(browser, scale, url, front_end)
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": height})
     page.set_default_navigation_timeout(PATIENCE)
-    if front_end is not None:
-        _serve(page, url, front_end)
+    visitor = context.new_cdp_session(page)
+    visitor.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": KEPT})
+    visitor.detach()
     return page
+
+
+def _context(browser: Browser, scale: float, url: str, front_end: Path | None) -> BrowserContext:
+    """Return the browser's context for such pages."""
+    contexts = _contexts.setdefault(browser, {})
+    key = scale, url, front_end
+    if key not in contexts:
+        contexts[key] = browser.new_context(device_scale_factor=scale)
+        if front_end is not None:
+            _serve(contexts[key], url, front_end)
+    return contexts[key]
 
 
 def open_page(
@@ -76,7 +98,7 @@ def open_page(
     return page
 
 
-def _serve(page: Page, url: str, front_end: Path) -> None:
+def _serve(context: BrowserContext, url: str, front_end: Path) -> None:
     """Serve the files of the front end from a folder; all other requests go to the server."""
     # The packs' own files are beside those of the front end, below /extensions.
     names = {path.name: f"{path.name}/" if path.is_dir() else path.name for path in front_end.iterdir()}
@@ -86,4 +108,4 @@ def _serve(page: Page, url: str, front_end: Path) -> None:
     def answer(route: Route) -> None:
         route.fulfill(path=front_end / (urlsplit(route.request.url).path.lstrip("/") or "index.html"))
 
-    page.context.route(ours, answer)
+    context.route(ours, answer)
