@@ -141,7 +141,7 @@ def test_late_turns_of_a_model_that_remembers(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_a_story_of_twenty_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "NEW_TOKENS", 2)
-    found = language.turns(Bench(quick=True, language_model=toy_llms.llama(tmp_path)))
+    found = language.turns(Bench(language_model=toy_llms.llama(tmp_path)))
     assert set(found) == keys((language.TURNS,))
     assert [*found["turns_1_to_20"].sides] == [f"turn {turn}" for turn in range(1, 21)]
 
@@ -156,14 +156,19 @@ def test_a_session_is_opened_in_a_process_of_its_own() -> None:
 def test_the_starters_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stories, "STEPS", 1)
     bench = Bench(quick=True)
-    found = {**painting.decoder(bench, steps=1), **painting.sweep(bench, steps=1), **stories.panels(bench)}
+    found = {
+        **painting.decoder(bench, steps=1),
+        **painting.sweep(bench, steps=1),
+        **painting.previews(bench, steps=1),
+        **stories.panels(bench),
+    }
     found |= {**stories.switches(bench), **language.prompts(bench)}
     assert set(found) == keys((*painting.GROUPS, *stories.GROUPS, language.PROMPTS))
     assert isinstance(found.pop("panels_1_to_100"), str)
     assert all(one.value > 0 for one in found.values())
     shares = [one.value for key, one in found.items() if key.endswith("_share")]
     assert sum(shares) == pytest.approx(100, abs=5)
-    assert found["switches_8_panels"].sides["pictures"] >= 8
+    assert found["switches_8_panels"].sides["pictures"] >= 8 and found["switches_8_panels"].sides["turn by turn"] == 15
 
 
 @pytest.mark.slow

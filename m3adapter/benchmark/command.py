@@ -23,13 +23,8 @@ IN_COMFYUI = (
     Row("gate_turn_over_picture", "ComfyUI: gate turned → full picture / picture alone", "x", "wall", 1.02),
     Row("gate_preview_over_picture", "ComfyUI: gate turned → preview of 4 steps / picture alone", "x", "wall"),
     Row("turn_over_picture", "ComfyUI: a whole turn / picture alone", "x", "wall"),
-    Row(
-        "story4_seconds",
-        "ComfyUI: starter story of 4 panels, a later start, beyond the engine's own",
-        "s",
-        "wall",
-        6,
-    ),
+    Row("story4_seconds", "ComfyUI: starter story of 4 panels, beyond a later start of the engine", "s", "wall", 6),
+    Row("story4_again_seconds", "ComfyUI: starter story of 4 panels, the second of a process", "s", "wall"),
 )
 
 

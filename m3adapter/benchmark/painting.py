@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import tales
 from .rows import Bench, Group, Row
 from .stories import SEED, STEPS, referring
 from .timing import Figure, figure, interleave, medians, ratio, seconds
@@ -110,21 +111,20 @@ SWEEP = Group(
 
 def sweep(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
     """Measure eight gates of one slot, painted together and one by one."""
-    from ..diffusion.condition import Condition
+    from .. import stages
+    from ..settings import TurnSettings
 
     chat = bench.chat
     conversation, slot = referring(chat, 2)
     features = chat.encode(conversation, slot)
-    conditions = [chat.fuse(features, gate) for gate in GATES]
-    whole = Condition.concatenate(conditions)
-    settings: dict[str, Any] = {"steps": steps, "guidance": GUIDANCE}
+    conditions, seeds = [chat.fuse(features, gate) for gate in GATES], [SEED] * len(GATES)
+    settings = TurnSettings(steps=steps, guidance=GUIDANCE)
+
+    def paint(batch_size: int) -> None:
+        list(stages.paint_all(chat.decoder, conditions, seeds, settings, batch_size=batch_size))
+
     times = interleave(
-        {
-            "one batch": lambda number: chat.decoder.decode(whole, seed=SEED, **settings),
-            "eight pictures": lambda number: [
-                chat.decoder.decode(condition, seed=SEED, **settings) for condition in conditions
-            ],
-        },
+        {"one batch": lambda number: paint(len(GATES)), "eight pictures": lambda number: paint(1)},
         bench.rounds(7, 2),
         clock="CPU",
         warm=0,  # the first pictures were painted above
@@ -132,4 +132,46 @@ def sweep(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
     return {"sweep8_over_singles": ratio(times, "one batch", "eight pictures")}
 
 
-GROUPS = (DECODER, SWEEP)
+PREVIEWS = Group(
+    (
+        Row("preview_each_step_over_none", "starter: a picture with a preview at every step / without"),
+        Row(
+            "vae_preview_each_step_over_none", "starter: a picture that the VAE decodes at every step / only at the end"
+        ),
+    ),
+    lambda bench: previews(bench),
+)
+
+
+def previews(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
+    """Measure a picture with previews of both kinds, and without."""
+    from ..diffusion.latents import to_pictures
+
+    chat = bench.chat
+    condition = chat.encode_text([tales.CAPTIONS[0]])
+
+    def paint(on_step: Any = None) -> None:
+        chat.decoder.decode(condition, seed=SEED, steps=steps, guidance=GUIDANCE, on_step=on_step)
+
+    def look(step: int, total: int, preview: Any) -> None:
+        preview()
+
+    def decode(step: int, total: int, preview: Any) -> None:
+        to_pictures(chat.decoder.vae, preview.latents[:1])
+
+    times = interleave(
+        {
+            "without": lambda number: paint(),
+            "previews": lambda number: paint(look),
+            "by the VAE": lambda number: paint(decode),
+        },
+        bench.rounds(11, 2),
+        clock="CPU",
+    )
+    return {
+        "preview_each_step_over_none": ratio(times, "previews", "without"),
+        "vae_preview_each_step_over_none": ratio(times, "by the VAE", "without"),
+    }
+
+
+GROUPS = (DECODER, SWEEP, PREVIEWS)

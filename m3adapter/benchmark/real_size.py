@@ -16,6 +16,7 @@ import torch
 from ..adapter.config import M3AdapterConfig
 from ..adapter.features import SlotFeatures
 from ..adapter.m3_adapter import M3Adapter
+from ..compat import cache_of, with_cache
 from ..diffusion.latents import to_pictures
 from ..diffusion.loading import CONFIGS
 from .rows import Bench, Group, NotHere, Row
@@ -121,7 +122,7 @@ class Parts:
             out = model(input_ids=ids, use_cache=True, logits_to_keep=1)
             for _ in range(2 if self.toy else NEW_TOKENS):
                 chosen = out.logits[:, -1:].argmax(-1)
-                out = model(input_ids=chosen, past_key_values=out.past_key_values, use_cache=True)
+                out = model(input_ids=chosen, use_cache=True, **with_cache(model, cache_of(out)))
 
         def slot(model: Any) -> None:
             model.base_model(input_ids=ids, output_hidden_states=True, use_cache=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..conversation.conversation import Conversation
 from . import tales
 from .rows import Bench, Group, Row
-from .timing import Figure, figure
+from .timing import Figure, Rounds, figure, interleave, ratio
 
 PICTURES, SIDE = 40, 1024
 # In a process of its own, so that nothing else has used its memory.
@@ -45,6 +45,7 @@ def resident() -> float:
 SESSIONS = Group(
     (
         Row("session40_seconds", f"opening a session of {PICTURES} pictures of {SIDE} × {SIDE} pixels", "s", goal=0.2),
+        Row("session40_save_over_copy", "saving it after one more turn / writing all of it", "x", "wall"),
         Row("session40_mb", "memory that it takes until they are looked at", "MB", "count", 50),
     ),
     lambda bench: sessions(bench),
@@ -57,6 +58,7 @@ def sessions(bench: Bench, count: int = PICTURES, side: int = SIDE) -> dict[str,
         large, small = Path(folder, "large"), Path(folder, "small")
         illustrated(count, side).save(large)
         illustrated(1, 16).save(small)
+        saved = saving(large, bench.rounds(7, 2))
         found = []
         for _ in range(bench.rounds(7, 2)):
             command = [sys.executable, "-c", OPEN, str(large), str(small)]
@@ -64,10 +66,24 @@ def sessions(bench: Bench, count: int = PICTURES, side: int = SIDE) -> dict[str,
             found.append(json.loads(done.stdout.splitlines()[-1]))
     looked = {"looking at all of them": figure([one["looked"] for one in found]).value}
     figures: dict[str, Figure | str] = {"session40_seconds": figure([one["seconds"] for one in found], looked)}
+    figures["session40_save_over_copy"] = ratio(saved, "saved again", "written whole")
     figures["session40_mb"] = (
         figure([one["mb"] for one in found]) if resident() >= 0 else "this system does not say what a process takes"
     )
     return figures
+
+
+def saving(folder: Path, rounds: int) -> Rounds:
+    """Save a session with one more turn where it was opened, and to new folders."""
+    story = Conversation.load(folder)
+    return interleave(
+        {
+            "saved again": lambda number: story.user(f"And then, {number}?").save(folder),
+            "written whole": lambda number: story.user(f"And then, {number}?").save(f"{folder} {number}"),
+        },
+        rounds,
+        clock="wall",
+    )
 
 
 def illustrated(count: int, side: int) -> Conversation:
