@@ -64,8 +64,10 @@ def counted(model: LanguageModel) -> Iterator[list[int]]:
 
 
 def rereading(model: LanguageModel) -> LanguageModel:
-    """Return the same model without anything remembered between calls."""
-    return model
+    """Return the same model, which remembers nothing of what it has read."""
+    other = type(model)(model.model, model.tokenizer, model.visual_projection, model.config)
+    other.prefixes.limit = 0
+    return other
 
 
 LATE = Group(

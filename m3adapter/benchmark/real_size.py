@@ -140,9 +140,12 @@ class Parts:
             **(SMALL_ADAPTER if self.toy else ADAPTER),
         )
         lengths = {"context": CAPTION + config.num_image_tokens, "text": CAPTION + ANSWER}
-        masks = {f"{name}_mask": torch.ones(1, n, dtype=torch.bool, device=self.device) for name, n in lengths.items()}
+        masks: dict[str, Any] = {
+            f"{name}_mask": torch.ones(1, n, dtype=torch.bool, device=self.device) for name, n in lengths.items()
+        }
         features = SlotFeatures(
-            **{name: self._random(1, length, config.llm_width) for name, length in lengths.items()},
+            context=self._random(1, lengths["context"], config.llm_width),
+            text=self._random(1, lengths["text"], config.llm_width),
             **masks,
             vision=self._random(1, REFERENCES, LEVELS, PATCHES, VISION),
             vision_mask=torch.ones(1, REFERENCES, dtype=torch.bool, device=self.device),

@@ -145,9 +145,9 @@ def main(argv: list[str] | None = None) -> None:
         chosen = [rng.randrange(args.pictures) for _ in range(args.batch)]
         texts = [caption(data.scenes[index], style=rng.randrange(len(CAPTION_STYLES))) for index in chosen]
         embeds, pooled = embeddings(texts)
-        rows = torch.tensor(chosen)
+        index = torch.tensor(chosen)
         with_text, with_reference = ((torch.rand(2, args.batch, 1) >= DROPPED).float().to(device)).unbind()
-        latents, figures, seen = (part[rows.to(part.device)].to(device, torch.float32) for part in kept_near)
+        latents, figures, seen = (part[index.to(part.device)].to(device, torch.float32) for part in kept_near)
         tokens = adapter.encode(seen * with_reference)
         corner = (0, 0)
         if rng.random() < args.windows:

@@ -94,7 +94,8 @@ class Settled:
         """Fill up and stack the states of samples."""
         parts = [[state.context for state in states], [state.text for state in states]]
         lengths = torch.tensor([[len(state) for state in part] for part in parts]).T.contiguous()
-        return cls(*(pad_sequence(part, batch_first=True) for part in parts), lengths)
+        context, text = (pad_sequence(part, batch_first=True) for part in parts)
+        return cls(context, text, lengths)
 
     def batch(self, rows: Tensor, device: torch.device, captions: Sequence[str]) -> SlotFeatures:
         """Return the features of the samples in `rows`, as long as the longest of them."""
