@@ -53,7 +53,7 @@ class QuantisedWeights(Weights):
         """Move the weights, with what belongs to them."""
         from ..m3adapter.language.quantization import can_move, move
 
-        device = how.get("device", given[0] if given else None)
+        device: Any = how.get("device", given[0] if given else None)
         for module in self.values():
             if can_move(module):
                 move(module, device)
@@ -126,7 +126,7 @@ def language_handle(language_model: LanguageModel) -> Handle:
     from ..m3adapter.language.sizes import work_bytes
 
     model = language_model.model
-    modules = {"model": model, "projection": language_model.visual_projection}
+    modules: dict[str, torch.nn.Module | None] = {"model": model, "projection": language_model.visual_projection}
     work = work_bytes(model.config, model.dtype.itemsize, language_model.context_length)
     if language_model.movable:
         return Handle(language_model, managed(_as_one(modules)), work=work)

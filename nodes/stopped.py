@@ -36,4 +36,4 @@ def forget(prompt: str | None = None) -> None:
     """Forget a prompt, by default the running one, because it has been saved."""
     context = get_executing_context()
     with _lock:
-        _kept.pop(prompt or getattr(context, "prompt_id", ""), None)
+        _kept.pop(prompt or str(getattr(context, "prompt_id", "")), None)

@@ -116,6 +116,7 @@ def can_move(model: torch.nn.Module) -> bool:
 
 def move(model: torch.nn.Module, device: torch.device | str) -> None:
     """Move a model whose weights are quantised by bitsandbytes, with all that its layers keep beside them."""
+    layer: Any  # of bitsandbytes, whose layers have no types
     for layer in model.modules():
         if getattr(layer, "state", None) is not None and getattr(layer.weight, "CB", None) is not None:
             layer.init_8bit_state()  # what else happens in the layer's first call

@@ -152,8 +152,8 @@ def main(argv: list[str] | None = None) -> None:
         corner = (0, 0)
         if rng.random() < args.windows:
             corner = window(rng)
-            rows, columns = (slice(start, start + WINDOW) for start in corner)
-            latents, figures = latents[:, :, rows, columns], figures[:, :, rows, columns]
+            down, across = (slice(start, start + WINDOW) for start in corner)
+            latents, figures = latents[:, :, down, across], figures[:, :, down, across]
 
         def unet(noisy: Tensor, times: Tensor, text: Tensor, added_cond_kwargs: dict[str, Any]) -> Any:
             added = {**added_cond_kwargs, "image_embeds": [tokens[:, None]]}
