@@ -170,12 +170,10 @@ class LoadDecoder(io.ComfyNode):
             check_model(model, own_vae=vae == BUILT_IN)
             check_vae(vae)
             from ..m3adapter.diffusion.auto import load_decoder
-            from ..m3adapter.diffusion.loading import count_parameters, stores_float8
+            from ..m3adapter.diffusion.loading import count_parameters, loaded_bytes
 
-            parameters, device = count_parameters(path), offload_device()
-            kind = choose_dtype(dtype, parameters)
-            size = parameters * (1 if stores_float8(path) else kind.itemsize)
-            expect(model, size, device, comfy.model_management.get_torch_device())
+            kind, device = choose_dtype(dtype, count_parameters(path)), offload_device()
+            expect(model, loaded_bytes(path, kind), device, comfy.model_management.get_torch_device())
             decoder = load_decoder(
                 path,
                 dtype=kind,

@@ -17,7 +17,7 @@ import toys
 from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.diffusion.float8 import keep_float8
-from m3adapter.diffusion.loading import CONFIGS
+from m3adapter.diffusion.loading import CONFIGS, loaded_bytes
 from m3adapter.diffusion.schedulers import choose_scheduler
 from m3adapter.diffusion.vae_loading import check_vae, load_vae
 from single_file import vae_weights
@@ -198,6 +198,13 @@ def test_float8_with_scales_paints_what_it_means(tmp_path: Path, folder: Path, w
     linear = [layer for layer in kept.unet.modules() if isinstance(layer, torch.nn.Linear)]
     assert linear and {layer.weight.dtype for layer in linear} == {FLOAT8} and kept.unet.dtype == torch.float32
     assert torch.equal(painted(kept), painted(expected))
+    kept.save_pretrained(tmp_path / "again")
+    assert torch.equal(painted(load_decoder(tmp_path / "again")), painted(expected)), (
+        "what is saved has its scales in it"
+    )
+    assert linear[0].weight.dtype == FLOAT8 and loaded_bytes(tmp_path / "scaled.safetensors", torch.float32) < 4 * sum(
+        weight.numel() for weight in weights.values()
+    )
 
 
 def test_plain_float8_paints_what_it_means(tmp_path: Path, folder: Path, weights: Any) -> None:

@@ -20,6 +20,7 @@ from .attention import Attend, ChosenAttention
 from .condition import Condition
 from .denoising import DenoisingStage
 from .finite import check_condition
+from .float8 import unpacked
 from .latents import to_latents, to_pictures
 from .pipelines import SDXLPipeline, is_refiner
 from .preview import LatentRGB, Preview
@@ -96,7 +97,8 @@ class DiffusionDecoder:
         """
         if self.image_prompts:
             raise ValueError("A decoder with image prompts cannot be saved: save the one without, then add them again.")
-        self.pipeline.save_pretrained(directory, safe_serialization=True)
+        with unpacked(*filter(None, (self.unet, self.text_encoder, self.text_encoder_2))):
+            self.pipeline.save_pretrained(directory, safe_serialization=True)
         if self.latent_rgb is not None:
             self.latent_rgb.save(Path(directory))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,6 +37,24 @@ def keep_float8(model: torch.nn.Module, kind: torch.dtype, scales: Mapping[str, 
             layer.register_buffer("float8_scale", scale, persistent=False)
             layer.register_forward_pre_hook(_unpack)
             layer.register_forward_hook(_put_back, always_call=True)
+
+
+@contextmanager
+def unpacked(*models: Any) -> Iterator[None]:
+    """Give models their weights in the type in which they compute inside the `with` block, to save them."""
+    packed = [
+        (layer, layer.weight.data, model.dtype)
+        for model in models
+        for layer in model.modules()
+        if "float8_scale" in getattr(layer, "_buffers", {})
+    ]
+    for layer, weight, dtype in packed:
+        layer.weight.data = _unpacked(weight, layer.float8_scale, dtype)
+    try:
+        yield
+    finally:
+        for layer, weight, _ in packed:
+            layer.weight.data = weight
 
 
 def _unpacked(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -105,6 +105,15 @@ def count_parameters(path: str | Path) -> int:
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 
+def loaded_bytes(path: str | Path, dtype: torch.dtype) -> int:
+    """Return how many bytes a model's weights will take, with those that are stored as float8 kept in float8."""
+    return sum(
+        torch.Size(shape).numel() * (1 if stored in (*FLOAT8, "U8") else dtype.itemsize)
+        for file in weight_files(Path(path))
+        for shape, stored in header(file).values()
+    )
+
+
 def _pipeline_class(kind: str) -> Any:
     import diffusers
 
