@@ -196,7 +196,7 @@ def _details(conversation: Conversation) -> dict[str, object]:
 def _size(conversation: Conversation) -> tuple[int, int]:
     """Return the width and height of the first painted picture; 0, 0 if there is none."""
     for slot in conversation.pictures():
-        height, width = conversation.picture(slot).pixels.shape[:2]
+        width, height = conversation.picture(slot).size
         return width, height
     return 0, 0
 

@@ -286,8 +286,8 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
         if file is None and turn < len(present.turns) and index < len(present.turns[turn].segments):
             stands = present.turns[turn].segments[index]
             of = stands if isinstance(stands, Picture) else of
-        picture = Picture(entry.get("caption", ""), standing(file).image, seed, entry.get("gate"))
-        return picture.changed(versions=versions(entry, of))
+        fields = {"caption": entry.get("caption", ""), "seed": seed, "gate": entry.get("gate")}
+        return standing(file).changed(**fields, versions=versions(entry, of))
 
     def turn(entry: Json, index: int) -> Turn:
         of = present.turns[index] if index < len(present.turns) else None
@@ -297,7 +297,13 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
     try:
         turns = tuple(turn(entry, index) for index, entry in enumerate(given["turns"]))
         cast = tuple(
-            Character(one["name"], tuple(Picture(image=standing(each["file"]).image) for each in one["pictures"]))
+            Character(
+                one["name"],
+                tuple(
+                    standing(each["file"]).changed(caption="", seed=None, gate=None, versions=Versions())
+                    for each in one["pictures"]
+                ),
+            )
             for one in given.get("cast", [])
         )
     except (KeyError, TypeError, AttributeError) as error:

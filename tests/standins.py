@@ -38,7 +38,7 @@ class LanguageModelStandIn:
     def encode_slot(self, conversation, slot, image_tokens, *, visual=()):
         self.encoded.append(SimpleNamespace(slot=slot, tokens=image_tokens, visual=visual))
         caption = conversation.at(slot).caption
-        return SimpleNamespace(context=torch.zeros(3, 8), text=torch.ones(2, 8), caption=caption)
+        return SimpleNamespace(context=torch.zeros(3, 8), text=torch.ones(2, 8), caption=caption, note="")
 
 
 class VisionEncoderStandIn:

@@ -9,12 +9,14 @@ from typing import Any, TypedDict, TypeVar
 
 from ..values import shown
 from .pictures import PictureError, read_picture
+from .png_files import PngFile
 from .segments import ConversationError, Picture, Segment, Text, Turn
 from .versions import Version, Versions
 
 T = TypeVar("T")
 Entry = dict[str, Any]
-Keep = Callable[[bytes], str]  # takes a PNG and returns the name of its file
+Png = bytes | PngFile
+Keep = Callable[[Png], str]  # takes a PNG and returns the name of its file
 
 
 class PictureFields(TypedDict, total=False):
@@ -60,13 +62,13 @@ def versions_entry(versions: Versions, keep: Keep) -> Entry:
     return {"place": versions.place, "others": [placed(version) for version in versions.others]}
 
 
-def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], bytes]) -> tuple[Turn, ...]:
+def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], Png]) -> tuple[Turn, ...]:
     """Read turns from their entries.
 
     Args:
         entries: The entries.
         picture: Opens the picture in a file.
-        png: Returns the bytes of a file, for the versions.
+        png: Returns the PNG of a file, for the versions.
 
     Raises:
         KeyError, TypeError, AttributeError: An entry is incomplete.
@@ -83,7 +85,7 @@ def read_turns(entries: Iterable[Entry], picture: Open, png: Callable[[Any], byt
     )
 
 
-def read_versions(entry: Entry | None, png: Callable[[Any], bytes]) -> Versions:
+def read_versions(entry: Entry | None, png: Callable[[Any], Png]) -> Versions:
     """Read the versions stored at one place, none for None; raise as `read_turns` does."""
     if entry is None:
         return Versions()
@@ -113,7 +115,7 @@ def put_picture_aside(picture: Picture) -> Version:
 def turns_of(version: Version) -> tuple[Turn, ...]:
     """Return the turns of a version; raise ConversationError if they are damaged."""
 
-    def read(content: Any, picture: Open, png: Callable[[Any], bytes]) -> tuple[Turn, ...]:
+    def read(content: Any, picture: Open, png: Callable[[Any], Png]) -> tuple[Turn, ...]:
         if turns := read_turns(content, picture, png):
             return turns
         raise Damaged("it is empty.")
@@ -124,7 +126,7 @@ def turns_of(version: Version) -> tuple[Turn, ...]:
 def picture_of(version: Version) -> Picture:
     """Return the picture of a version; raise ConversationError if it is damaged."""
 
-    def read(content: Any, picture: Open, png: Callable[[Any], bytes]) -> Picture:
+    def read(content: Any, picture: Open, png: Callable[[Any], Png]) -> Picture:
         segment = _segment(content, picture, png)
         if not isinstance(segment, Picture):
             raise TypeError("a text in place of a picture")
@@ -146,9 +148,9 @@ class _Shelf:
     """Collects PNGs, and names them."""
 
     def __init__(self) -> None:
-        self.pngs: list[bytes] = []
+        self.pngs: list[Png] = []
 
-    def keep(self, png: bytes) -> str:
+    def keep(self, png: Png) -> str:
         self.pngs.append(png)
         return f"picture_{len(self.pngs)}.png"
 
@@ -156,11 +158,11 @@ class _Shelf:
 def _segment_entry(segment: Segment, keep: Keep) -> Entry:
     if isinstance(segment, Text):
         return {"type": "text", "text": segment.text}
-    file = None if segment.image is None else keep(segment.png)
+    file = None if segment.is_open else keep(segment.stored)
     return {"type": "picture", "caption": segment.caption, "file": file, "seed": segment.seed, "gate": segment.gate}
 
 
-def _segment(entry: Entry, picture: Open, png: Callable[[Any], bytes]) -> Segment:
+def _segment(entry: Entry, picture: Open, png: Callable[[Any], Png]) -> Segment:
     segment_type = entry["type"]
     if segment_type == "text":
         return Text(entry["text"])
@@ -175,8 +177,8 @@ def _segment(entry: Entry, picture: Open, png: Callable[[Any], bytes]) -> Segmen
     return Picture(**fields) if entry["file"] is None else picture(entry["file"], fields)
 
 
-def _version(entry: Any, png: Callable[[Any], bytes]) -> Version:
-    """Read a version and the bytes of its files, without decoding them."""
+def _version(entry: Any, png: Callable[[Any], Png]) -> Version:
+    """Read a version with its files, without decoding them."""
     shelf = _Shelf()
     content = _with_files(entry, lambda name: shelf.keep(png(name)))
     try:
@@ -195,14 +197,16 @@ def _with_files(value: Any, name_of: Callable[[Any], str]) -> Any:
     return [_with_files(inner, name_of) for inner in value] if isinstance(value, list) else value
 
 
-def _opened(version: Version, read: Callable[[Any, Open, Callable[[Any], bytes]], T]) -> T:
-    def png(name: Any) -> bytes:
+def _opened(version: Version, read: Callable[[Any, Open, Callable[[Any], Png]], T]) -> T:
+    def png(name: Any) -> Png:
         return version.pictures[_number(name) - 1]
 
     def picture(name: Any, fields: PictureFields) -> Picture:
         data = png(name)
+        if isinstance(data, PngFile):
+            return Picture(image=data, **fields)  # type: ignore[arg-type]
         opened = Picture(image=read_picture(data, formats=("PNG",)), **fields)
-        vars(opened)["png"] = data  # it is written as the bytes it was read from
+        opened.keep(data)  # it is written as the bytes it was read from
         return opened
 
     try:

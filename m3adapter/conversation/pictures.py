@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,27 +85,48 @@ def png_bytes(image: Tensor | Image.Image, text: Mapping[str, str] | None = None
     return buffer.getvalue()
 
 
-def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None) -> Tensor:
+def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None, name: str = "") -> Tensor:
     """Read the picture [H, W, 3] in an image file, upright by its EXIF orientation, alpha composited over white.
 
     Args:
         source: The path of the file, or its contents.
         formats: The file formats to accept, by Pillow's names; None accepts all.
+        name: What errors call the file; by default its own name.
 
     Raises:
         PictureError: The file cannot be read, or the picture is too large.
     """
     import numpy
     import torch
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    name = f"of {len(source)} bytes" if isinstance(source, bytes) else source.name
+    with _opened(source, formats, name) as file:
+        upright = ImageOps.exif_transpose(file)
+        pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+    return normalised(torch.from_numpy(pixels).float() / 255)
+
+
+def png_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of the picture in a PNG from its header; None if only decoding tells.
+
+    Raises:
+        PictureError: The file cannot be read or is not a PNG, or the picture is too large.
+    """
+    with _opened(path, ("PNG",)) as file:
+        return None if "exif" in file.info else file.size
+
+
+@contextmanager
+def _opened(source: Path | bytes, formats: tuple[str, ...] | None, name: str = "") -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong with it in the `with` block becomes a PictureError."""
+    from PIL import Image
+
+    name = name or (f"of {len(source)} bytes" if isinstance(source, bytes) else source.name)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as file:
             width, height = file.size
             check_pixels(width, height, name)  # a few bytes may expand to billions
-            upright = ImageOps.exif_transpose(file)
-            pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+            yield file
     except PictureError:
         raise
     except FileNotFoundError as error:
@@ -113,7 +135,6 @@ def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None
         raise PictureError(f"The picture {name} is too large to be opened safely.") from error
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
         raise PictureError(f"The picture {name} cannot be read: {_reason(error)}.") from error
-    return normalised(torch.from_numpy(pixels).float() / 255)
 
 
 def _reason(error: Exception) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..limits import MAX_STRENGTH, SEED_LIMIT, number, whole
 from ..values import shown
 from .pictures import normalised, png_bytes
+from .png_files import PngFile, data_of
 from .versions import Versions
 
 if TYPE_CHECKING:
@@ -56,6 +56,22 @@ class Text:
         object.__setattr__(self, "text", clean(self.text))
 
 
+class _Image:
+    """A picture's image, which is decoded when it is first looked at."""
+
+    def __get__(self, picture: Picture | None, owner: type | None = None) -> Tensor | None:
+        if picture is None:
+            return None  # the field's default
+        image = vars(picture)["_image"]
+        if isinstance(image, PngFile):
+            with checking():
+                image = vars(picture)["_image"] = image.decode()
+        return image
+
+    def __set__(self, picture: Picture, image: Tensor | PngFile | None) -> None:
+        vars(picture)["_image"] = image
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A user's picture, or the assistant's with the caption it is painted from.
@@ -63,7 +79,8 @@ class Picture:
     Attributes:
         caption: The caption; "" for most pictures of users.
         image: The image [H, W, 3], float32 in 0..1 on the CPU; [H, W, 4] is composited over white. None is an open
-            slot, a picture still to be painted.
+            slot, a picture still to be painted. A PngFile is decoded when somebody looks at the image, which raises
+            ConversationError if that does not work any more.
         seed: The seed it was painted with, 0..2**64-1.
         gate: The strength of the gate it was painted with, 0..4.
         versions: What it was before it was painted again.
@@ -73,16 +90,19 @@ class Picture:
     """
 
     caption: str = ""
-    image: Tensor | None = None
+    image: Tensor | None = _Image()  # type: ignore[assignment]
     seed: int | None = None
     gate: float | None = None
     versions: Versions = field(default=Versions(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "caption", clean(self.caption))
-        if self.image is not None:
+        image = vars(self)["_image"]
+        if isinstance(image, PngFile):
+            vars(self)["_file"] = image
+        elif image is not None:
             with checking():
-                object.__setattr__(self, "image", normalised(self.image))
+                vars(self)["_image"] = normalised(image)
         if self.seed is not None:
             with checking():
                 whole("A picture's seed", self.seed, 0, SEED_LIMIT - 1)
@@ -90,10 +110,40 @@ class Picture:
             with checking():
                 object.__setattr__(self, "gate", float(number("A picture's gate", self.gate, 0, MAX_STRENGTH)))
 
-    @cached_property
+    @property
     def png(self) -> bytes:
-        """The image as the bytes of an 8-bit PNG, encoded once since that takes long."""
-        return png_bytes(self.pixels)
+        """The image as the bytes of an 8-bit PNG.
+
+        Raises:
+            ConversationError: The picture is still to be painted, or its file cannot be read any more.
+        """
+        with checking():
+            return data_of(self.stored)
+
+    @property
+    def stored(self) -> bytes | PngFile:
+        """The PNG of the image: the file that holds it, or its bytes, which are encoded once since that takes long."""
+        state = vars(self)
+        file = state.get("_file")
+        if file is not None and (state["_image"] is file or file.is_whole):
+            return file
+        if "_png" not in state:
+            state["_png"] = png_bytes(self.pixels)
+        return state["_png"]
+
+    def keep(self, png: bytes | PngFile) -> None:
+        """Take note of the PNG that holds the image, so that it need not be encoded again."""
+        vars(self).pop("_png", None)
+        vars(self)["_file" if isinstance(png, PngFile) else "_png"] = png
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels of a picture that is not open."""
+        image = vars(self)["_image"]
+        if isinstance(image, PngFile) and image.size is not None:
+            return image.size
+        height, width = self.pixels.shape[:2]
+        return width, height
 
     @property
     def pixels(self) -> Tensor:
@@ -102,21 +152,22 @@ class Picture:
         Raises:
             ConversationError: The picture is still to be painted.
         """
-        if self.image is None:
+        image = self.image
+        if image is None:
             raise ConversationError("A picture has no image yet: paint it first.")
-        return self.image
+        return image
 
-    def changed(self, *, caption: str | None = None, versions: Versions | None = None) -> Picture:
-        """Return the picture with another caption or other versions; the image is not encoded again."""
-        caption = self.caption if caption is None else caption
-        copy = replace(self, caption=caption, versions=self.versions if versions is None else versions)
-        vars(copy).update({name: value for name, value in vars(self).items() if name == "png"})
+    def changed(self, **fields: Any) -> Picture:
+        """Return the picture with other fields than the image, which is neither copied nor encoded again."""
+        others = {name: getattr(self, name) for name in ("caption", "seed", "gate", "versions")}
+        copy = Picture(**others | fields)
+        vars(copy).update({name: value for name, value in vars(self).items() if name in ("_image", "_file", "_png")})
         return copy
 
     @property
     def is_open(self) -> bool:
         """Whether the picture is still to be painted."""
-        return self.image is None
+        return vars(self)["_image"] is None
 
     def __eq__(self, other: object) -> bool:
         """Compare captions, seeds, gates and pixels. A dataclass's own comparison cannot compare tensors."""
@@ -124,9 +175,9 @@ class Picture:
             return NotImplemented
         if (self.caption, self.seed, self.gate) != (other.caption, other.seed, other.gate):
             return False
-        if self.image is None or other.image is None:
-            return self.image is other.image
-        return self.image.equal(other.image)
+        if self.is_open or other.is_open or vars(self)["_image"] is vars(other)["_image"]:
+            return self.is_open == other.is_open
+        return self.pixels.equal(other.pixels)
 
 
 Segment = Text | Picture

@@ -15,7 +15,8 @@ from pathlib import Path
 from ..values import shown
 from .conversation import Conversation, ConversationError
 from .locking import FolderLock
-from .storage import INDEX, Saved, backup_of, read_index, read_saved, write_saved
+from .png_files import backup_of, kept_in_memory
+from .storage import INDEX, Saved, read_index, read_saved, write_saved
 
 MAX_NAME = 100  # characters
 MAX_NAME_BYTES = 200  # file systems take 255, and a name gets a prefix and a suffix while it is being written
@@ -154,6 +155,8 @@ class Sessions:
         with self._changing(name):
             folder = self._folder(name)
             self._sweep(folder.name)
+            for place in (folder, backup_of(folder)):
+                kept_in_memory(place.resolve())
             if folder.exists():
                 shutil.rmtree(
                     backup_of(folder), ignore_errors=True

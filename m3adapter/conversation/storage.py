@@ -11,15 +11,18 @@ import os
 import re
 import secrets
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..values import is_whole, shown
 from ..weights.model_files import label
 from .cast import Character
-from .entries import Damaged, PictureFields, add_versions, read_turns, read_versions, turn_entries, versions_entry
-from .pictures import PictureError, read_picture
+from .entries import Damaged, PictureFields, Png, add_versions, read_turns, read_versions, turn_entries, versions_entry
+from .pictures import PictureError
+from .png_files import PngFile, backup_of, data_of, is_same, kept_in_memory, length, replacing
 from .segments import ConversationError, Picture, Turn
 from .versions import Versions
 
@@ -46,33 +49,55 @@ class Saved(NamedTuple):
 
 
 def files(saved: Saved) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a saved conversation as (name, bytes): the pictures, then the index that names them.
+    """Yield the files of a saved conversation as (name, bytes): the pictures, then the index that names them."""
+    pngs, index = _contents(saved)
+    for name, png in pngs.items():
+        yield name, _data(png)
+    yield INDEX, index
+
+
+def _contents(saved: Saved) -> tuple[dict[str, Png], bytes]:
+    """Return the pictures of a saved conversation by name, and the index.
 
     The pictures of versions come last, none of them twice, so that older packs find the others where they expect them.
     """
-    pngs: dict[str, bytes] = {}
-    names: dict[bytes, str] = {}
+    pngs: dict[str, Png] = {}
+    lengths: defaultdict[int, list[str]] = defaultdict(list)
 
-    def keep(png: bytes) -> str:
+    def keep(png: Png) -> str:
         name = f"picture_{len(pngs) + 1}.png"
         pngs[name] = png
-        names.setdefault(png, name)
+        lengths[length(png)].append(name)
         return name
 
-    def keep_once(png: bytes) -> str:
-        return names.get(png) or keep(png)
+    def keep_once(png: Png) -> str:
+        return next((name for name in lengths[length(png)] if is_same(png, pngs[name])), None) or keep(png)
 
-    turns = turn_entries(saved.turns, keep)
-    cast = [
-        {"name": character.name, "pictures": [keep(picture.png) for picture in character.pictures]}
-        for character in saved.cast
-    ]
-    add_versions(turns, saved.turns, keep_once)
-    index: dict[str, Any] = {"version": VERSION, "revision": saved.revision, "turns": turns, "cast": cast}
-    if saved.awaiting.others:
-        index["awaiting"] = versions_entry(saved.awaiting, keep_once)
-    yield from pngs.items()
-    yield INDEX, json_bytes(index)
+    with _said():
+        turns = turn_entries(saved.turns, keep)
+        cast = [
+            {"name": character.name, "pictures": [keep(picture.stored) for picture in character.pictures]}
+            for character in saved.cast
+        ]
+        add_versions(turns, saved.turns, keep_once)
+        index: dict[str, Any] = {"version": VERSION, "revision": saved.revision, "turns": turns, "cast": cast}
+        if saved.awaiting.others:
+            index["awaiting"] = versions_entry(saved.awaiting, keep_once)
+    return pngs, json_bytes(index)
+
+
+def _data(png: Png) -> bytes:
+    with _said():
+        return data_of(png)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Raise a PictureError as a ConversationError."""
+    try:
+        yield
+    except PictureError as error:
+        raise ConversationError(str(error)) from error
 
 
 def json_bytes(content: Any) -> bytes:
@@ -99,19 +124,28 @@ def write_saved(directory: str | Path, saved: Saved) -> None:
         ConversationError: `directory` holds anything but a conversation, which the swap would remove.
         OSError: The folder cannot be written.
     """
-    target = _absolute(directory)
+    target, source = _absolute(directory), _present(directory)
     backup = backup_of(target)
     _check_replaceable(target)
+    pngs, index = _contents(saved)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     draft.mkdir()
     try:
-        for name, data in files(saved):
-            _write_through(draft / name, data)
+        stayed: dict[str, str] = {}
+        for name, png in pngs.items():
+            if isinstance(png, PngFile) and (old := png.link(source, draft / name)) is not None:
+                stayed[old] = name
+            else:
+                _write_through(draft / name, _data(png))
+        _write_through(draft / INDEX, index)
         if target.exists():
+            kept_in_memory(backup)
             shutil.rmtree(backup, ignore_errors=True)  # left by a save that was interrupted after its swap
-            os.rename(target, backup)
-        os.rename(draft, target)
+        with replacing(source, backup, target, stayed):
+            if target.exists():
+                os.rename(target, backup)
+            os.rename(draft, target)
     except BaseException:
         if backup.exists() and not target.exists():
             os.rename(backup, target)
@@ -119,6 +153,18 @@ def write_saved(directory: str | Path, saved: Saved) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     shutil.rmtree(backup, ignore_errors=True)
+    _note_files(saved, target)
+
+
+def _note_files(saved: Saved, folder: Path) -> None:
+    """Let pictures know where they are stored now, so that the next save there need not write them again."""
+    present = [segment for turn in saved.turns for segment in turn.segments if isinstance(segment, Picture)]
+    present = [picture for picture in present if not picture.is_open]
+    present += [picture for character in saved.cast for picture in character.pictures]
+    for number, picture in enumerate(present, 1):
+        if not (isinstance(picture.stored, PngFile) and picture.stored.path == folder / f"picture_{number}.png"):
+            with suppress(PictureError):  # somebody is quicker: then it is written again
+                picture.keep(PngFile(folder / f"picture_{number}.png"))
 
 
 def read_saved(directory: str | Path) -> Saved:
@@ -126,13 +172,22 @@ def read_saved(directory: str | Path) -> Saved:
     folder = _present(directory)
     content = read_index(folder)
 
-    def png(name: Any) -> bytes:
-        return _bytes(_file(folder, name))
+    opened: dict[str, PngFile] = {}
+
+    def png(name: Any) -> PngFile:
+        path = _file(folder, name)
+        if path.name not in opened:
+            with _said():
+                opened[path.name] = PngFile(path)
+        return opened[path.name]
+
+    def picture(name: Any, fields: PictureFields) -> Picture:
+        return Picture(image=png(name), **fields)  # type: ignore[arg-type]
 
     try:
-        turns = read_turns(content["turns"], lambda name, fields: _picture(_file(folder, name), fields), png)
+        turns = read_turns(content["turns"], picture, png)
         cast = tuple(
-            Character(entry["name"], tuple(_picture(_file(folder, name), {}) for name in entry["pictures"]))
+            Character(entry["name"], tuple(picture(name, {}) for name in entry["pictures"]))
             for entry in content["cast"]
         )
         awaiting = read_versions(content.get("awaiting"), png)
@@ -197,24 +252,6 @@ def _file(directory: Path, name: Any) -> Path:
     return directory / name
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ConversationError(f"The picture {path.name} does not exist.") from error
-    except OSError as error:
-        raise ConversationError(f"The picture {path.name} cannot be read: {error.strerror}.") from error
-
-
-def _picture(path: Path, fields: PictureFields) -> Picture:
-    try:
-        picture = Picture(image=read_picture(path, formats=("PNG",)), **fields)
-    except PictureError as error:
-        raise ConversationError(str(error)) from error
-    vars(picture)["png"] = path.read_bytes()  # it is written as the bytes it was read from
-    return picture
-
-
 def _absolute(directory: str | Path) -> Path:
     return Path(directory).expanduser().resolve()
 
@@ -224,11 +261,6 @@ def _present(directory: str | Path) -> Path:
     target = _absolute(directory)
     backup = backup_of(target)
     return backup if not target.exists() and (backup / INDEX).is_file() else target
-
-
-def backup_of(target: Path) -> Path:
-    """Return where a folder lies while it is being replaced."""
-    return target.with_name(f".{target.name}.previous")
 
 
 def _check_replaceable(target: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .png_files import PngFile
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,11 @@ class Version:
 
     Attributes:
         content: Turns or a picture, as JSON in the form of conversation.json.
-        pictures: PNGs; the file picture_<k>.png in `content` is number k, from 1.
+        pictures: PNGs, in memory or in files; the file picture_<k>.png in `content` is number k, from 1.
     """
 
     content: str
-    pictures: tuple[bytes, ...] = ()
+    pictures: tuple[bytes | PngFile, ...] = ()
 
 
 @dataclass(frozen=True)

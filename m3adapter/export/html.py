@@ -148,7 +148,7 @@ def _segment(segment: Segment, role: str, source: Callable[[Picture], str], end:
     caption = f'<figcaption dir="auto">{escape(caption)}</figcaption>' if caption else ""
     if segment.is_open:
         return f'<figure class="unpainted">{caption}</figure>'
-    height, width = segment.pixels.shape[:2]
+    width, height = segment.size
     size = f'width="{width}" height="{height}"'
     image = f'<img src="{source(segment)}" {size} alt="{escape(described(segment, role))}"{end}>'
     return f"<figure>{image}{caption}</figure>"

@@ -12,6 +12,7 @@ from ..conversation.conversation import Conversation
 from ..conversation.displayed import GENERATOR, one_line
 from ..conversation.entries import without_versions
 from ..conversation.pictures import png_bytes
+from ..conversation.png_files import kept_in_memory
 from ..conversation.segments import Picture
 from ..conversation.storage import INDEX, PICTURE_NAME, Saved, files, is_conversation, json_bytes, write_file
 from ..weights.model_files import read_json
@@ -132,6 +133,7 @@ def is_story(directory: str | Path) -> bool:
 def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     earlier = _listed(directory)
+    kept_in_memory(directory.resolve(), contents)
     for name, data in contents.items():
         write_file(directory / name, data)
     for name in earlier - contents.keys():

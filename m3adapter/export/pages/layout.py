@@ -90,7 +90,7 @@ class _Pages:
         self.most = style.tallest * width
         self.panels, self.title = panels, title
         self.chunks = list(by_page(panels, sum(map(len, style.shares))))
-        ratios = [panel.picture.pixels.shape[1] / panel.picture.pixels.shape[0] for panel in panels]
+        ratios = [panel.picture.size[0] / panel.picture.size[1] for panel in panels]
         self.ratio = min(2.0, max(0.5, statistics.median(ratios)))
         self.size, self.scale = 1, 1.0
         # By text, type size and width; they do not depend on the size of the pictures.
@@ -162,7 +162,7 @@ class _Pages:
     def _photo(self, panel: Panel, share: float, x: float, y: float) -> Photo:
         """Place a picture in the middle of its box, whose upper left corner is (x, y)."""
         box_width, box_height = self._box(share)
-        height, width = panel.picture.pixels.shape[:2]
+        width, height = panel.picture.size
         scale = min(box_width / width, box_height / height)
         wide, high = width * scale, height * scale
         left, top = x + (self._cell_width(share) - wide) / 2, y + (box_height - high) / 2
