@@ -1,4 +1,4 @@
-"""Previews of pictures while they are painted: ComfyUI's own, as its settings say, and only where somebody looks."""
+"""Previews of pictures while they are painted: ComfyUI's own, as its settings say, and only if a page is watching."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ProgressPreview = tuple[str, Image, int]
 class Previews:
     """The previews of one run of a node.
 
-    ComfyUI chooses how they are made: by `--preview-method`, or as whoever queued the workflow asked. The VAE takes no
-    part in them.
+    ComfyUI chooses how they are made: by `--preview-method`, or by the setting of the page that queued the workflow.
+    The VAE takes no part in them.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Previews:
         self._made = float("-inf")
 
     def make(self, preview: Preview) -> ProgressPreview | None:
-        """Return a preview for ComfyUI's progress bar; None if nobody wants one, or one was made a moment ago."""
+        """Return a preview for ComfyUI's progress bar; None if no page is watching, or one was made a moment ago."""
         if time.monotonic() - self._made < EVERY or not is_watched():
             return None
         previewer = self._previewer(preview)
@@ -42,7 +42,7 @@ class Previews:
         return made
 
     def _previewer(self, preview: Preview) -> Any:
-        """Return ComfyUI's previewer for the latents of a model; None where previews are off, or it has none."""
+        """Return ComfyUI's previewer for the latents of a model; None if previews are off, or it has none."""
         key = (preview.latent_rgb, preview.latents.shape[1])
         if key not in self._previewers:
             layout = latent_format(preview.latent_rgb, preview.latents.shape[1], preview.vae_config)
@@ -51,16 +51,16 @@ class Previews:
 
 
 def is_watched() -> bool:
-    """Return whether a page is there to show what the running workflow sends."""
+    """Return whether a page shows what the running workflow sends."""
     server = PromptServer.instance
-    # What belongs to nobody is sent to everybody.
+    # What no page has queued is sent to all pages.
     return bool(server.sockets) if server.client_id is None else server.client_id in server.sockets
 
 
 def latent_format(
     latent_rgb: LatentRGB | None, channels: int, vae_config: Mapping[str, Any]
 ) -> comfy.latent_formats.LatentFormat:
-    """Return ComfyUI's description of latents of so many channels, as its previewers read it."""
+    """Return ComfyUI's description of latents of this many channels, as its previewers read it."""
     if latent_rgb is None and channels == SDXL_CHANNELS:
         normalised = vae_config.get("latents_mean") is not None
         return (comfy.latent_formats.SDXL_Playground_2_5 if normalised else comfy.latent_formats.SDXL)()

@@ -1,4 +1,4 @@
-"""Pictures painted at once: the same as one by one, in batches that shrink where the memory does not hold them."""
+"""Pictures painted at once: the same as one by one, in batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_batch_paints_what_singles_paint(decoder: DiffusionDecoder, scheduler:
 
 
 class Cramped:
-    """A decoder in whose memory a few pictures fit at once: with the VAE in tiles, or not at all."""
+    """A decoder whose memory only holds a few pictures at once: with the VAE in tiles, or not at all."""
 
     def __init__(self, decoder: DiffusionDecoder, fits: int, error: BaseException, *, tiles: bool = True) -> None:
         self.vae, self.decoder, self.fits, self.error, self.tiles = decoder.vae, decoder, fits, error, tiles
@@ -74,7 +74,7 @@ class Cramped:
 
 
 class EngineError(Exception):
-    """Out of memory, as somebody else calls it."""
+    """Another library's error for running out of memory."""
 
 
 FULL = [
@@ -142,7 +142,7 @@ def test_a_batch_is_interrupted_within_a_step(decoder: DiffusionDecoder) -> None
 
 
 class ToyBatches:
-    """A stand-in for the decoder that notes its batches; a picture is as grey as its seed says."""
+    """A stand-in for the decoder that records its batches; a picture is as grey as its seed says."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

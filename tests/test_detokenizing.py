@@ -1,4 +1,4 @@
-"""A reply's text while it is written: that of all its tokens, in chunks of whole characters, at linear cost."""
+"""A reply's text while it is written: the text of all its tokens, in chunks of whole characters, at linear cost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bert() -> tuple[Tokenizer, list[int]]:
 
 @pytest.fixture(params=["byte-level", "llama", "bert"])
 def words(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> tuple[Decode, int, list[int]]:
-    """How a make of tokenizer decodes, how many tokens it has, and the tokens of a text."""
+    """How a kind of tokenizer decodes, how many tokens it has, and the tokens of a text."""
     if request.param == "byte-level":
         made, ids = tokenizer.backend_tokenizer, tokenizer(STORY)["input_ids"]
     else:

@@ -1,4 +1,4 @@
-"""What ComfyUI's options choose holds for the decoder too: attention, memory layout, previews, compiling."""
+"""ComfyUI's options apply to the decoder too: attention, memory layout, previews, compiling."""
 
 from __future__ import annotations
 

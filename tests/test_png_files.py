@@ -1,4 +1,4 @@
-"""Pictures of saved conversations: opened when they are looked at, whatever becomes of their folder meanwhile."""
+"""Pictures of saved conversations: opened when they are viewed, whatever happens to their folder meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toys import one_sentence
 
 
 def shades(conversation: Conversation) -> list[float]:
-    """How bright each picture is, which looks at it."""
+    """The brightness of each picture, which opens it."""
     return [round(float(conversation.picture(slot).pixels.mean()), 1) for slot in conversation.pictures()]
 
 

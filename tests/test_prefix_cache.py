@@ -1,4 +1,4 @@
-"""What is remembered of the beginnings of prompts: nothing is read twice, and nothing is another for it."""
+"""The cache of prompts' beginnings: nothing is read twice, and no result changes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Counter:
         self.tokens += given.shape[1]
 
     def of(self, work: Callable[[], Any]) -> tuple[Any, int]:
-        """What the work returns, and how many tokens it took."""
+        """The result of the work, and how many tokens it took."""
         self.tokens = 0
         return work(), self.tokens
 

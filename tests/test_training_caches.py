@@ -1,4 +1,4 @@
-"""What trainings compute once: the same with and without the caches, bounded, and kept between runs."""
+"""What trainings compute once: the same results with and without caches, bounded, and kept between runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The rows of the benchmark that are measured in ComfyUI: turns of the gate, previews, and a whole story.
 
-Time is measured from queueing to the picture, or to the end of the story, as somebody who waits for it would.
+Time is measured from queueing to the picture, or to the end of the story, as a waiting user would.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SecondTurn:
         self.run({DECODE}, previews)
 
     def turn_gate(self, steps: int) -> None:
-        """Turn the gate, and paint the picture in so many steps."""
+        """Turn the gate, and paint the picture in this many steps."""
         self._drawn += 1
         self.graph[FUSE]["inputs"]["gate"] = 0.5 + self._drawn / 1000
         self.graph[DECODE]["inputs"]["steps"] = steps
@@ -84,7 +84,7 @@ class SecondTurn:
         """Queue the graph and wait for the end.
 
         Raises:
-            RuntimeError: Other nodes of the second turn ran than `runs`: the time would be that of something else.
+            RuntimeError: Nodes of the second turn other than `runs` ran, so the time would be that of something else.
         """
         ran: set[str] = set()
         self.seen = 0
@@ -157,7 +157,7 @@ def started(folder: Path) -> Iterator[comfy.Server]:
 
 
 def measure(bench: Bench) -> dict[str, Figure | str]:
-    """Measure the rows, except those that nobody wants."""
+    """Measure the wanted rows."""
     found: dict[str, Figure | str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,8 +1,8 @@
-"""PNGs in the folders of conversations, read when they are looked at and not before.
+"""PNGs in the folders of conversations, read only when they are viewed.
 
-A loaded conversation stays what it is, whatever becomes of its folder. Whoever replaces or removes a folder says so
-here (`replacing`, `kept_in_memory`): files that are still wanted are followed to where they are then, or read. No file
-stays open, since some systems do not let open files be replaced.
+A loaded conversation stays the same, whatever happens to its folder. Code that replaces or removes a folder announces
+it here (`replacing`, `kept_in_memory`): files that are still needed are followed to their new place, or read. No file
+stays open, because some systems do not let open files be replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the last chunk of a PNG
 _HEAD, _TAIL = 33, 64  # the first chunk; the last ones, in which there are checksums of the pixels
 
 _lock = threading.RLock()  # a folder is not replaced while one of its files is being read
-# By folder and id: files are compared by their bytes, which are not to be read for this.
+# By folder and id, because files are compared by their bytes, which should not be read for this.
 _live: defaultdict[Path, WeakValueDictionary[int, PngFile]] = defaultdict(WeakValueDictionary)
 
 
@@ -50,11 +50,11 @@ class PngFile:
         with _lock:
             self._mark = _mark(path)
             if self._mark is None or not self._mark[2].endswith(_END):
-                read_picture(path, formats=("PNG",))  # says what is wrong, unless it is nothing
+                read_picture(path, formats=("PNG",))  # raises PictureError if something is wrong
             _live[path.parent][id(self)] = self
 
     def read(self) -> bytes:
-        """Return the bytes; raise PictureError if somebody else has removed or changed the file since."""
+        """Return the bytes; raise PictureError if the file has been removed or changed since."""
         with _lock:
             if self._data is not None:
                 return self._data
@@ -77,7 +77,7 @@ class PngFile:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the bytes are still to be had."""
+        """Whether the bytes can still be read."""
         with _lock:
             return self._data is not None or self._find() is not None
 
@@ -128,7 +128,7 @@ class PngFile:
         """Read the bytes, since the file goes."""
         try:
             self._data = self._found().read_bytes()
-        except (OSError, PictureError):  # which is said when somebody looks at it
+        except (OSError, PictureError):  # reported when the picture is viewed
             return
         _live[self._path.parent].pop(id(self), None)
 
@@ -149,7 +149,7 @@ def length(png: bytes | PngFile) -> int:
 
 
 def kept_in_memory(folder: Path, contents: Mapping[str, bytes] | None = None) -> None:
-    """Read the files of a folder that are still wanted: it is about to be removed, or to get other `contents`."""
+    """Read the files of a folder that are still needed, before it is removed or gets other `contents`."""
     with _lock:
         for png in _wanted(folder):
             if contents is None or contents.get(png._path.name) is None or png.read() != contents[png._path.name]:
@@ -164,7 +164,7 @@ def replacing(source: Path, old: Path, target: Path, names: Mapping[str, str]) -
         source: The folder.
         old: Where its files lie afterwards.
         target: The folder in its place.
-        names: What the files that stay are called there, by their old names.
+        names: The new names of the files that stay, by their old names.
     """
     with _lock:
         yield
@@ -185,7 +185,7 @@ def _wanted(folder: Path) -> list[PngFile]:
 
 
 def _mark(path: Path) -> tuple[int, bytes, bytes] | None:
-    """Return what tells a file from others without reading all of it: its length, first and last bytes."""
+    """Return what distinguishes a file from others without reading all of it: its length, first and last bytes."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Lets a UNet of diffusers attend by another function than torch's, such as one that needs a package."""
+"""Lets a UNet of diffusers use a different attention function from torch's, such as one that needs a package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class ChosenAttention:
-    """An attention processor that works as diffusers' own, but for the function that attends.
+    """An attention processor that works like diffusers' own, except for the attention function.
 
     Args:
         attend: Called as `attend(query, key, value, heads)` with [B, N, heads * D], [B, M, heads * D] twice, and the

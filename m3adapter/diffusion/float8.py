@@ -13,7 +13,7 @@ FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
 def keep_float8(model: torch.nn.Module, kind: torch.dtype, scales: Mapping[str, Tensor] | None = None) -> None:
-    """Store the weights of linear layers and convolutions as float8 wherever that loses nothing.
+    """Store the weights of linear layers and convolutions as float8 where that is lossless.
 
     The first layer stays as it is: it tells its library in which type the model computes. What a layer computes is the
     same to the bit.
@@ -21,7 +21,7 @@ def keep_float8(model: torch.nn.Module, kind: torch.dtype, scales: Mapping[str, 
     Args:
         model: A model whose weights have been read from float8 and converted.
         kind: A float8 type.
-        scales: What the float8 weights of layers were multiplied by, one number or one for each row, by their names.
+        scales: The factors of layers' float8 weights, one number or one for each row, by the layers' names.
     """
     first = next(model.parameters())
     for name, layer in model.named_modules():

@@ -56,10 +56,10 @@ class LatentRGB:
 
     @classmethod
     def load(cls, folder: Path, channels: int) -> LatentRGB | None:
-        """Read the map in a decoder's folder, for latents of so many channels; None if there is none.
+        """Read the map in a decoder's folder, for latents of this many channels; None if there is none.
 
         Raises:
-            ValueError: What is there is no such map.
+            ValueError: The file does not hold such a map.
         """
         path = folder / CONFIG
         if not path.is_file():
@@ -93,11 +93,11 @@ class LatentRGB:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """What is known of pictures while they are painted. Call it for a small image of the first one.
+    """What is known about pictures while they are painted. Call it for a small image of the first one.
 
     Attributes:
         latents: The latest estimate of their scaled latents [B, C, h, w], without noise if the scheduler makes one.
-        latent_rgb: What those roughly look like; None where that is unknown.
+        latent_rgb: The map to what those roughly look like; None if unknown.
         vae_config: Configuration of the VAE that will decode them.
     """
 

@@ -1,6 +1,6 @@
 """Where a prompt is cut into the blocks in which it is read.
 
-The cuts depend on the prompt alone, so what a model works out of a block is the same to the bit whether it remembers
+The cuts depend on the prompt alone, so what a model computes for a block is the same to the bit whether it remembers
 the blocks before or reads them again. They lie where the user's message ends and the assistant's turn begins: there the
 prompt of a reply, those of its pictures and that of the next reply are still the same. A short prompt is one piece.
 """
@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 # Tokens of the first block at least: prompts of ordinary stories are shorter, and are read as a whole.
 FIRST = 512
 LATER = 32  # tokens of every other block at least
-_INSTRUCTIONS = 128  # tokens from which on instructions are a block of their own
+_INSTRUCTIONS = 128  # instructions of at least this many tokens are a block of their own
 
 
 class Blocks:
@@ -52,7 +52,7 @@ class Blocks:
 
 
 def _pattern(ids: Sequence[int], marks: Collection[int], *, last: bool = False) -> list[int]:
-    """Return the ids by which an opening is found: from its first mark to its last, and what surely follows that."""
+    """Return the ids by which an opening is found: from its first mark to its last, and what must follow that."""
     places = [place for place, token in enumerate(ids) if token in marks]
     if not places:
         return []

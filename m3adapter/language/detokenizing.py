@@ -1,4 +1,4 @@
-"""From token ids to text while they are being written, in time that is linear in their number."""
+"""Turns token ids into text while they are being written, in linear time."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ class GrowingLayer(DynamicLayer):
 
 
 def can_be_parted(model: PreTrainedModel) -> bool:
-    """Return whether a model keeps nothing of a text but each token's keys and values in each layer.
+    """Return whether keys and values of each token in each layer are all that a model keeps of a text.
 
-    Not so models with windows that slide over the text, with recurrent layers, or whose layers share keys and values.
+    This is not so for models with sliding windows, with recurrent layers, or whose layers share keys and values.
     """
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)

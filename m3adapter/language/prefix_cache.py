@@ -1,8 +1,8 @@
-"""Keeps what a model worked out of the beginnings of prompts, so that it need not be read again.
+"""Keeps what a model has computed for the beginnings of prompts, so that they need not be read again.
 
-A prompt is read in blocks (`blocks.py`), and the keys and values of each are kept by what the block says and by all
-blocks before it. So whatever two prompts have in common from their beginning on is shared: those of one turn and the
-next, of a reply and of its pictures, of a story and of what becomes of it after an edit, and the instructions of all.
+A prompt is read in blocks (`blocks.py`), and the keys and values of each are kept under the content of the block and of
+all blocks before it. So the common beginning of two prompts is shared: those of one turn and the next, of a reply and
+of its pictures, of a story before and after an edit, and the instructions of all.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Part = Sequence[tuple["Tensor", "Tensor"]]  # of one block: for each layer its k
 
 
 def usual_limit(weights: int) -> int:
-    """Return how many bytes a model whose weights take `weights` bytes may keep, unless it is told otherwise."""
+    """Return how many bytes a model whose weights take `weights` bytes may keep by default."""
     return min(max(weights // 2, _LEAST), _MOST)
 
 
 class PrefixCache:
-    """The keys and values of blocks, within a number of bytes; those that were not used for longest go first.
+    """The keys and values of blocks, up to a number of bytes; the least recently used are dropped first.
 
     Args:
         limit: The most bytes; 0 keeps nothing.
@@ -39,7 +39,7 @@ class PrefixCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: dict[bytes, Part] = {}  # the one that was not used for longest comes first
+        self._parts: dict[bytes, Part] = {}  # the least recently used comes first
         self._lock = threading.Lock()
         self._owner: object = None
         self.used = 0
@@ -66,7 +66,7 @@ class PrefixCache:
             self.used = 0
 
     def heed(self, owner: object) -> None:
-        """Forget everything if it was worked out by other weights than `owner` stands for."""
+        """Forget everything if it was computed with other weights than those that `owner` identifies."""
         if owner != self._owner:
             self.clear()
             self._owner = owner
@@ -76,7 +76,7 @@ class PrefixCache:
         return self._parts.get(key)
 
     def put(self, key: bytes, part: Part, before: Collection[bytes]) -> None:
-        """Keep a block, if there is room without dropping those `before` it, which it is of no use without."""
+        """Keep a block, if there is room without dropping those `before` it, without which it is useless."""
         size = _size(part)
         with self._lock:
             if key in self._parts or not self._make_room(size, before):
@@ -100,7 +100,7 @@ class PrefixCache:
 
 
 def block_key(before: bytes, ids: Sequence[int], seen: bytes = b"") -> bytes:
-    """Return the key of a block: of the block before it, its token ids, and what of it is no words."""
+    """Return the key of a block: of the block before it, its token ids, and what it contains besides words."""
     digest = hashlib.blake2b(before, digest_size=16)
     digest.update(array("q", ids).tobytes())
     digest.update(seen)

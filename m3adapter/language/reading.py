@@ -73,7 +73,7 @@ class BlockReader(ABC):
 
     @abstractmethod
     def _owner(self) -> object:
-        """Return what stands for the weights as they are now, and for the device they are on."""
+        """Return a value that identifies the weights in their present state, and their device."""
 
     @abstractmethod
     def _read(self, ids: Sequence[int], embeds: Tensor, state: Any) -> Any:
@@ -132,7 +132,7 @@ class TransformersReader(BlockReader):
 
 
 def _present(weight: nn.Parameter) -> tuple[int, ...]:
-    """Return numbers that change when a weight does, or where it is."""
+    """Return numbers that change when a weight or its place changes."""
     if type(weight) is not nn.Parameter:  # quantised ones keep their memory elsewhere, and are not trained
         return (id(weight),)
     return weight.data_ptr(), 0 if weight.is_inference() else weight._version

@@ -1,4 +1,4 @@
-"""Remembers what was worked out of texts, so that a growing conversation is tokenised turn by turn, each turn once."""
+"""Remembers results for texts, so that a growing conversation is tokenised turn by turn, each turn once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """A function of texts whose values are remembered, the oldest ones no longer than there is room.
+    """A function of texts whose values are remembered; the oldest are forgotten if there is no room.
 
     Args:
         function: The function.
