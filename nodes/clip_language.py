@@ -18,15 +18,17 @@ from ..m3adapter.language.config import LanguageModelConfig
 from ..m3adapter.language.language_model import LanguageModel, SlotStates
 from ..m3adapter.language.prompts import Prompt
 from . import wires
+from .clip_reading import StockReader
 from .clip_tokenizer import StockTokenizer
 from .errors import names_node
 from .memory import Handle
 
-ROOM = 512  # tokens beyond the prompt for which the cache has room at once; with more it grows
-
 
 class ClipLanguageModel(LanguageModel):
     """The language model inside a stock CLIP, run token by token as the engine's own `generate` does.
+
+    What it reads is remembered as by any other; on an accelerator twice, for it writes in bfloat16 and reads slots in
+    float32.
 
     Args:
         clip: A stock CLIP.
@@ -34,6 +36,8 @@ class ClipLanguageModel(LanguageModel):
     Raises:
         ValueError: None of its text encoders can generate text, or its chat format is unknown.
     """
+
+    _reader: StockReader
 
     def __init__(self, clip: comfy.sd.CLIP) -> None:
         name, encoder = _writer(clip)
@@ -50,20 +54,27 @@ class ClipLanguageModel(LanguageModel):
         config = LanguageModelConfig.untrained()
         super().__init__(face, words, config=config)  # type: ignore[arg-type]  # both have what it uses
 
+    def _block_reader(self) -> StockReader:
+        return StockReader(self.prefixes, self.transformer, self.device)
+
+    def _weight_bytes(self) -> int:
+        return sum(weight.numel() * weight.element_size() for weight in self.transformer.parameters())
+
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
-        cache = self.transformer.init_kv_cache(1, len(prompt.ids) + ROOM, self.device, self._dtype())
-        return self._next(prompt.ids, cache)
+        embeds = self._embeds(prompt.ids).to(self._dtype())
+        state, read = self._read_blocks(prompt, [], embeds)
+        if state is None:
+            state = self._reader.cache(len(prompt.ids), embeds.dtype)
+        return self._next(prompt.ids[read:], embeds[:, read:], state)
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
-        return self._next([token], state)
+        return self._next([token], self._embeds([token]).to(self._dtype()), state)
 
-    def _next(self, read: list[int], state: Any) -> tuple[Tensor, Any]:
-        """Return the logits [V] of what follows these ids, and the new state."""
-        ids = torch.tensor([read], device=self.device)
-        embeds = self._embeds(ids).to(self._dtype())
-        out, _, state = self.transformer.model(None, embeds=embeds, past_key_values=state, **self._beside(ids))
+    def _next(self, ids: list[int], embeds: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Return the logits [V] of what follows these ids with their embeddings [1, L, H], and the new state."""
+        out, _, state = self._reader.forward(embeds, state, **self._reader.beside(ids))
         return self.transformer.logits(out)[0, -1], state
 
     def encode_slots(
@@ -76,26 +87,24 @@ class ClipLanguageModel(LanguageModel):
     def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:
         count = len(image_tokens)
         prompt = self._slot_prompt(conversation, slot, count)
-        ids = torch.tensor([prompt.ids], device=self.device)
-        embeds = self._embeds(ids)
+        embeds = self._embeds(prompt.ids)
         embeds = torch.cat([embeds, image_tokens.to(embeds)[None]], 1)
+        state, read = (None, 0) if torch.is_grad_enabled() else self._read_blocks(prompt, [], embeds)
         # What is no word has the id 0 in the engine.
-        ids = torch.nn.functional.pad(ids, (0, count))
-        states = self.transformer.model(
-            None,
-            embeds=embeds,
+        ids = [*prompt.ids[read:], *[0] * count]
+        states = self._reader.forward(
+            embeds[:, read:],
+            state,
             intermediate_output=self.config.feature_layer,  # counted from the end, both count alike
             final_layer_norm_intermediate=False,
-            **self._beside(ids),
+            **self._reader.beside(ids),
         )[1]
-        return self._states(states[0], prompt, count, conversation, slot)
+        return self._states(states[0], prompt, count, conversation, slot, read)
 
-    def _embeds(self, ids: Tensor) -> Tensor:
-        return self.transformer.get_input_embeddings()(ids, out_dtype=torch.float32)
-
-    def _beside(self, ids: Tensor) -> dict[str, Tensor]:
-        """Return what some models take in addition to embeddings: small Gemmas embed the ids in every layer."""
-        return {"input_ids": ids} if getattr(self.transformer.model.config, "hidden_size_per_layer_input", 0) else {}
+    def _embeds(self, ids: Sequence[int]) -> Tensor:
+        """Return the embeddings [1, L, H] of ids."""
+        table = self.transformer.get_input_embeddings()
+        return table(torch.tensor([list(ids)], device=self.device), out_dtype=torch.float32)
 
     def _dtype(self) -> torch.dtype:
         """Return the data type used while it writes; features are always float32. Both are the engine's own choice."""

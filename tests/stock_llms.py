@@ -180,7 +180,8 @@ def compared(name: str, node: Any) -> dict[str, Any]:
         read = model.prompts.for_slot(told, slot, 2000)
         states = model.encode_slot(told, slot, tokens)
         others = model.encode_slot(told, slot, tokens.flip(0))
-        found = {"moved": float((states.context - others.context).abs().max())}
+        found: dict[str, Any] = {"moved": float((states.context - others.context).abs().max())}
+        found |= _remembered(model, told.user("Go on.").assistant([Text("Twice."), Picture("an owl")]), tokens)
         if name == "Gemma4":  # the engine itself can only generate with these
             assert states.context.isfinite().all()
         else:
@@ -204,7 +205,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
                 "said": "".join(ours.reply(asked, sampling=Sampling(max_length=8), seed=1)) == seeded[0],
                 "apart": _apart(states, *vars(ours.encode_slot(told, slot, tokens)).values()),
             }
-    return found | {
+    found |= {
         "prompt": model.tokenizer.decode(prompt.ids),
         "special": [model.tokenizer.added_tokens_decoder[n].content for n in prompt.ids
                     if n in model.tokenizer.added_tokens_decoder],
@@ -218,6 +219,33 @@ def compared(name: str, node: Any) -> dict[str, Any]:
         "width": model.hidden_size,
         "managed": stock.patcher in [each.model for each in management.current_loaded_models],
     }  # fmt: skip
+    management.unload_all_models()
+    return found | {"left": len(model.prefixes)}
+
+
+def _remembered(model: Any, told: Any, tokens: torch.Tensor) -> dict[str, Any]:
+    """What a model remembers of a longer story, and by how much that changes what it reads and writes."""
+    from m2chat.m3adapter.language.sampling import Sampling
+
+    model.forget()
+    asked, slot = told.user("And then?"), told.open_slots()[-1]
+
+    def both() -> tuple[str, Any]:
+        return "".join(model.reply(asked, sampling=Sampling(**GREEDY))), model.encode_slot(told, slot, tokens)
+
+    said, states = both()
+    blocks, warm = len(model.prefixes), both()
+    usual, model.prefixes.limit = model.prefixes.limit, 0
+    off = both()
+    model._reader._parted, parted = False, model._reader._parted
+    whole = both()
+    model._reader._parted, model.prefixes.limit = parted, usual
+    both()
+    return {
+        "blocks": blocks,
+        "same": all(other[0] == said and _apart(states, *vars(other[1]).values()) == 0 for other in (warm, off)),
+        "whole": (whole[0] == said, _apart(states, *vars(whole[1]).values())),
+    }
 
 
 def _apart(states: Any, context: torch.Tensor, text: torch.Tensor, *_: Any) -> float:

@@ -54,6 +54,17 @@ def test_a_stock_model_reads_the_slot(found: dict[str, Any], make: str) -> None:
     assert made["managed"], "its own patcher has loaded it"
 
 
+@pytest.mark.parametrize("make", MAKES)
+def test_a_stock_model_reads_nothing_twice_if_it_keeps_nothing_but_keys_and_values(
+    found: dict[str, Any], make: str
+) -> None:
+    made = found[make]
+    assert made["blocks"] == (2 if make == "Qwen3" else 0)
+    assert made["same"], "whether it remembers or not"
+    assert made["whole"][0] and made["whole"][1] < 4e-4, "and all but the last digits as a whole"
+    assert made["left"] == 0, "it forgets when its weights leave the device"
+
+
 def test_a_stock_qwen_is_the_one_of_transformers(found: dict[str, Any]) -> None:
     other = found["Qwen3"]["transformers"]
     assert other["ids"] and other["said"] and other["apart"] < 1e-3

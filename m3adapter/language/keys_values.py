@@ -11,17 +11,23 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from .prefix_cache import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from transformers import PreTrainedModel
 
 _SPARE = 256  # tokens for which there is room when a cache begins, and each time it is full
 
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values in tensors with room to spare: transformers' own are copied for every token."""
+    """One layer's keys and values in tensors with room to spare: transformers' own are copied for every token.
+
+    Args:
+        tokens: For how many tokens there is room at first.
+    """
 
     _layer_type = None  # transformers must not take it for the class of a type of layers
+
+    def __init__(self, tokens: int = 0) -> None:
+        super().__init__()
+        self._least = tokens
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_more: Any) -> tuple[Tensor, Tensor]:
         """Add keys and values [B, heads, tokens, width], and return all."""
@@ -34,12 +40,13 @@ class GrowingLayer(DynamicLayer):
         self.values = self._added(1, self.values, value_states)
         return self.keys, self.values
 
-    def _added(self, which: int, old: Tensor, new: Tensor) -> Tensor:
+    def _added(self, which: int, old: Tensor | None, new: Tensor) -> Tensor:
+        assert old is not None
         room, start = self._rooms[which], old.shape[-2]
         end = start + new.shape[-2]
         # What was made in inference mode cannot be written to outside it.
         if room is None or end > room.shape[-2] or (room.is_inference() and not torch.is_inference_mode_enabled()):
-            room = new.new_empty((*new.shape[:-2], end + _SPARE, new.shape[-1]))
+            room = new.new_empty((*new.shape[:-2], max(end + _SPARE, self._least), new.shape[-1]))
             room[..., :start, :] = old
             self._rooms[which] = room
         room[..., start:end, :] = new
@@ -65,22 +72,21 @@ def can_be_parted(model: PreTrainedModel) -> bool:
     return len(layers) == config.num_hidden_layers and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def empty(model: PreTrainedModel) -> DynamicCache:
-    """Return a cache for a model that `can_be_parted`."""
+def empty(model: PreTrainedModel, tokens: int = 0) -> DynamicCache:
+    """Return a cache with room for `tokens` tokens at first, for a model that `can_be_parted`."""
     cache = DynamicCache(config=model.config.get_text_config())
-    cache.layers = [GrowingLayer() for _ in cache.layers]
+    cache.layers = [GrowingLayer(tokens) for _ in cache.layers]
     return cache
 
 
 def part(cache: DynamicCache, start: int, end: int) -> Part:
     """Return a copy of the keys and values of tokens `start` to `end`."""
-    return [(layer.keys[..., start:end, :].clone(), layer.values[..., start:end, :].clone()) for layer in cache.layers]
+    layers: list[Any] = cache.layers
+    return [(layer.keys[..., start:end, :].clone(), layer.values[..., start:end, :].clone()) for layer in layers]
 
 
-def joined(model: PreTrainedModel, parts: Sequence[Part]) -> DynamicCache:
-    """Return a cache that holds these parts one after the other."""
-    cache = empty(model)
-    for index, layer in enumerate(cache.layers):
-        keys, values = zip(*(each[index] for each in parts), strict=True)
-        layer.update(torch.cat(keys, -2), torch.cat(values, -2))
-    return cache
+def extend(cache: DynamicCache, part: Part) -> None:
+    """Add the keys and values of more tokens to a cache."""
+    layers: list[Any] = cache.layers
+    for layer, (keys, values) in zip(layers, part, strict=True):
+        layer.update(keys, values)

@@ -16,6 +16,8 @@ from .prompts import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+ROOM = 512  # tokens beyond the prompt for which there is room at once; with more, the cache grows
+
 
 class BlockReader(ABC):
     """Reads what comes before the last piece of a prompt, in the blocks that the prompt is cut into.
@@ -83,13 +85,19 @@ class BlockReader(ABC):
     def _part(self, state: Any, start: int, end: int) -> Part:
         """Return a copy of the keys and values of tokens `start` to `end`."""
 
-    @abstractmethod
     def _joined(self, parts: Sequence[Part], length: int, embeds: Tensor) -> Any:
-        """Return a state after these blocks of a prompt of `length` tokens, which does not change them as it grows."""
+        state = self._empty(length, embeds)
+        for part in parts:
+            state = self._extended(state, part)
+        return state
+
+    @abstractmethod
+    def _empty(self, length: int, embeds: Tensor) -> Any:
+        """Return the state before a prompt of `length` tokens with such embeddings."""
 
     @abstractmethod
     def _extended(self, state: Any, part: Part) -> Any:
-        """Return the state after one more block."""
+        """Return the state after one more block, of which it takes a copy."""
 
 
 class TransformersReader(BlockReader):
@@ -122,12 +130,11 @@ class TransformersReader(BlockReader):
     def _part(self, state: Any, start: int, end: int) -> Part:
         return self._kv.part(state, start, end)
 
-    def _joined(self, parts: Sequence[Part], length: int, embeds: Tensor) -> Any:
-        return self._kv.joined(self._model, parts) if parts else self._kv.empty(self._model)
+    def _empty(self, length: int, embeds: Tensor) -> Any:
+        return self._kv.empty(self._model, length + ROOM)
 
     def _extended(self, state: Any, part: Part) -> Any:
-        for layer, (keys, values) in zip(state.layers, part, strict=True):
-            layer.update(keys, values)
+        self._kv.extend(state, part)
         return state
 
 
