@@ -85,5 +85,5 @@ def test_one_negative_serves_a_batch_and_other_numbers_are_refused() -> None:
     one, two, three = (toys.condition(number) for number in (1, 2, 3))
     made = Condition.from_conditioning(two.positive(), one.negative())
     assert made.negative_embeds.shape[0] == made.negative_pooled.shape[0] == 2
-    with pytest.raises(ValueError, match="of 3 pictures and the negative one of 2: give one negative, or as many"):
+    with pytest.raises(ValueError, match="for 3 pictures and the negative one for 2: give one negative, or as many"):
         Condition.from_conditioning(three.positive(), two.negative())
