@@ -212,7 +212,8 @@ class TurnProgress:
             self._started[event.slot] = event
             self.text.show()
         elif isinstance(event, Step) and event.slot in self._started:
-            self._shares[event.slot] = event.step / event.total / self._started[event.slot].count
+            share = event.step / event.total / self._started[event.slot].count
+            self._shares[event.slot] = max(share, self._shares.get(event.slot, 0.0))  # of its first variants
             self._bar.update(self._done(), event.preview)
         elif isinstance(event, TurnDone):
             self._painted += 1

@@ -480,6 +480,53 @@ def early_end(premise: str) -> dict[str, Any]:
     return {**found, "logged": logged, "built": built.call_count}
 
 
+def batches() -> dict[str, Any]:
+    """Sweep gates in a memory that holds two pictures at once, and ask how many fit in memories of several sizes."""
+    from m2chat.m3adapter.conversation.conversation import Conversation
+    from m2chat.m3adapter.conversation.segments import Picture, Text
+    from m2chat.m3adapter.diffusion.decoder import DiffusionDecoder
+    from m2chat.nodes import batching, gate_sweep, running
+    from m2chat.nodes.loading import LoadStarter
+    from m2chat.nodes.picture import EncodeSlot
+    from m2chat.nodes.story import TakeTurn
+
+    bar = mock.Mock()
+    gate_sweep.PaintingProgress = running.PaintingProgress = mock.Mock(return_value=bar)
+    running.show_text = lambda text: None  # there is no server to show it
+    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    told = Conversation().user("A fox.").assistant([Text("It flies."), Picture("a fox with a kite")])
+    features = EncodeSlot.execute(*(starter[name] for name in NAMES[:3]), told, 0, 0).result[0]
+    decode, tried = DiffusionDecoder.decode, []
+
+    def cramped(decoder: Any, condition: Any, **how: Any) -> Any:
+        tried.append(condition.batch)
+        if condition.batch > fits:
+            raise management.OOM_EXCEPTION("full")
+        return decode(decoder, condition, **how)
+
+    sweep = [starter["adapter"], starter["decoder"], features, "0, 1, 2", 1, 1, 2, 3.0]
+    found, alone = {"tried": {}, "apart": {}}, None
+    with mock.patch.object(DiffusionDecoder, "decode", cramped):
+        for fits, size in ((9, 1), (9, 0), (1, 0)):
+            tried.clear()
+            images = gate_sweep.GateSweep.execute(*sweep, batch_size=size).result[1]
+            alone = images if size else alone
+            found["tried"][f"{fits} {size}"] = [*tried]
+            found["apart"][f"{fits} {size}"] = float((images - alone).abs().max())
+        found["bar"] = [call.args[0] for call in bar.update.call_args_list][-6:]
+        tried.clear()
+        fits, paint = 9, {"gate": 1.0, "seed": 1, "steps": 1, "guidance": 1.0}
+        turn = TakeTurn.execute(**starter, conversation=told, text="", **paint, variants=3).result[0]
+        found |= {"variants": [*tried], "versions": turn.versions(1, 1).count}
+    sizes: dict[str, int] = {}
+    with mock.patch.object(management, "get_torch_device", lambda: torch.device("cuda", 0)):
+        for gigabytes in (0, 2, 3, 80):
+            with mock.patch.object(management, "get_free_memory", lambda *_, free=gigabytes * 2**30: free):
+                sizes[str(gigabytes)] = batching.batch_size(starter["decoder"], 1024, 1024)
+    cpu = [batching.batch_size(starter["decoder"], side, side) for side in (0, 256, 1024)]
+    return {**found, "sizes": sizes, "cpu": cpu}
+
+
 def run(scenario: Callable[..., Any], arguments: list[str], result: Path, log: Path) -> int:
     """Run a scenario and return its exit code."""
     with log.open("w", encoding="utf-8", buffering=1) as output:
@@ -501,7 +548,7 @@ if __name__ == "__main__":
     import ip_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
-    scenarios |= {each.__name__: each for each in (painters_words, early_end, choices)}
+    scenarios |= {each.__name__: each for each in (painters_words, early_end, choices, batches)}
     scenarios |= ip_inside.SCENARIOS
     for line in sys.stdin:
         name, arguments, *paths = json.loads(line)

@@ -14,6 +14,7 @@ from m3adapter.conversation.conversation import Conversation, Picture, Reference
 from m3adapter.diffusion.batches import is_out_of_memory
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.events import Interrupted, NotFinite, OutOfMemory, PictureStarted, Step, TurnDone
+from runs import inside
 from standins import SAMPLING, chat, events_of
 
 ROUNDING = 3e-5  # how far a picture of a batch may be from the same picture alone
@@ -253,3 +254,15 @@ def test_a_picture_waits_for_open_ones_that_it_may_refer_to() -> None:
     ):
         assert story.awaits(Slot(1, 1), policy, slots) is waits
         assert not story.awaits(Slot(1, 0), policy, slots) and not story.awaits(Slot(1, 1), policy, ())
+
+
+@pytest.mark.comfy
+def test_nodes_paint_as_many_at_once_as_comfyui_has_memory_for() -> None:
+    found = inside("batches")
+    assert found["tried"] == {"9 1": [1, 1, 1], "9 0": [3], "1 0": [3, 1, 1, 1]}, "what does not fit is halved"
+    assert found["apart"]["9 1"] == found["apart"]["1 0"] == 0 and found["apart"]["9 0"] <= ROUNDING
+    assert found["bar"] == [1, 2, 3, 4, 5, 6], "the bar goes on, whatever the batches"
+    assert found["variants"] == [3] and found["versions"] == 3
+    sizes = list(found["sizes"].values())
+    assert sizes[0] == 1 and sizes == sorted(sizes) and 1 < sizes[-1] <= 16
+    assert found["cpu"] == [16, 8, 1], "a CPU gains nothing by more"
