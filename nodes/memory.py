@@ -128,12 +128,18 @@ def language_handle(language_model: LanguageModel) -> Handle:
     model = language_model.model
     modules: dict[str, torch.nn.Module | None] = {"model": model, "projection": language_model.visual_projection}
     work = work_bytes(model.config, model.dtype.itemsize, language_model.context_length)
-    if language_model.movable:
-        return Handle(language_model, managed(_as_one(modules)), work=work)
-    if not can_move(model):
+    if not language_model.movable and not can_move(model):
         return Handle(language_model, None, work=work)
-    found = Handle(language_model, managed(_as_one(modules, QuantisedWeights)), work=work)
-    make_ready(found)
+    patcher = managed(_as_one(modules, Weights if language_model.movable else QuantisedWeights))
+    prefixes = language_model.prefixes  # what it remembers leaves the device with it
+
+    def forget(*_: Any) -> None:
+        prefixes.clear()
+
+    patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_DETACH, forget)
+    found = Handle(language_model, patcher, work=work)
+    if not language_model.movable:
+        make_ready(found)
     return found
 
 

@@ -194,10 +194,17 @@ def choices() -> dict[str, Any]:
     import comfy.sample
     from comfy.cli_args import args
     from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from m2chat.nodes import memory
     from m2chat.nodes.loading import LoadStarter
     from m2chat.nodes.stock import LoadStarterStock
 
     found: dict[str, Any] = {"previews": _previews()}
+    handle = LoadStarter.execute().result[0]
+    memory.make_ready(handle)
+    handle.part.prefixes.put(b"key", [(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))], ())
+    found["remembered"] = [len(handle.part.prefixes)]
+    management.unload_all_models()
+    found["remembered"].append(len(handle.part.prefixes))
     calls = 0
 
     def counted(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""ComfyUI's options apply to the decoder too: attention, memory layout, previews, compiling."""
+"""ComfyUI's options apply to the decoder too: attention, memory, previews, compiling."""
 
 from __future__ import annotations
 
@@ -37,3 +37,7 @@ def test_previews_are_made_by_comfyuis_method_and_only_for_a_page(found: dict[st
 
 def test_a_stock_model_can_be_compiled(found: dict[str, Any]) -> None:
     assert found["compiled"]["graphs"] > 0 and found["compiled"]["apart"] < 1e-4
+
+
+def test_what_a_language_model_remembers_leaves_the_device_with_it(found: dict[str, Any]) -> None:
+    assert found["remembered"] == [1, 0]
