@@ -194,11 +194,13 @@ class TurnProgress:
     @contextmanager
     def interruptible(self) -> Iterator[Callable[[], bool]]:
         """As the function of this name; what is told and painted is kept in `stopped`, however the run ends."""
+        done = False
         try:
             with interruptible() as should_stop:
                 yield should_stop
+            done = True
         finally:
-            stopped.keep(self._so_far.conversation)
+            stopped.keep(self._so_far.conversation, done=done)
 
     def hear(self, event: Event) -> None:
         """Show an event. Raises ComfyUI's own exception in an interrupted run."""
