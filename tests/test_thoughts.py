@@ -9,7 +9,7 @@ import pytest
 from m3adapter.conversation.conversation import Conversation, Picture
 from m3adapter.conversation.segments import Text
 from m3adapter.events import Event, TextChunk, TextWithdrawn, ThoughtChunk
-from m3adapter.language.thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn, split
+from m3adapter.language.thoughts import Said, ThoughtError, ThoughtSplitter, Withdrawn, split
 from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_outline
 from standins import SAMPLING, chat, events_of
@@ -118,7 +118,7 @@ def test_text_is_said_at_once() -> None:
     assert splitter.feed("Once upon") == [Said("Once upon")]
     assert splitter.feed(" <th") == [Said(" ")] and splitter.holding
     assert splitter.feed("e>") == [Said("<the>")]
-    assert splitter.feed("<think>Hm") == [Thought("Hm")] and splitter.thinking
+    assert splitter.feed("<think>Hm") == [ThoughtChunk("Hm")] and splitter.thinking
 
 
 @pytest.mark.parametrize(

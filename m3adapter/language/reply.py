@@ -8,7 +8,7 @@ from ..conversation.markup import MarkupEvent, MarkupParser, SlotClosed, SlotOpe
 from ..conversation.segments import Segment
 from ..events import NotFinite, TextChunk, TextWithdrawn, ThoughtChunk
 from .prompts import PromptError
-from .thoughts import Said, Thought, ThoughtError, ThoughtSplitter, Withdrawn
+from .thoughts import Said, ThoughtError, ThoughtSplitter, Withdrawn
 
 PICTURES = 4  # of a reply, by default
 # Failures of models while they write or paint a reply; their messages are sentences.
@@ -51,10 +51,12 @@ class ReplyReader:
         """Return the reply: its texts, and pictures still to be painted."""
         return assemble(self._events)
 
-    def _read(self, pieces: Iterable[Said | Thought | Withdrawn]) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
+    def _read(
+        self, pieces: Iterable[Said | ThoughtChunk | Withdrawn]
+    ) -> Iterator[TextChunk | ThoughtChunk | TextWithdrawn]:
         for piece in pieces:
-            if isinstance(piece, Thought):
-                yield ThoughtChunk(piece.text)
+            if isinstance(piece, ThoughtChunk):
+                yield piece
             elif isinstance(piece, Said):
                 self._said += piece.text
                 yield from self._tell(self._parser.feed(piece.text))

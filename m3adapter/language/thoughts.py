@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..events import ThoughtChunk
 from . import thought_marks
 from .thought_marks import Mark
 
@@ -27,20 +28,13 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Thought:
-    """Text of a thought."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Withdrawn:
     """The last `length` characters said were a thought, whose end was marked but not its beginning."""
 
     length: int
 
 
-Piece = Said | Thought | Withdrawn
+Piece = Said | ThoughtChunk | Withdrawn
 
 
 class ThoughtSplitter:
@@ -292,7 +286,7 @@ class ThoughtSplitter:
                 self._end_header(pieces)
             return
         if self._mode != SPEAKING:
-            pieces.append(Thought(text))
+            pieces.append(ThoughtChunk(text))
             return
         if not self._told:
             text, self._blanks = self._blanks + text, ""
@@ -303,7 +297,7 @@ class ThoughtSplitter:
                 text = text.lstrip()
             self._told = True
             if self._withheld:
-                pieces.append(Thought(self._withheld))
+                pieces.append(ThoughtChunk(self._withheld))
                 self._withheld = ""
         pieces.append(Said(text))
         self._said += text
@@ -312,7 +306,7 @@ class ThoughtSplitter:
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     joined: list[Piece] = []
     for piece in pieces:
-        if joined and isinstance(piece, (Said, Thought)) and type(joined[-1]) is type(piece):
+        if joined and isinstance(piece, (Said, ThoughtChunk)) and type(joined[-1]) is type(piece):
             joined[-1] = type(piece)(joined[-1].text + piece.text)  # type: ignore[union-attr]
         else:
             joined.append(piece)
@@ -326,7 +320,7 @@ def split(text: str, opening: str = "") -> tuple[str, str]:
     for piece in splitter.feed(text) + splitter.close():
         if isinstance(piece, Said):
             said += piece.text
-        elif isinstance(piece, Thought):
+        elif isinstance(piece, ThoughtChunk):
             thought += piece.text
         else:
             said = said[: len(said) - piece.length]
