@@ -103,7 +103,7 @@ def test_an_anchor_that_is_missing_or_not_wanted_is_named(comfy: ComfyServer) ->
     del graph["fuse"]["inputs"]["anchor"]
     message = said(comfy.events(graph))
     assert message.startswith("Fuse M3-Adapter: This M3-Adapter is anchored: connect the caption")
-    assert message.endswith("(Encode Text).")
+    assert message.endswith("as its anchor.")
     graph = anchored()
     graph["fuse"]["inputs"]["adapter"] = ["load", 2]
     assert said(comfy.events(graph)).startswith("Fuse M3-Adapter: This M3-Adapter is not anchored")

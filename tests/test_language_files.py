@@ -134,14 +134,14 @@ BROKEN: list[tuple[str, str, Callable[[Path], object], str]] = [
       for name in ("config.json", "tokenizer.json", "model.safetensors")],
     *[(f"a cut {name}", "llama", lambda f, name=name: halved(f / name), f"llama/{name} is cut off or not valid JSON")
       for name in ("config.json", "tokenizer.json", "tokenizer_config.json")],
-    ("a deep config", "llama", written("config.json", "[" * 200_000), "no valid JSON"),
+    ("a deep config", "llama", written("config.json", "[" * 200_000), "not valid JSON"),
     ("a list as config", "llama", written("config.json", "[]"), "does not hold a JSON object"),
     ("a web page", "llama", written("tokenizer.json", "<!DOCTYPE html><html>Sign in</html>"), "is a web page"),
     # Models of other kinds.
     ("an adapter", "llama", written("adapter_config.json", '{"base_model_name_or_path": "x/y"}'),
      r"an adapter \(LoRA\)"),
-    ("diffusers", "llama", written("model_index.json", "{}"), "a model of diffusers"),
-    ("a part of diffusers", "llama", config(_class_name="UNet2DConditionModel"), "a model of diffusers"),
+    ("diffusers", "llama", written("model_index.json", "{}"), "a diffusers model"),
+    ("a part of diffusers", "llama", config(_class_name="UNet2DConditionModel"), "a diffusers model"),
     *[(kind, "llama", config(model_type=kind), f"a {kind} model, which does not write text")
       for kind in ("t5", "umt5", "clip_text_model", "siglip", "bert", "xlm-roberta")],
     ("a kind that writes no text", "llama", config(model_type="dinov2"), "a dinov2 model, which does not write text"),

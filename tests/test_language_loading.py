@@ -362,7 +362,7 @@ def test_gguf_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     import transformers.utils
 
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ValueError, match="quantised as it is"):
+    with pytest.raises(ValueError, match="is already quantised"):
         load_language_model(tmp_path / "a.gguf", quantization="4bit")
     monkeypatch.setattr(transformers.utils, "is_gguf_available", lambda: False)
     with pytest.raises(ValueError, match="package gguf is missing") as refusal:

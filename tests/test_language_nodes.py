@@ -109,8 +109,8 @@ def test_names_stay_inside_the_folders(comfy: ComfyServer, name: str, reason: st
     [
         ("LLM/lora", "an adapter (LoRA)"),
         ("LLM/mmproj-toy-f16.gguf", "the vision part of a model (mmproj)"),
-        ("m2chat/pipeline", "a model of diffusers"),
-        ("m2chat/unet", "a model of diffusers"),
+        ("m2chat/pipeline", "a diffusers model"),
+        ("m2chat/unet", "a diffusers model"),
         ("text_encoders/t5", "a t5 model"),
         ("text_encoders/t5-v1_1-xxl-encoder-Q8_0.gguf", "a text encoder"),
     ],

@@ -274,7 +274,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"decoder lacks unet/config\.json"):
         check_decoder(path)
     (path / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match="no valid JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         check_decoder(path)
 
 

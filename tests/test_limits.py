@@ -211,8 +211,8 @@ def test_a_deep_configuration_is_refused_and_a_real_one_is_not(tmp_path: Path) -
     config = tmp_path / "config.json"
     for text_, words in (
         ('{"a":' * 40 + "1" + "}" * 40, "nested more than 32 deep"),
-        ("[" * 200_000, "no valid JSON"),
-        ('{"a": ' + "9" * 5000 + "}", "no valid JSON"),
+        ("[" * 200_000, "not valid JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
     ):
         config.write_text(text_)
         refused(words, lambda: check_config(config), tmp_path)

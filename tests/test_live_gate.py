@@ -93,7 +93,7 @@ def test_a_preview_that_cannot_be_queued_says_so_once(page: Page) -> None:
     page.unroute("**/api/prompt")
     page.route("**/api/prompt", lambda route: route.abort())
     page.evaluate(TURN, 0.4)
-    page.get_by_text("ComfyUI does not answer: start it again").first.wait_for()
+    page.get_by_text("ComfyUI does not answer: restart it").first.wait_for()
     page.wait_for_timeout(800)
     page.unroute("**/api/prompt")
     # A removed gate paints nothing, whichever node has its id by then.

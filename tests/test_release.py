@@ -79,5 +79,5 @@ def test_a_version_is_released_once_and_from_a_clean_tree(repository: Path) -> N
     with pytest.raises(UserError, match="released already"):
         release("0.2.0", repository)
     (repository / "weights").write_text("changed", "utf-8")
-    with pytest.raises(UserError, match="not committed"):
+    with pytest.raises(UserError, match="uncommitted changes"):
         release("0.2.0", repository)
