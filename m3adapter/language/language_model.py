@@ -23,6 +23,7 @@ from .config import LanguageModelConfig
 from .detokenizing import Detokenizer
 from .loading import embedding, examine, open_model
 from .prefix_cache import PrefixCache, usual_limit
+from .prompt_embeddings import embedded, projected
 from .prompts import Prompt, PromptWriter, special_tokens
 from .reading import BlockReader, TransformersReader
 from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
@@ -397,48 +398,8 @@ class LanguageModel:
         self, prompts: Sequence[Prompt], visual: Sequence[list[Tensor]], image_tokens: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return right-padded embeddings [B, L, H] and their mask [B, L]; image tokens, if any, follow each prompt."""
-        table = embedding(self.model)
-        device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
-        lengths = [len(prompt.ids) + extra for prompt in prompts]
-        ids = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
-        for row, prompt in zip(ids, prompts, strict=True):
-            row[: len(prompt.ids)] = torch.tensor(prompt.ids)
-        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-        embeds = table(ids.to(device))
-        seen = [self._seen(prompt, features) for prompt, features in zip(prompts, visual, strict=True)]
-        if any(item is not None for item in seen):
-            places = ids.eq(self._picture_id)
-            for row, item in enumerate(seen):
-                if item is None:
-                    places[row] = False
-            values = torch.cat([item for item in seen if item is not None]).to(embeds.dtype)
-            embeds = embeds.index_put(tuple(places.to(device).nonzero().T), values)
-        if image_tokens is not None:
-            starts = torch.tensor(lengths) - extra
-            columns = (starts[:, None] + torch.arange(extra)).to(device)
-            rows = torch.arange(len(prompts), device=device)[:, None].expand_as(columns)
-            embeds = embeds.index_put((rows, columns), image_tokens.to(embeds).expand(len(prompts), -1, -1))
-        return embeds, mask.to(device, torch.long)
-
-    def _seen(self, prompt: Prompt, features: list[Tensor]) -> Tensor | None:
-        """Return the embeddings [pictures * K, H] of the users' pictures in a prompt; None if they stay unseen."""
-        if not prompt.pictures or not features or self.visual_projection is None:
-            return None
-        if len(features) <= prompt.pictures[-1]:
-            raise ValueError(
-                f"The conversation has {prompt.pictures[-1] + 1} user pictures, but features of {len(features)} "
-                "were given: give those of every picture."
-            )
-        chosen = [features[number] for number in prompt.pictures]
-        width = self.config.picture_length
-        if any(item.dim() != 2 or item.shape[0] != width for item in chosen):
-            raise ValueError(
-                f"A picture's features must be [{width}, D_v], not {[tuple(item.shape) for item in chosen]}."
-            )
-        weight = next(self.visual_projection.parameters())
-        if chosen[0].shape[-1] != weight.shape[-1]:
-            raise ValueError(
-                f"The language model learned to see with a vision encoder of width {weight.shape[-1]}, but this one "
-                f"has width {chosen[0].shape[-1]}: use the matching one."
-            )
-        return self.visual_projection(torch.cat(chosen).to(weight))
+        seen = [
+            projected(self.visual_projection, prompt, features, self.config.picture_length)
+            for prompt, features in zip(prompts, visual, strict=True)
+        ]
+        return embedded(embedding(self.model), prompts, seen, self._picture_id, image_tokens)
