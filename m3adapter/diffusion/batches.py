@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 OnBatchStep = Callable[[range, int, int, "Callable[[], Image | None]"], None]
 
+SLICED = 2**20  # pixels in a batch from which on its pictures are decoded one by one, as the VAE takes much memory
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -98,9 +99,11 @@ def _attempt(
     count, vae = len(conditions), getattr(decoder, "vae", None)
     condition = conditions[0] if count == 1 else Condition.concatenate(conditions)
     seed = seeds[0] if count == 1 else list(seeds)
+    height, width = (options.get(side) or getattr(decoder, "native_size", 0) for side in ("height", "width"))
+    slicing = count > 1 and count * height * width >= SLICED
     for tiling in (False, True):
         try:
-            with vae_in_parts(vae, slicing=count > 1, tiling=tiling):
+            with vae_in_parts(vae, slicing=slicing, tiling=tiling):
                 return decoder.decode(condition, seed=seed, on_step=on_step, **options)
         except NotFinite:
             if count == 1:
