@@ -99,7 +99,8 @@ def _attempt(
     count, vae = len(conditions), getattr(decoder, "vae", None)
     condition = conditions[0] if count == 1 else Condition.concatenate(conditions)
     seed = seeds[0] if count == 1 else list(seeds)
-    height, width = (options.get(side) or getattr(decoder, "native_size", 0) for side in ("height", "width"))
+    native: int = getattr(decoder, "native_size", 0)
+    height, width = (int(options.get(side) or native) for side in ("height", "width"))
     slicing = count > 1 and count * height * width >= SLICED
     for tiling in (False, True):
         try:
