@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from playwright.sync_api import Browser, Locator
 
 import looks
@@ -111,6 +113,13 @@ class ChatPage:
             " && [...document.querySelectorAll('.m2chat-log img')].every(image => image.complete)",
             timeout=PATIENCE,
         )
+
+    def until(self, fits: Callable[[], bool]) -> None:
+        """Wait until something is so, for at most twenty seconds: how quick a page is depends on what else runs."""
+        for _ in range(200):
+            if fits():
+                return
+            self.page.wait_for_timeout(100)
 
     def said(self) -> list[str]:
         """The words of each turn, without captions and buttons."""

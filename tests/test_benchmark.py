@@ -140,12 +140,14 @@ def test_late_turns_of_a_model_that_remembers(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_story_of_twenty_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "NEW_TOKENS", 2)
+    monkeypatch.setattr(language, "NEW_TOKENS", 1)
+    monkeypatch.setattr(Bench, "rounds", lambda *_: 1)
     found = language.turns(Bench(language_model=toy_llms.llama(tmp_path)))
     assert set(found) == keys((language.TURNS,))
     assert [*found["turns_1_to_20"].sides] == [f"turn {turn}" for turn in range(1, 21)]
 
 
+@pytest.mark.slow
 def test_a_session_is_opened_in_a_process_of_its_own() -> None:
     found = sessions.sessions(Bench(quick=True), count=3, side=8)
     assert keys((sessions.SESSIONS,)) == set(found)
@@ -155,6 +157,8 @@ def test_a_session_is_opened_in_a_process_of_its_own() -> None:
 @pytest.mark.slow
 def test_the_starters_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stories, "STEPS", 1)
+    monkeypatch.setattr(stories, "LATE", 12)
+    monkeypatch.setattr(Bench, "rounds", lambda *_: 1)
     bench = Bench(quick=True)
     found = {
         **painting.decoder(bench, steps=1),

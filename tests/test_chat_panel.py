@@ -102,11 +102,11 @@ def test_a_second_tab_does_not_replace_what_the_first_one_saved(
     other.press("Edit this text")
     other.panel.get_by_role("textbox", name="This part of the reply").fill("Other words.")
     other.press("Save")
-    other.page.wait_for_timeout(500)
+    other.until(lambda: other.error.startswith("The session two tabs is at"))
     assert other.error.startswith("The session two tabs is at revision 2 now")
     assert other.panel.get_by_role("textbox", name="This part of the reply").input_value() == "Other words."
     other.press("Load again")
-    other.page.wait_for_timeout(1000)
+    other.until(lambda: other.turns.count() == 4)
     assert other.turns.count() == 4 and not other.has_error
     assert other.panel.get_by_role("textbox", name="This part of the reply").input_value() == "Other words."
     other.box.press("Enter")
@@ -164,7 +164,7 @@ def test_everything_is_done_with_keys_alone(chat: ChatPage, sessions: Sessions) 
     page.keyboard.press("Control+A")
     page.keyboard.type("Other words.")
     page.keyboard.press("Enter")
-    page.wait_for_timeout(700)
+    chat.until(lambda: chat.said()[1] == "Other words.")
     assert chat.said()[1] == "Other words."
     assert sessions.load(chat.session).conversation.turns[1].text == "Other words."
     to("Delete this session", "Shift+Tab")
@@ -185,21 +185,21 @@ def test_a_session_is_renamed_rewound_and_deleted(chat: ChatPage, sessions: Sess
     chat.choose("first")
     chat.press("Rewind here", 0)
     chat.page.get_by_role("button", name="Confirm").click()
-    chat.page.wait_for_timeout(700)
+    chat.until(lambda: chat.turns.count() == 2)
     assert sessions.load("first").conversation.turns == whole.turns[:2] and chat.turns.count() == 2
     chat.press("Rename this session")
     chat.page.get_by_role("dialog").get_by_role("textbox").fill("../up")
     chat.page.keyboard.press("Enter")
-    chat.page.wait_for_timeout(700)
+    chat.until(lambda: chat.has_error)
     assert chat.error.startswith("The session's name") and chat.session == "first"
     chat.press("Rename this session")
     chat.page.get_by_role("dialog").get_by_role("textbox").fill("Third 🦊")
     chat.page.keyboard.press("Enter")
-    chat.page.wait_for_timeout(700)
+    chat.until(lambda: chat.session == "Third 🦊")
     assert chat.session == "Third 🦊" and {each.name for each in sessions.list()} == {"Third 🦊", "second"}
     chat.press("Delete this session")
     chat.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    chat.page.wait_for_timeout(700)
+    chat.until(lambda: chat.session == "")
     assert chat.session == "" and [each.name for each in sessions.list()] == ["second"]
 
 
