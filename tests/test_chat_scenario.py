@@ -96,7 +96,7 @@ def test_by_graphs(house: House) -> None:
 
 def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> None:
     folder = Path(os.environ.get(SCREENSHOTS, tmp_path))
-    chat = ChatPage(browser, house.comfy.url, steps=2 if folder == tmp_path else 20)
+    chat = ChatPage(browser, house.comfy.url, steps=8 if folder == tmp_path else 20)
 
     def picture_of(step: str) -> None:
         chat.page.screenshot(path=folder / f"chat_{step}.png")
@@ -145,7 +145,7 @@ def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> No
     chat.page.close()
 
     house.restart()
-    chat = ChatPage(browser, house.comfy.url, steps=2 if folder == tmp_path else 20)
+    chat = ChatPage(browser, house.comfy.url, steps=8 if folder == tmp_path else 20)
     chat.choose(name)
     chat.idle()
     assert (chat.said(), chat.captions(), chat.seeds()) == seen and house.saved(name) == edited

@@ -10,7 +10,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table into this page, between its marks")
-    parser.add_argument("--quick", action="store_true", help="few rounds: under five minutes in all")
+    parser.add_argument("--quick", action="store_true", help="few rounds, for a first look")
     parser.add_argument("--rows", nargs="+", metavar="KEY", help="only these rows")
     parser.add_argument("--list", action="store_true", help="print the keys of the rows and stop")
     parser.add_argument(
