@@ -13,7 +13,7 @@ from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_sweep import MAX_VALUES, Cell, draw_sheet, parse_gates, similarity
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.limits import MAX_BATCH, SEED_LIMIT
+from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.settings import TurnSettings
 from . import batching, inputs, wires
 from .errors import complaint, names_node
@@ -59,15 +59,7 @@ class GateSweep(io.ComfyNode):
                     "from Encode Text.",
                 ),
                 *inputs.size(),
-                io.Int.Input(
-                    "batch_size",
-                    default=0,
-                    min=0,
-                    max=MAX_BATCH,
-                    optional=True,
-                    advanced=True,
-                    tooltip="How many pictures to paint at once; 0 is as many as fit in memory.",
-                ),
+                inputs.batch_size("; 0 is as many as fit in memory.", default=0),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="All pictures, labelled: gates across, seeds down."),

@@ -245,17 +245,16 @@ def size(otherwise: str = "the decoder's own") -> list[io.Input]:
     ]
 
 
-def batch_size() -> io.Input:
-    """Return the input for how many pictures are painted at once."""
+def batch_size(tooltip: str, default: int = 1) -> io.Input:
+    """Return the input for how many pictures are painted at once; `default` is the least as well."""
     return io.Int.Input(
         "batch_size",
-        default=1,
-        min=1,
+        default=default,
+        min=default,
         max=MAX_BATCH,
         optional=True,
         advanced=True,
-        tooltip="How many pictures to paint at once, of those that do not refer to each other (see Memory of "
-        "Pictures). 1 paints them one by one.",
+        tooltip=f"How many pictures to paint at once{tooltip}",
     )
 
 

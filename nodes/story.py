@@ -164,7 +164,9 @@ class TellStory(ShowsText, io.ComfyNode):
                 inputs.max_length(),
                 inputs.max_pictures(),
                 *inputs.thinking(),
-                inputs.batch_size(),
+                inputs.batch_size(
+                    ", of those that do not refer to each other (see Memory of Pictures). 1 paints them one by one."
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(

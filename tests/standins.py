@@ -66,6 +66,8 @@ class AdapterStandIn:
 class DecoderStandIn:
     """Paints grey pictures, each with its number as the shade, and records how."""
 
+    vae, native_size, unet = None, 4, SimpleNamespace(device=torch.device("cpu"))
+
     def __init__(self, batch: int = 1) -> None:
         self.batch = batch
         self.painted: list[SimpleNamespace] = []

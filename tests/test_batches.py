@@ -71,6 +71,7 @@ class Cramped:
 
     def __init__(self, decoder: DiffusionDecoder, fits: int, error: BaseException, *, tiles: bool = True) -> None:
         self.vae, self.decoder, self.fits, self.error, self.tiles = decoder.vae, decoder, fits, error, tiles
+        self.unet, self.native_size = decoder.unet, decoder.native_size
         self.tried: list[tuple[int, bool]] = []
 
     def decode(self, condition, **how):
@@ -150,6 +151,8 @@ def test_a_batch_is_interrupted_within_a_step(decoder: DiffusionDecoder) -> None
 
 class ToyBatches:
     """A stand-in for the decoder that records its batches; a picture is as grey as its seed says."""
+
+    vae, native_size = None, 4
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -238,7 +241,7 @@ def test_impossible_numbers_are_refused(field: str) -> None:
 
 def test_a_story_ends_before_the_panel_that_the_memory_does_not_hold() -> None:
     model = chat(TWO)
-    paint, model.decoder = model.decoder, SimpleNamespace(vae=None)
+    paint, model.decoder = model.decoder, SimpleNamespace(vae=None, unet=model.decoder.unet, native_size=4)
 
     def decode(*arguments, **how):
         if len(paint.painted) == 4:

@@ -28,7 +28,7 @@ IDLE = {
     "idle": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
     "show": node("PreviewImage", images=["idle", 0]),
 }
-WEIGHTS = 90  # MB, what the starter takes in main memory at the least
+WEIGHTS = 100  # MB, what the starter takes in main memory at the least
 
 
 def resident(comfy: ComfyServer) -> float:

@@ -173,6 +173,7 @@ class PaintsBadly:
 
     def __init__(self, model: M2Chat, number: int, error: Exception) -> None:
         self.decoder, self.number, self.error = model.decoder, number, error
+        self.vae, self.unet, self.native_size = self.decoder.vae, self.decoder.unet, self.decoder.native_size
 
     def decode(self, *arguments, **how):
         image = self.decoder.decode(*arguments, **how)

@@ -28,8 +28,8 @@ def describe(device: str, threads: int) -> dict[str, str | int]:
         "m3adapter": __version__,
         "commit": _commit(),
     }
-    if torch.device(device).type == "cuda":
-        found["device"] = torch.cuda.get_device_name(torch.device(device))
+    if name := getattr(torch.get_device_module(torch.device(device)), "get_device_name", None):
+        found["device"] = name(torch.device(device))
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -191,21 +191,22 @@ class Parts:
     ) -> Rounds:
         with _default_dtype(self.dtype), self.device:
             model = make().eval()
-        if counts := self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        module = torch.get_device_module(self.device)
+        if counts := hasattr(module, "reset_peak_memory_stats"):
+            module.reset_peak_memory_stats(self.device)
         sides = {name: partial(_with_model, call, model) for name, call in calls.items()}
         times = interleave(sides, self.rounds, clock="wall", synchronize=self._synchronize)
         if counts:
-            self.peaks[part] = torch.cuda.max_memory_allocated(self.device) / 1e9
+            self.peaks[part] = module.max_memory_allocated(self.device) / 1e9
         del model, sides
         gc.collect()
         if counts:
-            torch.cuda.empty_cache()
+            module.empty_cache()
         return times
 
     def _synchronize(self) -> None:
         if self.device.type != "cpu":
-            getattr(torch, self.device.type).synchronize()
+            torch.get_device_module(self.device).synchronize()
 
 
 def _with_model(call: Callable[[Any], Any], model: Any, number: int) -> None:

@@ -96,15 +96,14 @@ def _attempt(
     options: dict[str, Any],
 ) -> Tensor | None:
     """Return the pictures [B, H, W, 3] of a batch, or None if they are to be tried as smaller batches."""
-    count, vae = len(conditions), getattr(decoder, "vae", None)
+    count = len(conditions)
     condition = conditions[0] if count == 1 else Condition.concatenate(conditions)
     seed = seeds[0] if count == 1 else list(seeds)
-    native: int = getattr(decoder, "native_size", 0)
-    height, width = (int(options.get(side) or native) for side in ("height", "width"))
+    height, width = (int(options.get(side) or decoder.native_size) for side in ("height", "width"))
     slicing = count > 1 and count * height * width >= SLICED
     for tiling in (False, True):
         try:
-            with vae_in_parts(vae, slicing=slicing, tiling=tiling):
+            with vae_in_parts(decoder.vae, slicing=slicing, tiling=tiling):
                 return decoder.decode(condition, seed=seed, on_step=on_step, **options)
         except NotFinite:
             if count == 1:
@@ -113,7 +112,7 @@ def _attempt(
         except Exception as error:
             if not isinstance(error, out_of_memory) and not is_out_of_memory(error):
                 raise
-        release_memory()
+        release_memory(decoder.unet.device)
         if count > 1:
             return None
         if not tiling:
@@ -132,11 +131,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
-def release_memory() -> None:
-    """Free the memory that a failed attempt has left on the accelerator."""
+def release_memory(device: torch.device) -> None:
+    """Free the memory that a failed attempt has left on a device."""
+    from diffusers.utils.torch_utils import empty_device_cache
+
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_device_cache(device.type)
 
 
 @contextmanager
