@@ -553,10 +553,11 @@ def run(scenario: Callable[..., Any], arguments: list[str], result: Path, log: P
 if __name__ == "__main__":
     pack()
     import ip_inside
+    import reference_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
     scenarios |= {each.__name__: each for each in (painters_words, early_end, choices, batches)}
-    scenarios |= ip_inside.SCENARIOS
+    scenarios |= ip_inside.SCENARIOS | reference_inside.SCENARIOS
     for line in sys.stdin:
         name, arguments, *paths = json.loads(line)
         child = os.fork() if COPIED else 0
