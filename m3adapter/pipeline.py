@@ -1,4 +1,4 @@
-"""M2Chat: language model, vision encoder, adapter and decoder composed to tell illustrated stories."""
+"""M2Chat: a language model and a painter, composed to tell illustrated stories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from .conversation.conversation import Conversation, ReferencePolicy, Slot
 from .conversation.outline import messages
 from .events import OnEvent, ShouldStop, StoryEnded
 from .limits import check_rerolls
+from .m3_painter import M3Painter
+from .painter import Painter
 from .seeds import turn_seed
 from .settings import TurnSettings, changed
-from .stages import Prepare, UserPictures, styled, unprepared
+from .stages import Prepare, UserPictures, unprepared
 from .telling import FAILED_PANEL, Reply, Telling
 from .weights.starter import PARTS, STARTER, check_weights
 
@@ -36,22 +38,31 @@ if TYPE_CHECKING:
 class M2Chat:
     """The whole chain, from a conversation to the next illustrated reply. Each stage can also be called on its own.
 
+    It paints with an M3-Adapter and a diffusion decoder, or with any other `painter`:
+
+        M2Chat(language_model, vision_encoder, adapter, decoder)
+        M2Chat(language_model, painter=painter)
+
     Methods that take `settings` also take its fields as keywords, which replace those of `settings`.
 
     Attributes:
         language_model: Writes the replies, and reads the conversation for each picture.
-        vision_encoder: Encodes the pictures of the conversation.
-        adapter: Fuses what the two know into a condition, through its gate.
-        decoder: Paints the condition.
+        vision_encoder: Encodes the pictures of the conversation. Beside another painter, it encodes the user's pictures
+            for a language model that does not see, and may be left out.
+        adapter: Fuses what the two know into a condition, through its gate; None beside another painter.
+        decoder: Paints the condition; None beside another painter.
         prepare: Called with the name of a model just before it works (an attribute's name, or "text_encoders" for
             those of the decoder), so that a memory manager can load its weights.
+        painter: Another painter, in place of adapter and decoder.
     """
 
     language_model: LanguageModel
-    vision_encoder: VisionEncoder
-    adapter: M3Adapter | OfficialAdapter
-    decoder: DiffusionDecoder
+    # Three that are None only beside another painter, when nothing asks for them.
+    vision_encoder: VisionEncoder = None  # type: ignore[assignment]
+    adapter: M3Adapter | OfficialAdapter = None  # type: ignore[assignment]
+    decoder: DiffusionDecoder = None  # type: ignore[assignment]
     prepare: Prepare = unprepared
+    painter: Painter | None = None
 
     @classmethod
     def from_starter(cls, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> M2Chat:
@@ -86,8 +97,9 @@ class M2Chat:
         """Write the models to `directory`, from which `from_pretrained` loads them.
 
         Raises:
-            ValueError: The decoder has image prompts, which are not part of a model.
+            ValueError: The decoder has image prompts, which are not part of a model; or another painter paints.
         """
+        self._m3()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         language_model, vision_encoder, adapter, decoder = (directory / part for part in PARTS)
@@ -127,6 +139,7 @@ class M2Chat:
 
     def encode(self, conversation: Conversation, slot: Slot, *, references: int | ReferencePolicy = 2) -> SlotFeatures:
         """Return what is known about the assistant's picture at `slot` (batch of 1). See `stages.encode_slot`."""
+        self._m3()
         models = (self.language_model, self.vision_encoder, self.adapter)
         return stages.encode_slot(*models, conversation, slot, references=references, prepare=self.prepare)
 
@@ -144,15 +157,11 @@ class M2Chat:
         An anchored adapter gets `anchor`, by default the decoder's own condition of the captions with `style`, and of
         `negative`.
         """
-        if anchor is None and self.adapter.config.anchor:
-            anchor = self.encode_text([styled(caption, style) for caption in features.captions], negative)
-        self.prepare("adapter")
-        return stages.fuse(self.adapter, features, gate, anchor)
+        return self._m3().fuse(features, gate, anchor, style=style, negative=negative)
 
     def encode_text(self, prompts: Sequence[str], negative: str = "") -> Condition:
         """Return the decoder's own condition of plain prompts; guidance steers away from `negative`."""
-        self.prepare("text_encoders")
-        return self.decoder.encode_text(prompts, negative)
+        return self._m3().encode_text(prompts, negative)
 
     def paint(
         self,
@@ -168,6 +177,7 @@ class M2Chat:
         **changes: Any,
     ) -> Tensor:
         """Return the picture [H, W, 3] of a condition of batch 1. See `stages.paint`."""
+        self._m3()
         self.prepare("decoder")
         return stages.paint(
             self.decoder,
@@ -189,6 +199,7 @@ class M2Chat:
         **options: Any,
     ) -> Iterator[Tensor]:
         """Paint pictures that do not depend on one another, and yield them; arguments as for `stages.paint_all`."""
+        self._m3()
         self.prepare("decoder")
         return stages.paint_all(self.decoder, conditions, seeds, settings, **options)
 
@@ -224,8 +235,7 @@ class M2Chat:
             Interrupted: should_stop() returned true; its `conversation` is what was told and painted until then.
         """
         settings = changed(settings, changes)
-        stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
-        with Telling(self, should_stop, on_event) as telling:
+        with self._telling(settings, should_stop, on_event) as telling:
             slots = conversation.open_slots()
             if slots and conversation.turns[-1].role == "assistant":
                 reply = telling.read(conversation, slots, settings)
@@ -272,12 +282,12 @@ class M2Chat:
         """
         told = messages(premise, panels, outline)
         settings = changed(settings, changes)
-        stages.check_settings(settings, self.vision_encoder, self.adapter, self.decoder)
         check_rerolls(rerolls or {})
+        telling = self._telling(settings, should_stop, on_event)
         conversation = start = Conversation() if start is None else start
         replies: list[Reply] = []
         failure: Exception | None = None
-        with Telling(self, should_stop, on_event) as telling:
+        with telling:
             for panel, message in enumerate(told):
                 before = len(conversation.slots()) - len(start.slots())
                 of_panel = {number - before: reroll for number, reroll in (rerolls or {}).items()}
@@ -301,3 +311,16 @@ class M2Chat:
             if failure is not None:
                 telling.on_event(StoryEnded(painted[-1], len(painted), len(told), str(failure)))
         return painted[-1]
+
+    def _telling(self, settings: TurnSettings, should_stop: ShouldStop | None, on_event: OnEvent | None) -> Telling:
+        """Return how to tell something; ValueError if the painter cannot follow the settings."""
+        painter = self.painter or self._m3()
+        painter.check(settings)
+        shown = UserPictures(self.language_model, self.vision_encoder, self.prepare)
+        return Telling(self, painter, shown, should_stop, on_event)
+
+    def _m3(self) -> M3Painter:
+        """Return the painter that adapter and decoder are; ValueError if another one paints in their place."""
+        if self.painter is not None:
+            raise ValueError(f"Another painter paints ({self.painter.describe()}): this needs an M3-Adapter's.")
+        return M3Painter(self.vision_encoder, self.adapter, self.decoder, self.prepare)

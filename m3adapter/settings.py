@@ -94,3 +94,8 @@ def gate_setting(gate: GateSetting | float) -> GateSetting:
         return gate
     check_gate(gate)
     return GateSetting(strength=float(gate))
+
+
+def styled(caption: str, style: str) -> str:
+    """Return a caption followed by a style, as prompts are written."""
+    return f"{caption.rstrip(' .')}, {style.strip()}" if style.strip() else caption

@@ -24,7 +24,7 @@ from .conversation.conversation import Conversation
 from .conversation.markup import with_captions
 from .events import OnEvent, Shortened, ShouldStop, check_stop, ignore
 from .language.reply import ReplyReader
-from .settings import TurnSettings, changed, gate_setting
+from .settings import TurnSettings, changed, gate_setting, styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .gate import GateSetting
     from .language.language_model import LanguageModel
 __all__ = [
-    "Prepare", "UserPictures", "check_settings", "check_stop", "encode_slot", "fuse", "ignore", "paint", "paint_all",
+    "Prepare", "UserPictures", "check_stop", "encode_slot", "fuse", "ignore", "paint", "paint_all",
     "read_slot", "see", "see_references", "styled", "unprepared", "uses_references", "write_reply",
 ]  # fmt: skip
 
@@ -203,26 +203,3 @@ def paint_all(
         width=settings.width or None,
         height=settings.height or None,
     )
-
-
-def styled(caption: str, style: str) -> str:
-    """Return a caption followed by a style, as prompts are written."""
-    return f"{caption.rstrip(' .')}, {style.strip()}" if style.strip() else caption
-
-
-def check_settings(
-    settings: TurnSettings,
-    vision_encoder: VisionEncoder,
-    adapter: M3Adapter | OfficialAdapter,
-    decoder: DiffusionDecoder,
-) -> None:
-    """Raise ValueError if these models cannot follow the settings of a turn."""
-    if settings.references.count:
-        uses_references(adapter, vision_encoder)
-    if settings.width or settings.height:
-        decoder.check_size(settings.width, settings.height)
-    if (settings.style.strip() or settings.negative.strip()) and not adapter.config.anchor:
-        raise ValueError(
-            "This M3-Adapter is not anchored, so nothing reads style and negative: "
-            "leave them empty, and describe in the premise how the pictures should look."
-        )

@@ -6,13 +6,13 @@ that it has finished a whole story before anything is painted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .adapter.slots import Prepare, UserPictures, read_slot, see_references
+from .adapter.slots import Prepare, UserPictures, read_slot
 from .conversation.conversation import Conversation, Slot
 from .events import (
     Event,
@@ -24,38 +24,27 @@ from .events import (
     ReplyWritten,
     ShouldStop,
     SoFar,
-    Step,
     TurnDone,
     check_stop,
     ignore,
 )
 from .language.reply import FAILED_REPLY
+from .painter import Painter, PaintRequest
 from .seeds import picture_seed
 from .settings import TurnSettings, gate_setting
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
-    from .adapter.features import SlotFeatures
-    from .adapter.m3_adapter import M3Adapter
-    from .adapter.official import OfficialAdapter
-    from .adapter.vision_encoder import VisionEncoder
-    from .diffusion.condition import Condition
-    from .diffusion.decoder import DiffusionDecoder
-    from .gate import GateSetting
     from .language.language_model import LanguageModel, SlotStates
 
 FAILED_PANEL = (*FAILED_REPLY, OutOfMemory)  # what ends a story before a panel
 
 
-class Models(Protocol):
-    """What this module uses of an `M2Chat`."""
+class Writer(Protocol):
+    """What this module uses of an `M2Chat` for the words."""
 
     language_model: LanguageModel
-    vision_encoder: VisionEncoder
-    adapter: M3Adapter | OfficialAdapter
-    decoder: DiffusionDecoder
 
     @property
     def prepare(self) -> Prepare:
@@ -63,14 +52,6 @@ class Models(Protocol):
 
     def write(self, conversation: Conversation, settings: TurnSettings, **how: Any) -> Conversation:
         """Write a reply."""
-
-    def paint_all(
-        self, conditions: Sequence[Condition], seeds: Sequence[int], settings: TurnSettings, **how: Any
-    ) -> Iterator[Tensor]:
-        """Paint pictures."""
-
-    def fuse(self, features: SlotFeatures, gate: GateSetting | float, *, style: str, negative: str) -> Condition:
-        """Return what the decoder paints."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +62,14 @@ class Reply:
         settings: How to paint.
         turn: The index of the last turn of the conversation that it completes.
         slots: Its open slots.
-        states: The language model's states of each slot.
+        states: The language model's states of each slot; None for painters that do not need them.
         rerolls: Re-roll numbers of its pictures, counted from 1.
     """
 
     settings: TurnSettings
     turn: int
     slots: Sequence[Slot]
-    states: Sequence[SlotStates]
+    states: Sequence[SlotStates | None]
     rerolls: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -108,21 +89,36 @@ class _Place:
         settings, reroll = self.reply.settings, self.reply.rerolls.get(self.index + 1, 0)
         return [picture_seed(settings.seed, self.index, reroll + variant) for variant in range(settings.variants)]
 
+    def requests(self, conversation: Conversation) -> list[PaintRequest]:
+        """Return a request for each variant."""
+        reply = self.reply
+        return [
+            PaintRequest(conversation, self.slot, reply.settings, seed, reply.states[self.index]) for seed in self.seeds
+        ]
+
 
 class Telling:
     """A context in which models tell a story; an Interrupted that leaves it carries what was told by then.
 
     Args:
-        models: They write and paint.
+        writer: Writes the words.
+        painter: Paints the pictures.
+        shown: What the language model sees of the user's pictures.
         should_stop: Asked at every chunk of text and every denoising step.
         on_event: Called with each Event as it happens.
     """
 
-    def __init__(self, models: Models, should_stop: ShouldStop | None, on_event: OnEvent | None) -> None:
-        self._models = models
+    def __init__(
+        self,
+        writer: Writer,
+        painter: Painter,
+        shown: UserPictures,
+        should_stop: ShouldStop | None,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._writer, self._painter, self._shown = writer, painter, shown
         self._should_stop, self._on_event = should_stop, on_event or ignore
         self._so_far = SoFar()
-        self._shown = UserPictures(models.language_model, models.vision_encoder, models.prepare)
 
     def __enter__(self) -> Telling:
         return self
@@ -146,7 +142,7 @@ class Telling:
         rerolls: Mapping[int, int] | None = None,
     ) -> tuple[Conversation, Reply]:
         """Write the next reply, and read the slots of its pictures; see `M2Chat.write`."""
-        conversation = self._models.write(
+        conversation = self._writer.write(
             conversation,
             settings,
             premise=premise,
@@ -166,19 +162,18 @@ class Telling:
         settings: TurnSettings,
         rerolls: Mapping[int, int] | None = None,
     ) -> Reply:
-        """Have the language model read open slots."""
-        models, states = self._models, []
+        """Have the language model read open slots, if the painter needs that."""
+        tokens = self._painter.image_tokens if "language_model" in self._painter.needs else None
+        states: list[SlotStates | None] = []
         for slot in slots:
             check_stop(self._should_stop)
+            writer = self._writer
             states.append(
-                read_slot(
-                    models.language_model,
-                    models.adapter,
-                    conversation,
-                    slot,
-                    shown=self._shown,
-                    prepare=models.prepare,
-                )  # fmt: skip
+                tokens
+                if tokens is None
+                else read_slot(
+                    writer.language_model, tokens, conversation, slot, shown=self._shown, prepare=writer.prepare
+                )
             )
         return Reply(settings, len(conversation.turns) - 1, slots, states, rerolls or {})
 
@@ -194,7 +189,7 @@ class Telling:
             yield conversation
         while pending:
             together = self._together(conversation, pending)
-            images = self._paint(together, [self._condition(conversation, place) for place in together])
+            images = self._paint(conversation, together)
             for place in together:
                 settings = place.reply.settings
                 conversation = conversation.with_variants(
@@ -213,48 +208,21 @@ class Telling:
     def _together(self, conversation: Conversation, pending: Sequence[_Place]) -> list[_Place]:
         """Return the first picture that is yet to be painted, and those after it that do not wait for any."""
         settings = pending[0].reply.settings
-        policy = replace(
-            settings.references, count=min(settings.references.count, self._models.adapter.config.references)
-        )
+        policy = replace(settings.references, count=min(settings.references.count, self._painter.max_references))
         slots = {place.slot for place in pending}
         others = pending[1 : settings.batch_size]
         return [pending[0], *takewhile(lambda place: not conversation.awaits(place.slot, policy, slots), others)]
 
-    def _condition(self, conversation: Conversation, place: _Place) -> Condition:
-        """Begin with a picture: return what it is painted from."""
-        models, reply, slot = self._models, place.reply, place.slot
-        self.on_event(PictureStarted(slot, conversation.picture(slot).caption, place.index, len(reply.slots)))
-        check_stop(self._should_stop)
-        features = see_references(
-            models.vision_encoder,
-            models.adapter,
-            conversation,
-            slot,
-            reply.states[place.index],
-            references=reply.settings.references,
-            prepare=models.prepare,
-        )
-        settings = reply.settings
-        return models.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
+    def _paint(self, conversation: Conversation, places: Sequence[_Place]) -> Iterator[Tensor]:
+        """Paint all variants of pictures, several at once if painter and settings allow it."""
+        for place in places:
+            caption, count = conversation.picture(place.slot).caption, len(place.reply.slots)
+            self.on_event(PictureStarted(place.slot, caption, place.index, count))
+            check_stop(self._should_stop)
+        requests = [request for place in places for request in place.requests(conversation)]
 
-    def _paint(self, places: Sequence[_Place], conditions: Sequence[Condition]) -> Iterator[Tensor]:
-        """Paint all variants of pictures, several at once if the settings allow it."""
-        work = [
-            (place.slot, condition, seed)
-            for place, condition in zip(places, conditions, strict=True)
-            for seed in place.seeds
-        ]
-
-        def on_step(pictures: range, step: int, total: int, preview: Callable[[], Image | None]) -> None:
-            slots = dict.fromkeys(work[picture][0] for picture in pictures)
-            for number, slot in enumerate(slots):
-                self.on_event(Step(slot, step, total, _unseen if number else preview))
+        def on_event(event: Event) -> None:
+            self.on_event(event)
             check_stop(self._should_stop)
 
-        conditions, seeds = [condition for _, condition, _ in work], [seed for _, _, seed in work]
-        return self._models.paint_all(conditions, seeds, places[0].reply.settings, on_step=on_step)
-
-
-def _unseen() -> Any:
-    """Return no preview: only a batch's first picture has one."""
-    return None
+        return self._painter.paint_all(requests, on_event=on_event)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+import toys
 from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation
 from m3adapter.events import Event, PictureDone, PictureStarted, ReplyWritten, Step, TextChunk, TurnDone
@@ -61,6 +62,13 @@ class AdapterStandIn:
         assert not torch.is_grad_enabled()
         self.fused.append((features, gate))
         return SimpleNamespace(captions=features.captions)
+
+
+class ToyAdapterStandIn(AdapterStandIn):
+    """Gives conditions that toy decoders can paint."""
+
+    def __call__(self, features, gate, anchor):
+        return toys.condition(1)
 
 
 class DecoderStandIn:

@@ -16,7 +16,7 @@ from m3adapter.diffusion.batches import is_out_of_memory
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.events import Interrupted, NotFinite, OutOfMemory, PictureStarted, Step, TurnDone
 from runs import inside
-from standins import SAMPLING, chat, events_of
+from standins import SAMPLING, ToyAdapterStandIn, chat, events_of
 
 ROUNDING = 3e-5  # how far a picture of a batch may be from the same picture alone
 
@@ -168,7 +168,7 @@ class ToyBatches:
 def toy_chat(*replies: list[str]):
     model = chat(*replies)
     model.decoder = ToyBatches()
-    model.fuse = lambda features, *how, **more: toys.condition(1)
+    model.adapter = ToyAdapterStandIn()
     return model
 
 

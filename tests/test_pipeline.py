@@ -17,7 +17,7 @@ from m3adapter.events import Event, Interrupted, PictureStarted, Step, TextChunk
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.settings import TurnSettings
-from standins import SAMPLING, chat, events_of, shape
+from standins import SAMPLING, ToyAdapterStandIn, chat, events_of, shape
 
 
 def test_a_turn_is_text_then_pictures_then_done() -> None:
@@ -94,7 +94,7 @@ def test_every_slot_sees_its_references_and_the_user_pictures_before_it() -> Non
 def test_pictures_of_a_turn_and_of_a_story_have_the_size_that_is_asked_for(tmp_path: Path) -> None:
     model = chat()
     model.decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
-    model.fuse = lambda features, gate, **how: toys.condition()
+    model.adapter = ToyAdapterStandIn()
     how = {"steps": 1, "sampling": SAMPLING}
     for given, sides in (({"width": 48, "height": 16}, (16, 48, 3)), ({"width": 40}, (32, 40, 3)), ({}, (32, 32, 3))):
         for told in (model.turn(Conversation().user("hi"), **how, **given), model.story("hi", 1, **how, **given)):

@@ -16,6 +16,7 @@ from ..conversation.conversation import Conversation, ConversationError, Picture
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..conversation.references import Reference
     from ..language.language_model import LanguageModel, SlotStates
     from .features import SlotFeatures
     from .m3_adapter import M3Adapter
@@ -93,16 +94,14 @@ def encode_slot(
         ConversationError: There is no picture of the assistant at `slot`.
     """
     _references(vision_encoder, adapter, conversation, slot, references)  # report unusable references first
-    states = read_slot(
-        language_model, adapter, conversation, slot, shown=UserPictures(language_model, vision_encoder, prepare),
-        prepare=prepare,
-    )  # fmt: skip
+    shown = UserPictures(language_model, vision_encoder, prepare)
+    states = read_slot(language_model, adapter.image_tokens, conversation, slot, shown=shown, prepare=prepare)
     return see_references(vision_encoder, adapter, conversation, slot, states, references=references, prepare=prepare)
 
 
 def read_slot(
     language_model: LanguageModel,
-    adapter: M3Adapter | OfficialAdapter,
+    image_tokens: Tensor,
     conversation: Conversation,
     slot: Slot,
     *,
@@ -111,16 +110,18 @@ def read_slot(
 ) -> SlotStates:
     """Return the language model's hidden states for the assistant's picture at `slot`; painted pictures do not count.
 
+    `image_tokens` [N, width] are the adapter's.
+
     Raises:
         ConversationError: There is no picture of the assistant at `slot`.
     """
     import torch
 
-    slot = _checked(conversation, slot)
+    slot = conversation.checked_slot(slot)
     with torch.no_grad():
         visual = shown.features(conversation, slot)
         prepare("language_model")
-        return language_model.encode_slot(conversation, slot, adapter.image_tokens, visual=visual)
+        return language_model.encode_slot(conversation, slot, image_tokens, visual=visual)
 
 
 def see_references(
@@ -142,7 +143,7 @@ def see_references(
     vision = None
     if weighted:
         prepare("vision_encoder")
-        vision = see(vision_encoder, [image for image, _ in weighted])
+        vision = see(vision_encoder, [picture.pixels for picture, _ in weighted])
     features = SlotFeatures.collate([(states, vision)])
     weights = [weight for _, weight in weighted]
     if all(weight == 1 for weight in weights):
@@ -156,20 +157,13 @@ def _references(
     conversation: Conversation,
     slot: Slot,
     references: int | ReferencePolicy,
-) -> list[tuple[Tensor, float]]:
-    """Return the references [H, W, 3] of a slot that the adapter looks at, with their weights above 0."""
-    slot = _checked(conversation, slot)
+) -> list[Reference]:
+    """Return the references of a slot that the adapter looks at, with their weights above 0."""
+    slot = conversation.checked_slot(slot)
     rule = references if isinstance(references, ReferencePolicy) else ReferencePolicy(count=references)
     rule = replace(rule, count=min(rule.count, adapter.config.references))
-    weighted = ((image, rule.weight(index)) for index, image in enumerate(conversation.references(slot, rule)))
-    return [(image, weight) for image, weight in weighted if weight > 0 and uses_references(adapter, vision_encoder)]
-
-
-def _checked(conversation: Conversation, slot: Slot) -> Slot:
-    slot = Slot(*slot)
-    if not isinstance(conversation.at(slot), Picture) or conversation.turns[slot.turn].role != "assistant":
-        raise ConversationError(f"Only the assistant's pictures can be painted, and {tuple(slot)} is not one of them.")
-    return slot
+    weighted = conversation.weighted_references(slot, rule)
+    return list(weighted) if weighted and uses_references(adapter, vision_encoder) else []
 
 
 def uses_references(adapter: M3Adapter | OfficialAdapter, vision_encoder: VisionEncoder) -> bool:

@@ -11,7 +11,7 @@ from ..values import shown
 from .cast import Character, with_character
 from .entries import picture_of, put_aside, put_picture_aside, turns_of
 from .markup import escape
-from .references import ReferencePolicy
+from .references import Reference, ReferencePolicy
 from .segments import ConversationError, Picture, Role, Segment, Text, Turn
 from .storage import Saved, read_saved, write_saved
 from .versions import Versions
@@ -125,6 +125,12 @@ class Conversation:
     def slots(self) -> tuple[Slot, ...]:
         """Return the slots of the assistant's pictures, painted or not, in order."""
         return tuple(slot for slot, _ in self._pictures() if self.turns[slot.turn].role == "assistant")
+
+    def checked_slot(self, slot: Slot) -> Slot:
+        """Return `slot`; raise ConversationError unless it is that of a picture of the assistant's."""
+        slot = Slot(*slot)
+        self._painted_at(slot)
+        return slot
 
     def open_slots(self) -> tuple[Slot, ...]:
         """Return the slots of the assistant's pictures that are not painted yet, in order."""
@@ -257,9 +263,12 @@ class Conversation:
         the first picture before the slot and the most recent ones, oldest first, up to `limit` in all.
         """
         policy = ReferencePolicy(count=limit) if policy is None else policy
-        before = [picture for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
-        caption = getattr(self.at(slot), "caption", "") if self.cast else ""
-        return policy.choose(before, self.cast, caption)
+        return tuple(picture.pixels for picture in self._references(slot, policy))
+
+    def weighted_references(self, slot: Slot, policy: ReferencePolicy) -> tuple[Reference, ...]:
+        """Return the references of a picture at `slot` as `policy` chooses and weighs them; none of weight 0."""
+        chosen = enumerate(self._references(slot, policy))
+        return tuple(Reference(picture, weight) for index, picture in chosen if (weight := policy.weight(index)) > 0)
 
     def awaits(self, slot: Slot, policy: ReferencePolicy, pending: Collection[Slot]) -> bool:
         """Return whether the references of a picture at `slot` depend on pictures at `pending`, yet to be painted."""
@@ -304,6 +313,11 @@ class Conversation:
         """Load the conversation in a folder; raise ConversationError if it is missing or damaged."""
         saved = read_saved(directory)
         return cls(saved.turns, saved.cast, saved.awaiting)
+
+    def _references(self, slot: Slot, policy: ReferencePolicy) -> tuple[Picture, ...]:
+        before = [picture for at, picture in self._pictures() if at < tuple(slot) and not picture.is_open]
+        caption = getattr(self.at(slot), "caption", "") if self.cast else ""
+        return policy.choose(before, self.cast, caption)
 
     def _turn(self, index: int) -> Turn:
         if type(index) is not int or not 0 <= index < len(self.turns):

@@ -6,20 +6,24 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from ..limits import number, whole
 from ..values import shown
 from .cast import Character, named
 from .segments import ConversationError, Picture, checking
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Rule = Literal["first and last", "first", "last", "character", "chosen"]
 RULES: tuple[str, ...] = get_args(Rule)
 MAX_WEIGHT = 10.0
 MAX_NUMBER = 2**31  # of a picture, and of pictures
+
+
+class Reference(NamedTuple):
+    """An earlier picture that a new one should agree with, and how much it counts: as `weight` copies of it."""
+
+    picture: Picture
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class ReferencePolicy:
             for weight in self.weights:
                 number("The weight of a reference", weight, 0, MAX_WEIGHT)
 
-    def choose(self, earlier: Sequence[Picture], cast: Sequence[Character], caption: str) -> tuple[Tensor, ...]:
-        """Choose the references [H, W, 3] of a picture, no image twice; () if there are none.
+    def choose(self, earlier: Sequence[Picture], cast: Sequence[Character], caption: str) -> tuple[Picture, ...]:
+        """Choose the references of a picture, no image twice; () if there are none.
 
         Args:
             earlier: The pictures before it, oldest first.
@@ -72,7 +76,7 @@ class ReferencePolicy:
         of_rule = _distinct(of_cast, (earlier[index] for index in places), self.count)[len(of_cast) :]
         if self.rule != "chosen":
             of_rule.sort(key=lambda picture: next(i for i, other in enumerate(earlier) if other is picture))
-        return tuple(picture.pixels for picture in (*of_cast, *of_rule))
+        return (*of_cast, *of_rule)
 
     def awaits(self, earlier: Sequence[Picture], cast: Sequence[Character], caption: str) -> bool:
         """Return whether `choose` has to wait for open pictures among `earlier`, which are yet to be painted."""
