@@ -16,6 +16,7 @@ import toys
 from m3adapter.diffusion.auto import load_decoder
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder
+from m3adapter.diffusion.finite import FiniteWatch
 from m3adapter.diffusion.latents import to_pictures
 from m3adapter.diffusion.preview import LatentRGB
 from m3adapter.diffusion.schedulers import SCHEDULERS, build_scheduler
@@ -269,6 +270,51 @@ def test_an_overflow_is_an_error_and_never_a_black_picture(
     assert toys.one_sentence(caught.value)
     assert part == "vae" or set(shown) <= {None}, "no preview of what are no numbers"
     assert len(shown) < 4 or part == "vae", "it does not go on for long"
+
+
+def test_cuda_is_never_asked_for_a_result_behind_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Flag:
+        def __init__(self, finite: bool) -> None:
+            self.finite = finite
+
+        def __bool__(self) -> bool:
+            pytest.fail("asking a tensor on the device waits for all work that is queued")
+
+        def to(self, device: str, *, non_blocking: bool) -> Tensor:
+            assert device == "cpu" and non_blocking
+            happened.append("copy")
+            return torch.tensor(self.finite)
+
+    class Latents:
+        is_cuda, device = True, torch.device("cuda", 0)
+
+        def __init__(self, finite: bool) -> None:
+            self.flag = Flag(finite)
+
+        def isfinite(self) -> Latents:
+            return self
+
+        def all(self) -> Flag:
+            return self.flag
+
+    class Event:
+        def record(self, stream: str) -> None:
+            happened.append(stream)
+
+        def synchronize(self) -> None:
+            happened.append("wait")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"record on {device}")
+    watch = FiniteWatch(torch.float16)
+    step: Any = ["copy", "record on cuda:0"]
+    watch.check(Latents(True))  # type: ignore[arg-type]
+    watch.check(Latents(False))  # type: ignore[arg-type]
+    assert happened == [*step, "wait", *step]
+    with pytest.raises(NotFinite, match="in float16"):
+        watch.check(Latents(True))  # type: ignore[arg-type]
 
 
 def test_what_overflows_in_half_precision_names_the_cure(folder: Path, refiner_folder: Path) -> None:

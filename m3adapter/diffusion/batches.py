@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 OnBatchStep = Callable[[range, int, int, "Callable[[], Image | None]"], None]
 
 SLICED = 2**20  # pixels in a batch from which on its pictures are decoded one by one, as the VAE takes much memory
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
 
 
 def decode_all(
@@ -127,7 +127,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on an accelerator or the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's allocator and some accelerators raise a plain RuntimeError.
+    # The CPU's allocator, CUDA's libraries and some accelerators raise a plain RuntimeError.
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 

@@ -50,6 +50,8 @@ class FiniteWatch:
     """Checks after each denoising step whether the latents of the step before were finite.
 
     The delay of one step keeps an accelerator busy: it has started on the next step by the time the result is needed.
+    On CUDA the result is copied as soon as it is there, and only that copy is waited for: to ask a tensor on the device
+    would wait for all work that has been queued since, hence for the next step.
 
     Args:
         dtype: The type that the diffusion model computes in.
@@ -58,12 +60,19 @@ class FiniteWatch:
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._last_finite: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
 
     def check(self, latents: Tensor) -> None:
         """Take the latents of a step, and raise NotFinite if those of the last call were not finite."""
+        if self._copied is not None:
+            self._copied.synchronize()
         if self._last_finite is not None:
             _check_flag(self._last_finite, self._dtype)
         self._last_finite = latents.isfinite().all()
+        if latents.is_cuda:
+            self._last_finite = self._last_finite.to("cpu", non_blocking=True)  # into pinned memory
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(latents.device))
 
 
 def _name(dtype: torch.dtype) -> str:
