@@ -6,6 +6,7 @@ megabytes, and the IP-Adapter's own weights need no memory while the model sampl
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,22 @@ from torch import Tensor
 from ..m3adapter.ip_adapter.image_prompt import ImagePrompt, Reference, shares
 
 Block = tuple[str, int, int]  # as ComfyUI names a transformer block: way, number, index
+
+
+_last_read: tuple[weakref.ref[Tensor], int | None, float] | None = None
+
+
+def _noise_level(sigmas: Tensor) -> float:
+    """Return the noise level of the running step, which all layers are given as the same tensor.
+
+    It is read once: to read a number from an accelerator waits for all work that has been queued there.
+    """
+    global _last_read
+    version = None if sigmas.is_inference() else sigmas._version
+    last = _last_read
+    if last is None or last[0]() is not sigmas or last[1] != version:
+        _last_read = last = (weakref.ref(sigmas), version, float(sigmas[0]))
+    return last[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +73,7 @@ class Look:
         """Return what to add to the attention on the text [B, N, width]; None outside its part of the schedule."""
         if self.sigmas is not None:
             high, low = self.sigmas
-            if not low <= float(extra["sigmas"][0]) <= high:
+            if not low <= _noise_level(extra["sigmas"]) <= high:
                 return None
         unconditional = extra.get("cond_or_uncond") or [0]
         total = torch.zeros_like(query)

@@ -67,13 +67,15 @@ class Bench:
 
         return apply(model or self.model, ImagePrompt(references, ImageGate(**gate)))
 
-    def stock(self, model: Any, sigma: float = 3.0, conditions: tuple[int, ...] = (1, 0)) -> Tensor:
+    def stock(
+        self, model: Any, sigma: float = 3.0, conditions: tuple[int, ...] = (1, 0), kind: type[Tensor] = Tensor
+    ) -> Tensor:
         """The stock model's prediction for a batch of the unconditional and the conditional one."""
         times = self.unet.add_time_proj(self.ids.flatten()).reshape(2, -1)
         options = {
             **model.model_options["transformer_options"],
             "cond_or_uncond": list(conditions),
-            "sigmas": torch.tensor([sigma, sigma]),
+            "sigmas": torch.tensor([sigma, sigma]).as_subclass(kind),
         }
         y = torch.cat([self.pooled, times], 1)
         unet = model.model.diffusion_model
@@ -90,6 +92,16 @@ class Bench:
                 processor.scale = [strength]
         added = {"text_embeds": self.pooled, "time_ids": self.ids, "image_embeds": [features[:, None]]}
         return unet(self.noisy, self.times, self.context, added_cond_kwargs=added).sample
+
+
+class Counted(Tensor):
+    """A tensor that counts how often one of its values is read, which an accelerator would have to wait for."""
+
+    reads = 0
+
+    def __getitem__(self, index: Any) -> Tensor:
+        Counted.reads += 1
+        return self.as_subclass(Tensor)[index]
 
 
 @torch.inference_mode()
@@ -113,6 +125,10 @@ def parity(folder: str) -> dict[str, Any]:
         }.items():
             ours = bench.stock(bench.patched(reference, **gate))
             found["same"][f"{kind} {name}"] = torch.equal(ours, plain)
+    late = bench.patched(reference, start=0.5)  # of as many layers as there are cross-attentions
+    noisy, clear = (bench.stock(late, sigma, kind=Counted) for sigma in (14.0, 0.1))
+    found["reads"] = Counted.reads
+    found["window"] = [torch.equal(noisy, plain), torch.equal(clear, plain)]
     found["plain"] = apart(plain, bench.unet(
         bench.noisy, bench.times, bench.context, added_cond_kwargs={"text_embeds": bench.pooled, "time_ids": bench.ids}
     ).sample)  # fmt: skip

@@ -35,6 +35,10 @@ def test_a_shut_gate_is_no_patch_to_the_last_bit(parity: dict[str, Any]) -> None
     assert len(parity["same"]) == 8 and all(parity["same"].values())
 
 
+def test_a_window_reads_the_noise_level_once_a_step_and_not_in_every_layer(parity: dict[str, Any]) -> None:
+    assert parity["window"] == [True, False] and parity["reads"] == 2
+
+
 def test_the_layers_of_sdxl_are_counted_as_in_the_published_files() -> None:
     found = inside("ip_order", environment.REPO / "m3adapter" / "diffusion" / "sdxl" / "base" / "unet" / "config.json")
     assert found["wrong"] == [] and found["count"] == 70
