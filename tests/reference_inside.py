@@ -36,4 +36,287 @@ def toys_paint() -> dict[str, Any]:
     return found
 
 
-SCENARIOS = {each.__name__: each for each in (toys_paint,)}
+METHODS = {  # that the engine can, whatever a model was trained for
+    "flux_kontext": ("offset", "index", "uxo"),
+    "flux2_klein": ("offset", "index", "index_timestep_zero"),
+    "qwen_edit": ("offset", "index", "negative_index", "index_timestep_zero"),
+    "krea2": ("index", "index_timestep_zero"),
+}
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+class Bench:
+    """A toy, prompts with references of unequal sizes and without them, and what it predicts or samples."""
+
+    def __init__(self, family: str, **sizes: Any) -> None:
+        from m2chat.m3adapter.reference_gate import ReferenceGate
+        from m2chat.nodes import reference_gate
+
+        import toy_painters as toys
+
+        self.toys, self.gate, self.patch = toys, ReferenceGate, reference_gate.gate_references
+        self.toy = toys.painter(family, **sizes)
+        # Beside references, Z-Image puts padding at another distance from the rest: these sizes need none.
+        self.words = "a small red fox"
+        self.latent = toys.noise_like(self.toy, 4, 8)
+        self.references = [toys.noise_like(self.toy, 4, 4, seed=1), toys.noise_like(self.toy, 8, 2, seed=2)]
+
+    def model(self, **gate: Any) -> Any:
+        """The model with a gate."""
+        return self.patch(self.toy.model, self.gate(**gate))
+
+    def sample(self, model: Any, references: Any = None, **how: Any) -> Tensor:
+        """Sample with references, by default both."""
+        prompt, seen = self.toys.prompt, self.references if references is None else references
+        more = {name: how.pop(name) for name in ("method", "seen_too", "control") if name in how}
+        negative = prompt(self.toy, "a bad old picture", seen if more.pop("seen_too", True) else [], **more)
+        given = {"latent": self.latent, "cfg": 2.0, "steps": 2, **how}
+        return self.toys.sample(model, prompt(self.toy, self.words, seen, **more), negative, **given)
+
+
+def mean(one: Tensor, other: Tensor) -> float:
+    """Root of the mean square of the difference."""
+    return float((one - other).square().mean().sqrt())
+
+
+class Control:
+    """A ControlNet that adds a half to the picture's tokens after the first block."""
+
+    multigpu_clones: dict[Any, Any] = {}
+    extra_hooks = previous_controlnet = None
+
+    def get_control(self, *_: Any) -> dict[str, list[Tensor]]:
+        """Return what to add."""
+        return {"input": [torch.linspace(-1, 1, 32).expand(2, 8, 32)], "output": []}
+
+    def get_models(self) -> list[Any]:
+        """Return its models, of which it has none."""
+        return []
+
+    get_instance_for_device = get_extra_hooks = get_models
+
+    def pre_run(self, *_: Any) -> None:
+        """Get ready."""
+
+    cleanup = pre_run
+
+    def inference_memory_requirements(self, _: Any) -> int:
+        """Return the bytes that it needs."""
+        return 0
+
+
+def gate_contract(family: str) -> dict[str, Any]:
+    """What the gate does to what a toy samples in one step."""
+    bench = Bench(family)
+    with torch.inference_mode():
+        stock, without = bench.sample(bench.toy.model, steps=1), bench.sample(bench.toy.model, [], steps=1)
+        first = bench.sample(bench.toy.model, bench.references[:1], steps=1)
+        at = {s: bench.sample(bench.model(strength=s), steps=1) for s in (*STRENGTHS, 1e-5, 1e-7, 0.999999)}
+        scale = float(stock.std())
+        zeros, ones = torch.zeros(3, 5), torch.ones(3, 5)
+        found = {
+            "moved": apart(stock, without),
+            "one": apart(at[1.0], stock),
+            "zero": apart(at[0.0], without),
+            "nearly zero": apart(at[1e-5], without) / scale,
+            "left out": apart(at[1e-7], without) / scale,
+            "nearly one": apart(at[0.999999], stock) / scale,
+            "from none": [mean(at[s], without) for s in STRENGTHS],
+            "from stock": [mean(at[s], stock) for s in STRENGTHS],
+            "second off": apart(bench.sample(bench.model(weights=(1.0, 0.0)), steps=1), first),
+            "second masked": apart(bench.sample(bench.model(masks=(None, zeros)), steps=1), first),
+            "all masked": apart(bench.sample(bench.model(masks=(zeros, zeros)), steps=1), without),
+            "shown whole": apart(bench.sample(bench.model(masks=(ones, ones)), steps=1), stock),
+            "weights": apart(bench.sample(bench.model(weights=(0.5, 0.5)), steps=1), at[0.5]),
+            "untouched": apart(bench.sample(bench.toy.model, steps=1), stock),
+        }
+    return found
+
+
+def reference_keys(family: str) -> dict[str, Any]:
+    """Change one reference at a time while nothing else looks at it, and compare the keys of all attentions.
+
+    Returns how many keys changed that were not taken for the reference's, and how many attentions on all tokens there
+    were in which another number of its keys changed than it has tokens of.
+    """
+    from unittest import mock
+
+    from m2chat.nodes import reference_gate
+
+    bench, found = Bench(family), {"wrong": 0, "missed": 0, "attentions": 0}
+    attention = reference_gate.GatedAttention
+
+    def noted(references: list[Tensor], weights: tuple[float, ...]) -> list[tuple[Tensor, Any, Any]]:
+        seen: list[tuple[Tensor, Any, Any]] = []
+
+        class Noting(attention):
+            def _gated(self, function: Any, keys: Any, query: Tensor, key: Tensor, *rest: Any) -> Tensor:
+                seen.append((key.clone(), keys, self.layout))
+                return super()._gated(function, keys, query, key, *rest)
+
+        with mock.patch.object(reference_gate, "GatedAttention", Noting):
+            bench.sample(bench.model(weights=weights), references, steps=1, cfg=1.0)
+        return seen
+
+    with torch.inference_mode():
+        for changed in (0, 1):
+            weights = tuple(1e-7 if index == changed else 0.5 for index in (0, 1))
+            others = [each + (index == changed) * 1.0 for index, each in enumerate(bench.references)]
+            one, other = noted(bench.references, weights), noted(others, weights)
+            most = max(key.shape[2] for key, *_ in one)
+            for (key, keys, layout), (another, *_) in zip(one, other, strict=True):
+                moved, own = (key - another).abs().amax((0, 1, 3)) > 1e-4, keys.keys.copies() < 1e-6
+                found["wrong"] += int((moved & ~own).sum())
+                found["missed"] += key.shape[2] == most and int((moved & own).sum()) != layout.lengths[changed]
+                found["attentions"] += key.shape[2] == most
+    return found
+
+
+def reference_together(family: str) -> dict[str, Any]:
+    """The gate with methods, batches, conditions, masks, windows and other patches."""
+    import node_helpers
+    from comfy.ldm.modules import attention
+
+    bench = Bench(family)
+    toy, toys, found = bench.toy, bench.toys, {}
+    half = torch.zeros(4, 4)
+    half[:2] = 1
+    with torch.inference_mode():
+        stock, gated = bench.sample(toy.model), bench.sample(bench.model(strength=0.5))
+        without = bench.sample(toy.model, [])
+        found["acts"] = min(apart(gated, stock), apart(gated, without))
+        for method in METHODS.get(family, ()):
+            kept = bench.sample(bench.model(strength=1.0), method=method)
+            there = bench.sample(toy.model, method=method)
+            half_there = bench.sample(bench.model(strength=0.5), method=method)
+            off = bench.sample(bench.model(strength=0.0), method=method)
+            found[f"method {method}"] = [apart(kept, there), apart(off, without), apart(half_there, there)]
+        # Conditions of unequal length, and one without references
+        plain, mixed = bench.sample(toy.model, seen_too=False), bench.sample(bench.model(strength=0.5), seen_too=False)
+        off = bench.sample(bench.model(strength=0.0), seen_too=False)
+        found["one without"] = [apart(mixed, plain), apart(off, without)]
+        two = toys.noise_like(toy, 4, 8, batch=2)
+        found["batch"] = apart(bench.sample(bench.model(strength=0.5), latent=two)[:1], gated)
+        # Two gates multiply
+        twice = bench.patch(bench.model(strength=0.5), bench.gate(strength=0.5))
+        found["twice"] = apart(bench.sample(twice), bench.sample(bench.model(strength=0.25)))
+        # What a mask hides of a reference does not matter
+        hidden = [each.clone() for each in bench.references]
+        hidden[0][..., 2:, :] += 1.0
+        masked = bench.model(masks=(half,))
+        found["masked"] = [
+            apart(bench.sample(masked, hidden), bench.sample(masked)),
+            apart(bench.sample(masked), stock),
+        ]
+        # A window: as conditions with and without references, each for its part of the schedule
+        steps = {"steps": 4, "cfg": 1.0}
+        prompt = toys.prompt(toy, bench.words, bench.references)
+        windows = [
+            *node_helpers.conditioning_set_values(prompt, {"start_percent": 0.0, "end_percent": 0.5}),
+            *node_helpers.conditioning_set_values(
+                toys.prompt(toy, bench.words), {"start_percent": 0.51, "end_percent": 1.0}
+            ),
+        ]
+        expected = toys.sample(toy.model, windows, latent=bench.latent, **steps)
+        window = bench.sample(bench.model(end=0.5), **steps)
+        found["window"] = [apart(window, expected), apart(window, bench.sample(toy.model, **steps))]
+        found["never"] = apart(bench.sample(bench.model(start=0.7, end=0.2)), without)
+        # On an override that was there, and under one that comes later
+        calls: list[int] = []
+
+        def override(function: Any, q: Tensor, k: Tensor, v: Tensor, *rest: Any, **named: Any) -> Tensor:
+            calls.append(1)
+            return function(q, k, v * 0.5, *rest, **named)
+
+        def overridden(model: Any) -> Any:
+            model = model.clone()
+            model.model_options["transformer_options"]["optimized_attention_override"] = override
+            return model
+
+        under = bench.sample(bench.patch(overridden(toy.model), bench.gate(strength=0.5)))
+        found["override"] = [
+            apart(under, bench.sample(overridden(bench.model(strength=0.5)))), apart(under, gated),
+            apart(under, bench.sample(overridden(toy.model))), float(len(calls) > 0),
+        ]  # fmt: skip
+        # Every attention function of the engine
+        named = {"basic": attention.attention_basic, "split": attention.attention_split,
+                 "sub_quad": attention.attention_sub_quad, "pytorch": attention.attention_pytorch}  # fmt: skip
+        found["kernels"] = {}
+        for name, chosen in named.items():
+            model = toy.model.clone()
+            model.model_options["transformer_options"]["optimized_attention_override"] = (
+                lambda function, *args, chosen=chosen, **how: chosen.__wrapped__(*args, **how)
+            )
+            found["kernels"][name] = apart(bench.sample(bench.patch(model, bench.gate(strength=0.5))), gated)
+        # LoRA, a ControlNet, and weights that do not all fit
+        lora = toy.model.clone()
+        for name, weight in toy.model.model.diffusion_model.named_parameters():
+            if weight.dim() == 2:
+                change = 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+                lora.add_patches({f"diffusion_model.{name}": ("diff", (change * weight.shape[1] ** -0.5,))})
+        found["lora"] = apart(bench.sample(bench.patch(lora, bench.gate(strength=0.5))), gated)
+        found["lora shut"] = apart(bench.sample(bench.patch(lora, bench.gate(strength=0.0))), bench.sample(lora, []))
+        found["after lora"] = apart(bench.sample(toy.model), stock)
+        if family in ("flux2_klein", "qwen_edit"):
+            control = Control()
+            found["control"] = [
+                apart(bench.sample(bench.model(strength=0.5), control=control), gated),
+                apart(
+                    bench.sample(bench.model(strength=0.0), control=control),
+                    bench.sample(toy.model, [], control=control),
+                ),
+            ]
+        found["untouched"] = "m2chat_reference_gate" not in toy.model.model_options["transformer_options"]
+    return found
+
+
+def reference_refusals() -> dict[str, Any]:
+    """What is said of models without a gate on references, and of references that a model cannot take."""
+    from types import SimpleNamespace
+
+    from m2chat.m3adapter.reference_gate import ReferenceGate
+    from m2chat.m3adapter.weights.starter import STARTER
+    from m2chat.nodes import stock_models
+    from m2chat.nodes.reference_gate import gate_references
+
+    import toy_painters as toys
+
+    def said(run: Any) -> str:
+        try:
+            run()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    class WAN21:
+        diffusion_model = torch.nn.Linear(1, 1)
+
+    omni, krea, lumina = Bench("omnigen2"), Bench("krea2"), Bench("z_image")
+    dozen = [toys.noise_like(omni.toy, 2, 2, seed=seed) for seed in range(12)]
+    narrow = [toys.noise_like(lumina.toy, 25, 1, seed=1)]
+    flux, none = Bench("flux_kontext"), toys.prompt(krea.toy, "a fox")
+    ignored = [[none[0][0], {**none[0][1], "reference_latents": krea.references}]]
+    half = ReferenceGate(0.5)
+    with torch.inference_mode():
+        return {
+            "sdxl": said(lambda: gate_references(stock_models.model(STARTER / "decoder"), half)),
+            "video": said(lambda: gate_references(SimpleNamespace(model=WAN21()), half)),
+            "inpainting": said(lambda: gate_references(toys.model("flux_kontext", in_channels=96), half)),
+            "twelve": said(lambda: omni.sample(omni.model(strength=0.5), dozen)),
+            "narrow": said(lambda: lumina.sample(lumina.model(strength=0.5), narrow)),
+            "ignored": said(
+                lambda: toys.sample(krea.model(strength=0.5), ignored, none, latent=krea.latent, steps=1)
+            ),
+            "many": bool(flux.sample(flux.model(strength=0.5), dozen * 2).isfinite().all()),
+            "tiny and narrow": bool(
+                flux.sample(
+                    flux.model(strength=0.5, masks=(torch.ones(1, 1), torch.ones(7, 9))),
+                    [toys.noise_like(flux.toy, 1, 1), toys.noise_like(flux.toy, 1000, 1)],
+                ).isfinite().all()
+            ),
+        }  # fmt: skip
+
+
+SCENARIOS = {
+    each.__name__: each for each in (toys_paint, gate_contract, reference_keys, reference_together, reference_refusals)
+}
