@@ -148,16 +148,16 @@ class Keys:
 
     def runs(self) -> list[tuple[int, int, float]] | None:
         """Return runs of keys that count alike (first, behind the last, copies); None if they differ key by key."""
-        if any(isinstance(span.copies, Tensor) for span in self.spans):
-            return None
         runs: list[tuple[int, int, float]] = []
         at = 0
         for span in [*self.spans, Span(self.count, 0, 1.0)]:
+            if isinstance(span.copies, Tensor):
+                return None
             for start, stop, copies in ((at, span.start, 1.0), (span.start, span.start + span.length, span.copies)):
                 if start < stop and runs and runs[-1][2] == copies and runs[-1][1] == start:
                     runs[-1] = (runs[-1][0], stop, copies)
                 elif start < stop:
-                    runs.append((start, stop, float(copies)))
+                    runs.append((start, stop, copies))
             at = span.start + span.length
         return runs
 
@@ -233,7 +233,8 @@ class GatedKeys:
         """
         if self.runs is None:
             return None
-        total = norm = None
+        total: Tensor | None = None
+        norm: Tensor | None = None
         for start, stop, copies in self.runs:
             if copies < LEAST:
                 continue
@@ -243,7 +244,7 @@ class GatedKeys:
             part, size = found
             if copies != 1:
                 size = size + math.log(copies)
-            if total is None:
+            if total is None or norm is None:
                 total, norm = part, size
                 continue
             share = torch.sigmoid(size - norm)[..., None]

@@ -16,6 +16,7 @@ from . import (
     export,
     export_routes,
     folders,
+    gate_references,
     gate_sweep,
     ip_adapter,
     ip_adapter_loading,
@@ -53,6 +54,7 @@ NODES: list[type[io.ComfyNode]] = [
     *clip_vision.NODES,
     *ip_adapter_loading.NODES,
     *ip_adapter.NODES,
+    *gate_references.NODES,
     *adaptive_gate.NODES,
     *clip_language.NODES,
 ]

@@ -11,12 +11,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..m3adapter.conversation.conversation import Conversation, Picture, Slot, Text, Turn
 from ..m3adapter.diffusion.prompt_syntax import escaped, unescaped
-from ..m3adapter.ip_adapter.adaptive_gate import OTHER, SAME, adapted_gate
+from ..m3adapter.ip_adapter.adaptive_gate import OTHER, SAME, Encode, adapted_gate
 from ..m3adapter.limits import MAX_STRENGTH
 from . import inputs, wires
 from .errors import names_node
-from .memory import Handle, load_text_encoders
+from .memory import Handle, load_text_encoders, make_ready
 from .running import ShowsText, shown
 
 
@@ -70,9 +71,13 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
                 wires.Decoder.Input(
                     "decoder", optional=True, tooltip="Or a decoder, whose text encoders compare the captions."
                 ),
+                inputs.language_model(optional=True, tooltip="Or a language model, which compares the captions."),
             ],
             outputs=[
-                io.Float.Output(display_name="gate", tooltip="For the gate of Apply IP-Adapter or Fuse M3-Adapter."),
+                io.Float.Output(
+                    display_name="gate",
+                    tooltip="For the gate of Gate References, Apply IP-Adapter or Fuse M3-Adapter.",
+                ),
                 io.Float.Output(display_name="likeness", tooltip="How alike the subjects are: 1 is the same."),
                 io.String.Output(display_name="report", tooltip="What was compared, in words."),
             ],
@@ -88,14 +93,13 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         rule: dict[str, Any],
         clip: comfy.sd.CLIP | None = None,
         decoder: Handle | None = None,
+        language_model: Handle | None = None,
     ) -> io.NodeOutput:
         """Compare the captions."""
-        if clip is not None and decoder is None:
-            encode = partial(_by_clip, clip)
-        elif decoder is not None and clip is None:
-            encode = partial(_by_decoder, decoder)
-        else:
-            raise ValueError("Either clip or decoder compares the captions: connect one of the two.")
+        given = [each for each in (clip, decoder, language_model) if each is not None]
+        if len(given) != 1:
+            raise ValueError("Either clip, decoder or language_model compares the captions: connect one of the three.")
+        encode = encoder(clip=clip, decoder=decoder, language_model=language_model)
         reference_caption, caption = unescaped(reference_caption), unescaped(caption)
         thresholds = {name: value for name, value in rule.items() if name != "rule"}
         verdict = adapted_gate(encode, reference_caption, caption, gate=gate, **thresholds)
@@ -104,10 +108,39 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         return io.NodeOutput(used, verdict.likeness, report, ui=shown(report))
 
 
+def encoder(
+    *,
+    clip: comfy.sd.CLIP | None = None,
+    decoder: Handle | None = None,
+    language_model: Handle | None = None,
+) -> Encode:
+    """Return what encodes texts for the rule, by whichever model is given."""
+    if clip is not None:
+        return partial(_by_clip, clip)
+    if decoder is not None:
+        return partial(_by_decoder, decoder)
+    assert language_model is not None
+    return partial(_by_language_model, language_model)
+
+
 def _by_clip(clip: comfy.sd.CLIP, texts: Sequence[str]) -> Tensor:
-    """Return pooled embeddings [N, P] of texts by the text encoders of a CLIP."""
-    tokens = [clip.tokenize(escaped(text)) for text in texts]
-    return torch.cat([clip.encode_from_tokens(chunks, return_pooled=True)[1] for chunks in tokens])
+    """Return pooled embeddings [N, P] of texts by the text encoders of a CLIP; their mean if these pool nothing."""
+    rows = []
+    for text in texts:
+        states, pooled = clip.encode_from_tokens(clip.tokenize(escaped(text)), return_pooled=True)
+        rows.append(states.float().mean(1) if pooled is None else pooled.float())
+    return torch.cat(rows)
+
+
+def _by_language_model(language_model: Handle, texts: Sequence[str]) -> Tensor:
+    """Return the mean states [N, H] of a language model at texts, read as captions of its pictures."""
+    make_ready(language_model)
+    model = language_model.part
+    asked = Turn("user", (Text("Draw a picture."),))
+    told = [(Conversation((asked, Turn("assistant", (Picture(caption=text),)))), Slot(1, 0), ()) for text in texts]
+    with torch.no_grad():
+        states = model.encode_slots(told, torch.empty(0, model.hidden_size))
+    return torch.stack([each.text.float().mean(0) for each in states]).cpu()
 
 
 def _by_decoder(decoder: Handle, texts: Sequence[str]) -> Tensor:

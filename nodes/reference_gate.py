@@ -8,7 +8,7 @@ from typing import Any
 import comfy.model_base
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..m3adapter.reference_gate import GatedKeys, ReferenceGate
 from .reference_tokens import Counted, Family, Layout, Options, Scene, family_of
@@ -74,7 +74,7 @@ def check_count(model: ModelPatcher, count: int) -> None:
     _check_count(family, model.model.diffusion_model, count)
 
 
-def _check_count(family: Family, inner: nn.Module, count: int) -> None:
+def _check_count(family: Family, inner: Any, count: int) -> None:
     most = family.most(inner)
     if most is not None and count > most:
         raise ValueError(
@@ -170,7 +170,8 @@ def _with_gate(
 
 def _counted(gates: Sequence[ReferenceGate], inner: Any, sigmas: Tensor, count: int) -> list[Counted]:
     """Return how often each of the references counts that were not taken away."""
-    copies, found, index = _copies(gates, inner, sigmas), [], 0
+    copies, index = _copies(gates, inner, sigmas), 0
+    found: list[Counted] = []
     while len(found) < count:
         if copies(index) > 0:
             masks = (gate.mask(index) for gate in gates)
@@ -224,8 +225,9 @@ class GatedAttention:
         scale = given.get("scale")
         if self.before is None and function.__name__ == NATIVE:
             repeats = query.shape[1] // key.shape[1]
-            pair = (key, value) if repeats == 1 else (each.repeat_interleave(repeats, 1) for each in (key, value))
-            if (found := keys.merged(query, *pair, scale=scale)) is not None:
+            if repeats > 1:
+                key, value = (each.repeat_interleave(repeats, 1) for each in (key, value))
+            if (found := keys.merged(query, key, value, scale)) is not None:
                 return found.transpose(1, 2).flatten(2)
         if scale is not None:
             query = query * (scale * query.shape[-1] ** 0.5)

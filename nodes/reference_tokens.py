@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..m3adapter.reference_gate import GatedKeys, Keys, Span, tokens_of_mask
 
@@ -40,7 +40,7 @@ class Scene:
         counted: How often each reference counts.
     """
 
-    model: nn.Module
+    model: Any
     latent: Tensor
     words: int
     references: Sequence[Tensor]
@@ -246,12 +246,12 @@ class Family:
     table: str = ""
     needs_method: bool = False
 
-    def side(self, model: nn.Module) -> int:
+    def side(self, model: Any) -> int:
         """Return the side of a patch, in places of the latent."""
         patch = getattr(model, self.patch)
         return int(patch if isinstance(patch, int) else patch[-1])
 
-    def most(self, model: nn.Module) -> int | None:
+    def most(self, model: Any) -> int | None:
         """Return how many references it takes; None for any number."""
         return len(getattr(model, self.table)) if self.table else None
 
@@ -270,7 +270,7 @@ FAMILIES = {
 }
 
 
-def family_of(model: nn.Module) -> Family | None:
+def family_of(model: Any) -> Family | None:
     """Return what is known of an inner diffusion model; None if it is of no class that reads references."""
     names = (f"{each.__module__}.{each.__qualname__}" for each in type(model).__mro__)
     return next((FAMILIES[name] for name in names if name in FAMILIES), None)

@@ -317,6 +317,46 @@ def reference_refusals() -> dict[str, Any]:
         }  # fmt: skip
 
 
-SCENARIOS = {
-    each.__name__: each for each in (toys_paint, gate_contract, reference_keys, reference_together, reference_refusals)
-}
+def adaptive_gates() -> dict[str, Any]:
+    """The adaptive gate by text encoders with pooled embeddings and without them, and by a language model."""
+    from m2chat.nodes.adaptive_gate import AdaptiveGate
+    from m2chat.nodes.gate_references import GateReferences
+    from m2chat.nodes.loading import LoadStarter
+
+    import toy_painters as toys
+
+    class Unpooled(type(toys.clip())):  # type: ignore[misc]
+        """As of FLUX.2 and Qwen-Image."""
+
+        def encode_from_tokens(self, *given: Any, **how: Any) -> Any:
+            states, _ = super().encode_from_tokens(*given, **how)
+            return states, None
+
+    pooled, bare = toys.clip(), toys.clip()
+    bare.__class__ = Unpooled
+    found: dict[str, Any] = {}
+    with torch.inference_mode():
+        starter = LoadStarter.execute().result
+        for name, given in {
+            "pooled": {"clip": pooled}, "bare": {"clip": bare}, "language model": {"language_model": starter[0]},
+        }.items():  # fmt: skip
+            found[name] = [
+                AdaptiveGate.execute("a fox on the beach", caption, 0.8, {"rule": "adaptive"}, **given).result
+                for caption in ("a fox in the forest", "a whale in the forest")
+            ]
+        bench = Bench("flux_kontext")
+        (gated,) = GateReferences.execute(bench.toy.model, 0.5, 0.0, 1.0, "1, 0", torch.ones(1, 4, 4)).result
+        (expected,) = (bench.sample(bench.model(strength=0.5), bench.references[:1]),)
+        found["node"] = apart(bench.sample(gated), expected)
+    return found
+
+
+_ALL = (
+    toys_paint,
+    gate_contract,
+    reference_keys,
+    reference_together,
+    reference_refusals,
+    adaptive_gates,
+)
+SCENARIOS = {each.__name__: each for each in _ALL}

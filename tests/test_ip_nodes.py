@@ -182,7 +182,7 @@ def test_the_gate_adapts_and_is_overridden(comfy: ComfyServer) -> None:
     assert gate("an elephant on the beach", decoder=["load", 3])[0] == pytest.approx(other, abs=0.02)
     value, report = gate("an elephant on the beach", "off", **stock)
     assert value == pytest.approx(0.8) and report.startswith("gate 0.80: 'elephant' and the reference's 'fox'")
-    with pytest.raises(ExecutionFailed, match="Either clip or decoder compares the captions: connect one of the two"):
+    with pytest.raises(ExecutionFailed, match="Either clip, decoder or language_model compares the captions: connect"):
         gate("a fox")
 
 

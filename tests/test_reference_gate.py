@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from m3adapter.reference_gate import GatedKeys, Keys, ReferenceGate, Span, parse_weights, tokens_of_mask
+from m3adapter.reference_pictures import subjects_on_grey
 from runs import inside
 
 FAMILIES = (
@@ -95,6 +96,16 @@ def test_what_cannot_be_gated_is_refused_in_a_sentence() -> None:
         "ignored": "Gate References: the model does not look at its references: add Edit Model Reference Method to the "
         "conditioning.",
     }
+
+
+@toy
+def test_the_gate_adapts_to_the_subjects_by_any_text_encoder_or_language_model() -> None:
+    found = inside("adaptive_gates")
+    assert found.pop("node") == 0, "the node is the gate"
+    assert sorted(found) == ["bare", "language model", "pooled"]
+    for name, ((same, alike, said), (other, unlike, _)) in found.items():
+        assert same == pytest.approx(0.8) and alike == pytest.approx(1) and other == 0 > unlike - 0.55, name
+        assert said == "gate 0.80: 'fox' and the reference's 'fox' have a similarity of 1.00"
 
 
 # Without ComfyUI
@@ -190,3 +201,29 @@ def test_a_gate_that_changes_nothing_is_known_as_such() -> None:
     assert ReferenceGate(weights=(1.0,), masks=(None, torch.ones(2, 2))).neutral
     for fields in ({"strength": 0.5}, {"end": 0.9}, {"weights": (1.0, 0.9)}, {"masks": (torch.zeros(2, 2),)}):
         assert not ReferenceGate(**fields).neutral
+
+
+def test_a_reference_on_grey_has_its_subject_and_nothing_else() -> None:
+    pictures = torch.rand(2, 40, 60, 3, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(1, 20, 30)
+    mask[:, 4:12, 10:20] = 1  # half the size of the pictures
+    found, masks = subjects_on_grey(pictures, mask)
+    assert found.shape == pictures.shape and masks.shape == (2, 40, 60)
+    assert torch.equal(found[:, 10:22, 22:38], pictures[:, 10:22, 22:38])
+    assert found[:, :6].eq(0.5).all() and found[:, :, 44:].eq(0.5).all()
+    small, masks = subjects_on_grey(pictures, mask, crop=True)
+    assert small.shape == (2, 18, 22, 3) and masks.shape == (2, 18, 22)
+    assert torch.equal(small, found[:, 7:25, 19:41])
+
+
+@pytest.mark.parametrize(
+    ("masks", "complaint"),
+    [
+        (torch.zeros(1, 8, 8), "mask shows nothing: paint the subject white."),
+        (torch.ones(3, 8, 8), "mask holds 3 masks and image 2 pictures: give one mask, or one for each."),
+    ],
+)
+def test_a_mask_that_fits_no_picture_is_refused(masks: torch.Tensor, complaint: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        subjects_on_grey(torch.rand(2, 8, 8, 3), masks, crop=True)
+    assert str(raised.value) == complaint

@@ -29,7 +29,7 @@ PACK = "M2Chat_"
 TAB = "Chat with M²Chat"
 COMMANDS = {"Workspace_ToggleSidebarTab_m2chat": {"label": "Toggle M²Chat Sidebar"}}
 LIVE = "Paint again while the gate is turned: with few steps while the hand moves, with all when it rests."
-WIDGETS = {"M2Chat_FuseM3Adapter": {"live": {"tooltip": LIVE}}}
+WIDGETS = {name: {"live": {"tooltip": LIVE}} for name in ("M2Chat_FuseM3Adapter", "M2Chat_GateReferences")}
 # The chat panel looks up its texts by their English, in which $ is a placeholder.
 PANEL = "m2chatPanel"
 PANEL_TEXT = re.compile(r'\bt\(\s*"([^"]+)"')

@@ -1,14 +1,14 @@
-// Live gate: when "live" is switched on at a Fuse M3-Adapter, turning its gate repaints the pictures after it, with a few
-// steps while the hand still moves and with all of them when it rests. The workflow is queued as it is, so ComfyUI's
-// cache skips everything before the gate; without this script, you would press Run instead.
+// Live gate: when "live" is switched on at a Fuse M3-Adapter or Gate References, turning its gate repaints the pictures
+// after it, with a few steps while the hand still moves and with all of them when it rests. The workflow is queued as it
+// is, so ComfyUI's cache skips everything before the gate; without this script, you would press Run instead.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { refusal } from "./chat/server.js";
 import { t } from "./chat/texts.js";
 
-const NODE = "M2Chat_FuseM3Adapter";
-const DECODER = "M2Chat_Decode";
+const GATES = ["M2Chat_FuseM3Adapter", "M2Chat_GateReferences"];
+const PAINTS = ["M2Chat_Decode", "KSampler"];
 const PREVIEW_STEPS = 4;
 const PREVIEW_AFTER = 120; // milliseconds without a change
 const FULL_AFTER = 800;
@@ -44,7 +44,7 @@ function behind(prompt, start) {
 /** The id of one of the page's nodes in a prompt, in which ids inside subgraphs begin with their parents' ids. */
 function idIn(prompt, node) {
   const own = String(node.id);
-  const fits = (id) => prompt[id].class_type === NODE && (id === own || id.endsWith(`:${own}`));
+  const fits = (id) => prompt[id].class_type === node.comfyClass && (id === own || id.endsWith(`:${own}`));
   return Object.keys(prompt).find(fits);
 }
 
@@ -68,7 +68,7 @@ async function paint(node, steps) {
   if (!targets.length) return;
   for (const id of steps ? needed : []) {
     const { class_type, inputs } = output[id];
-    if (class_type === DECODER && typeof inputs.steps === "number") inputs.steps = Math.min(inputs.steps, steps);
+    if (PAINTS.includes(class_type) && typeof inputs.steps === "number") inputs.steps = Math.min(inputs.steps, steps);
   }
   try {
     const answer = await api.queuePrompt(0, { output, workflow }, { partialExecutionTargets: targets });
@@ -81,7 +81,7 @@ async function paint(node, steps) {
 app.registerExtension({
   name: "M2Chat.LiveGate",
   nodeCreated(node) {
-    if (node.comfyClass !== NODE) return;
+    if (!GATES.includes(node.comfyClass)) return;
     const gate = node.widgets?.find((widget) => widget.name === "gate");
     if (!gate) return;
     // No picture depends on it, so it is neither among the widgets' values nor in the prompt. A workflow keeps it as a
