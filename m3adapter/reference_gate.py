@@ -107,7 +107,7 @@ def tokens_of_mask(mask: Tensor, height: int, width: int) -> Tensor:
     return small.flatten()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Span:
     """A run of keys that count otherwise than once.
 

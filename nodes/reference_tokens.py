@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -91,8 +92,16 @@ class Layout:
     def gated(self, kind: str, count: int, make: Callable[[], list[Span]]) -> GatedKeys:
         """Return what is made once for all attentions of one kind in a call."""
         if (kind, count) not in self._known:
-            self._known[kind, count] = GatedKeys(Keys(count, tuple(make())))
+            spans = tuple(make())
+            plain = not any(isinstance(span.copies, Tensor) for span in spans)
+            self._known[kind, count] = _of_spans(count, spans) if plain else GatedKeys(Keys(count, spans))
         return self._known[kind, count]
+
+
+@lru_cache(maxsize=16)
+def _of_spans(count: int, spans: tuple[Span, ...]) -> GatedKeys:
+    """Return what is the same in all steps of a picture, and mostly from one picture to the next."""
+    return GatedKeys(Keys(count, spans))
 
 
 def grid(latent: Tensor, patch: int) -> tuple[int, int, int]:
