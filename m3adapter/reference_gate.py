@@ -27,6 +27,7 @@ from torch.nn import functional
 from .limits import MAX_STRENGTH, number
 from .values import shown
 
+MAX_WEIGHT = 10.0  # as in a memory of pictures
 PAD = 8  # channels: fast kernels want head dimensions that are multiples of it
 LEAST = 1e-6  # a key that counts less is left out
 
@@ -41,7 +42,7 @@ class ReferenceGate:
         strength: 0 removes the references, 1 is as the model was trained, above 1 leans on them; 0..4.
         start: Where in the noise schedule the references begin to act, from 0 (pure noise) to 1 (the picture).
         end: Where in the noise schedule they cease to act.
-        weights: How often each reference counts, in their order; 0..4 each. References without one have 1.
+        weights: How often each reference counts, in their order; 0..10 each. References without one have 1.
         masks: What of each reference counts [H, W] in 0..1, stretched over it, in their order; None is all of it, and
             so is what is missing.
 
@@ -60,7 +61,7 @@ class ReferenceGate:
         number("start_percent", self.start, 0, 1)
         number("end_percent", self.end, 0, 1)
         for weight in self.weights:
-            number("The weight of a reference", weight, 0, MAX_STRENGTH)
+            number("The weight of a reference", weight, 0, MAX_WEIGHT)
         for mask in self.masks:
             if mask is not None and (mask.dim() != 2 or not mask.numel()):
                 raise ValueError(f"The mask of a reference must be of shape [height, width], not {[*mask.shape]}.")
@@ -97,7 +98,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
     for part in filter(None, re.split(r"[,;\s]+", text)):
         if not re.fullmatch(r"[0-9]{0,3}\.?[0-9]{0,9}", part) or part == ".":
             raise ValueError(f"weights has {shown(part)}: write a number for each reference, like 1, 0.5.")
-        weights.append(number("A weight in weights", float(part), 0, MAX_STRENGTH))
+        weights.append(number("A weight in weights", float(part), 0, MAX_WEIGHT))
     return tuple(weights)
 
 

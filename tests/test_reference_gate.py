@@ -176,7 +176,7 @@ def test_a_mask_is_stretched_over_the_tokens_of_its_reference() -> None:
         ({"strength": 5}, "The strength of the gate is 5: give a number from 0 to 4."),
         ({"strength": math.nan}, "The strength of the gate is nan: give a number from 0 to 4."),
         ({"end": 2}, "end_percent is 2: give a number from 0 to 1."),
-        ({"weights": (1.0, -1.0)}, "The weight of a reference is -1.0: give a number from 0 to 4."),
+        ({"weights": (1.0, -1.0)}, "The weight of a reference is -1.0: give a number from 0 to 10."),
         ({"masks": (torch.ones(3),)}, "The mask of a reference must be of shape [height, width], not [3]."),
     ],
 )
@@ -191,7 +191,7 @@ def test_weights_are_numbers_for_each_reference() -> None:
     for text, said in {
         "1, x": "weights has 'x'",
         "1e3": "weights has '1e3'",
-        "9": "A weight in weights is 9.0",
+        "11": "A weight in weights is 11.0",
     }.items():
         with pytest.raises(ValueError, match=said):
             parse_weights(text)
