@@ -127,3 +127,32 @@ def test_other_widgets_keep_their_values(page: Page, mode: str) -> None:
     given = page.evaluate("async () => (await app.graphToPrompt()).output")
     inputs = next(node["inputs"] for node in given.values() if node["class_type"] == "M2Chat_FuseM3Adapter")
     assert inputs["gate"] == 1.0 and inputs["mode"] == mode and inputs.get("mode.value", 0.25) == 0.25
+
+
+def test_a_gate_on_references_paints_again_by_the_stock_sampler(comfy: ComfyServer, page: Page) -> None:
+    node = graphs.node
+    graph = {
+        "toy": node("ToyPainter", family="flux2_klein"),
+        "gate": node("M2Chat_GateReferences", model=["toy", 0], gate=1.0, start_percent=0.0, end_percent=1.0),
+        "grey": node("EmptyImage", width=64, height=64, batch_size=1, color=0x808080),
+        "latent": node("VAEEncode", pixels=["grey", 0], vae=["toy", 2]),
+        "said": node("CLIPTextEncode", clip=["toy", 1], text="a fox"),
+        "sees": node("ReferenceLatent", conditioning=["said", 0], latent=["latent", 0]),
+        "empty": node("EmptyFlux2LatentImage", width=64, height=64, batch_size=1),
+        "sample": node(
+            "KSampler", model=["gate", 0], positive=["sees", 0], negative=["said", 0], latent_image=["empty", 0],
+            seed=1, steps=6, cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["toy", 2]),
+        "picture": node("PreviewImage", images=["decode", 0]),
+    }  # fmt: skip
+    page.evaluate("graph => app.loadApiJson(graph, 'test')", graphs.numbered(graph))
+    page.evaluate("window.turned = app.graph.nodes.find(n => n.type === 'M2Chat_GateReferences')")
+    page.evaluate(RECORD)
+    page.evaluate(SWITCH, True)
+    page.evaluate(TURN, 0.4)
+    page.wait_for_function("window.ran.filter(([name]) => name === 'execution_success').length === 2", timeout=PATIENCE)
+    history = sorted(comfy.get("/history").values(), key=lambda entry: entry["prompt"][0])[-2:]
+    ran = [{each["class_type"]: each["inputs"] for each in entry["prompt"][2].values()} for entry in history]
+    assert [each["KSampler"]["steps"] for each in ran] == [4, 6]
+    assert [each["M2Chat_GateReferences"]["gate"] for each in ran] == [0.4, 0.4]
