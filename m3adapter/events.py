@@ -111,7 +111,7 @@ class TurnDone:
 
 @dataclass(frozen=True)
 class Shortened:
-    """The conversation exceeds the language model's context; `text` says what the prompt left out or shortened."""
+    """Something is too long, mostly a conversation for the model's context; `text` says what was left out."""
 
     text: str
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from .conversation.cast import with_looks
 from .conversation.references import MAX_NUMBER
 from .events import OnEvent, ignore
 from .limits import check_seed
@@ -62,8 +63,9 @@ class PaintRequest:
 
     @property
     def prompt(self) -> str:
-        """The caption with the style."""
-        return styled(self.caption, self.settings.style)
+        """The caption with the style and the looks of the cast, for painters that read words."""
+        caption = self.caption
+        return with_looks(styled(caption, self.settings.style), self.conversation.cast, named_in=caption)
 
     @property
     def gate(self) -> GateSetting:

@@ -155,6 +155,10 @@ def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: 
             ("evaluate", "--output", "r", "--ip-adapter", "x", "--split", "validation"),
             "Give either --split or --ip-adapter",
         ),
+        (
+            ("evaluate", "--output", "r", "--sheet", "--without", "gate"),
+            "Give either --without or --sheet",
+        ),
     ],
 )
 def test_mistakes_end_with_2_and_one_sentence(model, capsys, tmp_path: Path, arguments: tuple, says: str) -> None:

@@ -12,7 +12,7 @@ from tools import environment
 
 LIBRARY = "m3adapter"
 MAX_LAYERS = 11
-MAX_PARTS = 30  # packages and modules directly below the library
+MAX_PARTS = 31  # packages and modules directly below the library
 
 Graph = Mapping[str, set[str]]
 

@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--ip-adapter", type=Path, metavar="FILE", help="compare this IP-Adapter with the M3-Adapter over the gate"
     )
+    evaluate.add_argument("--sheet", action="store_true", help="compare captions with a character sheet with the gate")
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -180,6 +181,13 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise UserError("Give either --without or --ip-adapter: the comparison uses the whole M3-Adapter.")
         if options.ip_adapter and options.split != "test":
             raise UserError("Give either --split or --ip-adapter: the comparison uses the test stories.")
+        others = (
+            (options.ip_adapter, "--ip-adapter"),
+            (options.without, "--without"),
+            (options.split != "test", "--split"),
+        )
+        if options.sheet and (other := next((name for given, name in others if given), None)):
+            raise UserError(f"Give either {other} or --sheet: the comparison is a measurement of its own.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
         _check_report(options.output)
@@ -196,6 +204,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             report = _module("evaluation.ip_adapter").compare(
                 starter=starter, ip_adapter=options.ip_adapter, **arguments
             )
+    elif options.sheet:
+        report = _module("evaluation.character_sheet").compare(starter=starter, **arguments)
     else:
         report = _module("evaluation.starter").evaluate(
             starter=starter, without=options.without, split=options.split, **arguments

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..values import shown
-from .cast import Character, with_character
+from .cast import Character, with_character, with_looks
 from .entries import picture_of, put_aside, put_picture_aside, turns_of
 from .markup import escape
 from .references import Reference, ReferencePolicy
@@ -38,7 +38,7 @@ class Conversation:
 
     Attributes:
         turns: The turns.
-        cast: The characters whose looks are given by pictures, each name once.
+        cast: The characters whose looks are given by words or pictures, each name once.
         awaiting: Earlier versions of the turn that comes next, after `retell`.
 
     Raises:
@@ -73,10 +73,38 @@ class Conversation:
             turn = replace(turn, versions=self.awaiting)
         return replace(self, turns=(*self.turns, turn), awaiting=Versions())
 
-    def with_character(self, name: str, pictures: Iterable[Tensor | Picture] = ()) -> Conversation:
-        """Return the conversation with one more character in its cast, who replaces one of the same name."""
-        given = (p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
-        return replace(self, cast=with_character(self.cast, Character(name, tuple(given))))
+    def with_character(
+        self, name: str, pictures: Iterable[Tensor | Picture] = (), *, looks: str | None = None
+    ) -> Conversation:
+        """Return the conversation with one more character in its cast, who replaces one of the same name.
+
+        Args:
+            name: The name that captions use.
+            pictures: Pictures, or images [H, W, 3 or 4] in 0..1, of this character only.
+            looks: What the character always looks like; None leaves what was said before.
+        """
+        given = tuple(p if isinstance(p, Picture) else Picture(image=p) for p in pictures)
+        if looks is None:
+            looks = next((other.looks for other in self.cast if other.is_called(name)), "")
+        return replace(self, cast=with_character(self.cast, Character(name, given, looks)))
+
+    def with_looks(self, looks: Mapping[str, str]) -> Conversation:
+        """Return the conversation with a character sheet: what characters look like, by name.
+
+        Pictures of the cast stay, and so do characters of whom the sheet says nothing; others join the cast.
+        """
+        conversation = self
+        for name, said in looks.items():
+            pictures = next((other.pictures for other in self.cast if other.is_called(name)), ())
+            conversation = conversation.with_character(name, pictures, looks=said)
+        return conversation
+
+    def described(self, slot: Slot) -> str:
+        """Return the caption of the picture at `slot` with the looks of the characters that it names.
+
+        It is for painters that know characters by words alone; see `cast.with_looks`.
+        """
+        return with_looks(self.picture(slot).caption, self.cast)
 
     def system(self, text: str) -> Conversation:
         """Return the conversation with a system turn; only an empty conversation can take one."""
@@ -180,6 +208,13 @@ class Conversation:
     def with_caption(self, slot: Slot, caption: str) -> Conversation:
         """Return the conversation with another caption for the assistant's picture at `slot`, whose image stays."""
         return self._with(slot, self._painted_at(slot).changed(caption=caption))
+
+    def with_seen(self, slot: Slot, seen: str) -> Conversation:
+        """Return the conversation with a description of what the assistant's painted picture at `slot` shows."""
+        picture = self._painted_at(slot)
+        if picture.is_open:
+            raise ConversationError("A picture has no image yet: paint it first.")
+        return self._with(slot, picture.changed(seen=seen))
 
     def with_text(self, turn: int, text: str, segment: int | None = None) -> Conversation:
         """Return the conversation with the text of a turn replaced; its pictures stay.

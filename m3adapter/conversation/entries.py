@@ -25,6 +25,7 @@ class PictureFields(TypedDict, total=False):
     caption: str
     seed: int | None
     gate: float | None
+    seen: str
     versions: Versions
 
 
@@ -159,7 +160,9 @@ def _segment_entry(segment: Segment, keep: Keep) -> Entry:
     if isinstance(segment, Text):
         return {"type": "text", "text": segment.text}
     file = None if segment.is_open else keep(segment.stored)
-    return {"type": "picture", "caption": segment.caption, "file": file, "seed": segment.seed, "gate": segment.gate}
+    seen = {"seen": segment.seen} if segment.seen else {}
+    painted = {"file": file, "seed": segment.seed, "gate": segment.gate}
+    return {"type": "picture", "caption": segment.caption, **painted, **seen}
 
 
 def _segment(entry: Entry, picture: Open, png: Callable[[Any], Png]) -> Segment:
@@ -172,6 +175,7 @@ def _segment(entry: Entry, picture: Open, png: Callable[[Any], Png]) -> Segment:
         "caption": entry["caption"],
         "seed": entry.get("seed"),
         "gate": entry.get("gate"),
+        "seen": entry.get("seen", ""),
         "versions": read_versions(entry.get("versions"), png),
     }
     return Picture(**fields) if entry["file"] is None else picture(entry["file"], fields)

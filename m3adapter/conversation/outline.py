@@ -17,11 +17,15 @@ def beats(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: There are more lines than a story can have panels.
     """
-    lines = (" ".join(_MARK.sub("", line, count=1).split()) for line in text.splitlines())
-    outline = tuple(filter(None, lines))
+    outline = tuple(filter(None, map(unmarked, text.splitlines())))
     if len(outline) > MAX_PANELS:
         raise ValueError(f"The outline has {len(outline)} lines, and a story {MAX_PANELS} panels at most: shorten it.")
     return outline
+
+
+def unmarked(line: str) -> str:
+    """Return a line without a number or bullet at its beginning, and with single spaces."""
+    return " ".join(_MARK.sub("", line, count=1).split())
 
 
 def messages(premise: str, panels: int, outline: Sequence[str] = ()) -> list[str]:

@@ -84,6 +84,7 @@ class Picture:
         seed: The seed it was painted with, 0..2**64-1.
         gate: The strength of the gate it was painted with, 0..4.
         versions: What it was before it was painted again.
+        seen: What somebody who looked at the painted picture says that it shows; "" if nobody has looked.
 
     Raises:
         ConversationError: A value is out of range; the message is one sentence.
@@ -94,9 +95,11 @@ class Picture:
     seed: int | None = None
     gate: float | None = None
     versions: Versions = field(default=Versions(), repr=False, compare=False)
+    seen: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "caption", clean(self.caption))
+        object.__setattr__(self, "seen", clean(self.seen))
         image = vars(self)["_image"]
         if isinstance(image, PngFile):
             vars(self)["_file"] = image
@@ -159,7 +162,7 @@ class Picture:
 
     def changed(self, **fields: Any) -> Picture:
         """Return the picture with other fields than the image, which is neither copied nor encoded again."""
-        others = {name: getattr(self, name) for name in ("caption", "seed", "gate", "versions")}
+        others = {name: getattr(self, name) for name in ("caption", "seed", "gate", "versions", "seen")}
         copy = Picture(**others | fields)
         vars(copy).update({name: value for name, value in vars(self).items() if name in ("_image", "_file", "_png")})
         return copy
@@ -170,10 +173,10 @@ class Picture:
         return vars(self)["_image"] is None
 
     def __eq__(self, other: object) -> bool:
-        """Compare captions, seeds, gates and pixels. A dataclass's own comparison cannot compare tensors."""
+        """Compare what is said, and pixels. A dataclass's own comparison cannot compare tensors."""
         if not isinstance(other, Picture):
             return NotImplemented
-        if (self.caption, self.seed, self.gate) != (other.caption, other.seed, other.gate):
+        if any(getattr(self, name) != getattr(other, name) for name in ("caption", "seed", "gate", "seen")):
             return False
         if self.is_open or other.is_open or vars(self)["_image"] is vars(other)["_image"]:
             return self.is_open == other.is_open

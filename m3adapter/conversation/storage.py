@@ -1,7 +1,8 @@
 """A conversation as a folder on disk: conversation.json (version 2; 1 is read too) and a PNG per picture.
 
 Earlier versions of turns and pictures are stored beside them, under "versions". Older packs, which do not know that
-key, open such a folder and read the conversation as it stands; what they save has no versions.
+key, open such a folder and read the conversation as it stands; what they save has no versions. The same holds for
+"looks" of the cast and "seen" of a picture.
 """
 
 from __future__ import annotations
@@ -76,7 +77,11 @@ def _contents(saved: Saved) -> tuple[dict[str, Png], bytes]:
     with _said():
         turns = turn_entries(saved.turns, keep)
         cast = [
-            {"name": character.name, "pictures": [keep(picture.stored) for picture in character.pictures]}
+            {
+                "name": character.name,
+                "pictures": [keep(picture.stored) for picture in character.pictures],
+                **({"looks": character.looks} if character.looks else {}),
+            }
             for character in saved.cast
         ]
         add_versions(turns, saved.turns, keep_once)
@@ -187,7 +192,7 @@ def read_saved(directory: str | Path) -> Saved:
     try:
         turns = read_turns(content["turns"], picture, png)
         cast = tuple(
-            Character(entry["name"], tuple(picture(name, {}) for name in entry["pictures"]))
+            Character(entry["name"], tuple(picture(name, {}) for name in entry["pictures"]), entry.get("looks", ""))
             for entry in content["cast"]
         )
         awaiting = read_versions(content.get("awaiting"), png)

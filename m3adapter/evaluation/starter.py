@@ -199,15 +199,7 @@ class Bench:
 
     def named_change(self, count: int) -> float:
         """Return how often a colour that the user names is painted although the references show another one."""
-
-        def changed(sample: Sample) -> bool:
-            referenced = [sample.shown(index) for index in sample.named]
-            return sample.task == "change" and any(
-                actor is not None and actor.look != sample.scene.characters[index].look
-                for actor, index in zip(referenced, sample.named, strict=True)
-            )
-
-        chosen = self.slots(count, changed)
+        chosen = self.slots(count, changes_look)
         verdict = self.verdict(self.features(chosen), 1.0)
         right = [
             all(
@@ -295,6 +287,15 @@ class Bench:
     def picture(self, scene: Scene) -> Tensor:
         """Render a scene [H, W, 3] in 0..1."""
         return torch.from_numpy(render(scene, self.rng.randrange(2**31))).float() / 255
+
+
+def changes_look(sample: Sample) -> bool:
+    """Return whether a caption names a look that is not the one that references show."""
+    referenced = [sample.shown(index) for index in sample.named]
+    return sample.task == "change" and any(
+        actor is not None and actor.look != sample.scene.characters[index].look
+        for actor, index in zip(referenced, sample.named, strict=True)
+    )
 
 
 def _named(text: str) -> set[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..compat import cache_of, with_cache
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..events import Interrupted
+from .as_read import with_seen, with_sheet
 from .config import LanguageModelConfig
 from .detokenizing import Detokenizer
 from .loading import embedding, examine, open_model
@@ -73,6 +74,8 @@ class LanguageModel:
             `prefixes.limit` of 0 switches that off; what is written, and the states of slots, are the same to the bit.
             Models whose layers keep more than keys and values (sliding windows, recurrent layers) read every prompt
             as a whole, and so do those that see pictures natively.
+        sees_own: Whether a model that sees natively is shown the assistant's painted pictures too when it replies. Its
+            words then depend on them; what it knows of a picture yet to be painted never does.
 
     Raises:
         ValueError: The tokenizer has no chat template.
@@ -87,6 +90,7 @@ class LanguageModel:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.sees_own = False
         self.visual_projection = visual_projection
         self.config = config or LanguageModelConfig()
         self.prompts = self._prompt_writer()
@@ -257,7 +261,8 @@ class LanguageModel:
         generator = torch.Generator("cpu").manual_seed(seed)
         prompts = self.prompts.with_thinking() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
-        prompt = prompts.for_reply(conversation, self._reply_limit(sampling, prompts))
+        read = with_seen(self._with_sheet(conversation), pictures=self.sees_own and self.sees == "natively")
+        prompt = prompts.for_reply(read, self._reply_limit(sampling, prompts))
         notes.append(prompt.note)
         room = max(self.context_length - len(prompt.ids) - length, 0)
         tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
@@ -371,7 +376,12 @@ class LanguageModel:
     def _slot_prompt(self, conversation: Conversation, slot: Slot, image_tokens: int) -> Prompt:
         """Return the prompt of a slot, which begins as that of its reply did if its length was the usual one."""
         reply_limit = self._reply_limit(Sampling(), self.prompts)
+        conversation = self._with_sheet(conversation)
         return self.prompts.for_slot(conversation, slot, self.context_length - image_tokens, reply_limit=reply_limit)
+
+    def _with_sheet(self, conversation: Conversation) -> Conversation:
+        """Return the conversation with its character sheet for a model that follows instructions."""
+        return with_sheet(conversation) if self.prompts.instructions else conversation
 
     def _check_width(self, image_tokens: Tensor) -> None:
         if image_tokens.shape[1] != self.hidden_size:

@@ -51,7 +51,7 @@ class PicturePromptWriter(PromptWriter):
     def _begun(self, turns: Sequence[Turn]) -> tuple[list[int], dict[str, Tensor]]:
         text = self._rendered(turns)
         images = [
-            _presentable(segment.pixels)
+            presentable(segment.pixels)
             for turn in turns
             if turn.role == "user"
             for segment in turn.segments
@@ -69,7 +69,7 @@ class PicturePromptWriter(PromptWriter):
         return inputs.pop("input_ids")[0].tolist(), inputs
 
 
-def _presentable(image: Tensor) -> Image.Image:
+def presentable(image: Tensor) -> Image.Image:
     """Convert a picture [H, W, 3], padded with white if it is so narrow or small that processors refuse it."""
     from PIL import ImageOps
 
