@@ -41,6 +41,14 @@ class AddToCast(io.ComfyNode):
                     tooltip="What the character looks like, the best picture first. Without any, only the name "
                     "is known.",
                 ),
+                io.String.Input(
+                    "looks",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="What the character always looks like, in a few words, for painters without references. "
+                    "If empty, what Character Sheet said stays.",
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -51,9 +59,12 @@ class AddToCast(io.ComfyNode):
 
     @classmethod
     @names_node
-    def execute(cls, conversation: Conversation, name: str, pictures: Tensor | None = None) -> io.NodeOutput:
+    def execute(
+        cls, conversation: Conversation, name: str, pictures: Tensor | None = None, looks: str = ""
+    ) -> io.NodeOutput:
         """Add the character, in place of one of the same name."""
-        return io.NodeOutput(conversation.with_character(name, () if pictures is None else pictures))
+        given = () if pictures is None else pictures
+        return io.NodeOutput(conversation.with_character(name, given, looks=looks if looks.strip() else None))
 
 
 class MemoryOfPictures(io.ComfyNode):

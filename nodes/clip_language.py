@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import comfy.model_management
 import comfy.sd
@@ -16,9 +16,10 @@ from torch import Tensor
 from ..m3adapter.conversation.conversation import Conversation, Slot
 from ..m3adapter.language.config import LanguageModelConfig
 from ..m3adapter.language.language_model import LanguageModel, SlotStates
-from ..m3adapter.language.prompts import Prompt
-from . import wires
+from ..m3adapter.language.prompts import Prompt, PromptWriter
+from . import inputs, wires
 from .clip_reading import StockReader
+from .clip_sight import SeeingPromptWriter, StockSight
 from .clip_tokenizer import StockTokenizer
 from .errors import names_node
 from .memory import Handle
@@ -27,8 +28,9 @@ from .memory import Handle
 class ClipLanguageModel(LanguageModel):
     """The language model inside a stock CLIP, run token by token as the engine's own `generate` does.
 
-    What it reads is remembered as by any other; on an accelerator twice, for it writes in bfloat16 and reads slots in
-    float32.
+    It sees users' pictures if the engine's tokenizer takes them and the file had the weights for it. What it reads is
+    remembered as by any other, but for prompts with pictures, which are read as a whole; on an accelerator twice, for
+    it writes in bfloat16 and reads slots in float32.
 
     Args:
         clip: A stock CLIP.
@@ -38,6 +40,7 @@ class ClipLanguageModel(LanguageModel):
     """
 
     _reader: StockReader
+    tokenizer: StockTokenizer  # type: ignore[assignment]
 
     def __init__(self, clip: comfy.sd.CLIP) -> None:
         name, encoder = _writer(clip)
@@ -52,7 +55,25 @@ class ClipLanguageModel(LanguageModel):
         # Since the third version, Qwen's models think aloud.
         words = StockTokenizer(getattr(clip.tokenizer, name, clip.tokenizer), thinks=name.startswith("qwen3"))
         config = LanguageModelConfig.untrained()
+        sight = StockSight(clip, encoder, self.device)
+        self._sight = sight if words.picture_id is not None and sight.usable else None
         super().__init__(face, words, config=config)  # type: ignore[arg-type]  # both have what it uses
+
+    def _prompt_writer(self) -> PromptWriter:
+        if self._sight is None:
+            return super()._prompt_writer()
+        return SeeingPromptWriter(self.tokenizer, self.config, self._sight)  # type: ignore[arg-type]
+
+    @property
+    def sees(self) -> Literal["natively", "projection", "not at all"]:
+        """How the model sees users' pictures: itself, or not at all."""
+        return "not at all" if self._sight is None else "natively"
+
+    def forget(self) -> None:
+        """Free the memory of what is remembered of prompts and pictures."""
+        super().forget()
+        if self._sight is not None:
+            self._sight.forget()
 
     def _block_reader(self) -> StockReader:
         return StockReader(self.prefixes, self.transformer, self.device)
@@ -62,20 +83,32 @@ class ClipLanguageModel(LanguageModel):
 
     @torch.no_grad()
     def _start(self, prompt: Prompt, visual: list[Tensor]) -> tuple[Tensor, Any]:
-        embeds = self._embeds(prompt.ids).to(self._dtype())
-        state, read = self._read_blocks(prompt, [], embeds)
+        embeds, shown = self._embedded_prompt(prompt)
+        embeds = embeds.to(self._dtype())
+        state, read = self._read_blocks(prompt, [], embeds) if not shown else (None, 0)
         if state is None:
             state = self._reader.cache(len(prompt.ids), embeds.dtype)
-        return self._next(prompt.ids[read:], embeds[:, read:], state)
+        position = int(shown["position_ids"].max()) + 1 if shown.get("position_ids") is not None else None
+        return self._next(self._words(prompt)[read:], embeds[:, read:], (state, position), **shown)
 
     @torch.no_grad()
     def _step(self, token: int, state: Any) -> tuple[Tensor, Any]:
-        return self._next([token], self._embeds([token]).to(self._dtype()), state)
+        cache, position = state
+        if position is None:
+            return self._next([token], self._embeds([token]).to(self._dtype()), state)
+        # What was seen takes fewer positions than places, so the words behind it are no longer counted by the cache.
+        place = torch.tensor([[position]], device=self.device)
+        embeds = self._embeds([token]).to(self._dtype())
+        return self._next([token], embeds, (cache, position + 1), position_ids=place)
 
-    def _next(self, ids: list[int], embeds: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Return the logits [V] of what follows these ids with their embeddings [1, L, H], and the new state."""
-        out, _, state = self._reader.forward(embeds, state, **self._reader.beside(ids))
-        return self.transformer.logits(out)[0, -1], state
+    def _next(self, ids: list[int], embeds: Tensor, state: Any, **shown: Any) -> tuple[Tensor, Any]:
+        """Return the logits [V] of what follows these ids with their embeddings [1, L, H], and the new state.
+
+        A state is the engine's cache and the position of the next token, None where the cache counts it.
+        """
+        cache, position = state
+        out, _, cache = self._reader.forward(embeds, cache, **self._reader.beside(ids), **shown)
+        return self.transformer.logits(out)[0, -1], (cache, position)
 
     def encode_slots(
         self, requests: Sequence[tuple[Conversation, Slot, Sequence[Tensor]]], image_tokens: Tensor
@@ -87,19 +120,34 @@ class ClipLanguageModel(LanguageModel):
     def _encoded(self, conversation: Conversation, slot: Slot, image_tokens: Tensor) -> SlotStates:
         count = len(image_tokens)
         prompt = self._slot_prompt(conversation, slot, count)
-        embeds = self._embeds(prompt.ids)
-        embeds = torch.cat([embeds, image_tokens.to(embeds)[None]], 1)
-        state, read = (None, 0) if torch.is_grad_enabled() else self._read_blocks(prompt, [], embeds)
-        # What is no word has the id 0 in the engine.
-        ids = [*prompt.ids[read:], *[0] * count]
+        embeds, shown = self._embedded_prompt(prompt, image_tokens)
+        whole = bool(shown) or torch.is_grad_enabled()
+        state, read = (None, 0) if whole else self._read_blocks(prompt, [], embeds)
+        ids = [*self._words(prompt)[read:], *[0] * count]
         states = self._reader.forward(
             embeds[:, read:],
             state,
             intermediate_output=self.config.feature_layer,  # counted from the end, both count alike
             final_layer_norm_intermediate=False,
             **self._reader.beside(ids),
+            **shown,
         )[1]
         return self._states(states[0], prompt, count, conversation, slot, read)
+
+    def _embedded_prompt(self, prompt: Prompt, image_tokens: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Return a prompt's embeddings [1, L, H], image tokens behind it, and what belongs to the pictures in it."""
+        embeds = self._embeds(self._words(prompt))
+        sights, starts = self.prompts.sights(prompt) if isinstance(self.prompts, SeeingPromptWriter) else ([], [])
+        for sight, start in zip(sights, starts, strict=True):
+            embeds[:, start : start + sight.embeds.shape[1]] = sight.embeds
+        if image_tokens is not None:
+            embeds = torch.cat([embeds, image_tokens.to(embeds)[None]], 1)
+        return embeds, self.prompts.sight.beside(sights, starts, embeds) if sights else {}  # type: ignore[attr-defined]
+
+    def _words(self, prompt: Prompt) -> list[int]:
+        """Return the ids of a prompt; what is no word has the id 0 in the engine."""
+        picture = self.tokenizer.picture_id
+        return [0 if number == picture else number for number in prompt.ids]
 
     def _embeds(self, ids: Sequence[int]) -> Tensor:
         """Return the embeddings [1, L, H] of ids."""
@@ -132,21 +180,29 @@ class LanguageModelFromClip(io.ComfyNode):
             node_id="M2Chat_LanguageModelFromClip",
             display_name="Language Model from CLIP",
             category="M2Chat/stock",
-            description="Uses a stock text encoder that is a language model (Qwen, Gemma) as M2Chat's language model.",
-            search_aliases=["text encoder", "clip loader", "qwen", "gemma", "LLM", "generate text"],
-            inputs=[io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that can also generate text.")],
+            description="Uses a stock text encoder that is a language model (Qwen, Gemma) as M2Chat's language model. "
+            "Those that see pictures see the user's.",
+            search_aliases=["text encoder", "clip loader", "qwen", "gemma", "LLM", "VLM", "generate text"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that can also generate text."),
+                inputs.own_pictures(),
+            ],
             outputs=[
                 wires.LanguageModel.Output(
-                    display_name="language_model", tooltip="Writes the replies. It does not see pictures."
+                    display_name="language_model",
+                    tooltip="Writes the replies. It sees pictures if it is a vision-language model.",
                 )
             ],
         )
 
     @classmethod
     @names_node
-    def execute(cls, clip: comfy.sd.CLIP) -> io.NodeOutput:
+    def execute(cls, clip: comfy.sd.CLIP, own_pictures: bool = False) -> io.NodeOutput:
         """Wrap it; its own patcher keeps managing the weights."""
-        return io.NodeOutput(Handle(ClipLanguageModel(clip), clip.patcher, streams=True))
+        model = ClipLanguageModel(clip)
+        inputs.check_own_pictures(model, own_pictures)
+        model.sees_own = own_pictures
+        return io.NodeOutput(Handle(model, clip.patcher, streams=True))
 
 
 NODES = [LanguageModelFromClip]

@@ -22,6 +22,9 @@ class Family:
         opening: The beginning of the assistant's next turn.
         quiet: What follows the opening to tell a model that can think aloud that it has already done so.
         start: The token at the very beginning.
+        think: What opens the system's turn of a model that thinks only when asked to.
+        picture: The token in whose place a picture stands.
+        around: Forms of a picture and what stands around it, `{}` being its token; the first whose tokens are known.
     """
 
     marks: tuple[str, ...]
@@ -31,6 +34,9 @@ class Family:
     system: str | None = None
     start: str = ""
     quiet: str = ""
+    think: str = ""
+    picture: str = ""
+    around: tuple[str, ...] = ("{}",)
     switch: str = "enable_thinking"  # the name by which ChatTemplate finds that `quiet` can be left out
 
 
@@ -41,6 +47,8 @@ FAMILIES = (
         assistant="<|im_start|>assistant\n{}<|im_end|>\n",
         opening="<|im_start|>assistant\n",
         system="<|im_start|>system\n{}<|im_end|>\n",
+        picture="<|image_pad|>",
+        around=("<|vision_start|>{}<|vision_end|>",),
     ),
     Family(
         ("<|turn>", "<turn|>"),
@@ -50,6 +58,9 @@ FAMILIES = (
         quiet="<|channel>thought\n<channel|>",
         system="<|turn>system\n{}<turn|>\n",
         start="<bos>",
+        think="<|think|>\n",
+        picture="<|image|>",
+        around=("\n\n<|image>{}<image|>\n\n", "\n\n{}\n\n"),
     ),
     Family(
         ("<start_of_turn>", "<end_of_turn>"),
@@ -57,6 +68,8 @@ FAMILIES = (
         assistant="<start_of_turn>model\n{}<end_of_turn>\n",
         opening="<start_of_turn>model\n",
         start="<bos>",
+        picture="<image_soft_token>",
+        around=("\n\n<start_of_image>{}<end_of_image>\n\n", "\n\n{}\n\n"),
     ),
     Family(
         ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "</s>"),
@@ -96,7 +109,13 @@ class StockTokenizer:
                 "The text encoder has no tokens for the turns of a chat: load one that was made for conversations."
             )
         quiet = family.quiet or (THOUGHT if thinks else "")
-        self.chat_template = replace(family, quiet=quiet, switch=family.switch if quiet else "")
+        for token in (family.picture, family.think.strip()):  # not every tokenizer counts them among its special ones
+            if token and token not in known and (number := words.number(token)) is not None:
+                special[number], known[token] = token, number
+        think = family.think if family.think.strip() in known else ""
+        self.chat_template = replace(family, quiet=quiet, switch=family.switch if quiet else "", think=think)
+        self.picture_id = known.get(family.picture)
+        self._picture = self._around(family, words).replace("{}", family.picture)
         self.added_tokens_decoder = {
             number: SimpleNamespace(content=token, special=True) for number, token in special.items()
         }
@@ -105,18 +124,34 @@ class StockTokenizer:
 
     def apply_chat_template(
         self,
-        messages: list[dict[str, str]],
+        messages: list[dict[str, Any]],
         *,
         tokenize: bool,
         add_generation_prompt: bool = False,
         enable_thinking: bool = True,
     ) -> str:
-        """Return the messages as the family writes them; `tokenize` must be False."""
+        """Return messages, of texts or of texts and pictures, as the family writes them; `tokenize` must be False."""
         family = self.chat_template
-        forms = [(getattr(family, each["role"]), each["content"]) for each in messages]
+        forms = [(getattr(family, each["role"]), self._content(each["content"])) for each in messages]
+        if enable_thinking and family.think and family.system:
+            own = forms.pop(0)[1] if messages and messages[0]["role"] == "system" else ""
+            forms.insert(0, (family.system, family.think + own))
         said = "".join(form.replace("{}", content) for form, content in forms if form)
         opening = family.opening + ("" if enable_thinking else family.quiet)
         return family.start + said + (opening if add_generation_prompt else "")
+
+    def _content(self, content: str | list[dict[str, str]]) -> str:
+        if isinstance(content, str):
+            return content
+        return "".join(self._picture if part["type"] == "image" else part["text"] for part in content)
+
+    @staticmethod
+    def _around(family: Family, words: _Words | _Pieces) -> str:
+        """Return the first form of a picture of which the tokenizer knows all tokens."""
+        for form in family.around:
+            if all(words.number(token) is not None for token in re.findall(r"<[^<>\s]+>", form)):
+                return form
+        return family.around[-1]
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
         """Return the ids of a text, including its special tokens; `add_special_tokens` must be False."""
@@ -144,6 +179,9 @@ class _Words:
         found = self.fast.get_added_tokens_decoder()
         return {number: token.content for number, token in found.items() if token.special}
 
+    def number(self, token: str) -> int | None:
+        return self.fast.token_to_id(token)
+
     def encode(self, text: str) -> list[int]:
         return self.fast.encode(text, add_special_tokens=False).ids
 
@@ -165,6 +203,10 @@ class _Pieces:
         ids = {self.pieces.piece_to_id(mark): mark for mark in marks}
         ids.pop(self.pieces.unk_id(), None)
         return {**control, **ids, **{number: token for token, number in self.more.items()}}
+
+    def number(self, token: str) -> int | None:
+        number = self.more.get(token, self.pieces.piece_to_id(token))
+        return None if number == self.pieces.unk_id() else number
 
     def encode(self, text: str) -> list[int]:
         return self.pieces.encode(text, add_bos=False, add_eos=False)

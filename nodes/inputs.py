@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -26,6 +26,9 @@ from ..m3adapter.limits import (
 from ..m3adapter.settings import TurnSettings
 from . import folders, wires
 
+if TYPE_CHECKING:
+    from ..m3adapter.language.language_model import LanguageModel
+
 
 def _is_font(path: Path) -> bool:
     """Return whether a file is a font, judging by its name."""
@@ -39,6 +42,27 @@ def language_model(*, optional: bool = False, tooltip: str = "") -> io.Input:
     """Return the input for the model that writes."""
     tooltip = tooltip or "Writes the replies and says what each picture is about. From any of the loaders."
     return wires.LanguageModel.Input("language_model", optional=optional, tooltip=tooltip)
+
+
+def own_pictures() -> io.Input:
+    """Return the input for whether a model that sees is shown the assistant's pictures, for nodes that got it later."""
+    return io.Boolean.Input(
+        "own_pictures",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Whether a model that sees pictures is also shown its own painted ones before it replies. "
+        "Its words then depend on them.",
+    )
+
+
+def check_own_pictures(language_model: LanguageModel, wished: bool) -> None:
+    """Raise ValueError if a model that does not see natively is to be shown its own pictures."""
+    if wished and language_model.sees != "natively":
+        raise ValueError(
+            "own_pictures is on, but this language model does not see pictures by itself: switch it off, or load a "
+            "vision-language model such as Qwen3-VL."
+        )
 
 
 def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:

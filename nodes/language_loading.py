@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import comfy.model_management
 import torch
@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..m3adapter.language import gguf_files
 from ..m3adapter.language import model_folders as language_files
 from ..m3adapter.language.model_folders import ADAPTER, CONFIG, PIPELINE
-from . import folders, wires
+from . import folders, inputs, wires
 from .errors import complaint, names_node, with_packages
 from .loading import AUTO, TYPES
 from .memory import expect, language_handle, make_room, offload_device
@@ -79,6 +79,7 @@ class LoadLanguageModel(io.ComfyNode):
                     tooltip="Smaller weights, on the device and off it. Needs bitsandbytes; for 8-bit, torchao "
                     "works too.",
                 ),
+                inputs.own_pictures(),
             ],
             outputs=[
                 wires.LanguageModel.Output(
@@ -94,13 +95,13 @@ class LoadLanguageModel(io.ComfyNode):
         return complaint(_check, model)
 
     @classmethod
-    def fingerprint_inputs(cls, model: str | None, **_other: str) -> str:
+    def fingerprint_inputs(cls, model: str | None, **_other: Any) -> str:
         """Return a text that changes when the model's files do."""
         return MODELS.fingerprint(model)
 
     @classmethod
     @names_node
-    def execute(cls, model: str, dtype: str, quantization: str = "none") -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, quantization: str = "none", own_pictures: bool = False) -> io.NodeOutput:
         """Load the model into main memory, or onto the device if it cannot be moved."""
         path = MODELS.find(model)
         bits, compute = QUANTIZATIONS[quantization], comfy.model_management.get_torch_device()
@@ -114,6 +115,8 @@ class LoadLanguageModel(io.ComfyNode):
                 make_room(size, device)
             expect(model, size, device, compute)
             language_model = load_language_model(path, dtype=chosen, quantization=bits, device=device)
+        inputs.check_own_pictures(language_model, own_pictures)
+        language_model.sees_own = own_pictures
         return io.NodeOutput(language_handle(language_model))
 
 

@@ -235,6 +235,7 @@ def _session(session: Session) -> web.Response:
             return {"type": "text", "text": each.text}
         seed = None if each.seed is None else str(each.seed)
         described = {"type": "picture", "caption": each.caption, "seed": seed, "gate": each.gate}
+        described |= {"seen": each.seen} if each.seen else {}
         return {**described, **picture(each), **versions(each)}
 
     def versions(each: Turn | Picture) -> Json:
@@ -245,7 +246,10 @@ def _session(session: Session) -> web.Response:
         {"role": turn.role, "segments": list(map(segment, turn.segments)), **versions(turn)}
         for turn in session.conversation.turns
     ]
-    cast = [{"name": one.name, "pictures": list(map(picture, one.pictures))} for one in session.conversation.cast]
+    cast = [
+        {"name": one.name, "pictures": list(map(picture, one.pictures)), "looks": one.looks}
+        for one in session.conversation.cast
+    ]
     return web.json_response({"name": session.name, "revision": session.revision, "turns": turns, "cast": cast})
 
 
@@ -294,6 +298,9 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
         segments = tuple(segment(each, index, place) for place, each in enumerate(entry["segments"]))
         return Turn(entry["role"], segments, versions(entry, of))
 
+    def looks(name: str) -> str:  # of a page that does not know of them
+        return next((other.looks for other in present.cast if other.is_called(name)), "")
+
     try:
         turns = tuple(turn(entry, index) for index, entry in enumerate(given["turns"]))
         cast = tuple(
@@ -303,6 +310,7 @@ def _conversation(given: Json, present: Conversation) -> Conversation:
                     standing(each["file"]).changed(caption="", seed=None, gate=None, versions=Versions())
                     for each in one["pictures"]
                 ),
+                one["looks"] if "looks" in one else looks(one["name"]),
             )
             for one in given.get("cast", [])
         )

@@ -47,6 +47,12 @@ class WriteStory(ShowsText, io.ComfyNode):
                 ),
                 inputs.max_pictures(),
                 *inputs.thinking(),
+                wires.Conversation.Input(
+                    "conversation",
+                    optional=True,
+                    tooltip="A conversation that the story continues, for example from Character Sheet: captions then "
+                    "say what its cast looks like.",
+                ),
             ],
             outputs=[
                 wires.Conversation.Output(
@@ -87,8 +93,12 @@ class WriteStory(ShowsText, io.ComfyNode):
         max_pictures: int = PICTURES,
         thinking: str = "off",
         max_thinking: int = 4096,
+        conversation: Conversation | None = None,
     ) -> io.NodeOutput:
         """Write the story."""
+        start = Conversation() if conversation is None else conversation
+        if start.open_slots():
+            raise ConversationError("The conversation has open pictures: paint them before the story goes on.")
         sampling = inputs.sampling(max_length, thinking, max_thinking)
         settings = TurnSettings(seed=seed, max_pictures=max_pictures, sampling=sampling)
         text, bar = LiveText(), comfy.utils.ProgressBar(panels * max_length)
@@ -105,16 +115,15 @@ class WriteStory(ShowsText, io.ComfyNode):
 
         make_ready(language_model)
         with interruptible() as should_stop:
-            conversation = write_story(
-                language_model.part, premise, panels, settings, should_stop=should_stop, on_event=on_event
+            story = write_story(
+                language_model.part, premise, panels, settings, start=start, should_stop=should_stop, on_event=on_event
             )
         text.show()
-        captions = [escaped(conversation.picture(slot).caption) for slot in conversation.open_slots()]
-        texts = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
+        captions = [escaped(story.described(slot)) for slot in story.open_slots()]
+        told = Conversation(story.turns[len(start.turns) :])
+        texts = [turn.text.strip() for turn in told.turns if turn.role == "assistant"]
         shown_as = shown("\n\n".join(texts)) | text.ui
-        return io.NodeOutput(
-            conversation, captions, story_seeds(conversation, seed), text.replies(len(texts)), ui=shown_as
-        )
+        return io.NodeOutput(story, captions, story_seeds(told, seed), text.replies(len(texts)), ui=shown_as)
 
 
 class PlacePictures(io.ComfyNode):

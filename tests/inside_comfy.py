@@ -378,6 +378,16 @@ def clip_language(*makes: str) -> dict[str, Any]:
     return found
 
 
+def clip_sight(*makes: str) -> dict[str, Any]:
+    """Show pictures to stock text encoders of these families."""
+    from m2chat.nodes.clip_language import LanguageModelFromClip
+
+    import stock_vlms
+
+    torch.set_num_threads(1)  # more only wait for each other, at such sizes
+    return {make: stock_vlms.seen(make, LanguageModelFromClip) for make in makes}
+
+
 def painters_words(captions: str, long: str) -> dict[str, Any]:
     """How the engine's tokenizer reads captions (a JSON list) as nodes give them, and what becomes of a long prompt."""
     import comfy.sd1_clip
@@ -556,6 +566,7 @@ if __name__ == "__main__":
     import reference_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
+    scenarios["clip_sight"] = clip_sight
     scenarios |= {each.__name__: each for each in (painters_words, early_end, choices, batches)}
     scenarios |= ip_inside.SCENARIOS | reference_inside.SCENARIOS
     for line in sys.stdin:

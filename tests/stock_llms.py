@@ -6,6 +6,7 @@ To be imported inside a ComfyUI process only, see inside_comfy.py.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import comfy.sd
 import comfy.text_encoders.gemma4 as gemma4
 import comfy.text_encoders.llama as llama
 import comfy.text_encoders.lumina2 as lumina2
+import comfy.text_encoders.qwen3vl as qwen3vl
 import comfy.text_encoders.qwen35 as qwen35
 import comfy.text_encoders.z_image as z_image
 import torch
@@ -42,6 +44,7 @@ class Make(NamedTuple):
     name: str
     tokenizer: type
     data: dict[str, Any]
+    towers: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda config, how: {}  # of what sees, by attribute
 
 
 def _qwen3() -> Make:
@@ -49,7 +52,7 @@ def _qwen3() -> Make:
     return Make(config, llama.Llama2_, llama.Qwen3_4B, "qwen3_4b", z_image.ZImageTokenizer, {})
 
 
-def _qwen35() -> Make:
+def qwen35_make() -> Make:
     config = qwen35.Qwen35Config(
         **SMALL,
         linear_num_key_heads=2,
@@ -63,7 +66,7 @@ def _qwen35() -> Make:
     return Make(config, qwen35.Qwen35Transformer, qwen35.Qwen35, "qwen35_2b", qwen35.tokenizer(), {})
 
 
-def _gemma3() -> Make:
+def gemma3_make() -> Make:
     import sentencepiece
 
     model = io.BytesIO()
@@ -92,7 +95,7 @@ def _gemma3() -> Make:
     return Make(config, llama.Llama2_, llama.Gemma3_4B, "gemma3_4b", lumina2.NTokenizer, data)
 
 
-def _gemma4() -> Make:
+def gemma4_make() -> Make:
     words = toy_llms.tokenizer().backend_tokenizer.to_str()
     for mark, own in {"<|im_start|>": "<|turn>", "<|im_end|>": "<turn|>", "<s>": "<bos>"}.items():
         words = words.replace(mark, own)
@@ -103,27 +106,32 @@ def _gemma4() -> Make:
     return Make(config, gemma4.Gemma4Transformer, gemma4.Gemma4_E2B, "gemma4", gemma4.Gemma4Tokenizer, data)
 
 
-MAKES = {"Qwen3": _qwen3, "Qwen3.5": _qwen35, "Gemma3": _gemma3, "Gemma4": _gemma4}
+MAKES = {"Qwen3": _qwen3, "Qwen3.5": qwen35_make, "Gemma3": gemma3_make, "Gemma4": gemma4_make}
 
 
-def clip(name: str) -> comfy.sd.CLIP:
-    """A stock CLIP with the engine's text model of one family, small and without vision and audio."""
-    make = MAKES[name]()
+def clip(name: str, makes: dict[str, Callable[[], Make]] | None = None) -> comfy.sd.CLIP:
+    """A stock CLIP with the engine's model of one family, small, by default without vision and audio."""
+    make = (MAKES if makes is None else makes)[name]()
     make.config.head_dim = 16
 
     class Model(make.outer):  # type: ignore[misc,name-defined]
         def __init__(self, _config: Any, dtype: Any, device: Any, operations: Any) -> None:
             torch.nn.Module.__init__(self)
             self.num_layers, self.dtype = LAYERS, dtype
-            self.model = make.inner(make.config, device=device, dtype=dtype, ops=operations)
+            how = {"device": device, "dtype": dtype, "ops": operations}
+            self.model = make.inner(make.config, **how)
+            for name, value in make.towers(make.config, how).items():
+                setattr(self, name, value)
 
     class Encoder(SDClipModel):
         def __init__(self, **how: Any) -> None:
             own = {"textmodel_json_config": {}, "special_tokens": {"pad": 0}, "layer_norm_hidden_state": False}
             super().__init__(model_class=Model, **own, **how)
 
-    if name == "Gemma4":
+    if name.startswith("Gemma4"):
         Encoder.generate = gemma4.Gemma4Model.generate
+    if name == "Qwen3-VL":
+        Encoder.generate = qwen3vl.Qwen3VLClipModel.generate
 
     class Whole(SD1ClipModel):
         def __init__(self, **how: Any) -> None:
@@ -136,7 +144,7 @@ def clip(name: str) -> comfy.sd.CLIP:
         if value.dim() > 1:
             value.normal_(std=0.3, generator=source)
         else:
-            value.fill_("norm" in key or "scalar" in key)
+            value.fill_("norm" in key or "scalar" in key or "_ln" in key or "ln_" in key)
     return made
 
 
@@ -188,7 +196,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
             encoder.set_clip_options({"layer": -2, "execution_device": management.get_torch_device()})
             whole = encoder.encode([[*read.ids, *tokens]])[0][0]
             end = len(read.ids)
-            found["apart"] = _apart(states, whole[[*read.caption, *range(end, end + IMAGE_TOKENS)]],
+            found["apart"] = apart(states, whole[[*read.caption, *range(end, end + IMAGE_TOKENS)]],
                                     whole[[*read.answer, *read.caption]])  # fmt: skip
         if name == "Qwen3":
             from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -203,7 +211,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
             found["transformers"] = {
                 "ids": ours.prompts.for_reply(asked, 2000).ids == prompt.ids,
                 "said": "".join(ours.reply(asked, sampling=Sampling(max_length=8), seed=1)) == seeded[0],
-                "apart": _apart(states, *vars(ours.encode_slot(told, slot, tokens)).values()),
+                "apart": apart(states, *vars(ours.encode_slot(told, slot, tokens)).values()),
             }
     found |= {
         "prompt": model.tokenizer.decode(prompt.ids),
@@ -243,12 +251,12 @@ def _remembered(model: Any, told: Any, tokens: torch.Tensor) -> dict[str, Any]:
     both()
     return {
         "blocks": blocks,
-        "same": all(other[0] == said and _apart(states, *vars(other[1]).values()) == 0 for other in (warm, off)),
-        "whole": (whole[0] == said, _apart(states, *vars(whole[1]).values())),
+        "same": all(other[0] == said and apart(states, *vars(other[1]).values()) == 0 for other in (warm, off)),
+        "whole": (whole[0] == said, apart(states, *vars(whole[1]).values())),
     }
 
 
-def _apart(states: Any, context: torch.Tensor, text: torch.Tensor, *_: Any) -> float:
+def apart(states: Any, context: torch.Tensor, text: torch.Tensor, *_: Any) -> float:
     return max(float((states.context - context).abs().max()), float((states.text - text).abs().max()))
 
 
