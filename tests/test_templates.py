@@ -17,7 +17,7 @@ from chat_page import CONTRAST
 from comfy_server import ComfyServer
 from looks import Look
 from tools import environment
-from tools.templates import files, sdxl, starter
+from tools.templates import files, sdxl, starter, zimage
 
 TEMPLATES = environment.REPO / "workflows"
 # Set to a folder, it takes screenshots of the templates there.
@@ -59,7 +59,7 @@ def nodes_of(name: str) -> list[dict[str, Any]]:
 
 def test_templates_are_what_is_written_of_them(comfy: ComfyServer) -> None:
     info = comfy.object_info()
-    written = {make.__name__: make(info) for make in (*starter.ALL, *sdxl.ALL)}
+    written = {make.__name__: make(info) for make in (*starter.ALL, *sdxl.ALL, *zimage.ALL)}
     assert sorted(written) == graphs.NAMES
     for name in graphs.NAMES:
         assert written[name] == template(name), "run python -m tools.templates"
@@ -143,7 +143,7 @@ def test_a_note_is_legible_and_names_are_words(name: str) -> None:
         if node["type"] == "MarkdownNote":
             (text,) = node["widgets_values"]
             assert "`" not in text, "Nodes 2.0 shows code blue on brown"
-            for file in (files.SDXL, files.QWEN, files.IP_ADAPTER):
+            for file in (files.SDXL, files.QWEN, files.IP_ADAPTER, files.Z_IMAGE):
                 text = text.replace(Path(file["name"]).stem, "")
             assert "_" not in text, "a name for people"
         assert "_" not in node.get("title", "")

@@ -104,7 +104,7 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]
     assert all(page.is_file() for page in pages)
-    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story"))
+    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story", "zimage_story"))
 
 
 def test_another_gate_paints_only_what_lies_behind_it(comfy: ComfyServer) -> None:

@@ -25,6 +25,18 @@ QWEN = _file(
     f"{_FACE}/Comfy-Org/z_image_turbo/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
     "6c671498573ac2f7a5501502ccce8d2b08ea6ca2f661c458e708f36b36edfc5a",
 )
+Z_IMAGE = _file(
+    "z_image_turbo_bf16.safetensors",
+    "diffusion_models",
+    f"{_FACE}/Comfy-Org/z_image_turbo/resolve/main/split_files/diffusion_models/z_image_turbo_bf16.safetensors",
+    "2407613050b809ffdff18a4ac99af83ea6b95443ecebdf80e064a79c825574a6",
+)
+FLUX_VAE = _file(
+    "ae.safetensors",
+    "vae",
+    f"{_FACE}/Comfy-Org/z_image_turbo/resolve/main/split_files/vae/ae.safetensors",
+    "afc8e28272cd15db3919bacdb6918ce9c1ed22e96cb12c4d5ed0fba823529e38",
+)
 IP_ADAPTER = _file(
     "ip-adapter-plus_sdxl_vit-h.safetensors",
     "ipadapter",

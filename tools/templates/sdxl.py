@@ -243,8 +243,12 @@ def vlm_dialogue(info: Info) -> Json:
         conversation=first["conversation"], picture_shown=first["pictures"],
         text="This is the picture that you made. Say what you see in it, then show the same garden at night.", seed=2,
     )  # fmt: skip
+    looked = graph.add(
+        "M2Chat_DescribePictures", at=(965, 470), size=(310, 240),
+        language_model=language[0], conversation=second["conversation"],
+    )  # fmt: skip
     graph.add(
-        "M2Chat_ShowConversation", "The dialogue", at=(965, TOP), size=(310, 630), conversation=second["conversation"]
+        "M2Chat_ShowConversation", "The dialogue", at=(965, TOP), size=(310, 340), conversation=looked["conversation"]
     )
     trained = trained_adapter(info)
     graph.place(trained, "A trained M3-Adapter", at=(355, under(adapter)), size=(280, 90), off=True)
