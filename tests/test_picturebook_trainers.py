@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from m3adapter.picturebook.judge import Judge
 from m3adapter.picturebook.render import render
 from m3adapter.picturebook.words import captioned
 from m3adapter.picturebook.world import SPECIES, random_scene
-from m3adapter.training import autoencoder, clip, decoder, feeding, judge, loop, picture_judge
+from m3adapter.training import autoencoder, clip, compiling, decoder, feeding, judge, loop, picture_judge
 from m3adapter.training.decoder_pictures import embed, embed_tokens
 from m3adapter.training.worlds import open_world
 
@@ -62,8 +63,26 @@ def test_the_autoencoder_halves_four_times(trained: Path, capsys: pytest.Capture
 
     for name in ("vae", "vae_so_far"):
         model = AutoencoderKL.from_pretrained(trained / name)
-        assert model.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mode().shape == (1, 16, 4, 4)
+        assert model.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mode().shape == (1, 32, 4, 4)
         assert model.config.scaling_factor != 0.18215 and model.config.sample_size == 256
+
+
+def test_a_step_learns_the_same_from_kept_pictures_and_compiled(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from functools import partial
+
+    capsys.readouterr()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # traced, but not translated
+    monkeypatch.setattr(compiling, "use_fast_norm", lambda model: model)  # it rounds otherwise than torch's
+    losses = []
+    for folder, more in ((tmp_path / "plain", ()), (tmp_path / "compiled", ("--compile",))):
+        autoencoder.main(["--output", str(folder), "--batch", "1", *WORLD, *more])
+        arguments = ["--output", str(folder), "--vae", str(trained / "vae"), "--clip", str(trained), "--cache"]
+        decoder.main([*arguments, str(tmp_path), "--pictures", "2", "--batch", "2", *WORLD, *more])
+        losses.append([float(found) for found in re.findall(r"loss ([0-9.]+)", capsys.readouterr().out)])
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=0.002)
 
 
 def test_figures_have_a_measure_of_their_own() -> None:
@@ -160,9 +179,9 @@ def test_processes_feed_a_pool(tmp_path: Path) -> None:
     try:
         kept: list = []
 
-        def make(pictures: torch.Tensor, scenes: list) -> dict[str, torch.Tensor]:
+        def make(pictures: torch.Tensor, scenes: list, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
             kept.extend(zip(pictures.clone(), scenes, strict=True))
-            return {"numbers": torch.arange(len(kept) - len(scenes), len(kept))}
+            return {"numbers": torch.arange(len(kept) - len(scenes), len(kept)), "tokens": tokens}
 
         pool = feeding.Pool(feeder, 48, make, "cpu", together=32)
         pool.fill(33)

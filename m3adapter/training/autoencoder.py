@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..weights.tensors import save_half
 from . import options
-from .fast_norm import use_fast_norm
+from .compiling import add_compile_option, compiled, use_norm
 from .feeding import Feeder, Pool, add_workers_option
 from .loop import (
     Average,
@@ -31,7 +31,7 @@ Autoencoder = Any  # an `AutoencoderKL`: type checkers only see the placeholder 
 
 WIDTHS = (32, 32, 64, 128)
 DEEP_WIDTHS = (32, 64, 96, 128, 128)  # factor 16
-CHANNELS, DEEP_CHANNELS = 8, 16
+CHANNELS, DEEP_CHANNELS = 8, 32  # a cell of factor 16 holds four times as much
 FIGURE_WEIGHT, EDGE_WEIGHT = 3.0, 1.0
 HELD_OUT = 24  # number of pictures that no training step sees
 WHOLE_FROM = 0.5  # part of the training after which whole pictures replace crops
@@ -135,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     add_options(parser, steps=4000, batch=3, lr=1e-3)
     add_world_option(parser)
     add_workers_option(parser)
+    add_compile_option(parser)
     parser.add_argument(
         "--latent-channels", type=options.whole(1, 1024), help=f"default: {CHANNELS}, or {DEEP_CHANNELS} at factor 16"
     )
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     device = accelerator().device
     model.to(device)
     if native_bfloat16():
-        use_fast_norm(model.to(memory_format=torch.channels_last))
+        use_norm(model.to(memory_format=torch.channels_last), args)
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
@@ -179,12 +180,17 @@ def main(argv: list[str] | None = None) -> None:
         images, figures = drawn[:, :3].float() / 127.5 - 1, drawn[:, 3:].float()
         return (images, figures) if whole else corners(images, figures, rng, world.cell)
 
+    def errors(images: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
+        out, divergence = reconstruct(model, images)
+        return loss_of(out, images, figures), divergence
+
+    losses = compiled(errors, args)
+
     def step_loss(rng: random.Random, progress: float) -> tuple[Tensor, dict[str, float]]:
         images, figures = batch(rng, args.batch, progress > WHOLE_FROM)
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast():
-            out, divergence = reconstruct(model, images)
-        loss = loss_of(out, images, figures)
+            loss, divergence = losses(images, figures)
         return loss if args.freeze_encoder else loss + args.kl * divergence, {}
 
     def measure() -> dict[str, float]:
@@ -225,6 +231,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def _pool(args: argparse.Namespace, world: World, device: torch.device) -> Pool:
     feeder = Feeder(world.name, world.size, args.workers, args.seed)
-    pool = Pool(feeder, args.pool or 16000, lambda pictures, scenes: {"pictures": pictures}, device)
+    pool = Pool(feeder, args.pool or 16000, lambda pictures, scenes, tokens: {"pictures": pictures}, device)
     pool.fill(min(pool.capacity, 16 * args.batch))
     return pool

@@ -200,9 +200,10 @@ def main(argv: list[str] | None = None) -> None:
     def tokens_of(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    def prepared(pictures: Tensor, scenes: list) -> dict[str, Tensor]:
+    def prepared(pictures: Tensor, scenes: list, tokens: Tensor) -> dict[str, Tensor]:
         images = seen(pictures[..., :3].permute(0, 3, 1, 2).float(), world.seen).round().byte()
-        return {"images": images, **{name: value.to(device) for name, value in world.labels(scenes).items()}}
+        truth = {name: value.to(device) for name, value in world.labels(scenes).items()}
+        return {"images": images, "tokens": tokens, **truth}
 
     pool = None
     if args.workers:

@@ -24,6 +24,7 @@ from ..storybook.render import SIZE
 from ..weights.tensors import save_half
 from . import options
 from .caches import CaptionEmbeddings
+from .compiling import add_compile_option, compiled, use_norm
 from .decoder_pictures import FromCache, FromPool, Pipeline, cached_pictures, embed, fresh_pictures
 from .fast_norm import use_fast_norm
 from .feeding import add_workers_option
@@ -203,6 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     add_world_option(parser)
     add_workers_option(parser)
     add_cache_options(parser)
+    add_compile_option(parser)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder")
     parser.add_argument("--clip", type=Path, required=True, help="folder that `train clip` wrote")
     parser.add_argument("--init", type=Path, help="folder of a UNet to start from")
@@ -234,15 +236,16 @@ def main(argv: list[str] | None = None) -> None:
         whitening.unfold(pipeline.unet)
     unet = pipeline.unet.train()
     if native_bfloat16():
-        unet = use_fast_norm(unet.to(memory_format=torch.channels_last))
+        use_norm(unet.to(memory_format=torch.channels_last), args)
         use_fast_norm(pipeline.vae.to(memory_format=torch.channels_last))
     optimizer = Muon(unet.named_parameters(), lr=args.lr, weight_decay=0.01)
     average = Average(unet, 0.9995 if args.batch < 512 else 0.998)  # large batches take fewer steps
     signal, noise_part = (terms.to(device) for terms in schedule_terms())
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters", flush=True)
+    fast = compiled(unet, args)
     draw: FromPool | FromCache
     if args.workers:
-        draw = FromPool(pipeline, fresh_pictures(pipeline, args, world), args.batch)
+        draw = FromPool(fresh_pictures(pipeline, args, world), args.batch)
     else:
         make_folder(args)
         with accelerator().main_process_first():
@@ -264,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
             rows, columns = (slice(start, start + WINDOW) for start in corner)
             latents, figures = latents[:, :, rows, columns], figures[:, :, rows, columns]
         weight = 1 + FIGURE_WEIGHT * figures
-        losses = v_loss(unet, latents, embeds, pooled, signal, noise_part, corner, weight, world.size, world.cell)
+        losses = v_loss(fast, latents, embeds, pooled, signal, noise_part, corner, weight, world.size, world.cell)
         return losses.mean(), printed
 
     def export() -> None:

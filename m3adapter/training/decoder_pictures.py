@@ -63,7 +63,7 @@ def encode_pictures(pipeline: Pipeline, images: Tensor, together: int = 32) -> T
         with autocast():
             latents = pipeline.vae.encode(part).latent_dist.mode()
         parts.append((latents.float() * pipeline.vae.config.scaling_factor).bfloat16())
-    return torch.cat(parts)
+    return torch.cat(parts).contiguous()  # as they come back from a file: noise like them is drawn in their layout
 
 
 def encode_scenes(pipeline: Pipeline, scenes: list, seeds: list[int], world: World | None = None) -> Tensor:
@@ -130,14 +130,17 @@ def cached_pictures(
 
 
 def fresh_pictures(pipeline: Pipeline, args: argparse.Namespace, world: World) -> Pool:
-    """Return a pool of latents, figures' shares and captions' tokens that drawing processes keep refreshing."""
+    """Return a pool of latents, figures' shares and captions' embeddings that drawing processes keep refreshing."""
     device = pipeline.vae.device
 
-    def prepared(pictures: Tensor, scenes: list) -> dict[str, Tensor]:
+    def prepared(pictures: Tensor, scenes: list, tokens: Tensor) -> dict[str, Tensor]:
         planes = pictures.permute(0, 3, 1, 2)
+        embeds, pooled = embed_tokens(pipeline, tokens.flatten(0, 1).long())
         return {
             "latents": encode_pictures(pipeline, planes[:, :3].float() / 127.5 - 1, 128),
             "figures": functional.avg_pool2d(planes[:, 3:].float(), world.cell).bfloat16(),
+            "embeds": embeds.unflatten(0, tokens.shape[:2]).bfloat16(),
+            "pooled": pooled.unflatten(0, tokens.shape[:2]),
         }
 
     feeder = Feeder(
@@ -202,17 +205,17 @@ class FromCache:
 class FromPool:
     """Draws the samples of a step from a pool that is refreshed all the time."""
 
-    def __init__(self, pipeline: Pipeline, pool: Pool, batch: int) -> None:
+    def __init__(self, pool: Pool, batch: int) -> None:
         """Take the pool and the number of samples in a step."""
-        self.pipeline, self.pool, self.batch = pipeline, pool, batch
-        self.rows = torch.arange(batch, device=pipeline.vae.device)
+        self.pool, self.batch = pool, batch
+        self.rows = torch.arange(batch, device=pool.device)
 
     def __call__(self, rng: random.Random) -> Drawn:
         """Draw the samples of a step."""
         self.pool.refresh(most=4)
         drawn = self.pool.sample(self.batch)
         own = torch.randint(CAPTIONS, (self.batch,), device=self.rows.device)
-        embeds, pooled = embed_tokens(self.pipeline, drawn["tokens"][self.rows, own].long())
+        embeds, pooled = (drawn[name][self.rows, own].float() for name in ("embeds", "pooled"))
         return drawn["latents"].float(), drawn["figures"].float(), embeds, pooled, {"drawn": self.pool.drawn}
 
     def close(self) -> None:

@@ -195,8 +195,9 @@ class Pool:
     Args:
         feeder: Where the pictures come from.
         capacity: The maximal number of pictures.
-        make: Turns uint8 pictures with figures [n, size, size, 4] (a tensor on the device) and their scenes into named
-            tensors [n, ...], which the pool keeps; "tokens" [n, CAPTIONS, length] are added if the feeder makes them.
+        make: Turns uint8 pictures with figures [n, size, size, 4], their scenes, and the tokens of their captions
+            [n, CAPTIONS, length] (or None if the feeder makes none) into named tensors [n, ...], which the pool keeps.
+            Tensors are on the device.
         device: Of the tensors.
         together: Number of pictures for which `make` is called at a time.
         patience: Seconds that `fill` waits for new pictures.
@@ -235,9 +236,7 @@ class Pool:
         scenes = [scene for _, part, _ in self._waiting for scene in part]
         tokens = [torch.from_numpy(part) for _, _, part in self._waiting if part is not None]
         self._waiting.clear()
-        made = self.make(pictures, scenes)
-        if tokens:
-            made["tokens"] = torch.cat(tokens).to(self.device)
+        made = self.make(pictures, scenes, torch.cat(tokens).to(self.device) if tokens else None)
         count = len(scenes)
         if not self.tensors:
             self.tensors = {

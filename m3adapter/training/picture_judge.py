@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     average = Average(judge, 0.99)
     scenes, images = held_out(200, 0)
 
-    def prepared(pictures: Tensor, drawn: list) -> dict[str, Tensor]:
+    def prepared(pictures: Tensor, drawn: list, tokens: None) -> dict[str, Tensor]:
         return {"images": pictures[..., :3], **{name: value.to(device) for name, value in labels(drawn).items()}}
 
     pool = None
