@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from .fast_norm import use_fast_norm
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def add_compile_option(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +20,7 @@ def add_compile_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def compiled(function: Function, args: argparse.Namespace) -> Function:
+def compiled(function: Callable[..., Any], args: argparse.Namespace) -> Callable[..., Any]:
     """Return `function`, compiled anew for every shape of its inputs if `--compile` says so."""
     import torch
 
