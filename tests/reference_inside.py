@@ -108,27 +108,31 @@ class Control:
 def gate_contract(family: str) -> dict[str, Any]:
     """What the gate does to what a toy samples in one step."""
     bench = Bench(family)
+    plain = bench.toy.model
+
+    def sample(model: Any, references: Any = None, cfg: float = 1.0) -> Tensor:
+        return bench.sample(model, references, steps=1, cfg=cfg)
+
     with torch.inference_mode():
-        stock, without = bench.sample(bench.toy.model, steps=1), bench.sample(bench.toy.model, [], steps=1)
-        first = bench.sample(bench.toy.model, bench.references[:1], steps=1)
-        at = {s: bench.sample(bench.model(strength=s), steps=1) for s in (*STRENGTHS, 1e-5, 1e-7, 0.999999)}
+        stock, without, first = sample(plain), sample(plain, []), sample(plain, bench.references[:1])
+        at = {s: sample(bench.model(strength=s)) for s in (*STRENGTHS, 1e-7, 0.999999)}
         scale = float(stock.std())
         zeros, ones = torch.zeros(3, 5), torch.ones(3, 5)
         found = {
             "moved": apart(stock, without),
             "one": apart(at[1.0], stock),
             "zero": apart(at[0.0], without),
-            "nearly zero": apart(at[1e-5], without) / scale,
+            "zero in pairs": apart(sample(bench.model(strength=0.0), cfg=2.0), sample(plain, [], cfg=2.0)),
             "left out": apart(at[1e-7], without) / scale,
             "nearly one": apart(at[0.999999], stock) / scale,
             "from none": [mean(at[s], without) for s in STRENGTHS],
             "from stock": [mean(at[s], stock) for s in STRENGTHS],
-            "second off": apart(bench.sample(bench.model(weights=(1.0, 0.0)), steps=1), first),
-            "second masked": apart(bench.sample(bench.model(masks=(None, zeros)), steps=1), first),
-            "all masked": apart(bench.sample(bench.model(masks=(zeros, zeros)), steps=1), without),
-            "shown whole": apart(bench.sample(bench.model(masks=(ones, ones)), steps=1), stock),
-            "weights": apart(bench.sample(bench.model(weights=(0.5, 0.5)), steps=1), at[0.5]),
-            "untouched": apart(bench.sample(bench.toy.model, steps=1), stock),
+            "second off": apart(sample(bench.model(weights=(1.0, 0.0))), first),
+            "second masked": apart(sample(bench.model(masks=(None, zeros))), first),
+            "all masked": apart(sample(bench.model(masks=(zeros, zeros))), without),
+            "shown whole": apart(sample(bench.model(masks=(ones, ones))), stock),
+            "weights": apart(sample(bench.model(weights=(0.5, 0.5))), at[0.5]),
+            "untouched": apart(sample(plain), stock),
         }
     return found
 
