@@ -97,7 +97,8 @@ def gemma3_make() -> Make:
 
 def gemma4_make() -> Make:
     words = toy_llms.tokenizer().backend_tokenizer.to_str()
-    for mark, own in {"<|im_start|>": "<|turn>", "<|im_end|>": "<turn|>", "<s>": "<bos>"}.items():
+    marks = {"<|im_start|>": "<|turn>", "<|im_end|>": "<turn|>", "<s>": "<bos>", "<pic>": "<|think|>"}
+    for mark, own in marks.items():
         words = words.replace(mark, own)
     # Layers that slide and others, the last two with the keys and values of those before; ids embedded in every layer.
     config = gemma4.Gemma4_E2B_Config(**SMALL, vocab_size=300, num_kv_shared_layers=2, hidden_size_per_layer_input=16)
@@ -215,6 +216,7 @@ def compared(name: str, node: Any) -> dict[str, Any]:
             }
     found |= {
         "prompt": model.tokenizer.decode(prompt.ids),
+        "thinking": model.tokenizer.decode(model.prompts.with_thinking().for_reply(asked, 2000).ids),
         "special": [model.tokenizer.added_tokens_decoder[n].content for n in prompt.ids
                     if n in model.tokenizer.added_tokens_decoder],
         "chunks": len(chunks),

@@ -39,6 +39,13 @@ def test_a_stock_model_is_asked_as_its_family_asks(found: dict[str, Any], make: 
     }[make]
     made = found[make]
     assert made["prompt"].startswith(begin) and made["prompt"].endswith(opening)
+    if make == "Gemma4":  # it thinks if the system's turn says so
+        assert made["thinking"].startswith("<bos><|turn>system\n<|think|>\nYou tell")
+        assert made["thinking"].endswith("<|turn>model\n")
+    elif make == "Gemma3":
+        assert made["thinking"] == made["prompt"]
+    else:
+        assert made["thinking"] == made["prompt"].removesuffix("<think>\n\n</think>\n\n")
     turns = 11 if make != "Gemma3" else 10  # it has no system turn
     start = ["<bos>"] * make.startswith("Gemma")
     assert len(made["special"]) == len(start) + marks * turns - 1, "what people write is no mark"
