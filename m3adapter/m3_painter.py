@@ -111,7 +111,9 @@ class M3Painter(Painter):
             references=settings.references,
             prepare=self.prepare,
         )
-        return self.fuse(features, settings.gate, style=settings.style, negative=settings.negative)
+        anchored = self.adapter.config.anchor
+        anchor = self.encode_text([request.prompt], settings.negative) if anchored else None
+        return self.fuse(features, settings.gate, anchor)
 
     def paint(self, request: PaintRequest, *, on_event: OnEvent = ignore) -> Tensor:
         """Paint a picture; see `Painter.paint`."""

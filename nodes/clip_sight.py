@@ -151,9 +151,10 @@ class SeeingPromptWriter(PromptWriter):
     def sights(self, prompt: Prompt) -> tuple[list[Sight], list[int]]:
         """Return the pictures of a prompt, and where they start."""
         sights = [self.sight.look(image) for image in prompt.inputs.values()]
-        starts, place = [], 0
+        starts, place, picture = [], 0, self.tokenizer.picture_id
         for sight in sights:
-            place = prompt.ids.index(self.tokenizer.picture_id, place)
+            assert picture is not None
+            place = prompt.ids.index(picture, place)
             starts.append(place)
             place += sight.embeds.shape[1]
         return sights, starts

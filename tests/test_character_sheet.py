@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from m3adapter.language.sampling import Sampling
 from m3adapter.painter import PaintRequest
 from m3adapter.settings import TurnSettings
 from m3adapter.story_writing import describe_pictures, painted_slots, write_sheet, write_story
+from standins import chat
 from test_outline import Planner
 
 RED = torch.ones(8, 8, 3) * torch.tensor([1.0, 0, 0])
@@ -54,6 +56,18 @@ def test_a_painter_that_reads_words_reads_the_looks_behind_the_style() -> None:
         "Rosa and a fox, by Rosa, oil, the fox is small and blue. Rosa: an old owl with a green scarf",
         "a key, by Rosa, oil",
     ]
+
+
+def test_an_anchored_adapter_gets_the_looks_with_its_anchor() -> None:
+    told = chat(["Once. ", "<image>a fox</image>"])
+    told.adapter.config.anchor = True
+    read: list[tuple[list[str], str]] = []
+    told.decoder.encode_text = lambda prompts, negative: (
+        read.append((prompts, negative)) or SimpleNamespace(to=lambda device: None)
+    )
+    start = Conversation().with_looks(SHEET).user("Tell.")
+    told.turn(start, steps=1, style="oil", negative="blur")
+    assert read == [(["a fox, oil, the fox is small and blue"], "blur")]
 
 
 def test_names_in_scripts_without_articles_get_a_note() -> None:
