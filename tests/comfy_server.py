@@ -41,9 +41,9 @@ class ComfyServer(comfy.Server):
         self.output_dir = base / "output"
         self.input_dir = base / "input"
         flags = environment.prepare_base(base)
-        toys = base / "custom_nodes" / "toy_painters.py"
-        if not toys.exists():
-            toys.symlink_to(Path(__file__).with_name("toy_painters.py"))
+        for name in ("toy_painters.py", "front_ends.py"):
+            if not (link := base / "custom_nodes" / name).exists():
+                link.symlink_to(Path(__file__).with_name(name))
         if not os.environ.get("M2CHAT_ACCELERATOR"):
             flags.append("--cpu")
         super().__init__(environment.PYTHON, environment.ENGINE, *flags, *arguments, log=base / "comfyui.log")

@@ -8,10 +8,9 @@ A browser test that takes the fixture ``look`` runs in all of them or, if parame
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import chromium, environment
+from tools import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -33,17 +32,17 @@ class Look:
         return f"{'newest' if self.newest else 'own'}-{'nodes2' if self.nodes_2 else 'classic'}"
 
     @property
-    def front_end(self) -> Path | None:
-        """The folder of the front end; None is the server's own."""
-        return environment.NEWEST_FRONT_END if self.newest else None
+    def headers(self) -> dict[str, str]:
+        """What the page's requests say, so that it gets its front end: see front_ends.py."""
+        return {"M2Chat-Newest-Front-End": "1"} if self.newest else {}
 
     def new_page(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
         """An empty page, in this look, of a browser that has never opened ComfyUI."""
-        return chromium.new_page(browser, url, width, height, front_end=self.front_end)
+        return chromium.new_page(browser, url, width, height, headers=self.headers)
 
     def open(self, browser: Browser, url: str, width: int = 1280, height: int = 720) -> Page:
         """Open ComfyUI's page in this look and return it when it is ready for use."""
-        return chromium.open_page(browser, url, width, height, front_end=self.front_end, nodes_2=self.nodes_2)
+        return chromium.open_page(browser, url, width, height, headers=self.headers, nodes_2=self.nodes_2)
 
 
 ALL = [Look(newest, nodes_2) for newest in (False, True) for nodes_2 in (False, True)]
