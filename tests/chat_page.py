@@ -46,12 +46,42 @@ class ChatPage:
     ) -> None:
         self.page = (look or looks.Look()).open(browser, url, width, height)
         self.page.set_default_timeout(PATIENCE)
-        self.set_steps(steps)
+        self.steps = steps
+        self.page.evaluate("steps => localStorage['M2Chat.Chat'] = JSON.stringify({ steps })", steps)
         self.open()
 
-    def set_steps(self, steps: int) -> None:
-        """Before the panel is opened for the first time."""
-        self.page.evaluate("steps => localStorage['M2Chat.Chat'] = JSON.stringify({ steps })", steps)
+    def renew(self) -> None:
+        """Make everything as it was when the panel was opened for the first time: a new session, and nothing typed."""
+        self.page.keyboard.press("Escape")
+        if self.panel.get_by_role("button", name="Stop", exact=True).is_visible():  # a test has failed
+            self.press("Stop")
+            self.idle()
+        self.press("New chat")
+        self.until(lambda: not self.session)
+        if self.has_error:
+            self.press("Dismiss")
+        self.box.fill("")
+        while self.panel.locator(".m2chat-tray img").count():
+            self.press("Remove this picture")
+        self.panel.locator(".m2chat-gate input").fill("1")
+        self.set("Models", "starter")
+        for label, value in (("Steps", str(self.steps)), ("Guidance", "3"), ("Width", ""), ("Height", "")):
+            self.set(label, value)
+        self.panel.locator(".m2chat-status, .m2chat-spoken").evaluate_all(
+            "all => all.forEach(e => e.replaceChildren())"
+        )
+
+    def set(self, label: str, value: str) -> None:
+        """Choose among the models and the settings of painting, which are closed afterwards."""
+        more = self.panel.locator("details.m2chat-more")
+        more.evaluate("details => details.open = true")
+        field = self.panel.get_by_label(label)
+        if field.evaluate("field => field.localName") == "select":
+            field.select_option(value)
+        else:
+            field.fill(value)
+            field.press("Tab")
+        more.evaluate("details => details.open = false")
 
     def open(self) -> None:
         """Open the tab of the sidebar."""

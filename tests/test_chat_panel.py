@@ -33,12 +33,19 @@ def sessions(comfy: ComfyServer) -> Sessions:
     return found
 
 
-@pytest.fixture
-def chat(comfy: ComfyServer, sessions: Sessions, browser: Browser) -> Iterator[ChatPage]:
-    """The panel, with a new session."""
+@pytest.fixture(scope="module")
+def opened(comfy: ComfyServer, browser: Browser) -> Iterator[ChatPage]:
+    """The panel, one for all tests."""
     made = ChatPage(browser, comfy.url)
     yield made
     made.page.close()
+
+
+@pytest.fixture
+def chat(opened: ChatPage, sessions: Sessions) -> ChatPage:
+    """The panel, with a new session."""
+    opened.renew()
+    return opened
 
 
 def saved(sessions: Sessions, name: str, panels: int = 2) -> Conversation:

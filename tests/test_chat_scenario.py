@@ -1,9 +1,10 @@
-"""A conversation of three turns, one re-rolled, one edited, saved, ComfyUI started again, loaded and continued."""
+"""A conversation of three turns, one re-rolled, one edited, saved, then loaded and continued in another ComfyUI."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from graphs import MODELS, PAINT, node
 from m3adapter.conversation.conversation import Conversation
 from m3adapter.conversation.sessions import Sessions
 from test_browser import SCREENSHOTS
+from test_chat_panel import sessions  # noqa: F401
+from test_sessions import story
 from tools.comfy import ExecutionFailed
 
 pytestmark = pytest.mark.comfy
@@ -26,31 +29,25 @@ pytestmark = pytest.mark.comfy
 SAID = ("A fox finds a kite on the beach.", "What happens next?", "How does it end?")
 
 
-class House:
-    """A ComfyUI that can be started again on the same base directory."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.sessions = Sessions(base / "user" / "default" / "m2chat" / "sessions")
-        self.start()
-
-    def start(self, *arguments: str) -> None:
-        self.comfy = ComfyServer(self.base, *arguments)
-        self.comfy.wait_ready()
-
-    def restart(self, *arguments: str) -> None:
-        self.comfy.stop()
-        self.start(*arguments)
-
-    def saved(self, name: str) -> Conversation:
-        return self.sessions.load(name).conversation
-
-
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    made = House(tmp_path_factory.mktemp("house"))
-    yield made
-    made.comfy.stop()
+def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A ComfyUI that is started later, and knows no more than what it finds in its folder of users."""
+    with ComfyServer(tmp_path_factory.mktemp("later")) as server:
+        server.wait_ready()
+        yield server
+
+
+def sessions_of(comfy: ComfyServer) -> Sessions:
+    return Sessions(comfy.base / "user" / "default" / "m2chat" / "sessions")
+
+
+def saved(comfy: ComfyServer, name: str) -> Conversation:
+    return sessions_of(comfy).load(name).conversation
+
+
+def carry(name: str, comfy: ComfyServer, later: ComfyServer) -> None:
+    """Put the files of a session where another ComfyUI keeps its own."""
+    shutil.copytree(sessions_of(comfy).root / name, sessions_of(later).root / name)
 
 
 def task(name: str, *actions: dict[str, object], new: bool = False) -> graphs.Graph:
@@ -66,10 +63,10 @@ def task(name: str, *actions: dict[str, object], new: bool = False) -> graphs.Gr
     return {**graph, "save": node("M2Chat_SaveSession", conversation=[last, 0], name=name, revision=["session", 1])}
 
 
-def test_by_graphs(house: House) -> None:
-    def run(*actions: dict[str, object], new: bool = False) -> Conversation:
-        house.comfy.run(task("graphs", *actions, new=new))
-        return house.saved("graphs")
+def test_by_graphs(comfy: ComfyServer, later: ComfyServer) -> None:
+    def run(*actions: dict[str, object], new: bool = False, server: ComfyServer = comfy) -> Conversation:
+        server.run(task("graphs", *actions, new=new))
+        return saved(server, "graphs")
 
     for number, text in enumerate(SAID):
         told = run({"text": text, "seed": number}, new=number == 0)
@@ -87,19 +84,26 @@ def test_by_graphs(house: House) -> None:
     edited = run(*edits, {"seed": 1}, {"text": SAID[2], "seed": 2})
     assert [turn.text for turn in edited.turns[::2]] == [SAID[0], changed, SAID[2]]
     assert edited.turns[:2] == told.turns[:2]
-    house.restart()
-    assert house.saved("graphs") == edited
-    continued = run({"text": "Tell me more.", "seed": 3})
+    carry("graphs", comfy, later)
+    assert saved(later, "graphs") == edited
+    continued = run({"text": "Tell me more.", "seed": 3}, server=later)
     assert continued.turns[:6] == edited.turns and len(continued.turns) == 8 and not continued.open_slots()
-    assert house.sessions.load("graphs").revision == 7
+    assert sessions_of(later).load("graphs").revision == 7
 
 
-def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> None:
-    folder = Path(os.environ.get(SCREENSHOTS, tmp_path))
-    chat = ChatPage(browser, house.comfy.url, steps=8 if folder == tmp_path else 20)
+def test_in_the_chat_panel(
+    comfy: ComfyServer,
+    later: ComfyServer,
+    sessions: Sessions,  # noqa: F811
+    browser: Browser,
+) -> None:
+    folder = os.environ.get(SCREENSHOTS)
+    steps = 20 if folder else 8
+    chat = ChatPage(browser, comfy.url, steps=steps)
 
     def picture_of(step: str) -> None:
-        chat.page.screenshot(path=folder / f"chat_{step}.png")
+        if folder:
+            chat.page.screenshot(path=Path(folder) / f"chat_{step}.png")
 
     picture_of("1_empty")
     chat.press(SAID[0])
@@ -111,20 +115,22 @@ def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> No
     chat.idle()
     name = chat.session
     assert name == "A fox finds a kite on the beach"
+    if not folder:
+        chat.set("Steps", "2")
     for text in SAID[1:]:
         chat.say(text)
-    told = house.saved(name)
+    told = sessions.load(name).conversation
     assert chat.said()[::2] == list(SAID) and len(chat.captions()) == len(told.slots()) > 0 and not chat.has_error
     assert chat.said() == [turn.text.strip() for turn in told.turns]
     picture_of("3_told")
 
     chat.press("Re-roll reply")
     chat.idle()
-    rerolled = house.saved(name)
+    rerolled = sessions.load(name).conversation
     assert rerolled.turns[:5] == told.turns[:5] and rerolled.turns[5] != told.turns[5]
     chat.press("Re-roll this picture", 0)
     chat.idle()
-    repainted = house.saved(name)
+    repainted = sessions.load(name).conversation
     one = repainted.slots()[0]
     assert repainted.at(one) != rerolled.at(one) and repainted.at(one).caption == rerolled.at(one).caption
     assert repainted.turns[2:] == rerolled.turns[2:]
@@ -138,29 +144,29 @@ def test_in_the_chat_panel(house: House, browser: Browser, tmp_path: Path) -> No
     picture_of("5_editing")
     area.press("Enter")
     chat.idle()
-    edited = house.saved(name)
+    edited = sessions.load(name).conversation
     assert edited.turns[:2] == repainted.turns[:2] and edited.turns[3] != repainted.turns[3]
     assert chat.said()[::2] == [SAID[0], changed, SAID[2]]
     seen = chat.said(), chat.captions(), chat.seeds()
     chat.page.close()
 
-    house.restart()
-    chat = ChatPage(browser, house.comfy.url, steps=8 if folder == tmp_path else 20)
+    carry(name, comfy, later)
+    chat = ChatPage(browser, later.url, steps=steps if folder else 2)
     chat.choose(name)
     chat.idle()
-    assert (chat.said(), chat.captions(), chat.seeds()) == seen and house.saved(name) == edited
+    assert (chat.said(), chat.captions(), chat.seeds()) == seen and saved(later, name) == edited
     picture_of("6_loaded")
     chat.say("Tell me more.")
-    continued = house.saved(name)
+    continued = saved(later, name)
     assert continued.turns[:6] == edited.turns and len(continued.turns) == 8 and chat.turns.count() == 8
     picture_of("7_continued")
-    chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
-    chat.page.wait_for_timeout(1000)
-    picture_of("8_light")
-    chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    if folder:
+        chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+        chat.page.wait_for_timeout(1000)
+        picture_of("8_light")
+        chat.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
     chat.press("Open the last message as nodes")
     chat.page.wait_for_function("app.graph.nodes.some(node => node.type === 'M2Chat_SaveSession')")
-    chat.page.wait_for_timeout(1500)
     picture_of("9_nodes")
     chat.page.close()
 
@@ -178,23 +184,32 @@ class LoggedIn:
         return context
 
 
-def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> None:
-    house.restart("--multi-user")
-    user = json.loads(house.comfy.request("/users", json.dumps({"username": "Ann"}).encode()))
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[ComfyServer]:
+    """A ComfyUI of several users, one of whom has a session."""
+    Sessions(tmp_path / "user" / "default" / "m2chat" / "sessions").save("of another", story(1))
+    with ComfyServer(tmp_path, "--multi-user") as server:
+        server.wait_ready()
+        yield server
+
+
+def test_each_user_has_sessions_of_their_own(shared: ComfyServer, browser: Browser) -> None:
+    user = json.loads(shared.request("/users", json.dumps({"username": "Ann"}).encode()))
     # The greeting of first-time users would cover the panel; ComfyUI keeps these settings for each user.
     settings = json.dumps({"Comfy.TutorialCompleted": True, "M2Chat.Start": ""}).encode()
     headers = {"Content-Type": "application/json", "Comfy-User": user}
-    asked = urllib.request.Request(f"{house.comfy.url}/settings", settings, headers)
+    asked = urllib.request.Request(f"{shared.url}/settings", settings, headers)
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked).close()
-    others = house.sessions.list()
-    chat = ChatPage(LoggedIn(browser, user), house.comfy.url)
+    others = sessions_of(shared).list()
+    assert [other.name for other in others] == ["of another"]
+    chat = ChatPage(LoggedIn(browser, user), shared.url)
     chat.say("A fox finds a kite on the beach.")
     assert not chat.has_error and chat.turns.count() == 2
     chat.press("Re-roll this picture")
     chat.idle()
     assert not chat.has_error
-    (summary,) = Sessions(house.base / "user" / user / "m2chat" / "sessions").list()
-    assert (summary.name, summary.revision, house.sessions.list()) == (chat.session, 2, others)
+    (summary,) = Sessions(shared.base / "user" / user / "m2chat" / "sessions").list()
+    assert (summary.name, summary.revision, sessions_of(shared).list()) == (chat.session, 2, others)
     pictures = chat.panel.locator(".m2chat-frame img")
     assert pictures.count() == summary.pictures
     chat.page.wait_for_function("[...document.querySelectorAll('.m2chat-frame img')].every(each => each.naturalWidth)")
@@ -205,4 +220,4 @@ def test_each_user_has_sessions_of_their_own(house: House, browser: Browser) -> 
         "show": node("PreviewAny", source=["load", 1]),
     }
     with pytest.raises(ExecutionFailed, match="this ComfyUI has no such user: leave it empty"):
-        house.comfy.run(load)
+        shared.run(load)
