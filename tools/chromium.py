@@ -69,8 +69,9 @@ def new_page(
     contexts = _contexts.setdefault(browser, {})
     key = scale, url, *sorted(headers.items())
     if key not in contexts:
-        how = {"device_scale_factor": scale, "extra_http_headers": dict(headers)}
-        contexts[key] = browser.new_context(reduced_motion="reduce", **how)
+        contexts[key] = browser.new_context(
+            device_scale_factor=scale, extra_http_headers=dict(headers), reduced_motion="reduce"
+        )
         contexts[key].add_init_script(FEW_FRAMES)
     page = contexts[key].new_page()
     page.set_viewport_size({"width": width, "height": height})
