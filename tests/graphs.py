@@ -24,7 +24,8 @@ ADAPTER = {"adapter": ["load", 2]}
 DECODER = {"decoder": ["load", 3]}
 MODELS = {**LANGUAGE, **VISION, **ADAPTER, **DECODER}
 PAINT = {"steps": 2, "guidance": 3.0}
-TOYS = {"z_image_turbo_bf16": "z_image"}  # the toys of tests/toy_painters.py for the files that templates name
+# The toys of tests/toy_painters.py for the files that templates name.
+TOYS = {"z_image_turbo": "z_image", "flux-2-klein": "flux2_klein", "qwen_image_edit": "qwen_edit_2511"}
 SAMPLING = {
     "max_length": 24,
     "sampling_mode": "on",
@@ -67,8 +68,10 @@ def quick(name: str) -> Graph:
             for other in graph.values():
                 other["inputs"] = {k: [stock, 3] if v == [key, 0] else v for k, v in other["inputs"].items()}
     for each in graph.values():
-        if each["class_type"] == "EmptySD3LatentImage":
+        if each["class_type"] in ("EmptySD3LatentImage", "EmptyFlux2LatentImage", "M2Chat_StockPainter"):
             each["inputs"].update(width=64, height=64)
+        elif each["class_type"] == "ImageScaleToTotalPixels":
+            each["inputs"]["megapixels"] = 0.01
         elif each["class_type"] == "M2Chat_CharacterSheet":  # a toy cannot write one
             each["inputs"]["lines"] = "Rosa: a young fox"
     few = {"steps": 2, "panels": 2, "max_length": 24, "blocks": 1}
@@ -84,13 +87,21 @@ def with_toys(graph: Graph) -> Graph:
     family = next((toy for name, toy in TOYS.items() if name in json.dumps(graph)), None)
     if family is None:
         return graph
-    places = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
+    places = {"UNETLoader": 0, "LoraLoaderModelOnly": 0, "CLIPLoader": 1, "VAELoader": 2}
     wires = {key: ["toy", places[each["class_type"]]] for key, each in graph.items() if each["class_type"] in places}
     made = {"toy": node("ToyPainter", family=family)}
     for key in graph.keys() - wires.keys():
         inputs = graph[key]["inputs"].items()
         given = {name: wires.get(value[0], value) if isinstance(value, list) else value for name, value in inputs}
         made[key] = {**graph[key], "inputs": given}
+    shown = [key for key, each in made.items() if each["class_type"] == "LoadImage"]
+    for key in shown:
+        made[key] = node("EmptyImage", width=64, height=64, batch_size=1, color=0x808080)
+        made[f"{key} mask"] = node("SolidMask", value=1.0, width=64, height=64)
+    for each in made.values():
+        for name, value in each["inputs"].items():
+            if isinstance(value, list) and value[0] in shown and value[1] == 1:
+                each["inputs"][name] = [f"{value[0]} mask", 0]
     return made
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def _file(name: str, directory: str, url: str, hash: str) -> dict[str, Any]:
-    return {"name": name, "url": url, "hash": hash, "hash_type": "SHA256", "directory": directory}
+def _file(name: str, directory: str, url: str, hash: str = "") -> dict[str, Any]:
+    checked = {"hash": hash, "hash_type": "SHA256"} if hash else {}  # ComfyUI's own templates state none for most files
+    return {"name": name, "url": url, **checked, "directory": directory}
 
 
 _FACE = "https://huggingface.co"
@@ -48,6 +49,37 @@ CLIP_VISION = _file(
     "clip_vision",
     f"{_FACE}/h94/IP-Adapter/resolve/main/models/image_encoder/model.safetensors",
     "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030",
+)
+_COMFY = f"{_FACE}/Comfy-Org"
+KLEIN = _file(
+    "flux-2-klein-4b.safetensors",
+    "diffusion_models",
+    f"{_COMFY}/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-4b.safetensors",
+)
+FLUX2_VAE = _file(
+    "flux2-vae.safetensors", "vae", f"{_COMFY}/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors"
+)
+QWEN_EDIT = _file(
+    "qwen_image_edit_2511_fp8mixed.safetensors",
+    "diffusion_models",
+    f"{_COMFY}/Qwen-Image-Edit_ComfyUI/resolve/main/split_files/diffusion_models/"
+    "qwen_image_edit_2511_fp8mixed.safetensors",
+)
+QWEN_EDIT_FAST = _file(
+    "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
+    "loras",
+    f"{_FACE}/lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main/"
+    "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
+)
+QWEN_VL = _file(
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    "text_encoders",
+    f"{_COMFY}/Qwen-Image_ComfyUI/resolve/main/split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",
+)
+QWEN_VAE = _file(
+    "qwen_image_vae.safetensors",
+    "vae",
+    f"{_COMFY}/Qwen-Image_ComfyUI/resolve/main/split_files/vae/qwen_image_vae.safetensors",
 )
 
 
