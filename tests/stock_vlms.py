@@ -196,16 +196,19 @@ def seen(name: str, node: Any) -> dict[str, Any]:
             end = len(read.ids)
             context = whole[[*read.caption, *range(end, end + IMAGE_TOKENS)]]
             found["read"] = apart(states, context, whole[[*read.answer, *read.caption]])
+        said = first(Conversation().user("A fox."))  # read in the usual blocks, as long as nobody shows a picture
         for weight in (getattr(encoder.transformer, "visual", None) or encoder.transformer.vision_model).parameters():
             weight.zero_()
         (blind,) = node.execute(clip=stock).result
         found["blind"] = blind.part.sees
+        model = blind.part.without_instructions()
+        found["words"] = torch.equal(said, first(Conversation().user("A fox.")))
         try:
             node.execute(clip=stock, own_pictures=True)
         except ValueError as error:
             found["refusal"] = str(error)
     management.unload_all_models()
-    return found | {"left": len(model._sight._seen)}
+    return found | {"left": len(handle.part._sight._seen)}
 
 
 def _parts(stock: comfy.sd.CLIP, model: Any, ids: Sequence[int], shown: Sequence[torch.Tensor]) -> list[Any]:

@@ -57,4 +57,5 @@ def test_a_file_without_a_vision_tower_does_not_see(found: dict[str, Any], make:
         "Language Model from CLIP: own_pictures is on, but this language model does not see pictures by itself: "
         "switch it off, or load a vision-language model such as Qwen3-VL."
     )
+    assert found[make]["words"], "words alone are read as by a model that does not see"
     assert found[make]["left"] == 0, "what was seen is forgotten when the weights leave the device"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,11 @@ import torch
 
 import toys
 from m3adapter.adapter.features import SlotFeatures
+from m3adapter.cli.main import main
 from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.diffusion.condition import Condition
+from m3adapter.evaluation import character_sheet
+from m3adapter.evaluation import ip_adapter as ip_evaluation
 from m3adapter.evaluation import starter as evaluation
 from m3adapter.evaluation.starter import ABLATIONS, Bench, mean
 from m3adapter.gate import GateSetting
@@ -348,3 +353,24 @@ def test_the_report(monkeypatch, capsys) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)
     again = evaluation.evaluate(**asked)
     assert {**again, "seconds": 0} == {**report, "seconds": 0}, "a seed means the same figures"
+
+
+def test_a_sheet_says_what_the_oldest_references_show_beside_the_gate(tmp_path: Path, monkeypatch) -> None:
+    now, before = (Scene((character,), None, "beach") for character in (Character("fox", "green"), FOX))
+    (character,) = character_sheet.sheet(sample(now, [before, now]))
+    assert (character.name, character.looks) == ("fox", "blue")
+    assert character_sheet.sheet(sample(now, [])) == []
+    described: list[list[str]] = []
+    original = M2Chat.encode_text
+    monkeypatch.setattr(
+        M2Chat, "encode_text", lambda self, prompts, *rest: described.append(prompts) or original(self, prompts, *rest)
+    )
+    monkeypatch.setattr(character_sheet, "GATES", (0.0,))
+    monkeypatch.setattr(ip_evaluation, "STEPS", 1)
+    assert main(["evaluate", "--output", str(tmp_path / "report.json"), "--pictures", "2", "--sheet"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert list(report["rows"]) == list(report["changes"]) == ["gate 0", "caption", "caption with sheet"]
+    assert report["rows"]["caption"].keys() == {"species", "scene", "prop", "appearance_kept"}
+    plain, with_sheet = described[:2]
+    assert all(re.fullmatch(re.escape(one) + r", the \w+ is \w+( and the \w+ is \w+)?", other)
+               for one, other in zip(plain, with_sheet, strict=True))  # fmt: skip
