@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .adapter.m3_adapter import M3Adapter
     from .adapter.official import OfficialAdapter
     from .adapter.vision_encoder import VisionEncoder
+    from .conversation.conversation import Conversation
     from .diffusion.condition import Condition
     from .diffusion.decoder import DiffusionDecoder
     from .gate import GateSetting
@@ -59,7 +60,7 @@ class M3Painter(Painter):
         """Return what it is, in one line."""
         return f"M3-Adapter and a diffusion decoder of {self.decoder.native_size} x {self.decoder.native_size} pixels"
 
-    def check(self, settings: TurnSettings) -> None:
+    def check(self, settings: TurnSettings, conversation: Conversation) -> None:
         """Raise ValueError if these models cannot follow the settings of a turn."""
         if settings.references.count:
             stages.uses_references(self.adapter, self.vision_encoder)

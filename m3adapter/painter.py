@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from .conversation.cast import with_looks
 from .conversation.references import MAX_NUMBER
@@ -82,6 +82,7 @@ class PaintRequest:
         return self.states is other.states and replace(self, seed=other.seed) == other
 
 
+@runtime_checkable
 class Painter(Protocol):
     """Turns open slots into pictures.
 
@@ -99,8 +100,11 @@ class Painter(Protocol):
         """Return what it is, in one line."""
         return type(self).__name__
 
-    def check(self, settings: TurnSettings) -> None:
-        """Raise ValueError, before a word is written, if it cannot follow the settings of a turn."""
+    def check(self, settings: TurnSettings, conversation: Conversation) -> None:
+        """Raise ValueError, before a word is written, if it cannot follow the settings of a turn.
+
+        Nor can it if the conversation so far holds pictures that it cannot look at.
+        """
 
     def paint(self, request: PaintRequest, *, on_event: OnEvent = ignore) -> Tensor:
         """Paint a picture.

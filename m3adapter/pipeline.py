@@ -47,22 +47,29 @@ class M2Chat:
 
     Attributes:
         language_model: Writes the replies, and reads the conversation for each picture.
-        vision_encoder: Encodes the pictures of the conversation. Beside another painter, it encodes the user's pictures
-            for a language model that does not see, and may be left out.
-        adapter: Fuses what the two know into a condition, through its gate; None beside another painter.
-        decoder: Paints the condition; None beside another painter.
+        vision_encoder: Encodes the pictures of the conversation. Beside a `painter`, it encodes the user's pictures for
+            a language model that does not see, and may be left out.
+        adapter: Fuses what the two know into a condition, through its gate; None beside a `painter`.
+        decoder: Paints the condition; None beside a `painter`.
         prepare: Called with the name of a model just before it works (an attribute's name, or "text_encoders" for
             those of the decoder), so that a memory manager can load its weights.
-        painter: Another painter, in place of adapter and decoder.
+        painter: What paints in place of adapter and decoder.
+
+    Raises:
+        ValueError: There are a painter and an adapter or decoder.
     """
 
     language_model: LanguageModel
-    # Three that are None only beside another painter, when nothing asks for them.
+    # Three that are None only beside a painter, when nothing asks for them.
     vision_encoder: VisionEncoder = None  # type: ignore[assignment]
     adapter: M3Adapter | OfficialAdapter = None  # type: ignore[assignment]
     decoder: DiffusionDecoder = None  # type: ignore[assignment]
     prepare: Prepare = unprepared
     painter: Painter | None = None
+
+    def __post_init__(self) -> None:
+        if self.painter is not None and (self.adapter is not None or self.decoder is not None):
+            raise ValueError("A painter takes the place of adapter and decoder: give either, not both.")
 
     @classmethod
     def from_starter(cls, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> M2Chat:
@@ -99,14 +106,13 @@ class M2Chat:
         Raises:
             ValueError: The decoder has image prompts, which are not part of a model; or another painter paints.
         """
-        self._m3()
-        directory = Path(directory)
+        painter, directory = self._m3(), Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         language_model, vision_encoder, adapter, decoder = (directory / part for part in PARTS)
         self.language_model.save_pretrained(language_model)
-        self.vision_encoder.save_pretrained(vision_encoder)
-        self.adapter.save_pretrained(adapter)
-        self.decoder.save_pretrained(decoder)
+        painter.vision_encoder.save_pretrained(vision_encoder)
+        painter.adapter.save_pretrained(adapter)
+        painter.decoder.save_pretrained(decoder)
 
     def write(
         self,
@@ -139,8 +145,8 @@ class M2Chat:
 
     def encode(self, conversation: Conversation, slot: Slot, *, references: int | ReferencePolicy = 2) -> SlotFeatures:
         """Return what is known about the assistant's picture at `slot` (batch of 1). See `stages.encode_slot`."""
-        self._m3()
-        models = (self.language_model, self.vision_encoder, self.adapter)
+        painter = self._m3()
+        models = (self.language_model, painter.vision_encoder, painter.adapter)
         return stages.encode_slot(*models, conversation, slot, references=references, prepare=self.prepare)
 
     def fuse(
@@ -177,10 +183,10 @@ class M2Chat:
         **changes: Any,
     ) -> Tensor:
         """Return the picture [H, W, 3] of a condition of batch 1. See `stages.paint`."""
-        self._m3()
-        self.prepare("decoder")
+        painter = self._m3()
+        painter.prepare("decoder")
         return stages.paint(
-            self.decoder,
+            painter.decoder,
             condition,
             changed(settings, changes),
             image=image,
@@ -199,9 +205,9 @@ class M2Chat:
         **options: Any,
     ) -> Iterator[Tensor]:
         """Paint pictures that do not depend on one another, and yield them; arguments as for `stages.paint_all`."""
-        self._m3()
-        self.prepare("decoder")
-        return stages.paint_all(self.decoder, conditions, seeds, settings, **options)
+        painter = self._m3()
+        painter.prepare("decoder")
+        return stages.paint_all(painter.decoder, conditions, seeds, settings, **options)
 
     def turn(
         self,
@@ -235,7 +241,7 @@ class M2Chat:
             Interrupted: should_stop() returned true; its `conversation` is what was told and painted until then.
         """
         settings = changed(settings, changes)
-        with self._telling(settings, should_stop, on_event) as telling:
+        with self._telling(conversation, settings, should_stop, on_event) as telling:
             slots = conversation.open_slots()
             if slots and conversation.turns[-1].role == "assistant":
                 reply = telling.read(conversation, slots, settings)
@@ -283,8 +289,8 @@ class M2Chat:
         told = messages(premise, panels, outline)
         settings = changed(settings, changes)
         check_rerolls(rerolls or {})
-        telling = self._telling(settings, should_stop, on_event)
         conversation = start = Conversation() if start is None else start
+        telling = self._telling(start, settings, should_stop, on_event)
         replies: list[Reply] = []
         failure: Exception | None = None
         with telling:
@@ -312,15 +318,23 @@ class M2Chat:
                 telling.on_event(StoryEnded(painted[-1], len(painted), len(told), str(failure)))
         return painted[-1]
 
-    def _telling(self, settings: TurnSettings, should_stop: ShouldStop | None, on_event: OnEvent | None) -> Telling:
-        """Return how to tell something; ValueError if the painter cannot follow the settings."""
+    def _telling(
+        self,
+        conversation: Conversation,
+        settings: TurnSettings,
+        should_stop: ShouldStop | None,
+        on_event: OnEvent | None,
+    ) -> Telling:
+        """Return how to tell what follows; ValueError if the painter cannot follow the settings."""
         painter = self.painter or self._m3()
-        painter.check(settings)
+        painter.check(settings, conversation)
         shown = UserPictures(self.language_model, self.vision_encoder, self.prepare)
         return Telling(self, painter, shown, should_stop, on_event)
 
     def _m3(self) -> M3Painter:
         """Return the painter that adapter and decoder are; ValueError if another one paints in their place."""
-        if self.painter is not None:
-            raise ValueError(f"Another painter paints ({self.painter.describe()}): this needs an M3-Adapter's.")
-        return M3Painter(self.vision_encoder, self.adapter, self.decoder, self.prepare)
+        if self.painter is None:
+            return M3Painter(self.vision_encoder, self.adapter, self.decoder, self.prepare)
+        if isinstance(self.painter, M3Painter):
+            return self.painter
+        raise ValueError(f"The painter is {self.painter.describe()}, and this takes one with an M3-Adapter.")

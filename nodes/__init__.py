@@ -24,6 +24,7 @@ from . import (
     ip_adapter_loading,
     language_loading,
     loading,
+    next_picture,
     pages,
     picture,
     planning,
@@ -31,8 +32,10 @@ from . import (
     session_routes,
     sessions,
     stock,
+    stock_painter,
     story,
     story_writing,
+    text_and_pictures,
 )
 
 NODES: list[type[io.ComfyNode]] = [
@@ -43,6 +46,8 @@ NODES: list[type[io.ComfyNode]] = [
     *conversation.NODES,
     *reply.NODES,
     *picture.NODES,
+    *next_picture.NODES,
+    *text_and_pictures.NODES,
     *gate_sweep.NODES,
     *story.NODES,
     *pages.NODES,
@@ -55,6 +60,7 @@ NODES: list[type[io.ComfyNode]] = [
     *story_writing.NODES,
     *export.NODES,
     *stock.NODES,
+    *stock_painter.NODES,
     *clip_vision.NODES,
     *ip_adapter_loading.NODES,
     *ip_adapter.NODES,

@@ -16,7 +16,9 @@ from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.limits import number, whole
+from ..m3adapter.painter import Painter
 from ..m3adapter.values import shown
+from . import wires
 from .memory import Handle
 
 # What travels on the pack's wires.
@@ -76,7 +78,7 @@ def _check(declared: io.Input, value: Any) -> None:
     elif isinstance(declared, (io.String.Input, io.Combo.Input)):
         if not isinstance(value, str):
             raise ValueError(f"{name} is {shown(value)}: give a text.")
-    else:
+    elif not (isinstance(declared, wires.Painter.Input) and isinstance(value, Painter)):
         _check_wire(name, declared.get_io_type(), value)
 
 
@@ -100,6 +102,11 @@ def _check_wire(name: str, kind: str, value: Any) -> None:
         entries = value if isinstance(value, (list, tuple)) else [None]
         if not all(isinstance(one, (list, tuple)) and len(one) == 2 and _is_entry(*one) for one in entries):
             raise ValueError(f"{name} is {shown(value)}: connect the conditioning of a text encoder.")
+    elif kind == wires.Decoder.io_type and isinstance(value, Painter):
+        raise ValueError(
+            f"{name} is {value.describe()}, a painter for Tell Story, Take Turn and Gate Sweep: connect the decoder of "
+            "Load M2Chat Starter or Load SDXL Decoder."
+        )
     elif kind in KINDS:
         if not isinstance(value, KINDS[kind]):
             raise ValueError(f"{name} is {shown(value)}: connect a node that gives {kind}.")

@@ -71,11 +71,10 @@ def vision_encoder(*, optional: bool = False, tooltip: str = "") -> io.Input:
     return wires.VisionEncoder.Input("vision_encoder", optional=optional, tooltip=tooltip)
 
 
-def adapter() -> io.Input:
+def adapter(*, optional: bool = False, tooltip: str = "") -> io.Input:
     """Return the input for the M3-Adapter."""
-    return wires.Adapter.Input(
-        "adapter", tooltip="The M3-Adapter between language model and decoder. From Load M2Chat Starter."
-    )
+    tooltip = tooltip or "The M3-Adapter between language model and decoder. From Load M2Chat Starter."
+    return wires.Adapter.Input("adapter", optional=optional, tooltip=tooltip)
 
 
 def decoder() -> io.Input:
@@ -83,9 +82,25 @@ def decoder() -> io.Input:
     return wires.Decoder.Input("decoder", tooltip="Paints the pictures. From Load M2Chat Starter or Load SDXL Decoder.")
 
 
+def painter() -> io.Input:
+    """Return the input for whatever paints, which took only decoders once."""
+    return wires.Painter.Input(
+        "decoder",
+        tooltip="Paints the pictures: the painter of Load M2Chat Starter, Stock Painter, or a decoder with an adapter.",
+    )
+
+
 def models() -> list[io.Input]:
-    """Return inputs for all four models, in the order of the loader's outputs."""
-    return [language_model(), vision_encoder(), adapter(), decoder()]
+    """Return the inputs for language model and painter, and for what a decoder needs beside it."""
+    return [
+        language_model(),
+        vision_encoder(
+            optional=True,
+            tooltip="Needed for a decoder, and for pictures of yours that the language model cannot see by itself.",
+        ),
+        adapter(optional=True, tooltip="The M3-Adapter, only for a decoder: other painters do without."),
+        painter(),
+    ]
 
 
 def conversation(tooltip: str) -> io.Input:
@@ -108,13 +123,14 @@ def panels(default: int = 4, tooltip: str = "How many parts, each with a picture
     return io.Int.Input("panels", default=default, min=1, max=MAX_PANELS, tooltip=tooltip)
 
 
-def slot() -> io.Input:
+def slot(*, optional: bool = False) -> io.Input:
     """Return the input that chooses an open picture of a conversation."""
     return io.Int.Input(
         "slot",
         default=0,
         min=0,
         max=31,
+        optional=optional,
         tooltip="Which of the pictures still to be painted: 0 is the first in the conversation.",
     )
 
@@ -135,7 +151,7 @@ def style() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="How pictures should look, added to every caption. Works only with an anchored M3-Adapter.",
+        tooltip="How pictures should look, added to every caption. An M3-Adapter must be anchored for it.",
     )
 
 
@@ -146,7 +162,7 @@ def negative() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="What pictures should not show. Works only with an anchored M3-Adapter.",
+        tooltip="What pictures should not show. An M3-Adapter must be anchored for it.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,20 +105,38 @@ class IPAdapterReference(io.ComfyNode):
             raise ValueError(
                 f"mask holds {len(mask)} masks and image {len(image)} pictures: give one mask, or one for each."
             )
-        pictures = torch.stack([normalised(picture) for picture in image])
-        seen, unseen = _features(clip_vision, pictures, ip_adapter.part.config.kind)
-        ip_adapter.part.config.check_image_width(seen.shape[-1])
-        load(ip_adapter.patcher, streams=True)
-        rest = comfy.model_management.intermediate_device()
-        tokens, negative = (ip_adapter.part.encode(each).to(rest) for each in (seen, unseen))
-        masks = [None] * len(tokens) if mask is None else mask.expand(len(tokens), -1, -1)
-        items = tuple(
-            Reference(ip_adapter.part, one, negative[0], weight, where)
-            for one, where in zip(tokens, masks, strict=True)
-        )
+        pictures = [normalised(picture) for picture in image]
+        masks = None if mask is None else mask.expand(len(pictures), -1, -1)
+        found = encode_references(ip_adapter, clip_vision, pictures, [weight] * len(pictures), masks)
         before = references or References((), ())
         adapters = before.adapters if ip_adapter in before.adapters else (*before.adapters, ip_adapter)
-        return io.NodeOutput(References((*before.items, *items), adapters))
+        return io.NodeOutput(References((*before.items, *found.items), adapters))
+
+
+def encode_references(
+    ip_adapter: Handle,
+    clip_vision: comfy.clip_vision.ClipVisionModel,
+    pictures: Sequence[Tensor],
+    weights: Sequence[float],
+    masks: Sequence[Tensor | None] | Tensor | None = None,
+) -> References:
+    """Return pictures [H, W, 3] of any sizes, with a weight and a mask [h, w] each, as references."""
+    kind = ip_adapter.part.config.kind
+    alike = len({picture.shape for picture in pictures}) == 1
+    batches = [torch.stack(list(pictures))] if alike else [picture[None] for picture in pictures]
+    found = [_features(clip_vision, batch, kind) for batch in batches]
+    seen, unseen = torch.cat([one for one, _ in found]), found[0][1]
+    ip_adapter.part.config.check_image_width(seen.shape[-1])
+    load(ip_adapter.patcher, streams=True)
+    rest = comfy.model_management.intermediate_device()
+    tokens, negative = (ip_adapter.part.encode(each).to(rest) for each in (seen, unseen))
+    items = tuple(
+        Reference(ip_adapter.part, one, negative[0], weight, where)
+        for one, weight, where in zip(
+            tokens, weights, masks if masks is not None else [None] * len(tokens), strict=True
+        )
+    )
+    return References(items, (ip_adapter,))
 
 
 def _features(stock: comfy.clip_vision.ClipVisionModel, pictures: Tensor, kind: str) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from ..m3adapter.weights.starter import STARTER, check_weights
 from . import wires
 from .errors import names_node, with_packages
 from .folders import fingerprint
-from .memory import decoder_handle, handle, language_handle, offload_device
+from .memory import decoder_handle, handle, language_handle, m3_painter, offload_device
 
 AUTO: Final = "auto"
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of weights that users load
@@ -39,6 +39,10 @@ class LoadStarter(io.ComfyNode):
                     display_name="adapter", tooltip="The M3-Adapter, which fuses meaning and look into a condition."
                 ),
                 wires.Decoder.Output(display_name="decoder", tooltip="Paints a condition."),
+                wires.Painter.Output(
+                    display_name="painter",
+                    tooltip="Vision encoder, adapter and decoder in one, for Tell Story and Take Turn.",
+                ),
             ],
         )
 
@@ -50,7 +54,7 @@ class LoadStarter(io.ComfyNode):
     @classmethod
     @names_node
     def execute(cls) -> io.NodeOutput:
-        """Load the four parts into main memory; ComfyUI moves them to the device when they are used."""
+        """Load the parts into main memory; ComfyUI moves them to the device when they are used."""
         check_weights(STARTER)
         with with_packages():
             from ..m3adapter.adapter.auto import load_adapter
@@ -63,12 +67,12 @@ class LoadStarter(io.ComfyNode):
             vision_encoder = VisionEncoder.from_pretrained(STARTER / "vision_encoder", device=device)
             decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder", device=device)
         adapter = load_adapter(STARTER / "adapter.safetensors", operations=comfy.ops.manual_cast, device=device)
-        return io.NodeOutput(
-            language_handle(language_model),
+        parts = (
             handle(vision_encoder, model=vision_encoder.model),
             handle(adapter, streams=True, model=adapter),
             decoder_handle(decoder),
         )
+        return io.NodeOutput(language_handle(language_model), *parts, m3_painter(*parts))
 
 
 NODES = [LoadStarter]

@@ -17,6 +17,8 @@ import comfy.ops
 import comfy.patcher_extension
 import torch
 
+from ..m3adapter.m3_painter import M3Painter
+from ..m3adapter.painter import Painter
 from .engine_choices import follow_engine
 
 if TYPE_CHECKING:
@@ -205,12 +207,60 @@ def _trim(phase: str, info: dict[str, int]) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def assemble(language_model: Handle, vision_encoder: Handle, adapter: Handle, decoder: Handle) -> M2Chat:
-    """Return the M2Chat of these models, which loads the weights of each just before it works."""
+def assemble(
+    language_model: Handle, vision_encoder: Handle | None, adapter: Handle | None, decoder: Handle | Painter
+) -> M2Chat:
+    """Return the M2Chat of these models, which loads the weights of each just before it works.
+
+    A painter in the decoder's place brings its own models; a vision encoder beside it is for the user's pictures.
+
+    Raises:
+        ValueError: A decoder has no adapter or no vision encoder beside it.
+    """
     from ..m3adapter.pipeline import M2Chat
 
-    prepare = preparing(language_model=language_model, vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
-    return M2Chat(language_model.part, vision_encoder.part, adapter.part, decoder.part, prepare)
+    painter = painter_of(vision_encoder, adapter, decoder)
+    if vision_encoder is None and isinstance(decoder, M3Painter):
+        sees, ready = decoder.vision_encoder, decoder.prepare
+    else:
+        sees, ready = None if vision_encoder is None else vision_encoder.part, preparing(vision_encoder=vision_encoder)
+
+    def prepare(part: str) -> None:
+        make_ready(language_model) if part == "language_model" else ready(part)
+
+    return M2Chat(language_model.part, sees, prepare=prepare, painter=painter)
+
+
+def painter_of(vision_encoder: Handle | None, adapter: Handle | None, decoder: Handle | Painter) -> Painter:
+    """Return the painter in the decoder's place, or that of a decoder with an adapter and a vision encoder."""
+    if isinstance(decoder, Painter):
+        return decoder
+    missing = [name for name, given in (("adapter", adapter), ("vision_encoder", vision_encoder)) if given is None]
+    if adapter is None or vision_encoder is None:
+        raise ValueError(
+            f"decoder paints what an M3-Adapter makes of the words: connect {' and '.join(missing)} too, or a painter, "
+            "such as Stock Painter, in its place."
+        )
+    return m3_painter(vision_encoder, adapter, decoder)
+
+
+@dataclass
+class ManagedPainter(M3Painter):
+    """An adapter and a decoder under ComfyUI's management, on one wire.
+
+    Attributes:
+        handle: The decoder's.
+    """
+
+    handle: Handle | None = None
+
+
+def m3_painter(vision_encoder: Handle, adapter: Handle, decoder: Handle) -> ManagedPainter:
+    """Return the painter of these models, which loads the weights of each just before it works."""
+    from .batching import OUT_OF_MEMORY
+
+    prepare = preparing(vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
+    return ManagedPainter(vision_encoder.part, adapter.part, decoder.part, prepare, OUT_OF_MEMORY, decoder)
 
 
 def preparing(**handles: Handle | None) -> Callable[[str], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.latent_formats
@@ -11,10 +12,33 @@ import latent_preview
 from PIL.Image import Image
 from server import PromptServer
 
+from ..m3adapter.diffusion.finite import is_finite
 from ..m3adapter.diffusion.preview import LatentRGB, Preview
 
 EVERY = 0.25  # seconds; making one takes no time, but the server enlarges and compresses it (5 ms)
 SDXL_CHANNELS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class StockPreview:
+    """What is known about a picture while a stock model samples it.
+
+    Attributes:
+        latents: The latest estimate of its latents [B, C, h, w], or [B, C, T, h, w].
+        layout: What these are like.
+    """
+
+    latents: Any
+    layout: comfy.latent_formats.LatentFormat
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is anything to see. On an accelerator this waits for the step."""
+        return is_finite(self.latents[:1])
+
+    def __call__(self) -> None:
+        """Return nothing: only ComfyUI's previewers know how to show it."""
+
 
 ProgressPreview = tuple[str, Image, int]
 
@@ -27,10 +51,10 @@ class Previews:
     """
 
     def __init__(self) -> None:
-        self._previewers: dict[tuple[LatentRGB | None, int], Any] = {}
+        self._previewers: dict[Any, Any] = {}
         self._made = float("-inf")
 
-    def make(self, preview: Preview) -> ProgressPreview | None:
+    def make(self, preview: Preview | StockPreview) -> ProgressPreview | None:
         """Return a preview for ComfyUI's progress bar; None if no page is watching, or one was made a moment ago."""
         if time.monotonic() - self._made < EVERY or not is_watched():
             return None
@@ -41,11 +65,16 @@ class Previews:
         self._made = time.monotonic()
         return made
 
-    def _previewer(self, preview: Preview) -> Any:
+    def _previewer(self, preview: Preview | StockPreview) -> Any:
         """Return ComfyUI's previewer for the latents of a model; None if previews are off, or it has none."""
-        key = (preview.latent_rgb, preview.latents.shape[1])
+        stock = isinstance(preview, StockPreview)
+        key = preview.layout if stock else (preview.latent_rgb, preview.latents.shape[1])
         if key not in self._previewers:
-            layout = latent_format(preview.latent_rgb, preview.latents.shape[1], preview.vae_config)
+            layout = (
+                preview.layout
+                if stock
+                else latent_format(preview.latent_rgb, preview.latents.shape[1], preview.vae_config)
+            )
             self._previewers[key] = latent_preview.get_previewer(preview.latents.device, layout)
         return self._previewers[key]
 

@@ -30,7 +30,7 @@ from ..m3adapter.events import (
     TurnDone,
 )
 from . import stopped
-from .previews import Previews
+from .previews import Previews, StockPreview
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -157,7 +157,9 @@ class PaintingProgress:
     def update(self, done: int, preview: Callable[[], Image | None] | None = None) -> None:
         """Set the bar, with a preview now and then. Raises ComfyUI's own exception in an interrupted run."""
         comfy.model_management.throw_exception_if_processing_interrupted()  # the bar itself asks only now and then
-        self._bar.update_absolute(done, preview=self._previews.make(preview) if isinstance(preview, Preview) else None)
+        self._bar.update_absolute(
+            done, preview=self._previews.make(preview) if isinstance(preview, Preview | StockPreview) else None
+        )
 
 
 @contextmanager

@@ -82,10 +82,18 @@ class ToConditioning(io.ComfyNode):
     @names_node
     def execute(cls, condition: Condition, width: int, height: int) -> io.NodeOutput:
         """Convert."""
-        sizes = {"width": width, "height": height, "crop_w": 0, "crop_h": 0}
-        sizes |= {"target_width": width, "target_height": height}
-        both = (condition.positive(), condition.negative())
-        return io.NodeOutput(*([[embeds, {**extra, **sizes}] for embeds, extra in part] for part in both))
+        return io.NodeOutput(*to_conditioning(condition, width, height))
+
+
+def to_conditioning(condition: Condition, width: int, height: int) -> tuple[Conditioning, Conditioning]:
+    """Return a condition as stock conditioning, positive and negative, for a picture of that size in pixels."""
+    sizes = {"width": width, "height": height, "crop_w": 0, "crop_h": 0}
+    sizes |= {"target_width": width, "target_height": height}
+    positive, negative = (
+        [[embeds, {**extra, **sizes}] for embeds, extra in part]
+        for part in (condition.positive(), condition.negative())
+    )
+    return positive, negative
 
 
 class FromConditioning(io.ComfyNode):

@@ -13,6 +13,7 @@ from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.conversation.outline import beats
 from ..m3adapter.limits import MAX_VARIANTS, check_premise
 from ..m3adapter.limits import rerolls as parse_rerolls
+from ..m3adapter.painter import Painter
 from . import batching, inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble
@@ -91,11 +92,11 @@ class TakeTurn(ShowsText, io.ComfyNode):
     def execute(
         cls,
         language_model: Handle,
-        vision_encoder: Handle,
-        adapter: Handle,
-        decoder: Handle,
+        decoder: Handle | Painter,
         conversation: Conversation,
         text: str,
+        vision_encoder: Handle | None = None,
+        adapter: Handle | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Take the turn."""
@@ -198,11 +199,11 @@ class TellStory(ShowsText, io.ComfyNode):
     def execute(
         cls,
         language_model: Handle,
-        vision_encoder: Handle,
-        adapter: Handle,
-        decoder: Handle,
+        decoder: Handle | Painter,
         premise: str,
         panels: int,
+        vision_encoder: Handle | None = None,
+        adapter: Handle | None = None,
         conversation: Conversation | None = None,
         outline: str = "",
         rerolls: str = "",

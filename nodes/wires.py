@@ -8,6 +8,7 @@ LanguageModel = io.Custom("M2CHAT_LANGUAGE_MODEL")
 VisionEncoder = io.Custom("M2CHAT_VISION_ENCODER")
 Adapter = io.Custom("M2CHAT_ADAPTER")
 Decoder = io.Custom("M2CHAT_DECODER")
+Painter = io.Custom("M2CHAT_DECODER")  # where any painter will do, and not only a decoder for an adapter
 Conversation = io.Custom("M2CHAT_CONVERSATION")
 Features = io.Custom("M2CHAT_FEATURES")
 Condition = io.Custom("M2CHAT_CONDITION")

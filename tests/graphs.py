@@ -61,7 +61,7 @@ def quick(name: str) -> Graph:
     for key, node in list(graph.items()):
         if key == stock:
             graph[key] = {"class_type": "M2Chat_LoadStarterStock", "inputs": {}}
-        elif node["class_type"] == "EmptyLatentImage":
+        elif node["class_type"] in ("EmptyLatentImage", "M2Chat_StockPainter"):
             node["inputs"].update(width=128, height=128)
         elif node["class_type"] == "CLIPVisionLoader":
             del graph[key]

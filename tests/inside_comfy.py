@@ -122,7 +122,7 @@ def budget(megabytes: str) -> dict[str, Any]:
     names: dict[int, str] = {}
 
     def tell(anchored: bool) -> list[torch.Tensor]:
-        handles = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+        handles = dict(zip(NAMES, LoadStarter.execute().result[:4], strict=True))
         if anchored:
             fresh = {name: handles[name] for name in ("language_model", "vision_encoder", "decoder")}
             (handles["adapter"],) = NewAdapter.execute(**fresh, width=256, blocks=3, seed=0).result
@@ -367,7 +367,7 @@ def clip_language(*makes: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {make: stock_llms.compared(make, LanguageModelFromClip) for make in makes}
     (handle,) = LanguageModelFromClip.execute(clip=stock_llms.clip("Qwen3")).result
-    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True)) | {"language_model": handle}
+    starter = dict(zip(NAMES, LoadStarter.execute().result[:4], strict=True)) | {"language_model": handle}
     fresh = {name: starter[name] for name in ("language_model", "vision_encoder", "decoder")}
     (starter["adapter"],) = NewAdapter.execute(**fresh, width=64, blocks=1, seed=0).result
     found["same"] = stock_llms.painted(starter)
@@ -399,7 +399,7 @@ def painters_words(captions: str, long: str) -> dict[str, Any]:
     from m2chat.nodes.picture import EncodeSlot
     from m2chat.nodes.stock import LoadStarterStock
 
-    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    starter = dict(zip(NAMES, LoadStarter.execute().result[:4], strict=True))
     parts = {name: starter[name] for name in NAMES[:3]}
     stock = comfy.sd1_clip.SDTokenizer(embedding_directory=[str(environment.REPO)])
     clip = LoadStarterStock.execute().result[1]
@@ -456,7 +456,7 @@ def early_end(premise: str) -> dict[str, Any]:
     running.PaintingProgress = mock.Mock()
     logged: list[str] = []
     running.logger.addFilter(lambda record: bool(logged.append(record.getMessage())))
-    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    starter = dict(zip(NAMES, LoadStarter.execute().result[:4], strict=True))
     own, asked = LanguageModel.reply, []
 
     def reply(model: Any, conversation: Any, **how: Any) -> Any:
@@ -510,7 +510,7 @@ def batches() -> dict[str, Any]:
     bar = mock.Mock()
     gate_sweep.PaintingProgress = running.PaintingProgress = mock.Mock(return_value=bar)
     running.show_text = lambda text: None  # there is no server to show it
-    starter = dict(zip(NAMES, LoadStarter.execute().result, strict=True))
+    starter = dict(zip(NAMES, LoadStarter.execute().result[:4], strict=True))
     told = Conversation().user("A fox.").assistant([Text("It flies."), Picture("a fox with a kite")])
     features = EncodeSlot.execute(*(starter[name] for name in NAMES[:3]), told, 0, 0).result[0]
     decode, tried = DiffusionDecoder.decode, []
@@ -563,12 +563,13 @@ def run(scenario: Callable[..., Any], arguments: list[str], result: Path, log: P
 if __name__ == "__main__":
     pack()
     import ip_inside
+    import painter_inside
     import reference_inside
 
     scenarios = {each.__name__: each for each in (alternate, announced, budget, clip_vision, clip_language)}
     scenarios["clip_sight"] = clip_sight
     scenarios |= {each.__name__: each for each in (painters_words, early_end, choices, batches)}
-    scenarios |= ip_inside.SCENARIOS | reference_inside.SCENARIOS
+    scenarios |= ip_inside.SCENARIOS | painter_inside.SCENARIOS | reference_inside.SCENARIOS
     for line in sys.stdin:
         name, arguments, *paths = json.loads(line)
         child = os.fork() if COPIED else 0

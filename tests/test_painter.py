@@ -25,7 +25,7 @@ class Grey(Painter):
         self.max_references = max_references
         self.requests: list[PaintRequest] = []
 
-    def check(self, settings):
+    def check(self, settings, conversation):
         if settings.width == 24:
             raise ValueError("Grey pictures are not 24 pixels wide: choose another width.")
 
@@ -92,8 +92,11 @@ def test_the_painter_of_an_m2chat_is_its_adapter_and_decoder() -> None:
     assert with_painter.story("A fox.", 2, steps=1, seed=7, sampling=SAMPLING).turns[1].text == told.turns[1].text
     assert [p.seed for p in model.decoder.painted[4:]] == [p.seed for p in model.decoder.painted[:4]]
     assert len(other.language_model.encoded) == 4, "it reads each slot"
-    with pytest.raises(ValueError, match="Another painter paints"):
-        with_painter.fuse(None)
+    assert with_painter.encode(told, told.slots()[0]).captions == ("a fox",)
+    with pytest.raises(ValueError, match="this takes one with an M3-Adapter"):
+        M2Chat(other.language_model, painter=Grey()).fuse(None)
+    with pytest.raises(ValueError, match="give either, not both"):
+        M2Chat(other.language_model, decoder=model.decoder, painter=painter)
     slot = told.slots()[0]
     with pytest.raises(ValueError, match="let the language model read it first"):
         painter.paint(PaintRequest(told, slot))

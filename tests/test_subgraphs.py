@@ -32,6 +32,11 @@ BESIDE: dict[str, Graph] = {
         "start": node("M2Chat_Conversation"),
         "shown": node("EmptyImage", width=64, height=64, batch_size=1, color=255),
     },
+    "M2Chat Panel": {
+        "load": node("M2Chat_LoadStarter"),
+        "start": node("M2Chat_Conversation"),
+        "stock": node("M2Chat_LoadStarterStock"),
+    },
     "M2Chat Starter Story": {},
     "M2Chat Stock Picture": {**REPLIED, "stock": node("M2Chat_LoadStarterStock")},
 }
@@ -50,7 +55,9 @@ WIRE = """values => {
     const source = others.find(other => other.outputs.some(fits));
     source.connect(source.outputs.findIndex(fits), node, index);
   });
-  const shows = { M2CHAT_CONVERSATION: 'M2Chat_ShowConversation', IMAGE: 'PreviewImage', STRING: 'PreviewAny' };
+  const shows = {
+    M2CHAT_CONVERSATION: 'M2Chat_ShowConversation', IMAGE: 'PreviewImage', STRING: 'PreviewAny', BOOLEAN: 'PreviewAny',
+  };
   node.outputs.forEach((output, index) => {
     const sink = LiteGraph.createNode(shows[output.type]);
     app.graph.add(sink);
@@ -175,8 +182,9 @@ def test_a_blueprint_is_found_placed_wired_and_run(comfy: ComfyServer, page: Pag
     run(page, len(inside["outputs"]))
     shown = page.evaluate("Object.fromEntries(app.graph.nodes.map(node => [node.title, app.nodeOutputs[node.id]]))")
     for slot in inside["outputs"]:
-        assert shown[slot["name"]][{"STRING": "text"}.get(slot["type"], "images")], slot["name"]
+        assert shown[slot["name"]][{"STRING": "text", "BOOLEAN": "text"}.get(slot["type"], "images")], slot["name"]
     picture = next(slot["name"] for slot in inside["outputs"] if slot["name"].startswith("picture"))
     with Image.open(io.BytesIO(comfy.view(**shown[picture]["images"][0]))) as painted:
-        assert painted.size == ((64, 96) if "width" in asked.get("M2Chat_ToConditioning", {}) else (128, 128))
+        sized = any(given.get("width") == VALUES["width"] for given in asked.values())
+        assert painted.size == ((64, 96) if sized else (128, 128))
         assert len(painted.getcolors(2**24)) > 1000

@@ -17,7 +17,7 @@ from chat_page import CONTRAST
 from comfy_server import ComfyServer
 from looks import Look
 from tools import environment
-from tools.templates import edit, files, sdxl, starter, zimage
+from tools.templates import edit, files, painters, sdxl, starter, zimage
 
 TEMPLATES = environment.REPO / "workflows"
 # Set to a folder, it takes screenshots of the templates there.
@@ -59,7 +59,8 @@ def nodes_of(name: str) -> list[dict[str, Any]]:
 
 def test_templates_are_what_is_written_of_them(comfy: ComfyServer) -> None:
     info = comfy.object_info()
-    written = {make.__name__: make(info) for make in (*starter.ALL, *sdxl.ALL, *zimage.ALL, *edit.ALL)}
+    made = (*starter.ALL, *sdxl.ALL, *painters.ALL, *zimage.ALL, *edit.ALL)
+    written = {make.__name__: make(info) for make in made}
     assert sorted(written) == graphs.NAMES
     for name in graphs.NAMES:
         assert written[name] == template(name), "run python -m tools.templates"

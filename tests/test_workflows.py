@@ -38,6 +38,8 @@ def models(comfy: ComfyServer) -> None:
     shutil.copytree(STARTER / "decoder", models / "diffusers" / "stable-diffusion-xl-base-1.0")
     unet = UNet2DConditionModel.from_pretrained(STARTER / "decoder" / "unet")
     weights = toys.ip_adapter_weights(unet, "plus", image_width=192)
+    (models / "loras").mkdir(exist_ok=True)
+    save_file(toys.lora_weights(), models / "loras" / "sd_xl_offset_example-lora_1.0.safetensors")
     (models / "ipadapter").mkdir(exist_ok=True)
     save_file(weights, models / "ipadapter" / "ip-adapter-plus_sdxl_vit-h.safetensors")
 
@@ -104,7 +106,8 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]
     assert all(page.is_file() for page in pages)
-    assert len(pages) == (name in ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story", "zimage_story"))
+    stories = ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story", "sdxl_lora_story", "zimage_story")
+    assert len(pages) == (name in stories)
 
 
 def test_another_gate_paints_only_what_lies_behind_it(comfy: ComfyServer) -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import comfy.controlnet
 import comfy.ldm.wan.vae
 import comfy.model_management
 import comfy.model_patcher
@@ -302,4 +303,36 @@ class ToyPainter:
         return painter(family)[1:]
 
 
-NODE_CLASS_MAPPINGS = {"ToyPainter": ToyPainter}
+class ToyControl(comfy.controlnet.ControlBase):
+    """A ControlNet for UNets that adds the mean of its picture to what is in their middle."""
+
+    def copy(self) -> ToyControl:
+        """Return a copy."""
+        copied = ToyControl()
+        self.copy_to(copied)
+        return copied
+
+    def get_control(self, x_noisy: Tensor, *given: Any) -> dict[str, list[Tensor]]:
+        """Return what to add."""
+        added = torch.full((1, 1, 1, 1), self.strength * float(self.cond_hint_original.mean()))
+        return {"middle": [added.to(x_noisy)], "input": [], "output": []}
+
+
+class ToyControlNet:
+    """The node that loads it."""
+
+    RETURN_TYPES = ("CONTROL_NET",)
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """Describe its inputs, of which there are none."""
+        return {"required": {}}
+
+    def make(self) -> tuple[Any, ...]:
+        """Make the toy."""
+        return (ToyControl(),)
+
+
+NODE_CLASS_MAPPINGS = {"ToyPainter": ToyPainter, "ToyControlNet": ToyControlNet}

@@ -301,3 +301,10 @@ def ip_adapter_weights(unet: Any, kind: str = "base", *, image_width: int = VISI
         name: draw(*shape, seed=1000 * seed + number) * (shape[-1] ** 0.5 if len(shape) != 2 else 1)
         for number, (name, shape) in enumerate(shapes.items())
     }
+
+
+def lora_weights(rank: int = 2) -> dict[str, Tensor]:
+    """A LoRA for one attention in the middle of the starter's UNet, 192 wide."""
+    name = "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_q"
+    down, up = torch.randn(rank, 192, generator=generator(1)), torch.randn(192, rank, generator=generator(2))
+    return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}

@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from .. import chromium, comfy, environment
-from . import edit, sdxl, starter, zimage
+from . import edit, painters, sdxl, starter, zimage
 
 TEMPLATES = environment.REPO / "workflows"
 TWINS = environment.REPO / "tests" / "workflows"
@@ -47,7 +47,7 @@ def main() -> None:
             info = server.get("/object_info")
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
             page = chromium.open_page(browser, server.url, 1280, 720)
-            for template in (*starter.ALL, *sdxl.ALL, *zimage.ALL, *edit.ALL):
+            for template in (*starter.ALL, *sdxl.ALL, *painters.ALL, *zimage.ALL, *edit.ALL):
                 name, workflow = template.__name__, template(info)
                 write(TEMPLATES / f"{name}.json", workflow)
                 write(TWINS / f"{name}.json", page.evaluate(PROMPT, workflow))

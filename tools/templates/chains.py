@@ -22,6 +22,7 @@ PARTS = {
     "decoder": "M2CHAT_DECODER",
 }
 READS = ("language_model", "vision_encoder")
+PAINTS = ("language_model", "decoder")
 NOTES = Path(__file__).parent / "notes"
 
 
@@ -40,6 +41,11 @@ def under(node: Node) -> float:
 def parts(load: Node) -> Inputs:
     """Return the four parts of M²Chat that a loader loads, by the names of inputs."""
     return {name: load[name] for name in PARTS}
+
+
+def pair(load: Node) -> Inputs:
+    """Return the starter's language model and painter, by the names of inputs."""
+    return {"language_model": load["language_model"], "decoder": load["painter"]}
 
 
 def taken(sub: Subgraph, *names: str) -> Inputs:
@@ -241,7 +247,7 @@ def pictures_of_panels(info: Info, seed: int) -> Subgraph:
 def more_panels(info: Info, premise: str, lines: list[str], seed: int) -> Subgraph:
     """Return a chain that continues a story along an outline."""
     sub = Subgraph(info, "More panels along an outline", "Makes an outline of the lines and tells the story on.")
-    models = taken(sub, *PARTS)
+    models = taken(sub, *PAINTS)
     told = sub.input("conversation", "M2CHAT_CONVERSATION")
     about, text = sub.input("premise", "STRING", premise), sub.input("lines", "STRING", "\n".join(lines))
     number = sub.input("seed", "INT", seed)

@@ -20,6 +20,12 @@ SDXL = _file(
     f"{_FACE}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
     "31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",
 )
+LORA = _file(
+    "sd_xl_offset_example-lora_1.0.safetensors",
+    "loras",
+    f"{_FACE}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_offset_example-lora_1.0.safetensors",
+    "4852686128f953d0277d0793e2f0335352f96a919c9c16a09787d77f55cbdf6f",
+)
 QWEN = _file(
     "qwen_3_4b.safetensors",
     "text_encoders",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import chains
-from .chains import LEFT, TOP, Info, note, parts, some, under
+from .chains import LEFT, TOP, Info, note, pair, parts, some, under
 from .workflow import Graph, Json, saved
 
 LOADER = "M2Chat_LoadStarter"
@@ -15,7 +15,7 @@ def storybook(info: Info) -> Json:
     graph = Graph(info)
     note(graph, "storybook", (300, 440))
     load = graph.add(LOADER, at=(LEFT, 570), size=(300, 120))
-    story = graph.add("M2Chat_Story", at=(370, TOP), size=(390, 640), **parts(load), seed=7)
+    story = graph.add("M2Chat_Story", at=(370, TOP), size=(390, 640), **pair(load), seed=7)
     show = graph.add(
         "M2Chat_ShowConversation", "The story", at=(790, TOP), size=(470, 430), conversation=story["conversation"]
     )
@@ -64,7 +64,7 @@ def dialogue(info: Info) -> Json:
     )  # fmt: skip
     last = graph.add(
         "M2Chat_Turn", "Third turn, in one node", at=(610, TOP), size=(260, 560),
-        **parts(load), conversation=second["conversation"], text="How does it end?", seed=4,
+        **pair(load), conversation=second["conversation"], text="How does it end?", seed=4,
     )  # fmt: skip
     show = graph.add(
         "M2Chat_ShowConversation", "The dialogue", at=(895, TOP), size=(380, 430), conversation=last["conversation"]
@@ -82,7 +82,7 @@ def book(info: Info) -> Json:
     graph = Graph(info)
     note(graph, "book", (280, 280))
     load = graph.add(LOADER, at=(LEFT, 410), size=(280, 120))
-    story = graph.add("M2Chat_Story", at=(350, TOP), size=(330, 640), **parts(load), seed=7)
+    story = graph.add("M2Chat_Story", at=(350, TOP), size=(330, 640), **pair(load), seed=7)
     pages = graph.add(
         "M2Chat_Pages", "A comic", at=(710, TOP), size=(270, 210),
         conversation=story["conversation"], layout="large and small", words="balloons", title=title,
@@ -183,7 +183,7 @@ def session(info: Info) -> Json:
     more = chains.more_panels(info, "The fox goes home.", lines, seed=7)
     on = graph.place(
         more, "On along an outline", at=(640, under(painted)), size=(270, 320),
-        **parts(load), conversation=painted["conversation"],
+        **pair(load), conversation=painted["conversation"],
     )  # fmt: skip
     edit = graph.add(
         "M2Chat_EditConversation", "Another first message, as a title", at=(935, TOP), size=(340, 190),

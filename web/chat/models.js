@@ -15,20 +15,24 @@ const names = () => ({
   language_model: t("language model"),
   vision_encoder: t("vision encoder"),
   adapter: t("adapter"),
-  decoder: t("decoder"),
+  decoder: t("painter"),
 });
+
+// Outputs of this name bring all that they need; those of a decoder want an adapter and a vision encoder beside them.
+const PAINTER = "painter";
 
 /**
  * @typedef {import("./graph.js").Graph} Graph
  * @typedef {import("./graph.js").Link} Link
- * @typedef {{nodes: Graph, links: Object<string, Link>}} Models The nodes that load them, and each part's output.
+ * @typedef {{nodes: Graph, links: Object<string, Link>}} Models The nodes that load them, and the output of each part
+ *   that Take Turn needs.
  */
 
 /** @returns {Models} */
 function starter() {
   const id = "m2chat_starter";
-  const links = Object.fromEntries(Object.keys(PARTS).map((part, output) => /** @type {[string, Link]} */ ([part, [id, output]])));
-  return { nodes: { [id]: { class_type: "M2Chat_LoadStarter", inputs: {} } }, links };
+  const node = { class_type: "M2Chat_LoadStarter", inputs: {} };
+  return { nodes: { [id]: node }, links: { language_model: [id, 0], decoder: [id, 4] } };
 }
 
 /** @param {Graph} graph @param {string} id @param {Graph} found Gets the node, and all that it needs. */
@@ -48,13 +52,19 @@ async function ofCanvas() {
   const nodes = {};
   /** @type {Object<string, Link>} */
   const links = {};
-  for (const [part, type] of Object.entries(PARTS)) {
-    const outputs = Object.entries(graph).flatMap(([id, { class_type }]) =>
-      (LiteGraph.registered_node_types[class_type]?.nodeData?.output ?? []).flatMap((kind, output) =>
-        kind === type ? [[id, output]] : [],
-      ),
+  const described = (id) => LiteGraph.registered_node_types[graph[id].class_type]?.nodeData;
+  const find = (type) => {
+    const outputs = Object.keys(graph).flatMap((id) =>
+      (described(id)?.output ?? []).flatMap((kind, output) => (kind === type ? [[id, output]] : [])),
     );
-    const link = outputs.find((output) => used.has(String(output))) ?? outputs[0];
+    return outputs.find((output) => used.has(String(output))) ?? outputs[0];
+  };
+  const paints = find(PARTS.decoder);
+  const whole = paints && described(paints[0]).output_name[paints[1]] === PAINTER;
+  for (const [part, type] of Object.entries(PARTS)) {
+    if (whole && part === "adapter") continue;
+    const link = part === "decoder" ? paints : find(type);
+    if (!link && whole && part === "vision_encoder") continue; // which sees the user's pictures, if there is one
     if (!link) {
       throw new Error(t("The workflow on the canvas loads no $: add its loader, or choose the starter.", names()[part]));
     }

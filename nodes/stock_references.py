@@ -1,0 +1,126 @@
+"""How references enter a stock model: as reference latents, or through an IP-Adapter; both with the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import comfy.sd
+import comfy.utils
+import node_helpers
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt
+from ..m3adapter.painter import PaintRequest
+from ..m3adapter.reference_gate import ReferenceGate
+from . import attention_patch
+from .ip_adapter import encode_references
+from .memory import Handle
+from .reference_gate import gate_references
+from .stock import Conditioning
+from .stock_checks import MOST_REFERENCES
+
+if TYPE_CHECKING:
+    import comfy.clip_vision
+
+STEP = 16  # pixels: sides of references are multiples of it, which every VAE and every patch size divides
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceLatents:
+    """References as latents that an edit model reads beside the picture.
+
+    Attributes:
+        vae: Encodes them.
+        start, end: Between which parts of the schedule they act, 0..1.
+        max_references: How many the model takes.
+    """
+
+    vae: comfy.sd.VAE
+    start: float = 0.0
+    end: float = 1.0
+    max_references: int = MOST_REFERENCES
+
+    def check(self, conversation: Conversation) -> None:
+        """Raise ValueError if a picture of the conversation or its cast is too narrow."""
+        for slot in conversation.pictures():
+            check_sides(*conversation.picture(slot).size)
+        for character in conversation.cast:
+            for picture in character.pictures:
+                check_sides(*picture.size)
+
+    def apply(
+        self, model: ModelPatcher, positive: Conditioning, negative: Conditioning, request: PaintRequest, area: int
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        """Return model and conditioning with the references; without a gate, they stay as they are."""
+        references = request.references[: self.max_references]
+        if not references or request.gate.strength == 0:
+            return model, positive, negative
+        latents = [self.vae.encode(fitted(picture.pixels[None], area)) for picture, _ in references]
+        gate = ReferenceGate(request.gate.strength, self.start, self.end, tuple(weight for _, weight in references))
+        given = {"reference_latents": latents}
+        return (
+            gate_references(model, gate),
+            node_helpers.conditioning_set_values(positive, given, append=True),
+            node_helpers.conditioning_set_values(negative, given, append=True),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePrompts:
+    """References as image prompts of an IP-Adapter.
+
+    Attributes:
+        ip_adapter: The weights.
+        clip_vision: The vision encoder that they were trained with.
+        start, end: Between which parts of the schedule they act, 0..1.
+        max_references: As many as wanted.
+    """
+
+    ip_adapter: Handle
+    clip_vision: comfy.clip_vision.ClipVisionModel
+    start: float = 0.0
+    end: float = 1.0
+    max_references: int = MOST_REFERENCES
+
+    def check(self, conversation: Conversation) -> None:
+        """Accept every picture: the vision encoder looks at its middle square."""
+
+    def apply(
+        self, model: ModelPatcher, positive: Conditioning, negative: Conditioning, request: PaintRequest, area: int
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        """Return the model with the references in its attentions."""
+        references = request.references[: self.max_references]
+        if not references or request.gate.strength == 0:
+            return model, positive, negative
+        found = encode_references(
+            self.ip_adapter,
+            self.clip_vision,
+            [picture.pixels for picture, _ in references],
+            [weight for _, weight in references],
+        )
+        found.load()
+        prompt = ImagePrompt(found.items, ImageGate(request.gate.strength, self.start, self.end))
+        return attention_patch.apply(model, prompt), positive, negative
+
+
+def check_sides(width: int, height: int) -> None:
+    """Raise ValueError if a picture cannot be scaled to a reference of sensible sides."""
+    if max(width, height) > 16 * min(width, height) or min(width, height) < STEP:
+        raise ValueError(
+            f"A picture of {width} x {height} pixels cannot be a reference: crop or enlarge it to at least {STEP} "
+            "pixels a side, none more than 16 times the other."
+        )
+
+
+def fitted(pixels: Tensor, area: int) -> Tensor:
+    """Return a picture [1, H, W, 3] scaled down to at most `area` pixels; a smaller one as it is."""
+    height, width = pixels.shape[1:3]
+    check_sides(width, height)
+    if height * width <= area:
+        return pixels
+    scale = (area / (height * width)) ** 0.5
+    sides = [max(STEP, round(side * scale / STEP) * STEP) for side in (width, height)]
+    return comfy.utils.common_upscale(pixels.movedim(-1, 1), *sides, "lanczos", "disabled").movedim(1, -1)
