@@ -81,10 +81,11 @@ def any_painter_story(info: Info) -> Json:
         own, "A beginning of your own", at=(590, TOP), size=(250, 180),
         language_model=load["language_model"], painter=paints["painter"],
     )  # fmt: skip
-    last = graph.place(more, "One more panel, in blocks", at=(590, under(begin)), size=(250, 220), **{
-        "language_model": load["language_model"], "model": stock["model"], "clip": stock["clip"], "vae": stock["vae"],
-        "conversation": begin["conversation"],
-    })  # fmt: skip
+    last = graph.place(
+        more, "One more panel, in blocks", at=(590, under(begin)), size=(250, 220),
+        language_model=load["language_model"], model=stock["model"], clip=stock["clip"], vae=stock["vae"],
+        conversation=begin["conversation"],
+    )  # fmt: skip
     story = graph.add(
         "M2Chat_Story", "The rest of the story", at=(865, TOP), size=(250, 620),
         language_model=load["language_model"], decoder=paints["painter"], conversation=last["conversation"],
