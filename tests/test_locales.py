@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -45,10 +46,10 @@ def test_english_is_what_the_scripts_of_the_page_show() -> None:
     tab = re.search(r'\bid: "(.+?)"', chat)[1]
     ((command, texts),) = locales.COMMANDS.items()
     assert (command, texts["label"]) == (f"Workspace_ToggleSidebarTab_{tab}", f"Toggle {title} Sidebar")
-    ((node, widgets),) = locales.WIDGETS.items()
-    assert f'NODE = "{node}"' in gate
-    for name, texts in widgets.items():
-        assert f'"{name}"' in gate and f'tooltip: "{texts["tooltip"]}"' in gate
+    assert re.search(r"GATES = (\[.+?\]);", gate)[1] == json.dumps(list(locales.WIDGETS))
+    for widgets in locales.WIDGETS.values():
+        for name, texts in widgets.items():
+            assert f'"{name}"' in gate and f'tooltip: "{texts["tooltip"]}"' in gate
 
 
 def test_the_panel_says_nothing_past_its_translations() -> None:
