@@ -22,7 +22,9 @@ from ..m3adapter.language.vision_language_model import presentable
 from .clip_tokenizer import StockTokenizer
 
 MOST_PIXELS = 1024 * 1024  # of a picture: what is larger says no more to these models, and takes thousands of tokens
-REMEMBERED = 32  # pictures, of a thousand tokens at most
+REMEMBERED = 2**29  # bytes of what was seen; a large picture takes some 20 MB for a model of 7 B, and more with features
+    2**29
+)  # bytes of what was seen; a large picture takes some 20 MB in a model of 7 B, or 80 with its features
 _TOWERS = ("visual", "vision_model")
 
 
@@ -36,6 +38,13 @@ class Sight(NamedTuple):
 
     embeds: Tensor
     extra: Any
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes."""
+        values = self.extra.values() if isinstance(self.extra, dict) else [self.extra]
+        parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
+        return sum(part.numel() * part.element_size() for part in (self.embeds, *parts) if isinstance(part, Tensor))
 
 
 class StockSight:
@@ -74,9 +83,9 @@ class StockSight:
             assert prepared is not None
             embeds, extra = self._transformer.preprocess_embed(prepared, device=self._device)
             self._seen[key] = Sight(embeds.reshape(1, -1, embeds.shape[-1]).to(self._device, torch.float32), extra)
-            while len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
         self._seen.move_to_end(key)
+        while len(self._seen) > 1 and sum(sight.size for sight in self._seen.values()) > REMEMBERED:
+            self._seen.popitem(last=False)
         return self._seen[key]
 
     def beside(self, sights: Sequence[Sight], starts: Sequence[int], embeds: Tensor) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def seen(name: str, node: Any) -> dict[str, Any]:
     """What a model says of two pictures in one conversation, and what the engine makes of the same prompts."""
     from m2chat.m3adapter.conversation.conversation import Conversation, Picture, Slot, Text
     from m2chat.m3adapter.language.sampling import Sampling
+    from m2chat.nodes import clip_sight
     from m2chat.nodes.memory import make_ready
 
     stock = clip(name)
@@ -196,6 +197,9 @@ def seen(name: str, node: Any) -> dict[str, Any]:
             end = len(read.ids)
             context = whole[[*read.caption, *range(end, end + IMAGE_TOKENS)]]
             found["read"] = apart(states, context, whole[[*read.answer, *read.caption]])
+        held, clip_sight.REMEMBERED = clip_sight.REMEMBERED, model.prompts.sights(prompt)[0][0].size
+        found["cramped"] = reply(told(red, blue))
+        found["held"], clip_sight.REMEMBERED = len(model._sight._seen), held
         said = first(Conversation().user("A fox."))  # read in the usual blocks, as long as nobody shows a picture
         for weight in (getattr(encoder.transformer, "visual", None) or encoder.transformer.vision_model).parameters():
             weight.zero_()

@@ -32,6 +32,7 @@ def test_a_swapped_picture_changes_the_reply(found: dict[str, Any], make: str) -
     made = found[make]
     one, again, swapped = made["replies"]
     assert one == again != swapped and min(made["moved"]) > 1e-3
+    assert made["cramped"] == one and made["held"] == 1, "whatever is remembered"
     assert made["slot"] > 1e-3, "and what it knows of the next picture"
 
 
