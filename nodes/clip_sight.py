@@ -22,9 +22,7 @@ from ..m3adapter.language.vision_language_model import presentable
 from .clip_tokenizer import StockTokenizer
 
 MOST_PIXELS = 1024 * 1024  # of a picture: what is larger says no more to these models, and takes thousands of tokens
-REMEMBERED = 2**29  # bytes of what was seen; a large picture takes some 20 MB for a model of 7 B, and more with features
-    2**29
-)  # bytes of what was seen; a large picture takes some 20 MB in a model of 7 B, or 80 with its features
+REMEMBERED = 2**29  # bytes of what was seen: a large picture takes 20 MB for a model of 7 B, more with features
 _TOWERS = ("visual", "vision_model")
 
 
