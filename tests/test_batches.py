@@ -35,6 +35,7 @@ def heard(painting: list[range], pictures: range, step: int, total: int, preview
     painting.append(pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_batch_paints_what_singles_paint(
@@ -105,6 +106,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(decoder: DiffusionDec
     assert all(torch.equal(one, other) for one, other in zip(painted, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_alone_is_decoded_in_tiles_and_then_says_so(decoder: DiffusionDecoder, caplog) -> None:
     cramped = Cramped(decoder, 0, FULL[0])
     assert len(list(stages.paint_all(cramped, conditions(2), [0, 1], steps=1, batch_size=2))) == 2

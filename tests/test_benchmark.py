@@ -52,6 +52,7 @@ def test_ratios_are_those_of_a_round() -> None:
 # The report
 
 
+@pytest.mark.slow
 def test_every_promised_row_is_there_and_one_that_cannot_run_says_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_mistakes_are_told_before_anything_is_measured(
 # The measurements, in small
 
 
+@pytest.mark.slow
 def test_late_turns_of_a_model_that_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "NEW_TOKENS", 2)
     bench = Bench(quick=True, language_model=toy_llms.llama(tmp_path))

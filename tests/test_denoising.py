@@ -122,6 +122,7 @@ def test_from_a_picture_it_paints_as_diffusers_does(folder: Path, name: str) -> 
     assert told == [(step + 1, calls) for step in range(calls)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m_karras", "unipc"])
 def test_a_refiner_takes_over_as_in_diffusers(folder: Path, refiner_folder: Path, name: str) -> None:
     condition = toys.condition(2)

@@ -40,11 +40,13 @@ def painted(decoder: DiffusionDecoder) -> torch.Tensor:
     return decoder.decode(toys.condition(), seed=5, steps=2)
 
 
+@pytest.mark.slow
 def test_a_single_file_paints_what_its_folder_paints(folder: Path, file: Path) -> None:
     assert torch.equal(painted(load_decoder(file, configs=folder)), painted(load_decoder(folder)))
     assert torch.equal(painted(load_decoder(folder)), painted(DiffusionDecoder.from_pretrained(folder)))
 
 
+@pytest.mark.slow
 def test_a_refiner_opens_as_folder_and_as_single_file(tmp_path: Path, folder: Path, refiner: Path) -> None:
     file = toys.save_single_file(tmp_path / "refiner.safetensors", refiner)
     both = load_decoder(refiner), load_decoder(file, configs=refiner)
@@ -160,6 +162,7 @@ def test_a_folder_without_a_scheduler(tmp_path: Path, folder: Path) -> None:
     assert toys.one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_fine_tunes_that_predict_velocity(tmp_path: Path, folder: Path) -> None:
     plain = shutil.copytree(folder, tmp_path / "plain")
     path = plain / "scheduler" / "scheduler_config.json"
@@ -174,6 +177,7 @@ def test_fine_tunes_that_predict_velocity(tmp_path: Path, folder: Path) -> None:
         assert (config.prediction_type, config.rescale_betas_zero_snr) == (predicts, rescaled)
 
 
+@pytest.mark.slow
 def test_schedulers_have_names_and_keep_the_models_schedule(folder: Path) -> None:
     own = load_decoder(folder, scheduler=AS_THE_MODEL_SAYS).pipeline.scheduler
     assert own.config == load_decoder(folder).pipeline.scheduler.config

@@ -223,6 +223,7 @@ def test_the_decoder_is_left_as_it_was(decoder: DiffusionDecoder, tmp_path: Path
     assert set(decoder.unet.state_dict()) == keys and decoder.unet.config.encoder_hid_dim_type is None
 
 
+@pytest.mark.slow
 def test_masks_weights_and_several_references(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     ip, other = adapter(decoder, tmp_path), adapter(decoder, tmp_path, "plus")
     one, two = reference(ip), reference(other, 10)

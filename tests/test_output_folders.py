@@ -123,6 +123,7 @@ def test_a_checkpoint_that_is_damaged_is_told_in_a_sentence(capsys, tmp_path: Pa
     assert (tmp_path / "judge.pt").read_bytes() == b"no checkpoint"
 
 
+@pytest.mark.slow
 def test_the_starter_is_put_together_in_a_new_folder_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     made = tmp_path / "deeper" / "made"
     made.mkdir(parents=True)

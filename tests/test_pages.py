@@ -132,6 +132,7 @@ def test_what_has_no_room_follows_on_pages_of_text(layout: str) -> None:
     assert any(not any(isinstance(item, Photo) for item in page) for page in book.pages[1:])
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_characters_without_a_space_are_all_there() -> None:
     book, _ = lay_out(story("a" * 100_000), layout="grid", width=1600)
     assert sum(item.run.text.count("a") for page in book.pages for item in page if isinstance(item, Words)) > 100_000

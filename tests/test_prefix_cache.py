@@ -77,6 +77,7 @@ def same(one: tuple[str, SlotStates], other: tuple[str, SlotStates]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_nothing_changes_whether_it_remembers_or_not(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model.forget()
     warm = {panels: both(model, story(panels)) for panels in (0, 3, 7, 8)}

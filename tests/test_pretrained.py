@@ -47,6 +47,7 @@ def test_a_vision_encoder_comes_back(tmp_path: Path) -> None:
     assert (opened.levels, opened.mean, opened.std) == (saved.levels, saved.mean, saved.std)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refiner", [False, True])
 def test_a_decoder_comes_back_as_its_own_class(tmp_path: Path, refiner: bool) -> None:
     folder = toys.save_decoder(tmp_path / "first")

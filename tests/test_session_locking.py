@@ -32,6 +32,7 @@ def main(root: str, who: str) -> None:
         sessions.save(f"{who}'s own", sessions.load("fox").conversation)
 
 
+@pytest.mark.slow
 def test_no_turn_is_lost_between_two_processes(tmp_path: Path) -> None:
     root = tmp_path / "sessions"
     Sessions(root).save("fox", story(1))

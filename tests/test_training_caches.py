@@ -70,6 +70,7 @@ def test_captions_are_embedded_as_the_decoder_does_whatever_is_kept(
     assert len(embeddings.table.rows) == {0: 0, 0.05: 4, 64: 5}[megabytes]
 
 
+@pytest.mark.slow
 def test_latents_are_those_of_the_same_renders_and_come_back_in_the_next_run(
     pipeline: object, tmp_path: Path, counted: list[int]
 ) -> None:
