@@ -118,7 +118,7 @@ def settings() -> dict[str, Any]:
 def told() -> dict[str, Any]:
     """Stories, turns and sheets: Stock Painter against the stock graph, the starter's painter against its parts."""
     import server
-    from m2chat.m3adapter.conversation.conversation import Conversation
+    from m2chat.m3adapter.conversation.conversation import Conversation, Picture
     from m2chat.m3adapter.diffusion.prompt_syntax import escaped
     from m2chat.m3adapter.seeds import story_seeds
     from m2chat.nodes.adapters import EncodeText
@@ -159,6 +159,9 @@ def told() -> dict[str, Any]:
         ).result  # fmt: skip
         found["turn"] = [apart(images[0][0], expected[-1]), turned.versions(*story.slots()[-1]).count]
 
+        first = Conversation().user("hi").assistant([Picture("a fox (red)")])
+        lone = NextPicture.execute(conversation=first, slot=0, seed=3, style="ink").result
+        found["first"] = [lone[0], lone[2], [*lone[3].shape], lone[5], lone[8]]
         sheet = {"gates": "0, 1", "seeds": 2, "seed": 3, "steps": STEPS, "guidance": CFG, "conversation": open_again}
         _, cells, alike = GateSweep.execute(decoder=stock, vision_encoder=vision, **sheet).result
         graph = [stock_graph(*parts, caption, seed, 128) for seed in (3, 3, 4, 4)]

@@ -47,6 +47,8 @@ def test_the_starter_on_two_wires_is_the_starter_on_four(told: dict[str, Any]) -
 
 def test_the_next_picture_is_what_the_story_would_paint(told: dict[str, Any]) -> None:
     assert told["next"] == [True, True, True, [1, 128, 128, 3], 1, [1.0], "1", 0, False, 1]
+    # The first picture of all has a grey one of weight 0 to look at, so that what is connected runs all the same.
+    assert told["first"] == ["a fox \\(red\\), ink", 3, [1, 64, 64, 3], [0.0], False]
 
 
 def test_references_are_the_stock_graphs_with_the_gate_of_the_story() -> None:

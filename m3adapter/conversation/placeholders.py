@@ -45,7 +45,8 @@ def fill_placeholders(text: str, pictures: Sequence[Tensor]) -> tuple[Segment, .
         number = order[index]
         caption = segments[place].caption or _caption(segments, place)  # type: ignore[union-attr]
         segments[place] = Picture(caption, pictures[number] if number < len(pictures) else None)
-    return with_captions(segments, None)
+    told = [segment for segment in segments if isinstance(segment, Picture) or segment.text.strip()]
+    return with_captions(told, None)
 
 
 def _segments(text: str) -> list[Segment]:
