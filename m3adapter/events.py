@@ -117,6 +117,14 @@ class Shortened:
 
 
 @dataclass(frozen=True)
+class GateAdapted:
+    """A gate that adapts has been set for one picture; `text` says why, and for which reference."""
+
+    slot: Slot
+    text: str
+
+
+@dataclass(frozen=True)
 class StoryEnded:
     """A story ends early, since its next panel failed.
 
@@ -160,6 +168,7 @@ Event = (
     | ThoughtChunk
     | TextWithdrawn
     | Shortened
+    | GateAdapted
     | ReplyWritten
     | PictureStarted
     | Step

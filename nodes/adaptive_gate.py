@@ -108,6 +108,20 @@ class AdaptiveGate(ShowsText, io.ComfyNode):
         return io.NodeOutput(used, verdict.likeness, report, ui=shown(report))
 
 
+class Remembered:
+    """Encodes texts for the rule once: most of them are the same for every pair of captions."""
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return pooled embeddings [N, P]."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            self._known.update(zip(new, self._encode(new).cpu(), strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+
 def encoder(
     *,
     clip: comfy.sd.CLIP | None = None,

@@ -17,6 +17,7 @@ from ..m3adapter.conversation.conversation import Slot
 from ..m3adapter.diffusion.preview import Preview
 from ..m3adapter.events import (
     Event,
+    GateAdapted,
     Interrupted,
     PictureStarted,
     ReplyWritten,
@@ -54,6 +55,7 @@ class LiveText:
         self.text = ""
         self.thoughts = [""]
         self._shortened = self._ended = ""
+        self._gates: list[str] = []
         self._reply = 0  # where the present reply begins
         self._sent = self._thought = 0.0
 
@@ -70,14 +72,16 @@ class LiveText:
                 self._think()
         elif isinstance(event, Shortened):  # which the library has logged
             self._shortened = event.text
+        elif isinstance(event, GateAdapted):
+            self._gates.append(event.text)
         elif isinstance(event, StoryEnded):
             self._ended = event.text
             logger.warning("M2Chat: %s", event.text)
 
     @property
     def notes(self) -> list[str]:
-        """Notes on the text: what the last reply was written without, and why a story ended early."""
-        return [note for note in (self._shortened, self._ended) if note]
+        """Notes: what the last reply was written without, gates that adapted, and why a story ended early."""
+        return [note for note in (self._shortened, *self._gates, self._ended) if note]
 
     def end_reply(self) -> None:
         """End the current reply; another one follows."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..m3adapter.limits import MAX_SIDE, MAX_STEPS
 from ..m3adapter.m3_painter import M3Painter
 from . import attention_patch, stock_checks, wires
+from .adaptive_gate import Remembered, encoder
 from .errors import names_node
 from .memory import Handle, preparing
 from .stock import Conditioning
@@ -140,6 +141,14 @@ class StockPainterNode(io.ComfyNode):
                     **part,
                     tooltip="Where in the sampling references stop acting. Earlier leaves the details to the words.",
                 ),
+                io.Combo.Input(
+                    "adaptive_gate",
+                    options=["off", "on"],
+                    default="off",
+                    optional=True,
+                    tooltip="on: the gate is lowered for each reference whose caption is about another subject than "
+                    "the new one, as Adaptive Gate does. The node that tells the story shows each result.",
+                ),
             ],
             outputs=[
                 wires.Painter.Output(
@@ -165,6 +174,7 @@ class StockPainterNode(io.ComfyNode):
         vision_encoder: Handle | None = None,
         start_percent: float = 0.0,
         end_percent: float = 1.0,
+        adaptive_gate: str = "off",
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the painter, and check that its parts fit each other."""
@@ -184,6 +194,7 @@ class StockPainterNode(io.ComfyNode):
             image=image,
             looks=_looks(model, vae, references, ip_adapter, clip_vision, start_percent, end_percent),
             m3=_m3(model, clip, adapter, vision_encoder),
+            adapt=Remembered(encoder(clip=clip)) if adaptive_gate == "on" else None,
             **settings,
         )
         # The negative is needed anyway, and what encodes it shows whether the CLIP is that of the model.

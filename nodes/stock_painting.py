@@ -6,6 +6,7 @@ caption, seed and settings give the same picture, to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -25,7 +26,8 @@ from ..m3adapter.conversation.pictures import normalised
 from ..m3adapter.diffusion.batches import is_out_of_memory
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.diffusion.prompt_syntax import escaped
-from ..m3adapter.events import NotFinite, OnEvent, OutOfMemory, Step, ignore
+from ..m3adapter.events import GateAdapted, NotFinite, OnEvent, OutOfMemory, Step, ignore
+from ..m3adapter.ip_adapter.adaptive_gate import Encode, adapted_gate
 from ..m3adapter.m3_painter import M3Painter
 from ..m3adapter.painter import Need, Painter, PaintRequest
 from ..m3adapter.settings import TurnSettings
@@ -45,9 +47,18 @@ class Looks(Protocol):
         """Raise ValueError if a picture that is already there cannot be a reference."""
 
     def apply(
-        self, model: ModelPatcher, positive: Conditioning, negative: Conditioning, request: PaintRequest, area: int
+        self,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        request: PaintRequest,
+        area: int,
+        factors: Sequence[float] = (),
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
-        """Return model and conditioning with the references of a request, for a picture of `area` pixels."""
+        """Return model and conditioning with the references of a request, for a picture of `area` pixels.
+
+        The weight of each reference is multiplied by its factor, if there are any.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +76,7 @@ class StockPainter(Painter):
         negative_like: The same for what guidance steers away from; its words count if nobody gives others.
         image: A picture [1, H, W, C] to start from; it has its own size, unless the turn says another.
         looks: How references enter; None if they do not.
+        adapt: Encodes captions, so that the gate is lowered for references of another subject; None leaves it as it is.
         m3: What makes the condition in place of the text encoders: an M3-Adapter.
     """
 
@@ -84,6 +96,7 @@ class StockPainter(Painter):
     image: Tensor | None = None
     looks: Looks | None = None
     m3: M3Painter | None = None
+    adapt: Encode | None = None
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
@@ -132,7 +145,9 @@ class StockPainter(Painter):
         width, height = self._size(settings)
         model, positive, negative = self.model, *self._conditioning(request, width, height)
         if self.looks is not None:
-            model, positive, negative = self.looks.apply(model, positive, negative, request, width * height)
+            model, positive, negative = self.looks.apply(
+                model, positive, negative, request, width * height, self._factors(request, on_event)
+            )
         layout = model.get_model_object("latent_format")
 
         def on_step(step: int, clean: Any, noisy: Any, total: int) -> None:
@@ -160,6 +175,21 @@ class StockPainter(Painter):
             )
         (images,) = stock_nodes.VAEDecode().decode(self.vae, {"samples": samples})
         return normalised(images[0])
+
+    def _factors(self, request: PaintRequest, on_event: OnEvent) -> list[float]:
+        """Return by how much the gate is lowered for each reference; [] if it does not adapt."""
+        strength = request.gate.strength
+        if self.adapt is None or not strength:
+            return []
+        factors = []
+        for picture, _ in request.references[: self.max_references]:
+            if not picture.caption.strip():  # as a user's picture, of which nobody says what it shows
+                factors.append(1.0)
+                continue
+            verdict = adapted_gate(self.adapt, picture.caption, request.caption, gate=strength)
+            factors.append(verdict.gate / strength)
+            on_event(GateAdapted(request.slot, f"gate {verdict.gate:.2f}: {verdict}"))
+        return factors
 
     def _size(self, settings: TurnSettings) -> tuple[int, int]:
         """Return width and height in pixels."""

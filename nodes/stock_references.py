@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from .stock_checks import MOST_REFERENCES
 
 if TYPE_CHECKING:
     import comfy.clip_vision
+
+    from ..m3adapter.conversation.references import Reference
 
 STEP = 16  # pixels: sides of references are multiples of it, which every VAE and every patch size divides
 
@@ -52,14 +55,20 @@ class ReferenceLatents:
                 check_sides(*picture.size)
 
     def apply(
-        self, model: ModelPatcher, positive: Conditioning, negative: Conditioning, request: PaintRequest, area: int
+        self,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        request: PaintRequest,
+        area: int,
+        factors: Sequence[float] = (),
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
         """Return model and conditioning with the references; without a gate, they stay as they are."""
         references = request.references[: self.max_references]
         if not references or request.gate.strength == 0:
             return model, positive, negative
         latents = [self.vae.encode(fitted(picture.pixels[None], area)) for picture, _ in references]
-        gate = ReferenceGate(request.gate.strength, self.start, self.end, tuple(weight for _, weight in references))
+        gate = ReferenceGate(request.gate.strength, self.start, self.end, tuple(scaled(references, factors)))
         given = {"reference_latents": latents}
         return (
             gate_references(model, gate),
@@ -89,7 +98,13 @@ class ReferencePrompts:
         """Accept every picture: the vision encoder looks at its middle square."""
 
     def apply(
-        self, model: ModelPatcher, positive: Conditioning, negative: Conditioning, request: PaintRequest, area: int
+        self,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        request: PaintRequest,
+        area: int,
+        factors: Sequence[float] = (),
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
         """Return the model with the references in its attentions."""
         references = request.references[: self.max_references]
@@ -99,11 +114,16 @@ class ReferencePrompts:
             self.ip_adapter,
             self.clip_vision,
             [picture.pixels for picture, _ in references],
-            [weight for _, weight in references],
+            scaled(references, factors),
         )
         found.load()
         prompt = ImagePrompt(found.items, ImageGate(request.gate.strength, self.start, self.end))
         return attention_patch.apply(model, prompt), positive, negative
+
+
+def scaled(references: Sequence[Reference], factors: Sequence[float]) -> list[float]:
+    """Return the weights of references, times a factor for each if there are any."""
+    return [weight * factor for (_, weight), factor in zip(references, factors or [1.0] * len(references), strict=True)]
 
 
 def check_sides(width: int, height: int) -> None:

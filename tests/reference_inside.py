@@ -355,6 +355,43 @@ def adaptive_gates() -> dict[str, Any]:
     return found
 
 
+def adaptive_painter() -> dict[str, Any]:
+    """Stock Painter with references of the same subject and of another one."""
+    from m2chat.m3adapter.conversation.conversation import Conversation, Picture, ReferencePolicy, Slot
+    from m2chat.m3adapter.painter import PaintRequest
+    from m2chat.m3adapter.settings import TurnSettings
+    from m2chat.nodes.running import LiveText
+
+    import painter_inside
+    import toy_painters as toys
+
+    toy, events = toys.painter("flux_kontext"), []
+    shown = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(4))
+    drawn = [Picture(text, pixels) for text, pixels in zip(("a fox on the beach", "a whale"), shown, strict=False)]
+    told = Conversation().user("Look.", shown[2:]).assistant(drawn).user("Go on.")
+    told = told.assistant([Picture("the fox at night")])
+    with torch.inference_mode():
+        plain, adaptive = (
+            painter_inside.painter(*toy[1:], 64, references="reference latents", adaptive_gate=how)
+            for how in ("off", "on")
+        )
+
+        def paint(painter: Any, weights: Any = (), on_event: Any = lambda _: None) -> Tensor:
+            policy = ReferencePolicy("chosen", 3, (1, 2, 3), weights)
+            asked = PaintRequest(told, Slot(3, 0), TurnSettings(gate=0.8, references=policy), 5)
+            return painter.paint(asked, on_event=on_event)
+
+        adapted = paint(adaptive, on_event=events.append)
+        live = LiveText()
+        for event in events:
+            live.hear(event)
+        return {
+            "apart": apart(adapted, paint(plain, (1.0, 1.0, 0.0))),
+            "acts": apart(adapted, paint(plain)),
+            "notes": live.notes,
+        }
+
+
 _ALL = (
     toys_paint,
     gate_contract,
@@ -362,5 +399,6 @@ _ALL = (
     reference_together,
     reference_refusals,
     adaptive_gates,
+    adaptive_painter,
 )
 SCENARIOS = {each.__name__: each for each in _ALL}

@@ -109,6 +109,16 @@ def test_the_gate_adapts_to_the_subjects_by_any_text_encoder_or_language_model()
         assert said == "gate 0.80: 'fox' and the reference's 'fox' have a similarity of 1.00"
 
 
+@toy
+def test_a_stock_painter_lowers_the_gate_for_references_of_other_subjects_and_says_so() -> None:
+    found = inside("adaptive_painter")
+    assert found["apart"] == 0 < 0.01 < found["acts"], "the whale is left out; a user's picture has no caption"
+    assert found["notes"] == [
+        "gate 0.80: 'fox' and the reference's 'fox' have a similarity of 1.00",
+        "gate 0.00: 'fox' and the reference's 'whale' have a similarity of -0.03",
+    ]
+
+
 # Without ComfyUI
 
 
