@@ -68,7 +68,9 @@ def quick(name: str) -> Graph:
             for other in graph.values():
                 other["inputs"] = {k: [stock, 3] if v == [key, 0] else v for k, v in other["inputs"].items()}
     for each in graph.values():
-        if each["class_type"] in ("EmptySD3LatentImage", "EmptyFlux2LatentImage", "M2Chat_StockPainter"):
+        if each["class_type"] in ("EmptySD3LatentImage", "EmptyFlux2LatentImage") or (
+            each["class_type"] == "M2Chat_StockPainter" and "toy" in graph
+        ):
             each["inputs"].update(width=64, height=64)
         elif each["class_type"] == "ImageScaleToTotalPixels":
             each["inputs"]["megapixels"] = 0.01

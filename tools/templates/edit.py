@@ -194,4 +194,4 @@ def reference_gate(info: Info) -> Json:
     return saved("reference_gate", graph, [loads, chain])
 
 
-ALL = [reference_gate]
+ALL = [flux2_klein_story, qwen_edit_story, edit_dialogue, reference_gate]
