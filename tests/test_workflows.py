@@ -106,7 +106,16 @@ def test_a_workflow_runs(comfy: ComfyServer, name: str) -> None:
         Path(text) for output in entry["outputs"].values() for text in output.get("text", []) if text.endswith(".html")
     ]
     assert all(page.is_file() for page in pages)
-    stories = ("storybook", "dialogue", "sdxl_story", "sdxl_consistent_story", "sdxl_lora_story", "zimage_story")
+    stories = (
+        "storybook",
+        "dialogue",
+        "sdxl_story",
+        "sdxl_consistent_story",
+        "sdxl_lora_story",
+        "zimage_story",
+        "flux2_klein_story",
+        "qwen_edit_story",
+    )
     assert len(pages) == (name in stories)
 
 
