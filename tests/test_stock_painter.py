@@ -9,7 +9,7 @@ import pytest
 import toys
 from runs import inside
 
-pytestmark = pytest.mark.comfy
+pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
