@@ -66,33 +66,41 @@ def panel_by_stock_nodes(info: Info, side: int, steps: int, cfg: float) -> Subgr
     return sub
 
 
+def text_encoder_that_writes(info: Info) -> Subgraph:
+    """Return a chain that makes a language model of a stock text encoder."""
+    sub = Subgraph(info, "A text encoder that writes", "Loads a text encoder that can write, as a language model.")
+    _, language = writer(sub, (LEFT, TOP), 320)
+    sub.output("language_model", language[0])
+    return sub
+
+
 def any_painter_story(info: Info) -> Json:
     """Return the template of a story by any stock model: as it is, by the starter's."""
     graph = Graph(info)
-    note(graph, "any_painter_story", (250, 400))
-    load = graph.add(LOADER, "Load M2Chat Starter: it writes", at=(LEFT, 530), size=(250, 120))
-    stock = graph.add("M2Chat_LoadStarterStock", at=(LEFT, under(load)), size=(250, 100))
+    note(graph, "any_painter_story", (256, 370))
+    load = graph.add(LOADER, "Load M2Chat Starter: it writes", at=(LEFT, 500), size=(256, 120))
+    stock = graph.add("M2Chat_LoadStarterStock", at=(LEFT, under(load)), size=(256, 100))
     paints = graph.add(
-        "M2Chat_StockPainter", at=(315, TOP), size=(250, 620), model=stock["model"], clip=stock["clip"],
+        "M2Chat_StockPainter", at=(311, TOP), size=(256, 620), model=stock["model"], clip=stock["clip"],
         vae=stock["vae"], steps=20, cfg=3.0, scheduler="sgm_uniform", width=128, height=128,
     )  # fmt: skip
     own, more = text_of_your_own(info), panel_by_stock_nodes(info, 128, 20, 3.0)
     begin = graph.place(
-        own, "A beginning of your own", at=(590, TOP), size=(250, 180),
+        own, "A beginning of your own", at=(582, TOP), size=(256, 180),
         language_model=load["language_model"], painter=paints["painter"],
     )  # fmt: skip
     last = graph.place(
-        more, "One more panel, in blocks", at=(590, under(begin)), size=(250, 220),
+        more, "One more panel, in blocks", at=(582, under(begin)), size=(256, 220),
         language_model=load["language_model"], model=stock["model"], clip=stock["clip"], vae=stock["vae"],
         conversation=begin["conversation"],
     )  # fmt: skip
     story = graph.add(
-        "M2Chat_Story", "The rest of the story", at=(865, TOP), size=(250, 620),
+        "M2Chat_Story", "The rest of the story", at=(853, TOP), size=(256, 620),
         language_model=load["language_model"], decoder=paints["painter"], conversation=last["conversation"],
         premise="The fox goes home.", panels=2, seed=7,
     )  # fmt: skip
     graph.add(
-        "M2Chat_ShowConversation", "The story", at=(1140, TOP), size=(250, 620), conversation=story["conversation"]
+        "M2Chat_ShowConversation", "The story", at=(1124, TOP), size=(256, 620), conversation=story["conversation"]
     )
     return saved("any_painter_story", graph, [own, more])
 
@@ -100,31 +108,32 @@ def any_painter_story(info: Info) -> Json:
 def sdxl_lora_story(info: Info) -> Json:
     """Return the template of a story by an SDXL model with a LoRA."""
     graph = Graph(info)
-    note(graph, "sdxl_lora_story", (240, 440))
-    _, language = writer(graph, (300, 470), 290)
+    note(graph, "sdxl_lora_story", (256, 440))
     load = graph.add(
-        "CheckpointLoaderSimple", at=(300, TOP), size=(290, 110), models=[files.SDXL], ckpt_name=files.SDXL["name"]
+        "CheckpointLoaderSimple", at=(311, TOP), size=(256, 110), models=[files.SDXL], ckpt_name=files.SDXL["name"]
     )
     lora = graph.add(
-        "LoraLoader", at=(300, under(load)), size=(290, 130), models=[files.LORA],
+        "LoraLoader", at=(311, under(load)), size=(256, 130), models=[files.LORA],
         model=load[0], clip=load[1], lora_name=files.LORA["name"], strength_model=0.6, strength_clip=0.6,
     )  # fmt: skip
+    writes = text_encoder_that_writes(info)
+    language = graph.place(writes, "A text encoder that writes", at=(311, under(lora)), size=(256, 90))
     paints = graph.add(
-        "M2Chat_StockPainter", at=(610, TOP), size=(240, 620), model=lora[0], clip=lora[1], vae=load[2],
+        "M2Chat_StockPainter", at=(582, TOP), size=(256, 620), model=lora[0], clip=lora[1], vae=load[2],
         steps=25, cfg=6.0, sampler_name="dpmpp_2m", scheduler="karras", negative=UNWANTED,
     )  # fmt: skip
     story = graph.add(
-        "M2Chat_Story", at=(870, TOP), size=(250, 620), language_model=language[0], decoder=paints["painter"],
+        "M2Chat_Story", at=(853, TOP), size=(256, 620), language_model=language[0], decoder=paints["painter"],
         premise=WHALE, seed=7,
     )  # fmt: skip
     show = graph.add(
-        "M2Chat_ShowConversation", "The story", at=(1140, TOP), size=(250, 400), conversation=story["conversation"]
+        "M2Chat_ShowConversation", "The story", at=(1124, TOP), size=(256, 370), conversation=story["conversation"]
     )
     graph.add(
-        "M2Chat_ExportStory", at=(1140, under(show)), size=(250, 160),
+        "M2Chat_ExportStory", at=(1124, under(show)), size=(256, 160),
         conversation=show["conversation"], filename_prefix="M2Chat/sdxl_lora_story",
     )  # fmt: skip
-    return saved("sdxl_lora_story", graph)
+    return saved("sdxl_lora_story", graph, [writes])
 
 
 ALL = [any_painter_story, sdxl_lora_story]
