@@ -115,11 +115,11 @@ def change(info: Info) -> Subgraph:
 def edit_dialogue(info: Info) -> Json:
     """Return the template of a dialogue about a picture that the user shows."""
     graph = Graph(info)
-    note(graph, "edit_dialogue", (300, 380))
+    note(graph, "edit_dialogue", (300, 330))
     made, turn = painter(info, KLEIN), change(info)
     paints = graph.place(made, "FLUX.2 Klein as painter", at=(365, TOP), size=(270, 120))
     language = folder_writer(graph, (365, under(paints)), 270, "Qwen2.5-VL-3B-Instruct")
-    picture = graph.add("LoadImage", "The picture that you show", at=(LEFT, 510), size=(300, 190), image="example.png")
+    picture = graph.add("LoadImage", "The picture that you show", at=(LEFT, 460), size=(300, 240), image="example.png")
     start = graph.add("M2Chat_Conversation", at=(365, under(language)), size=(270, 110))
     models: Inputs = {"language_model": language[0], "painter": paints["painter"]}
     first = graph.place(
@@ -167,10 +167,10 @@ def klein_parts(info: Info) -> Subgraph:
 def reference_gate(info: Info) -> Json:
     """Return the template that shows what a gate, a mask and a window do to a reference."""
     graph = Graph(info)
-    note(graph, "reference_gate", (320, 400))
+    note(graph, "reference_gate", (320, 330))
     loads, chain = klein_parts(info), beside(info)
     load = graph.place(loads, KLEIN, at=(390, TOP), size=(270, 90))
-    picture = graph.add("LoadImage", "The reference", at=(LEFT, 530), size=(320, 200), image="example.png")
+    picture = graph.add("LoadImage", "The reference", at=(LEFT, 460), size=(320, 240), image="example.png")
     grey = graph.add(
         "M2Chat_ReferenceOnGrey", at=(390, under(load)), size=(270, 110), image=picture[0], mask=picture[1], crop=True
     )
