@@ -8,6 +8,7 @@ import os
 import urllib.parse
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ class ComfyServer(comfy.Server):
     def object_info(self) -> dict[str, Any]:
         """Return the description of every node, by node id."""
         return self.get("/object_info")
+
+    def follow(
+        self,
+        graph: dict[str, Any],
+        on_event: Callable[[dict[str, Any]], None],
+        timeout: float = 600.0,
+        *,
+        previews: str | None = None,
+    ) -> dict[str, Any]:
+        """Follow a run in a thread, in which `on_event` is called: while a browser is open, this one has a loop."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(super().follow, graph, on_event, timeout, previews=previews).result()
 
     def events(
         self,

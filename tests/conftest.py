@@ -73,11 +73,12 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
         yield server
 
 
-# A module's, not the session's: while it is open, playwright keeps an event loop running in this thread, so that
-# `asyncio.run` refuses to.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium, one for the whole session.
+
+    While it is open, playwright keeps an event loop running in this thread, so that `asyncio.run` refuses to.
+    """
     from playwright.sync_api import sync_playwright
 
     path = chromium.find()

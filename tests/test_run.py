@@ -18,7 +18,7 @@ import run
 from comfy_server import ComfyServer
 from runs import inside
 from tools import checks, environment, story
-from tools.comfy import ComfyError, NoAnswer, PromptRejected, Server
+from tools.comfy import ComfyError, NoAnswer, PromptRejected
 
 IMAGE = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255}}}
 PREVIEW = {**IMAGE, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
@@ -45,7 +45,7 @@ def test_a_run_is_followed_to_its_end(comfy: ComfyServer) -> None:
 def test_a_run_that_takes_too_long_and_a_server_that_is_gone_are_told_apart(comfy: ComfyServer) -> None:
     with pytest.raises(ComfyError, match="did not end within 0 s"):
         comfy.follow(PREVIEW, lambda _: None, timeout=0)
-    gone = object.__new__(Server)
+    gone = object.__new__(ComfyServer)
     gone.url, gone.log = "http://127.0.0.1:9", None
     with pytest.raises(NoAnswer, match="does not answer"):
         gone.follow(PREVIEW, lambda _: None)
