@@ -113,7 +113,7 @@ def sdxl_lora_story(info: Info) -> Json:
         "CheckpointLoaderSimple", at=(311, TOP), size=(256, 110), models=[files.SDXL], ckpt_name=files.SDXL["name"]
     )
     lora = graph.add(
-        "LoraLoader", at=(311, under(load)), size=(256, 130), models=[files.LORA],
+        "LoraLoader", at=(311, under(load)), size=(256, 190), models=[files.LORA],
         model=load[0], clip=load[1], lora_name=files.LORA["name"], strength_model=0.6, strength_clip=0.6,
     )  # fmt: skip
     writes = text_encoder_that_writes(info)
