@@ -26,7 +26,7 @@ def writer(graph: Graph, at: tuple[float, float], width: float) -> tuple[Node, N
         "CLIPLoader", "Load CLIP: a text encoder that writes", at=at, size=(width, 120), models=[files.QWEN],
         clip_name=files.QWEN["name"], type="lumina2", device="default",
     )  # fmt: skip
-    return clip, graph.add("M2Chat_LanguageModelFromClip", at=(at[0], under(clip)), size=(width, 60), clip=clip[0])
+    return clip, graph.add("M2Chat_LanguageModelFromClip", at=(at[0], under(clip)), size=(width, 90), clip=clip[0])
 
 
 def folder_writer(graph: Graph, at: tuple[float, float], width: float, name: str, *, off: bool = False) -> Node:
