@@ -43,7 +43,6 @@ class AddToCast(io.ComfyNode):
                 ),
                 io.String.Input(
                     "looks",
-                    multiline=True,
                     default="",
                     optional=True,
                     tooltip="What the character always looks like, in a few words, for painters without references. "

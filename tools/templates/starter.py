@@ -165,13 +165,13 @@ def session(info: Info) -> Json:
     face = chains.portrait(info, "a blue fox in the meadow", seed=4)
     fox = graph.place(face, "The fox's portrait", at=(335, TOP), size=(280, 160), decoder=load["decoder"])
     cast = graph.add(
-        "M2Chat_Cast", at=(335, under(fox)), size=(280, 120),
+        "M2Chat_Cast", at=(335, under(fox)), size=(280, 150),
         conversation=old["conversation"], name="fox", pictures=fox["picture"],
     )  # fmt: skip
     said = ["A fox finds a kite on the beach.", "What happens next?", "What happens next?"]
     words = chains.words_of_panels(info, said, seed=144)
     told = graph.place(
-        words, "The words of three panels", at=(335, under(cast)), size=(280, 290),
+        words, "The words of three panels", at=(335, under(cast)), size=(280, 280),
         **some(parts(load), *chains.READS), conversation=cast["conversation"],
     )  # fmt: skip
     pictures = chains.pictures_of_panels(info, seed=7)
