@@ -118,7 +118,14 @@ class _Voice:
             self.rng.shuffle(items)
 
 
-def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split: Split = "train") -> str:
+def caption(
+    scene: Scene,
+    said: Said,
+    rng: random.Random | None = None,
+    *,
+    split: Split = "train",
+    names: Sequence[str] = (),
+) -> str:
     """Describe a scene in words.
 
     Args:
@@ -127,9 +134,10 @@ def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split
         rng: Chooses the wording; without it, the caption is the canonical one, as the captions of stories are:
             "a blue fox with a scarf is sleeping in the forest at night next to a key".
         split: Whose wordings to use.
+        names: What the characters are called ("Milo the fox"), "" for one without a name; nobody has one by default.
     """
     voice = _Voice(rng, split)
-    if voice.chance(0.08):
+    if not any(names) and voice.chance(0.08):
         return _list(scene, said, voice)
     behind: list[frozenset[str]] = [frozenset() for _ in scene.characters]
     if rng is not None:
@@ -141,7 +149,7 @@ def caption(scene: Scene, said: Said, rng: random.Random | None = None, *, split
             for told in said.characters
         ]
     finite = rng is None or rng.random() < 0.5
-    main = _who(scene, [told - late for told, late in zip(said.characters, behind, strict=True)], voice, finite)
+    main = _who(scene, [told - late for told, late in zip(said.characters, behind, strict=True)], voice, finite, names)
     places = _where(scene, said, voice)
     front, back = [], places
     if voice.chance(0.25):
@@ -187,7 +195,7 @@ def _prop(name: str, voice: _Voice) -> str:
     return article(voice.pick(PROP_SYNONYMS[name]) if name in PROP_SYNONYMS and voice.chance(0.15) else name)
 
 
-def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: bool) -> str:
+def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: bool, name: str = "") -> str:
     """Describe a character, but not what it does."""
     adjectives, after = [], []
     if "mood" in told:
@@ -208,6 +216,8 @@ def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: b
             voice.pick(("close up", "up close", "in front") if actor.near else ("far away", "in the distance"))
         )
     noun = " ".join([*adjectives, _name(actor, voice)])
+    if name:
+        return " ".join([f"{name} the {noun}", *after])
     return " ".join([f"another {noun}" if other else article(noun), *after])
 
 
@@ -217,7 +227,7 @@ def _doing(actor: Character, place: str, voice: _Voice, verb: bool, several: boo
     return text.format(held=_prop(actor.held, voice) if actor.held else "", cover=cover)
 
 
-def _who(scene: Scene, told: list[frozenset[str]], voice: _Voice, finite: bool) -> str:
+def _who(scene: Scene, told: list[frozenset[str]], voice: _Voice, finite: bool, names: Sequence[str] = ()) -> str:
     """Describe all characters and what they do."""
     actors = scene.characters
     alike = (
@@ -231,16 +241,17 @@ def _who(scene: Scene, told: list[frozenset[str]], voice: _Voice, finite: bool) 
     )
     plain = all(said <= {"action"} for said in told) and len(set(told)) == 1
     same_held = len({actor.held for actor in actors}) == 1
-    if len(actors) > 1 and alike and plain and same_held:
-        names = f"{voice.pick(NUMBERS[len(actors)])} {_plural(_name(actors[0], voice))}"
-        return f"{names} {_doing(actors[0], scene.place, voice, finite, True)}" if "action" in told[0] else names
+    if len(actors) > 1 and alike and plain and same_held and not any(names):
+        group = f"{voice.pick(NUMBERS[len(actors)])} {_plural(_name(actors[0], voice))}"
+        return f"{group} {_doing(actors[0], scene.place, voice, finite, True)}" if "action" in told[0] else group
     parts, seen = [], set()
     acts = [actor.action if "action" in said else None for actor, said in zip(actors, told, strict=True)]
     together = (
         len(actors) > 1 and len(set(acts)) == 1 and acts[0] and same_held and (voice.rng is None or voice.chance(0.6))
     )
-    for actor, said, act in zip(actors, told, acts, strict=True):
-        part = _noun_phrase(actor, said, voice, actor.species in seen)
+    called = [*names, *[""] * (len(actors) - len(names))]
+    for actor, said, act, name in zip(actors, told, acts, called, strict=True):
+        part = _noun_phrase(actor, said, voice, actor.species in seen, name)
         seen.add(actor.species)
         if act and not together:
             part += " " + _doing(actor, scene.place, voice, finite, False)
