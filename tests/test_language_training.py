@@ -7,17 +7,29 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from m3adapter.conversation import markup
 from m3adapter.conversation.conversation import Conversation
 from m3adapter.conversation.markup import CLOSE
+from m3adapter.language.detokenizing import Detokenizer
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
+from m3adapter.storybook.checking import words
 from m3adapter.storybook.stories import story
 from m3adapter.training import language
-from m3adapter.training.language_check import check_replies, words
-from m3adapter.training.language_data import CONTENT_WEIGHT, END, Stories
+from m3adapter.training.language_check import check_replies
+from m3adapter.training.language_data import (
+    CONTENT_WEIGHT,
+    END,
+    USER_WEIGHT,
+    Stories,
+    pieces,
+    story_texts,
+    train_tokenizer,
+)
+from m3adapter.training.tales import open_tales
 
 pytestmark = pytest.mark.slow
 
@@ -132,3 +144,90 @@ def test_a_model_grows_by_layers_that_change_nothing_until_they_are_trained(tmp_
     assert torch.equal(states, kept) and torch.equal(states, still)
     with pytest.raises(SystemExit):
         language.main([*arguments, *small, "--output", str(tmp_path / "none"), "--grow", "1"])
+
+
+# The picture book
+
+
+@pytest.fixture(scope="module")
+def marked() -> PreTrainedTokenizerFast:
+    return train_tokenizer(story_texts(250, 0, open_tales("picturebook")), 1500, marked=True)
+
+
+def test_a_word_is_the_same_token_wherever_and_however_it_stands(marked: PreTrainedTokenizerFast) -> None:
+    token = marked(" rabbit")["input_ids"]
+    assert len(token) == 1
+    for text in ("Rabbit", "rabbit at the beach", "RABBIT!!!", "A rabbit", "two,rabbit", '"Rabbit"', "the\nrabbit"):
+        assert token[0] in marked(text)["input_ids"], text
+    for text in (
+        "Rabbit at the beach",
+        "Milo's T-Rex, the iPhone I",
+        "  zwei  Ünder é ",
+        "漢字 🦊\n\n\tتجربة",
+        "don't",
+        "\x00\x7f",
+    ):
+        assert marked.decode(marked(text)["input_ids"]) == text
+    assert marked.decode(marked("FOX in the SNOW")["input_ids"]) == "Fox in the Snow"
+
+
+def test_marks_never_show_while_a_reply_is_written(marked: PreTrainedTokenizerFast) -> None:
+    text = 'Milo and the Fox.\n\nLook! "Hello," says Pip at the Lake.'
+    written = Detokenizer(marked.decode)
+    parts = [written.add(token) for token in marked(text)["input_ids"]]
+    assert "".join(parts) + written.close() == text
+
+
+def test_a_story_of_the_picture_book_is_a_stream_of_tokens() -> None:
+    tales = open_tales("picturebook")
+    answered = [told for told in (tales.story(random.Random(seed), "train") for seed in range(60))]
+    silent = next(told for told in answered if not told.exchanges[0].panels)
+    stream = pieces(silent, tales=tales)
+    assert [piece.text for piece in stream[:5]] == [
+        "<|user|>", markup.escape(silent.exchanges[0].message), END, "<|assistant|>", silent.exchanges[0].answer,
+    ]  # fmt: skip
+    drawn = next(told for told in answered if told.exchanges[0].panels)
+    captions = [piece for piece in pieces(drawn, tales=tales) if piece.weight == tales.caption_weight]
+    assert [piece.text for piece in captions] == [panel.caption for one in drawn.exchanges for panel in one.panels]
+
+
+def test_batches_of_the_picture_book(marked: PreTrainedTokenizerFast) -> None:
+    told = Stories(marked, 4, 96, open_tales("picturebook"))
+    batch = told.draw(random.Random(0))
+    assert batch.ids.shape == batch.weights.shape
+    fox = marked(" fox")["input_ids"][0]
+    batches = [told.draw(random.Random(seed)) for seed in range(8)]
+    spoken = torch.cat([batch.weights[batch.ids == fox] for batch in batches])
+    assert {round(weight, 3) for weight in spoken.tolist()} <= {USER_WEIGHT, CONTENT_WEIGHT} and len(spoken) > 4
+
+
+def test_checks_of_the_picture_book_recognise_good_and_bad_replies() -> None:
+    tales, rng = open_tales("picturebook"), random.Random(3)
+    seen: set[str] = set()
+    for _ in range(60):
+        told = tales.story(rng, "validation")
+        for at, exchange in enumerate(told.exchanges):
+            before = " ".join(turn.text for turn in tales.to_conversation(told, at).turns)
+            good = (
+                "".join(f"{panel.text}<image>{panel.caption}</image>" for panel in exchange.panels) or exchange.answer
+            )
+            assert all(tales.judged(good, exchange, before).values()), good
+            seen |= {*tales.judged(good, exchange, before)}
+            if exchange.panels:
+                assert not tales.judged(exchange.panels[0].text, exchange, before)["parsed"]
+                wrong = "".join(f"{panel.text}<image>a fox in the rocket</image>" for panel in exchange.panels)
+                assert not tales.judged(wrong, exchange, before)["told"]
+            else:
+                assert not tales.judged(good + "<image>a fox</image>", exchange, before)["parsed"]
+    assert seen == {"parsed", "told", "complete", "followed"}
+
+
+def test_the_language_model_learns_the_picture_book(tmp_path: Path, capsys) -> None:
+    arguments = ["--output", str(tmp_path), "--batch", "2", "--length", "64", "--check-every", "1", "--checks", "1"]
+    small = ["--tokenizer-stories", "40", "--vocabulary", "600", "--width", "32", "--layers", "1", "--heads", "2"]
+    language.main([*arguments, *small, "--steps", "2", "--world", "picturebook"])
+    assert "language step 2 loss" in capsys.readouterr().out
+    told = LanguageModel.from_pretrained(tmp_path / "language_model")
+    assert told.tokenizer.decode(told.tokenizer("Milo the Fox")["input_ids"]) == "Milo the Fox"
+    stand_in = load_file(tmp_path / "picture_stand_in.safetensors")
+    assert stand_in["linear.weight"].shape[1] == len(open_tales("picturebook").species)

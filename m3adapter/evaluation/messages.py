@@ -1,7 +1,7 @@
 """Whether replies do what messages ask: the right subject, count, change or refusal (`messages_right`).
 
-A message is a conversation of one or more turns with what the last reply should be; `tests/data/messages.jsonl` holds 200
-that people wrote. A reply is read like a caption; nothing is painted.
+A message is a conversation of one or more turns with what the last reply should be; `tests/data/messages.jsonl` holds
+200 that people wrote. Captions are read; nothing is painted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SHORT = 60  # words
 WRITING = Sampling(temperature=0.7)
 
 _CANNOT = re.compile(
-    r"\b(can('|’)?t|cannot|can not|do(n't|n’t| not) (know|understand|have|draw|speak)|unable|not able|only|at most|no more than|"
-    r"up to|sorry|not in my|no such|too (many|long|hard)|limit|nothing i know)\b",
+    r"\b(can('|’)?t|cannot|can not|do(n't|n’t| not) (know|understand|have|draw|speak)|unable|not able|only|at most|"
+    r"no more than|up to|sorry|not in my|no such|too (many|long|hard)|limit|nothing i know)\b",
     re.IGNORECASE,
 )
 _OFFER = re.compile(r"\b(animals?|stor(y|ies)|pictures?|draw)\b", re.IGNORECASE)
 # What a message implies without a word for it. What it implies may be shown, but need not.
 _HINTS = {
-    "light": (("night", "sunset"), r"sleep|bed|dream|tired|moon|star|dark|night|fire|lantern|evening|midnight|light|owl"),
+    "hour": (("night", "sunset"), r"sleep|bed|dream|tired|moon|star|dark|night|fire|lantern|evening|midnight|light"),
     "prop": (("cake", "gift", "balloon"), r"birthday|party|picnic|celebrat"),
     "food": (("apple", "cake"), r"hungry|eat|picnic|food|fruit"),
     "air": (("balloon", "kite", "rocket"), r"fly|flies|moon|sky|wings?"),
@@ -51,7 +51,9 @@ def load(path: Path = MESSAGES) -> list[dict[str, Any]]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        raise ValueError(f"the messages {path} cannot be read ({error.strerror}): they belong to the repository") from None
+        raise ValueError(
+            f"the messages {path} cannot be read ({error.strerror}): they belong to the repository"
+        ) from None
     messages = []
     for number, line in enumerate(lines, 1):
         try:
@@ -125,7 +127,9 @@ def _subjects(expect: dict[str, Any], said: str, readings: list[Reading]) -> lis
         if most[species] != count:
             what = "who" if not most[species] else "count"
             found.append(f"{what}: {most[species]} {species} instead of {count}")
-    if not found and not any(all(reading.species[species] == count for species, count in who.items()) for reading in readings):
+    if not found and not any(
+        all(reading.species[species] == count for species, count in who.items()) for reading in readings
+    ):
         found.append(f"who: {' and '.join(who)} are never together")
     mentioned = {*read(said, loose=True).species}
     for species in most:
@@ -155,7 +159,10 @@ def _values(expect: dict[str, Any], readings: list[Reading], captions: list[str]
         if not any(reading.looks.get(species) == {look} for reading in readings):
             found.append(f"look: the {species} is not {look}")
     for thing in expect.get("without", ()):
-        if any(thing in reading.species or any(thing in values for values in reading.facts.values()) for reading in readings):
+        if any(
+            thing in reading.species or any(thing in values for values in reading.facts.values())
+            for reading in readings
+        ):
             found.append(f"without: {thing} is there")
     return found
 
@@ -184,7 +191,9 @@ def figures(results: Iterable[tuple[dict[str, Any], list[str]]]) -> dict[str, An
     return {"messages_right": round(sum(right) / max(1, len(right)), 4), "messages_right_by_kind": share}
 
 
-def answered(model: M2Chat, messages: Sequence[dict[str, Any]], seed: int = 0) -> list[tuple[dict[str, Any], list[str]]]:
+def answered(
+    model: M2Chat, messages: Sequence[dict[str, Any]], seed: int = 0
+) -> list[tuple[dict[str, Any], list[str]]]:
     """Let a model reply to messages, each a conversation of its own, and return what is wrong with the last replies."""
     results = []
     for number, message in enumerate(messages):

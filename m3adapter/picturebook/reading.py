@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from . import vocabulary as words
+from .message_words import OTHER_WORDS
 from .world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS
 
 _ACTIONS = {
-    "sleeps": ("sleep", "sleeps", "sleeping", "asleep", "nap", "naps", "napping", "doze", "dozes", "dozing", "in bed", "in a bed"),
+    "sleeps": ("sleep", "sleeps", "sleeping", "asleep", "nap", "naps", "napping", "doze", "dozes", "dozing", "in bed",
+    "in a bed"),
     "jumps": ("jump", "jumps", "jumping", "leap", "leaps", "leaping", "hop", "hops", "hopping", "bounce", "bounces",
               "bouncing"),
     "runs": ("run", "runs", "running", "race", "races", "racing", "dash", "dashes", "dashing", "hurry", "hurries",
              "hurrying", "sprints", "sprinting"),
-    "swims": ("swim", "swims", "swimming", "bath", "bathing", "in the water", "splash", "splashes", "splashing", "paddle",
+    "swims": ("swim", "swims", "swimming", "bath", "bathing", "in the water", "splash", "splashes", "splashing",
+    "paddle",
               "paddles", "paddling"),
     "holds": ("hold", "holds", "holding", "carry", "carries", "carrying", "clutching", "bring", "brings", "bringing",
               "in its arms", "in their arms", "in his arms", "in her arms"),
@@ -78,24 +81,32 @@ def _phrases(loose: bool) -> dict[tuple[str, ...], tuple[str, str]]:
         add("light", light, (*words.LIGHT_PHRASES[light], *words.LIGHT_WORDS[light]))
     for weather in WEATHERS:
         add("weather", weather, (*words.WEATHER_PHRASES[weather], *words.WEATHER_WORDS[weather]))
-    add("weather", "rain", ("raining", "rains"))
-    add("weather", "snow", ("snowing", "snows", "winter"))
+    add("light", "night", ("moon", "stars", "dark", "midnight", "moonlight"))
+    add("light", "day", ("sun is up",))
+    add("light", "sunset", ("dusk", "twilight", "evening sun", "sun is setting", "sun sets"))
+    add("weather", "clear", ("fine", "sky is clear", "not a cloud", "sunny", "nice weather"))
+    add("weather", "rain", ("raining", "rains", "raindrops"))
+    add("weather", "snow", ("snowing", "snows", "snowflakes", "winter"))
     for prop in PROPS:
         add("prop", prop, (prop, prop + "s", *words.PROP_SYNONYMS.get(prop, ())))
+    add("place", "camp", ("tent", "campfire", "campsite"))
+    add("place", "fair", ("circus", "funfair"))
     for name, table in (("action", _ACTIONS), ("mood", _MOODS), ("accessory", _ACCESSORIES)):
         for value, phrases in table.items():
             add(name, value, phrases)
     for side in ("left", "right"):
-        add("facing", side, (f"facing {side}", f"looking {side}", f"looking to the {side}", f"facing the {side}", f"looks {side}"))
+        add(
+            "facing",
+            side,
+            (f"facing {side}", f"looking {side}", f"looking to the {side}", f"facing the {side}", f"looks {side}"),
+        )
     for look in LOOKS:
         add("look", look, words.LOOK_WORDS.get(look, (look,)))
     if loose:
-        from .stories.rewording import OTHER_WORDS
-
         for word, others in OTHER_WORDS.items():
             found = known.get(tuple(_TOKEN.findall(word)))
             if found:
-                add(*found, others)
+                add(found[0], found[1], others)
     return known
 
 
@@ -106,7 +117,8 @@ def _plurals(loose: bool) -> dict[tuple[str, ...], str]:
     for phrase, (name, value) in _phrases(loose).items():
         if name == "species":
             last = phrase[-1]
-            plurals[(*phrase[:-1], words.PLURALS.get(last, last + "s"))] = value
+            plural = (*phrase[:-1], words.PLURALS.get(last, last + "s"))
+            plurals[plural] = value
     return plurals
 
 
@@ -152,7 +164,10 @@ def _take(
     start = at
     adjectives: list[str] = []
     while start > 0 and at - start < 5 and tokens[start - 1] not in _BEFORE and tokens[start - 1].isalpha():
-        if _phrases(False).get((tokens[start - 1],), ("",))[0] not in ("look", "mood") and tokens[start - 1] != "little":
+        if (
+            _phrases(False).get((tokens[start - 1],), ("",))[0] not in ("look", "mood")
+            and tokens[start - 1] != "little"
+        ):
             break
         start -= 1
         adjectives.append(tokens[start])

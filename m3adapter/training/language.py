@@ -1,4 +1,4 @@
-"""Trains the starter's language model on the storybook's stories.
+"""Trains the starter's language model on the stories of a world.
 
 It learns from text alone. Where a user shows a picture, its four tokens carry a stand-in for vision features: the
 embedding of the word for what the picture shows, normalised and with noise. So the language model learns what to do
@@ -24,13 +24,14 @@ from ..language.config import LanguageModelConfig
 from ..language.language_model import LanguageModel
 from ..language.sampling import Sampling
 from ..language.visual_projection import VisualProjection
-from ..storybook.world import SPECIES
 from . import options
 from .language_check import check_replies, failures
 from .language_data import Stories, story_texts, train_tokenizer
 from .language_learner import Learner, grow, keep_features, new_model
 from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
 from .muon import Muon
+from .tales import Tales, open_tales
+from .worlds import add_world_option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = options.parser("language", __doc__)
     add_options(parser, steps=1800, batch=8, lr=5e-3)
+    add_world_option(parser)
     parser.add_argument("--init", type=Path, help="folder of a language model to start from")
     parser.add_argument(
         "--keep-features",
@@ -61,7 +63,11 @@ def main(argv: list[str] | None = None) -> None:
         default=12000,
         help="stories to train the tokenizer on",
     )
-    parser.add_argument("--vocabulary", type=options.whole(300, 10**6), default=2048)
+    parser.add_argument(
+        "--vocabulary",
+        type=options.whole(300, 10**6),
+        help="tokens of the tokenizer (default: 2048 for the storybook, 4096 for the picture book)",
+    )
     parser.add_argument("--width", type=options.whole(1, options.WIDEST), default=256)
     parser.add_argument("--layers", type=options.whole(1, 1024), default=4)
     parser.add_argument("--heads", type=options.whole(1, 1024), default=4)
@@ -83,12 +89,15 @@ def main(argv: list[str] | None = None) -> None:
     if args.width % (2 * args.heads):
         parser.error(f"--width is {args.width} but must be a multiple of twice the --heads, {2 * args.heads}")
     options.check_folders(args, "init")
+    tales = open_tales(args.world)
     begin(args, "language", "language_model", "picture_stand_in.safetensors")
     tokens = args.init or args.output / "tokenizer"
     with accelerator().main_process_first():
         if not tokens.is_dir():
             make_folder(args)
-            train_tokenizer(story_texts(args.tokenizer_stories, args.seed), args.vocabulary).save_pretrained(tokens)
+            texts = story_texts(args.tokenizer_stories, args.seed, tales)
+            size = args.vocabulary or tales.vocabulary
+            train_tokenizer(texts, size, marked=tales.marked).save_pretrained(tokens)
     with options.opened("init" if args.init else "output", tokens):
         tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
     config, projection = LanguageModelConfig(), None
@@ -105,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         model = new_model(tokenizer, width=args.width, layers=args.layers, heads=args.heads)
     device = accelerator().device
-    words = [tokenizer(" " + species)["input_ids"][0] for species in SPECIES]
+    words = [tokenizer(" " + species)["input_ids"][0] for species in tales.species]
     learner = Learner(model, words).to(device).train()
     if projection is not None:
         learner.norm.load_state_dict(projection.norm.state_dict())
@@ -113,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         keep_features(learner, config.feature_layer)
     optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
-    stories = Stories(tokenizer, args.batch, args.length)
+    stories = Stories(tokenizer, args.batch, args.length, tales)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
 
     def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
@@ -121,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
             return learner(stories.draw(rng).to(device)), {}
 
     def check() -> dict[str, float]:
-        return report(learner, tokenizer, average, args.checks)
+        return report(learner, tokenizer, average, args.checks, tales)
 
     if train(
         args,
@@ -137,11 +146,16 @@ def main(argv: list[str] | None = None) -> None:
     ):
         average.write()
         save(learner, tokenizer, args, config, projection if args.keep_features else None)
-        print(report(learner, tokenizer, average, 3 * args.checks, show=8))
+        print(report(learner, tokenizer, average, 3 * args.checks, tales, show=8))
 
 
 def report(
-    learner: Learner, tokenizer: PreTrainedTokenizerBase, average: Average, count: int, show: int = 2
+    learner: Learner,
+    tokenizer: PreTrainedTokenizerBase,
+    average: Average,
+    count: int,
+    tales: Tales,
+    show: int = 2,
 ) -> dict[str, float]:
     """Check how the averaged model answers held-out messages, and print some of its failures.
 
@@ -150,6 +164,7 @@ def report(
         tokenizer: Its tokenizer.
         average: Of its parameters.
         count: Number of messages.
+        tales: The stories that it learns.
         show: Number of failures to print.
 
     Returns:
@@ -159,7 +174,7 @@ def report(
         learner.eval()
         model = LanguageModel(learner.model, tokenizer, learner.stand_in(), LanguageModelConfig())
         with torch.no_grad():
-            replies = check_replies(model, "validation", count, sampling=Sampling(do_sample=False))
+            replies = check_replies(model, "validation", count, sampling=Sampling(do_sample=False), tales=tales)
         learner.train()
     print(*failures(replies, show), sep="\n", flush=True)
     return {name: getattr(replies, name) for name in ("parsed", "told", "complete", "followed")}

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..conversation.markup import parse
-from ..conversation.segments import Picture, Text
 from ..language.language_model import LanguageModel
 from ..language.sampling import Sampling
-from ..storybook.stories import Exchange, Split, story, to_conversation
-from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
+from .tales import Split, Tales, storybook
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass
@@ -52,17 +46,18 @@ class ReplyReport:
         return " ".join(f"{name} {value:.3f}" for name, value in figures) + f" ({tasks})"
 
 
-def words(text: str) -> set[str]:
-    """Return the words of a text in lower case."""
-    return set(_WORD.findall(text.lower()))
-
-
 def check_replies(
-    model: LanguageModel, split: Split, count: int, seed: int = 0, *, sampling: Sampling | None = None
+    model: LanguageModel,
+    split: Split,
+    count: int,
+    seed: int = 0,
+    *,
+    sampling: Sampling | None = None,
+    tales: Tales | None = None,
 ) -> ReplyReport:
     """Let the model answer messages of held-out stories, each after the true story so far, and check the replies.
 
-    Users' pictures are given as one-hot rows of SPECIES, as the stand-in for the visual projection takes them.
+    Users' pictures are given as one-hot rows of the species, as the stand-in for the visual projection takes them.
 
     Args:
         model: What to check, with the stand-in as its visual projection.
@@ -70,21 +65,23 @@ def check_replies(
         count: Number of messages.
         seed: Chooses the stories.
         sampling: How to write; greedily by default.
+        tales: Whose stories; the storybook's by default.
     """
+    tales = tales or storybook()
     sampling = sampling or Sampling(do_sample=False)
     rng = random.Random(seed)
     totals: Counter[str] = Counter()
     good: Counter[str] = Counter()
     report = ReplyReport()
     for number in range(count):
-        told = story(rng, split)
+        told = tales.story(rng, split)
         # The first message of every other story, a random one of the others.
         at = 0 if number % 2 == 0 else rng.randrange(len(told.exchanges))
-        visual = [_one_hot(exchange) for exchange in told.exchanges[: at + 1] if exchange.user_scene]
-        conversation = to_conversation(told, at)
+        visual = [_one_hot(exchange.user_scene, tales) for exchange in told.exchanges[: at + 1] if exchange.user_scene]
+        conversation = tales.to_conversation(told, at)
         reply = "".join(model.reply(conversation, visual=visual, sampling=sampling, seed=number))
         before = " ".join(turn.text for turn in conversation.turns)
-        for name, passed in _judged(reply, told.exchanges[at], before).items():
+        for name, passed in tales.judged(reply, told.exchanges[at], before).items():
             totals[name] += 1
             good[name] += passed
             if not passed:
@@ -96,40 +93,9 @@ def check_replies(
     return report
 
 
-def _judged(reply: str, truth: Exchange, before: str) -> dict[str, bool]:
-    segments = parse(reply)
-    pairs = list(zip(segments[::2], segments[1::2], strict=False))
-    parsed = (
-        len(segments) == 2 * len(truth.panels)
-        and all(isinstance(text, Text) and isinstance(picture, Picture) for text, picture in pairs)
-        and reply.rstrip().endswith(">")
-    )
-    results = {"parsed": parsed}
-    if not parsed:
-        return results
-    checks = [_pair(text.text, picture.caption, before) for text, picture in pairs]  # type: ignore[union-attr]
-    results["told"] = all(told for told, _ in checks)
-    results["complete"] = all(complete for _, complete in checks)
-    panel = truth.panels[0]
-    asked = words(truth.message) & words(panel.caption) & {*SPECIES, *PLACES, *PROPS, *LOOKS}
-    if truth.user_scene:
-        asked |= {truth.user_scene.characters[0].species}
-    if asked:
-        results["followed"] = results[f"followed {panel.task}"] = asked <= words(pairs[0][1].caption)  # type: ignore[union-attr]
-    return results
-
-
-def _pair(text: str, caption: str, before: str) -> tuple[bool, bool]:
-    captioned, said = words(caption), words(text)
-    told = all(captioned & {*names} and captioned & {*names} <= said for names in (SPECIES, PLACES))
-    complete = told and captioned & {*PROPS} <= said and captioned & {*LOOKS} <= said | words(before)
-    return told, complete
-
-
-def _one_hot(exchange: Exchange) -> Tensor:
-    assert exchange.user_scene is not None
-    index = SPECIES.index(exchange.user_scene.characters[0].species)
-    return torch.eye(len(SPECIES))[index].expand(4, -1)
+def _one_hot(scene: Any, tales: Tales) -> Tensor:
+    index = tales.species.index(scene.characters[0].species)
+    return torch.eye(len(tales.species))[index].expand(4, -1)
 
 
 def failures(report: ReplyReport, limit: int = 8) -> Sequence[str]:

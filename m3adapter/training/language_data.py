@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..conversation.markup import CLOSE, OPEN, escape
-from ..storybook.stories import Story, story
-from ..storybook.wording.requests import SYSTEM
-from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
+from .marked_tokenizer import mark
+from .tales import Tales, storybook
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -49,7 +48,7 @@ class Piece:
     Attributes:
         text: The text.
         weight: How much predicting it counts.
-        species: Index into SPECIES of what a user's picture shows; -1 for text.
+        species: Index into the species of the world of what a user's picture shows; -1 for text.
     """
 
     text: str
@@ -64,7 +63,7 @@ class Batch:
     Attributes:
         ids: Token ids [B, L].
         weights: How much the prediction of each token counts [B, L].
-        pictures: Row, column and index into SPECIES of every picture token [N, 3].
+        pictures: Row, column and index into the species of the world of every picture token [N, 3].
     """
 
     ids: Tensor
@@ -76,46 +75,53 @@ class Batch:
         return Batch(self.ids.to(device), self.weights.to(device), self.pictures.to(device))
 
 
-def pieces(told: Story, *, system: str | None = None, start: int = 0) -> list[Piece]:
+def pieces(told: Any, *, system: str | None = None, start: int = 0, tales: Tales | None = None) -> list[Piece]:
     """Return the token stream of a story from exchange `start`, as the chat template writes its conversation.
 
     Args:
         told: The story.
         system: The text of a system turn; none by default.
         start: Index of the first exchange.
+        tales: Whose story it is; the storybook's by default.
     """
+    tales = tales or storybook()
     stream = [Piece("<|system|>", 0), Piece(system, 0), Piece(END, 0)] if system else []
     for exchange in told.exchanges[start:]:
         stream.append(Piece("<|user|>", 0))
         if exchange.user_scene:
-            stream.append(Piece(PICTURE * PICTURE_LENGTH, 0, SPECIES.index(exchange.user_scene.characters[0].species)))
+            shown = tales.species.index(exchange.user_scene.characters[0].species)
+            stream.append(Piece(PICTURE * PICTURE_LENGTH, 0, shown))
         if exchange.message.strip():
             stream.append(Piece(escape(exchange.message), USER_WEIGHT))
         stream += [Piece(END, 0), Piece("<|assistant|>", 0)]
+        if not exchange.panels:
+            stream.append(Piece(escape(tales.answer(exchange)), 1))
         for number, panel in enumerate(exchange.panels):
             stream.append(Piece(("\n\n" if number else "") + panel.text, 1))
-            stream += [Piece(OPEN, 1), Piece(panel.caption, 1), Piece(CLOSE, 1)]
+            stream += [Piece(OPEN, 1), Piece(panel.caption, tales.caption_weight), Piece(CLOSE, 1)]
         stream.append(Piece(END, 1))
     return stream
 
 
-def random_pieces(rng: random.Random) -> list[Piece]:
+def random_pieces(rng: random.Random, tales: Tales) -> list[Piece]:
     """Return the token stream of a training story, sometimes with a system turn, sometimes without its beginning."""
-    told = story(rng, "train")
+    told = tales.story(rng, "train")
     late = len(told.exchanges) > 2 and rng.random() < 0.1
     return pieces(
         told,
-        system=rng.choice(SYSTEM) if rng.random() < 0.12 else None,
+        system=rng.choice(tales.systems) if rng.random() < 0.12 else None,
         start=rng.randrange(1, len(told.exchanges) - 1) if late else 0,
+        tales=tales,
     )
 
 
-def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterator[str], vocab_size: int, *, marked: bool = False) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer: words of stories are one token each, and any other text can be written, too.
 
     Args:
         texts: Texts without special tokens.
         vocab_size: Number of tokens including special ones; at least 263.
+        marked: Whether capitals and words without a blank before them are marked (`marked_tokenizer`).
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -123,6 +129,8 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
+    if marked:
+        mark(core)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
@@ -142,23 +150,22 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
     return tokenizer
 
 
-def story_texts(count: int, seed: int) -> Iterator[str]:
-    """Yield the texts of `count` training stories for the tokenizer."""
-    rng = random.Random(seed)
+def story_texts(count: int, seed: int, tales: Tales | None = None) -> Iterator[str]:
+    """Yield the texts of `count` training stories for the tokenizer, of the storybook by default."""
+    rng, tales = random.Random(seed), tales or storybook()
     for _ in range(count):
         yield from (
-            piece.text for piece in random_pieces(rng) if piece.text not in SPECIAL_TOKENS and piece.species < 0
+            piece.text for piece in random_pieces(rng, tales) if piece.text not in SPECIAL_TOKENS and piece.species < 0
         )
 
 
-def content_factors(tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Return the weight of every token [V] in a reply: CONTENT_WEIGHT for words on which a picture depends.
+def content_factors(tokenizer: PreTrainedTokenizerBase, content: frozenset[str]) -> Tensor:
+    """Return the weight of every token [V] in a reply: CONTENT_WEIGHT for words of `content`.
 
     The end of a reply and the beginning of the next paragraph count equally, or else replies would end early.
     """
-    content = {*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called", CLOSE, END}
     texts = [str(tokenizer.decode([token])) for token in range(len(tokenizer))]
-    matters = (text == "\n" or text.strip().lower() in content for text in texts)
+    matters = (text == "\n" or text.strip().lower() in {*content, CLOSE, END} for text in texts)
     return torch.tensor([CONTENT_WEIGHT if matter else 1.0 for matter in matters])
 
 
@@ -173,12 +180,13 @@ class Stories:
         tokenizer: Of the language model; one that `tokenizers` implements.
         rows: Rows of a batch.
         length: Tokens of a row.
+        tales: Whose stories; the storybook's by default.
 
     Raises:
         ValueError: The tokenizer is of another kind.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: int, length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: int, length: int, tales: Tales | None = None) -> None:
         """Prepare the tokenizer."""
         from transformers import PreTrainedTokenizerFast
 
@@ -188,7 +196,8 @@ class Stories:
         self.rows, self.length = rows, length
         self._known = {token: vocabulary[token] for token in SPECIAL_TOKENS}
         self._encode = tokenizer.backend_tokenizer.encode_batch
-        self._factors = content_factors(tokenizer)
+        self._tales = tales or storybook()
+        self._factors = content_factors(tokenizer, self._tales.content)
 
     def draw(self, rng: random.Random) -> Batch:
         """Return a batch of new stories."""
@@ -200,7 +209,7 @@ class Stories:
             # This is always enough: on average a token has fewer characters.
             stream: list[Piece] = []
             while sum(len(piece.text) for piece in stream) < size * 6:
-                stream += random_pieces(rng)
+                stream += random_pieces(rng, self._tales)
             streams.append(stream)
         texts = [piece.text for stream in streams for piece in stream if piece.text not in known and piece.species < 0]
         encoded = iter(self._encode(texts, add_special_tokens=False))
@@ -220,6 +229,6 @@ class Stories:
                 counts += [piece.weight] * len(new)
             ids[row] = torch.tensor(tokens[:size])
             weights[row] = torch.tensor(counts[:size])
-        weights = torch.where(weights == 1, self._factors[ids], weights)
+        weights = torch.where(weights >= 1, torch.maximum(self._factors[ids], weights), weights)
         visible = [(row, column, species) for row, column, species in pictures if column < size]
         return Batch(ids, weights, torch.tensor(visible, dtype=torch.long).reshape(-1, 3))

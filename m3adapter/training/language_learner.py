@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..language.visual_projection import VisualProjection
-from ..storybook.world import SPECIES
 from .language_data import Batch
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class Learner(nn.Module):
 
     Args:
         model: The language model.
-        words: The token for each of SPECIES.
+        words: The token for each species of the world.
     """
 
     words: Tensor
@@ -63,7 +62,7 @@ class Learner(nn.Module):
         embeds = self.model.model.embed_tokens(batch.ids)
         if len(batch.pictures):
             rows, columns, species = batch.pictures.T
-            embeds = embeds.index_put((rows, columns), self.see(glimpses(species)).to(embeds.dtype))
+            embeds = embeds.index_put((rows, columns), self.see(glimpses(species, len(self.words))).to(embeds.dtype))
         hidden = self.model.model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, :-1]
         targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
         counted = weights > 0
@@ -72,9 +71,9 @@ class Learner(nn.Module):
         return (losses * weights[counted]).sum() / weights.sum()
 
 
-def glimpses(species: Tensor) -> Tensor:
-    """Return noisy one-hot rows [N, species] for picture tokens [N], each of another strength."""
-    clear = functional.one_hot(species, len(SPECIES)).float()
+def glimpses(species: Tensor, kinds: int) -> Tensor:
+    """Return noisy one-hot rows [N, kinds] for picture tokens [N], each of another strength."""
+    clear = functional.one_hot(species, kinds).float()
     strength = torch.empty(len(species), 1).uniform_(0.4, 1.2) * (torch.rand(len(species), 1) > 0.15)
     strength = strength.to(species.device)
     return clear * strength + STAND_IN_NOISE * torch.randn_like(clear)

@@ -15,21 +15,23 @@ from .tale import Split
 # What a message may ask for. {what}: "a fox on the beach".
 WISHES = (
     "{what}", "{what}", "{what}", "{what}.", "{what}!", "Draw {what}.", "Please draw {what}.", "Show me {what}.",
-    "A picture of {what}, please.", "I want {what}.", "Can you draw {what}?", "Could you paint {what} for my {child}?",
-    "I would like to see {what}.", "My {child} would love {what}.", "Tell me about {what}.", "Tell me a story about {what}.",
-    "Once upon a time there was {what}.", "How about {what}?", "We need {what} for a birthday card.", "A story: {what}.",
-    "Write a bedtime story with {what}.", "There is {what}.", "Let's have {what}.", "Imagine {what}.", "Start with {what}.",
-    "Make a picture with {what}.", "It is about {what}.", "Something with {what}, please.", "Paint me {what}, will you?",
-    "Do you know the one about {what}?", "Just {what}.", "One picture of {what}, nothing else.", "Make it funny: {what}.",
-    "Let us begin. {what}.", "Today I feel like {what}.", "Could we see {what}?", "I dreamt of {what}.",
-    "What about a tale of {what}?",
+    "A picture of {what}, please.", "I want {what}.", "Can you draw {what}?",
+    "Could you paint {what} for my {child}?", "I would like to see {what}.", "My {child} would love {what}.",
+    "Tell me about {what}.", "Tell me a story about {what}.", "Once upon a time there was {what}.",
+    "How about {what}?", "We need {what} for a birthday card.", "A story: {what}.",
+    "Write a bedtime story with {what}.", "There is {what}.", "Let's have {what}.", "Imagine {what}.",
+    "Start with {what}.", "Make a picture with {what}.", "It is about {what}.", "Something with {what}, please.",
+    "Paint me {what}, will you?", "Do you know the one about {what}?", "Just {what}.",
+    "One picture of {what}, nothing else.", "Make it funny: {what}.", "Let us begin. {what}.",
+    "Today I feel like {what}.", "Could we see {what}?", "I dreamt of {what}.", "What about a tale of {what}?",
 )  # fmt: skip
 CHILDREN = ("son", "daughter", "niece", "nephew", "little brother", "grandson", "kids", "class", "twins", "sister")
 # {what}: a sentence, "a fox sleeps on the beach".
 TOLD = (
-    "{what}.", "{what}.", "{what}", "{what}!", "Show me how {what}.", "Draw how {what}.", "One day {what}.", "{what}...",
-    "I want to see how {what}.", "Once {what}.", "Story: {what}.", "What does it look like when {what}?", "Imagine {what}.",
-    "In my story {what}.", "It begins like this: {what}.", "And now {what}.", "Picture this: {what}.", "First, {what}.",
+    "{what}.", "{what}.", "{what}", "{what}!", "Show me how {what}.", "Draw how {what}.", "One day {what}.",
+    "{what}...", "I want to see how {what}.", "Once {what}.", "Story: {what}.", "What does it look like when {what}?",
+    "Imagine {what}.", "In my story {what}.", "It begins like this: {what}.", "And now {what}.",
+    "Picture this: {what}.", "First, {what}.",
 )  # fmt: skip
 SEPARATORS = (", ", ",", " + ", " / ", " - ", "; ", ". ", " & ", " ", "\n")
 # {name} of {a_kind} ("a little fox") or {kind} ("fox"); {it} and {its} are of the name.
@@ -39,13 +41,15 @@ NAMINGS = (
     "{a_kind} by the name of {name}", "{a_kind} that we call {name}",
 )  # fmt: skip
 INTRODUCTIONS = (
-    "{name} is {a_kind}.", "My {kind} is called {name}.", "The {kind}'s name is {name}.", "There is {a_kind}. Its name is {name}.",
-    "Call the {kind} {name}.", "This is {name}, {a_kind}.", "I have {a_kind} and {its} name is {name}.", "Meet {name} the {kind}.",
-    "{name} was {a_kind}.", "Please name the {kind} {name}.", "Here comes {name}! {It} is {a_kind}.", "Let the {kind} be called {name}.",
+    "{name} is {a_kind}.", "My {kind} is called {name}.", "The {kind}'s name is {name}.",
+    "There is {a_kind}. Its name is {name}.", "Call the {kind} {name}.", "This is {name}, {a_kind}.",
+    "I have {a_kind} and {its} name is {name}.", "Meet {name} the {kind}.", "{name} was {a_kind}.",
+    "Please name the {kind} {name}.", "Here comes {name}! {It} is {a_kind}.", "Let the {kind} be called {name}.",
 )  # fmt: skip
 ABOUT = (
     "Tell me about {who}.", "A story about {who}.", "{who}", "Who is {who}?", "I want to hear about {who}.", "{who}!",
-    "Something about {who}, please.", "Draw {who}.", "What is {who} doing?", "A picture of {who}, please.", "Where is {who}?",
+    "Something about {who}, please.", "Draw {who}.", "What is {who} doing?", "A picture of {who}, please.",
+    "Where is {who}?",
 )  # fmt: skip
 
 
@@ -86,9 +90,23 @@ def _negated(rng: random.Random, text: str, stage: Stage, split: Split) -> str:
     species = {actor.character.species for actor in stage.actors}
     absent = rng.choice([name for name in SPECIES if name not in species])
     thing = rng.choice([prop for prop in PROPS if prop not in stage.things()])
-    tails = [f" without {article(thing)}", f", but no {thing}", f", no {thing} please", f"; there is no {thing}", f", but without {article(absent)}", f", and no {absent}"]
+    tails = [
+        f" without {article(thing)}",
+        f", but no {thing}",
+        f", no {thing} please",
+        f"; there is no {thing}",
+        f", but without {article(absent)}",
+        f", and no {absent}",
+    ]
     if stage.weather == "clear":
-        tails += [", no rain", ", no snow", ", but it does not rain", ", without snow", "; it never snows there", ", but no snow this time"] * 2
+        tails += [
+            ", no rain",
+            ", no snow",
+            ", but it does not rain",
+            ", without snow",
+            "; it never snows there",
+            ", but no snow this time",
+        ] * 2
     if stage.light != "night":
         tails += [", but not at night", "; it isn't night", ", not in the dark"]
     if stage.light != "sunset":
@@ -96,8 +114,18 @@ def _negated(rng: random.Random, text: str, stage: Stage, split: Split) -> str:
     if all(actor.character.accessory == "none" for actor in stage.actors):
         tails += [" without a hat", ", no scarf", ", and no glasses", "; nobody wears a hat"]
     if all(actor.character.mood != "sad" for actor in stage.actors) and len(stage.actors) == 1:
-        tails += ["; it is not sad any more", ", not sad", ", and it isn't afraid" if stage.hero.character.mood != "afraid" else ", not sad"]
-    heads = (f"not {article(absent)}, ", f"no {plural(absent)}, just ", "no animals except ", f"not {article(absent)} but ", f"I don't want {article(absent)}, I want ")
+        tails += [
+            "; it is not sad any more",
+            ", not sad",
+            ", and it isn't afraid" if stage.hero.character.mood != "afraid" else ", not sad",
+        ]
+    heads = (
+        f"not {article(absent)}, ",
+        f"no {plural(absent)}, just ",
+        "no animals except ",
+        f"not {article(absent)} but ",
+        f"I don't want {article(absent)}, I want ",
+    )
     if text.lower().startswith(("a ", "an ")) and len(stage.actors) == 1 and rng.random() < 0.3:
         return capitalised(rng.choice(allowed(heads, split)) + text[:1].lower() + text[1:])
     return text.rstrip(".!?") + rng.choice(allowed(tails, split))
@@ -182,7 +210,7 @@ def _of_name(rng: random.Random, stage: Stage, said: Said, it: str) -> str:
     if plain not in text:  # its look or mood stands in between
         return text
     rest = text.replace(plain, "", 1).strip()
-    verb = "" if "action" in said.characters[0] and "with" != rest.split(" ")[0] else "is "
+    verb = "" if "action" in said.characters[0] and rest.split(" ")[0] != "with" else "is "
     return f"{who} {verb}{rest}".strip()
 
 
@@ -205,7 +233,8 @@ def _keywords(rng: random.Random, stage: Stage, said: Said, split: Split) -> str
         words += [actor.mood] if "mood" in told else []
         words += [{"none": "no hat"}.get(actor.accessory, actor.accessory)] if "accessory" in told else []
         if "action" in told:
-            words.append({"stands": "standing", "sleeps": "asleep", "jumps": "jumping", "runs": "running", "swims": "swimming",
+            words.append({"stands": "standing", "sleeps": "asleep", "jumps": "jumping", "runs": "running",
+                "swims": "swimming",
                           "hides": "hiding", "holds": f"holding {actor.held}"}[actor.action])  # fmt: skip
         words += [f"facing {actor.facing}"] if "facing" in told else []
         words += ["close up" if actor.near else "far away"] if "near" in told else []

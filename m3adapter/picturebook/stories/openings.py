@@ -29,18 +29,14 @@ def opening(rng: random.Random, split: Split) -> Stage:
             name, she = lexicon.name(rng, split, *(other.name for other in actors))
             actor = replace(actor, name=name, she=she)
         actors.append(actor)
-    if alike:
-        acts = _acts(rng, 1) * count
-    elif rng.random() < 0.6:
-        acts = _acts(rng, 1) * count
-    else:
-        acts = [_acts(rng, 1)[0] for _ in species]
+    together = alike or rng.random() < 0.6
+    acts = _acts(rng, 1) * count if together else _acts(rng, count)
     things = rng.sample(PROPS, 4)
     held = things[0]
     for index, action in enumerate(acts):
         own = held if alike else things[index]
         actors[index] = actors[index].now(action=action, held=own if action == "holds" else None)
-    if not alike or named:
+    if len({(actor.character.species, actor.name) for actor in actors}) == count:
         actors = [_dressed(rng, actor) for actor in actors]
     elif rng.random() < 0.12:
         mood = rng.choice(_FELT)
@@ -68,8 +64,6 @@ def _dressed(rng: random.Random, actor: Actor) -> Actor:
         actor = actor.now(look=rng.choice(LOOKS)).saying("look")
     if rng.random() < 0.13:
         actor = actor.now(accessory=rng.choice(_WORN)).saying("accessory")
-    elif rng.random() < 0.02:
-        actor = actor.saying("accessory")  # "without a hat"
     if rng.random() < 0.03 and actor.character.species in SIDEWAYS:
         actor = actor.now(facing=rng.choice(FACINGS)).saying("facing")
     if rng.random() < 0.04:

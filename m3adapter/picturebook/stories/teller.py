@@ -3,58 +3,67 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ...conversation.outline import CONTINUE
-from ...storybook.wording.choose import allowed
+from ...storybook.wording.choose import allowed, capitalised
 from ...values import shown
 from ..words import article
 from ..world import MOST_CHARACTERS, PLACES, SPECIES, Scene
 from . import lexicon
-from .arcs import NUMBERS, Beat, Plot, Plotter
+from .arcs import Plotter
 from .asking import asked
 from .edits import Editor
 from .openings import opening
+from .plotting import NUMBERS, Beat, Plot
 from .rewording import reworded
-from .stage import Stage, new_actor, other
+from .stage import Stage, other
 from .tale import SPLITS, Exchange, Panel, Split, Story
 from .talk import Talk
 from .telling import ACKS, Teller
 from .typing import typed
 
 GO_ON = (
-    "And then?", "go on", "Continue", "what happens then", "Tell me more", "more", "next", "and now?", "Please go on.", "Go on with the story", "keep going", "What comes next?", "one more picture", "How does it go on?",
-    "then what", "And after that?", "don't stop", "another picture", "I want to know how it ends", "what does {it} do now?", "and what happened to {it}", "what next for {it}?", "...",
+    "And then?", "go on", "Continue", "what happens then", "Tell me more", "more", "next", "and now?",
+    "Please go on.", "Go on with the story", "keep going", "What comes next?", "one more picture",
+    "How does it go on?", "then what", "And after that?", "don't stop", "another picture",
+    "I want to know how it ends", "what does {it} do now?", "and what happened to {it}", "what next for {it}?", "...",
 )  # fmt: skip
-SHOWN = ("{name} is mine. Draw {them} {where}.", "this one {where}", "Draw this {where}, please.", "Look! What does it do {where}?", "Put my friend {where}.", "Here is a picture. Now {where}.", "A story about this one {where}", "the same one {where}", "and {where}?", "Tell me about this one.",
-         "What is it doing?", "this is {name}", "Can you draw {name} {where}?", "")  # fmt: skip
+SHOWN = (
+    "{name} is mine. Draw {them} {where}.", "this one {where}", "Draw this {where}, please.",
+    "Look! What does it do {where}?", "Put my friend {where}.", "Here is a picture. Now {where}.",
+    "A story about this one {where}", "the same one {where}", "and {where}?", "Tell me about this one.",
+    "What is it doing?", "this is {name}", "Can you draw {name} {where}?", "",
+)  # fmt: skip
 NEW_BEATS = (
-    "The day goes on.",
-    "There is more to see.",
-    "But that is not all.",
-    "What a day!",
-    "And the story goes on.",
-    "On to something new!",
-    "Who would have thought it?",
-)
+    "The day goes on.", "There is more to see.", "But that is not all.", "What a day!", "And the story goes on.",
+    "On to something new!", "Who would have thought it?",
+)  # fmt: skip
 TWICE = (
-    "{n} pictures: {a}, then {b}",
-    "{n} pictures, first {a}, then {b}",
-    "first {a} and then {b}, {n} pictures",
-    "{a}, then {b}. {n} pictures please",
-    "draw {n} pictures: {a}; {b}",
-)
-MORE = ("add {a}", "and {a}", "with {a}, too", "now make it {n}", "{n} of them", "they meet {a}", "{a} comes along", "give them a friend, {a}")
-FULL = ("I cannot fit anybody else in: three is the most. Shall one of the animals go home?", "There are three already, and that is my limit. Which of the animals shall go home?", "My pictures have room for three at most. Who shall go, and who shall stay?",
-        "I can only draw three at a time. Shall one of the animals go home?", "Three is the limit in one picture. I can put somebody else in the next one: which animal?")
+    "{n} pictures: {a}, then {b}", "{n} pictures, first {a}, then {b}", "first {a} and then {b}, {n} pictures",
+    "{a}, then {b}. {n} pictures please", "draw {n} pictures: {a}; {b}",
+)  # fmt: skip
+MORE = (
+    "add {a}", "and {a}", "with {a}, too", "now make it {n}", "{n} of them", "they meet {a}", "{a} comes along",
+    "give them a friend, {a}",
+)  # fmt: skip
+FULL = (
+    "I cannot fit anybody else in: three is the most. Shall one of the animals go home?",
+    "There are three already, and that is my limit. Which of the animals shall go home?",
+    "My pictures have room for three at most. Who shall go, and who shall stay?",
+    "I can only draw three at a time. Shall one of the animals go home?",
+    "Three is the limit in one picture. I can put somebody else in the next one: which animal?",
+)  # fmt: skip
 _TRIES = 400
 
 
 def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Story:
     """Tell a story that depends only on the state of `rng`.
 
-    In "train", no picture shows a composition (species, place, action) of another split, and no wording of another split
+    In "train", no picture shows a composition (species, place, action) of another split,
+        and no wording of another split
     is used. In "validation" and "test", the composition of the first picture and all wordings belong to the split.
 
     Args:
@@ -169,10 +178,7 @@ class _Conversation:
                 and self._all_fit([first, second])
             ):
                 break
-        again = second.caption().replace(f" {first.hero.character.species}", "", 0)
-        for article in ("a ", "an "):
-            if again.startswith(article):
-                again = "the " + again[len(article) :]
+        again = re.sub(r"^an? ", "the ", second.caption())
         message = rng.choice(allowed(TWICE, self.split)).format(n=rng.choice(NUMBERS[2]), a=first.caption(), b=again)
         return Exchange(self._typed(message, first), (self._panel(first), self._panel(second)))
 
@@ -206,7 +212,9 @@ class _Conversation:
     def _edit(self, stage: Stage) -> Exchange:
         before = stage.later()
         if len(stage.actors) == MOST_CHARACTERS and self.rng.random() < 0.2:
-            message = self.teller.pick(MORE).format(a=article(self.rng.choice(SPECIES)), n=self.rng.choice(NUMBERS[self.rng.randrange(4, 9)]))
+            message = self.teller.pick(MORE).format(
+                a=article(self.rng.choice(SPECIES)), n=self.rng.choice(NUMBERS[self.rng.randrange(4, 9)])
+            )
             return Exchange(self._typed(message, stage), answer=self.teller.pick(FULL))
         for _ in range(_TRIES):
             edit = self.editor.message(before, self.rng.choices((1, 2, 3), (68, 25, 7))[0])
@@ -222,7 +230,7 @@ class _Conversation:
         return self._panel(beat.stage.normal(), before=beat.before, after=beat.after)
 
     def _panel(self, stage: Stage, *, before: str = "", after: str = "") -> Panel:
-        text = self.teller.paragraph(stage, self.known, before=before, after=after)
+        text = self.teller.paragraph(stage, self.known, before=capitalised(before), after=after)
         self.stage = stage.later()
         self.known |= {actor.number for actor in stage.actors}
         return stage.panel(text)
@@ -235,6 +243,7 @@ class _Conversation:
         return stages[0].fits(self.split) and all(self._follows(stage) for stage in stages)
 
     def _typed(self, message: str, *stages: Stage) -> str:
+        message = reworded(self.rng, message, self.split)
         return typed(
             self.rng,
             message,

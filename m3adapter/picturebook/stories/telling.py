@@ -10,7 +10,7 @@ import random
 from collections.abc import Collection
 
 from ...storybook.wording.choose import allowed, capitalised, fill
-from ..vocabulary import ACCESSORY_WORDS, PLACE_PHRASES
+from ..vocabulary import PLACE_PHRASES
 from ..words import article
 from ..world import ROCKY
 from .asking import listed, plural
@@ -18,69 +18,100 @@ from .stage import Actor, Stage
 from .tale import Split
 
 FIRST = (
-    "{place}, {who} {does}.", "{who} {does} {place}.", "here [is|are] {who} {place}. {it} {does}.", "one day, {who} {does} {place}.",
-    "look {place}: {who} {does}!", "{place} we find {who}. {it} {does}.", "once upon a time there [was|were] {who} {place}. {it} {does}.",
-    "our story begins {place}, where {who} {does}.", "do you see {who} {place}? {it} {does}.", "{place}, not far from here, {who} {does}.",
-    "this is the story of {who} {place}. {it} {does}.", "see how {who} {does} {place}!", "{who}! {it} {does} {place}.",
+    "{place}, {who} {does}.", "{who} {does} {place}.", "here [is|are] {who} {place}. {it} {does}.",
+    "one day, {who} {does} {place}.", "look {place}: {who} {does}!", "{place} we find {who}. {it} {does}.",
+    "once upon a time there [was|were] {who} {place}. {it} {does}.", "our story begins {place}, where {who} {does}.",
+    "do you see {who} {place}? {it} {does}.", "{place}, not far from here, {who} {does}.",
+    "this is the story of {who} {place}. {it} {does}.", "see how {who} {does} {place}!",
+    "{who}! {it} {does} {place}.",
 )  # fmt: skip
 FIRST_STILL = (
-    "{place}, {who} [is|are] waiting for an adventure.", "here [is|are] {who} {place}.", "{who} [looks|look] around {place}.",
-    "once upon a time there [was|were] {who} {place}.", "{place} [lives|live] {who}.", "this is the story of {who} {place}.",
+    "{place}, {who} [is|are] waiting for an adventure.", "here [is|are] {who} {place}.",
+    "{who} [looks|look] around {place}.", "once upon a time there [was|were] {who} {place}.",
+    "{place} [lives|live] {who}.", "this is the story of {who} {place}.",
     "{who} [has|have] come all the way to be {place}.", "{place}, {who} [stands|stand] still and [listens|listen].",
-    "do you see {who} {place}?", "look, {who} {place}!", "today {who} [is|are] {place}.", "meet {who}, at home {place}.",
+    "do you see {who} {place}?", "look, {who} {place}!", "today {who} [is|are] {place}.",
+    "meet {who}, at home {place}.",
 )  # fmt: skip
 NEXT = (
     "now {who} {does} {place}.", "{place}, {who} {does}.", "{who} {does} {place}.", "then {who} {does} {place}.",
-    "look {place}: {who} {does}!", "and {who} {does} {place}.", "see how {who} {does} {place}.", "{who} {does}, {place}.",
+    "look {place}: {who} {does}!", "and {who} {does} {place}.", "see how {who} {does} {place}.",
     "soon {who} {does} {place}.", "this time {who} {does} {place}.",
 )  # fmt: skip
 NEXT_STILL = (
-    "now {who} [is|are] {place}.", "here [is|are] {who} {place}.", "{who} [looks|look] around {place}.", "{place}, {who} [takes|take] a deep breath.",
-    "{place} [stands|stand] {who}.", "{who} [stands|stand] {place}.", "{who} [stays|stay] {place} for a while.",
-    "and here [is|are] {who}, {place}.", "{place}, {who} [stands|stand] very still.", "there {who} [is|are], {place}.",
+    "now {who} [is|are] {place}.", "here [is|are] {who} {place}.", "{who} [looks|look] around {place}.",
+    "{place}, {who} [takes|take] a deep breath.", "{place} [stands|stand] {who}.", "{who} [stands|stand] {place}.",
+    "{who} [stays|stay] {place} for a while.", "and here [is|are] {who}, {place}.",
+    "{place}, {who} [stands|stand] very still.", "there {who} [is|are], {place}.",
 )  # fmt: skip
 LIGHTS = {
-    "day": ("The sun is up.", "It is day.", "It is a new day.", "It is light again."),
-    "sunset": ("It is evening.", "The sun is setting.", "The sky glows at sunset.", "The evening sun is low.", "The day comes to its end."),
-    "night": ("It is night.", "The moon is out.", "It is dark, and the stars are out.", "The night is quiet.", "Night has come."),
+    "day": ("The sun is up.", "It is day.", "It is a new day.", "It is bright day."),
+    "sunset": ("It is evening.", "The sun is setting.", "The sky glows at sunset.", "The evening sun is low.",
+         "The day comes to its end."),
+    "night": ("It is night.", "The moon is out.", "It is dark, and the stars are out.", "The night is quiet.",
+         "Night has come."),
 }  # fmt: skip
 WEATHERS = {
     "clear": ("The weather is fine.", "The sky is clear.", "There is not a cloud in the sky.", "What fine weather!"),
-    "rain": ("It is raining.", "Rain is falling.", "It rains and rains.", "Raindrops fall all around.", "The rain goes drip, drop."),
-    "snow": ("It is snowing.", "Snow is falling.", "Everything is white with snow.", "Snowflakes dance in the air.", "The snow is deep and soft."),
+    "rain": ("It is raining.", "Rain is falling.", "It rains and rains.", "Raindrops fall all around.",
+         "The rain goes drip, drop."),
+    "snow": ("It is snowing.", "Snow is falling.", "Everything is white with snow.", "Snowflakes dance in the air.",
+         "The snow is deep and soft."),
 }  # fmt: skip
 BESIDE = (
-    "Beside {them} there is {props}.", "There is {props} close by.", "{props} is right there, too.", "And look, {props}!",
-    "Next to {them} we see {props}.",
+    "Beside {them} there is {props}.", "There is {props} close by.", "{props} is right there, too.",
+    "And look, {props}!", "Next to {them} we see {props}.",
 )  # fmt: skip
+WORN = {
+    "scarf": ("wears a scarf", "has a scarf on"), "hat": ("wears a hat", "has a hat on"),
+    "glasses": ("wears glasses", "has glasses on"), "none": ("wears nothing special", "has nothing special on"),
+}  # fmt: skip
 MOODS = {
-    "happy": ("{name} is happy.", "How happy {name} is!", "{name} smiles.", "{name} has a big smile.", "{name} could not be happier."),
-    "sad": ("{name} is sad.", "A tear runs down {name_s} cheek.", "{name} feels sad.", "{name} is crying.", "Poor thing, {name} is so sad."),
-    "afraid": ("{name} is afraid.", "{name} is scared.", "How afraid {name} is!", "{name} trembles with fear.", "{name} feels frightened."),
+    "happy": ("{name} is happy.", "How happy {name} is!", "{name} smiles.", "{name} has a big smile.",
+         "{name} could not be happier."),
+    "sad": ("{name} is sad.", "A tear runs down {name_s} cheek.", "{name} feels sad.", "{name} is crying.",
+         "Poor thing, {name} is so sad."),
+    "afraid": ("{name} is afraid.", "{name} is scared.", "How afraid {name} is!", "{name} trembles with fear.",
+         "{name} feels frightened."),
     "calm": ("{name} is calm.", "{name} is quiet again."),
 }  # fmt: skip
 # What might be added, by action; it brings nothing that a picture would have to show.
 CODAS = {
-    "stands": ("What will happen next?", "Everything is quiet.", "It is a good place to be.", "There is so much to see.", "A story is in the air."),
-    "sleeps": ("Shh, not a sound!", "Sweet dreams!", "Somebody snores very softly.", "Good night!", "What a long day it was."),
+    "stands": ("What will happen next?", "Everything is quiet.", "It is a good place to be.",
+         "There is so much to see.", "A story is in the air."),
+    "sleeps": ("Shh, not a sound!", "Sweet dreams!", "Somebody snores very softly.", "Good night!",
+         "What a long day it was."),
     "jumps": ("Hop, hop, hop!", "Higher and higher!", "Up, and down again!", "What a jump!", "One, two, three, hop!"),
-    "runs": ("Faster and faster!", "Nobody can catch up.", "How quick that is!", "There is no time to lose.", "Off like the wind!"),
-    "swims": ("Splash!", "The water is lovely.", "What fun it is to swim!", "Splish, splash!", "The water is cool and clear."),
-    "holds": ("It is a real treasure.", "How carefully it is carried!", "Nothing is better than that.", "It must not get lost.", "What a find!"),
-    "hides": ("Can you see anybody?", "Nobody must know.", "Psst, not a word!", "What a good hiding place!", "Quiet now!"),
+    "runs": ("Faster and faster!", "Nobody can catch up.", "How quick that is!", "There is no time to lose.",
+         "Off like the wind!"),
+    "swims": ("Splash!", "The water is lovely.", "What fun it is to swim!", "Splish, splash!",
+         "The water is cool and clear."),
+    "holds": ("It is a real treasure.", "How carefully it is carried!", "Nothing is better than that.",
+         "It must not get lost.", "What a find!"),
+    "hides": ("Can you see anybody?", "Nobody must know.", "Psst, not a word!", "What a good hiding place!",
+         "Quiet now!"),
 }  # fmt: skip
 DOES = {
-    "stands": (("stands still", "stand still"), ("waits", "wait"), ("is waiting", "are waiting"), ("stands there", "stand there")),
-    "sleeps": (("is sleeping", "are sleeping"), ("sleeps", "sleep"), ("is fast asleep", "are fast asleep"), ("takes a nap", "take a nap"), ("is asleep", "are asleep")),
-    "jumps": (("is jumping", "are jumping"), ("jumps", "jump"), ("jumps up and down", "jump up and down"), ("leaps into the air", "leap into the air"), ("jumps high", "jump high")),
-    "runs": (("is running", "are running"), ("runs", "run"), ("runs along", "run along"), ("runs very fast", "run very fast"), ("hurries along", "hurry along")),
-    "swims": (("is swimming", "are swimming"), ("swims", "swim"), ("splashes in the water", "splash in the water"), ("goes for a swim", "go for a swim"), ("paddles in the water", "paddle in the water")),
-    "holds": (("is holding {held}", "are holding {held}"), ("holds {held}", "hold {held}"), ("carries {held}", "carry {held}"), ("is carrying {held}", "are carrying {held}"), ("holds up {held}", "hold up {held}")),
-    "hides": (("is hiding behind {cover}", "are hiding behind {cover}"), ("hides behind {cover}", "hide behind {cover}"), ("is hiding", "are hiding"), ("hides", "hide"), ("peeks out from behind {cover}", "peek out from behind {cover}")),
+    "stands": (("stands still", "stand still"), ("waits", "wait"), ("is waiting", "are waiting"),
+         ("stands there", "stand there")),
+    "sleeps": (("is sleeping", "are sleeping"), ("sleeps", "sleep"), ("is fast asleep", "are fast asleep"),
+         ("takes a nap", "take a nap"), ("is asleep", "are asleep")),
+    "jumps": (("is jumping", "are jumping"), ("jumps", "jump"), ("jumps up and down", "jump up and down"),
+         ("leaps into the air", "leap into the air"), ("jumps high", "jump high")),
+    "runs": (("is running", "are running"), ("runs", "run"), ("runs along", "run along"),
+         ("runs very fast", "run very fast"), ("hurries along", "hurry along")),
+    "swims": (("is swimming", "are swimming"), ("swims", "swim"), ("splashes in the water", "splash in the water"),
+         ("goes for a swim", "go for a swim"), ("paddles in the water", "paddle in the water")),
+    "holds": (("is holding {held}", "are holding {held}"), ("holds {held}", "hold {held}"),
+         ("carries {held}", "carry {held}"), ("is carrying {held}", "are carrying {held}"),
+         ("holds up {held}", "hold up {held}")),
+    "hides": (("is hiding behind {cover}", "are hiding behind {cover}"),
+         ("hides behind {cover}", "hide behind {cover}"), ("is hiding", "are hiding"), ("hides", "hide"),
+         ("peeks out from behind {cover}", "peek out from behind {cover}")),
 }  # fmt: skip
 ACKS = (
-    "Gladly!", "Of course.", "Here you are.", "With pleasure.", "All right.", "Yes!", "Done.", "As you wish.", "Like this?",
-    "Sure.", "That is easy.", "Good idea.",
+    "Gladly!", "Of course.", "Here you are.", "With pleasure.", "All right.", "Yes!", "Done.", "As you wish.",
+    "Like this?", "Sure.", "That is easy.", "Good idea.",
 )  # fmt: skip
 
 
@@ -94,6 +125,17 @@ class Teller:
 
     def __init__(self, rng: random.Random, split: Split) -> None:
         self.rng, self.split = rng, split
+        self._said: list[str] = []  # the sentences of the last paragraphs
+        self._worn: dict[int, tuple[str, str]] = {}  # look and accessory that were told of each actor
+
+    def fresh(self, items: Collection[str]) -> str:
+        """Return a random sentence that the split may use, none of the last ones if there are others."""
+        usable = allowed(tuple(items), self.split)
+        started = {text.split(" ")[0] for text in self._said[-1:]}
+        new = [item for item in usable if item not in self._said and item.split(" ")[0] not in started] or usable
+        chosen = self.rng.choice(new)
+        self._said = [*self._said, chosen][-9:]
+        return chosen
 
     def pick(self, items: Collection[str]) -> str:
         """Return a random wording of those that the split may use."""
@@ -118,7 +160,7 @@ class Teller:
         if after:
             sentences.append(after)
         elif coda and stage.hero.character.mood in ("calm", "happy") and self.rng.random() < 0.4:
-            sentences.append(self.pick(CODAS[stage.hero.character.action]))
+            sentences.append(self.fresh(CODAS[stage.hero.character.action]))
         return " ".join(sentences)
 
     def who(self, actor: Actor, known: Collection[int] = (), *, other: bool = False) -> str:
@@ -187,12 +229,17 @@ class Teller:
                     name = _it(actor) if alone else actor.name or f"the {actor.character.species}"
                     whose = {"it": "its", "he": "his", "she": "her"}.get(name, f"{name}'s")
                     sentences.append(
-                        capitalised(self.pick(MOODS[actor.character.mood]).format(name=name, name_s=whose))
+                        capitalised(self.fresh(MOODS[actor.character.mood]).format(name=name, name_s=whose))
                     )
         for actor in stage.actors:
             name = _it(actor) if alone else actor.name or f"the {actor.character.species}"
-            if "accessory" in actor.said:
-                sentences.append(capitalised(f"{name} {self.pick(ACCESSORY_WORDS[actor.character.accessory])}."))
+            look, accessory = actor.character.look, actor.character.accessory
+            told = self._worn.get(actor.number, ("", ""))
+            self._worn[actor.number] = (look, accessory)
+            if "look" in actor.said and actor.name and told[0] not in ("", look):
+                sentences.append(capitalised(f"{name} is {look} now."))
+            if "accessory" in actor.said and (told[1] != accessory or accessory != "none" and self.rng.random() < 0.4):
+                sentences.append(capitalised(f"{name} {self.pick(WORN[actor.character.accessory])}."))
             if "facing" in actor.said:
                 sentences.append(capitalised(f"{name} looks to the {actor.character.facing}."))
             if "near" in actor.said:
@@ -200,13 +247,13 @@ class Teller:
                 sentences.append(capitalised(f"{name} is {where}."))
         facts = stage.said().scene
         if "light" in facts:
-            sentences.append(self.pick(LIGHTS[stage.light]))
+            sentences.append(self.fresh(LIGHTS[stage.light]))
         if "weather" in facts:
-            sentences.append(self.pick(WEATHERS[stage.weather]))
+            sentences.append(self.fresh(WEATHERS[stage.weather]))
         if stage.props:
             them = "them" if not alone else {"he": "him", "she": "her", "it": "it"}[_it(stage.hero)]
             props = listed([article(prop) for prop in stage.props])
-            frame = self.pick(BESIDE) if len(stage.props) == 1 else "Beside {them} there are {props}."
+            frame = self.fresh(BESIDE) if len(stage.props) == 1 else "Beside {them} there are {props}."
             sentences.append(capitalised(frame.format(them=them, props=props)))
         return sentences
 

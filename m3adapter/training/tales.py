@@ -1,0 +1,112 @@
+"""The stories that a language model is trained on: those of the storybook, or those of the picture book."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ..conversation.conversation import Conversation
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Tales:
+    """The stories of a world.
+
+    Attributes:
+        name: Of the world, in `worlds.NAMES`.
+        species: What a user's picture may show.
+        story: Returns a story, given random numbers and a split.
+        to_conversation: Returns the first exchanges of a story as a conversation, and the message of the next one.
+        answer: Returns the text of an exchange that has no panels.
+        systems: Texts of system turns.
+        content: Words on which a picture depends, in lower case.
+        caption_weight: How much predicting the words of a caption counts; those of a paragraph count 1.
+        vocabulary: Number of tokens of the tokenizer.
+        marked: Whether the tokenizer writes capitals as marks, so that "Rabbit", "rabbit" and " rabbit" share a token.
+        judged: Returns which checks a reply passed ("parsed", "told", "complete", "followed"), given the reply, the
+            exchange that it should be like and the text before it.
+    """
+
+    name: str
+    species: tuple[str, ...]
+    story: Callable[[random.Random, Split], Any]
+    to_conversation: Callable[[Any, int], Conversation]
+    answer: Callable[[Any], str]
+    systems: tuple[str, ...]
+    content: frozenset[str]
+    caption_weight: float
+    vocabulary: int
+    marked: bool
+    judged: Callable[[str, Any, str], dict[str, bool]]
+
+
+def open_tales(name: str) -> Tales:
+    """Return the stories of a world in `worlds.NAMES`."""
+    return {"storybook": storybook, "picturebook": picturebook}[name]()
+
+
+def storybook() -> Tales:
+    """Return the stories of the storybook, the world of the shipped starter."""
+    from ..storybook.checking import judged
+    from ..storybook.stories import story, to_conversation
+    from ..storybook.wording.requests import SYSTEM
+    from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
+
+    return Tales(
+        name="storybook",
+        species=SPECIES,
+        story=story,
+        to_conversation=to_conversation,
+        answer=lambda _: "",
+        systems=SYSTEM,
+        content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called")),
+        caption_weight=1.0,
+        vocabulary=2048,
+        marked=False,
+        judged=judged,
+    )
+
+
+def picturebook() -> Tales:
+    """Return the stories of the picture book."""
+    from ..picturebook.stories import story, to_conversation
+    from ..picturebook.stories.checking import judged
+    from ..picturebook.world import ACCESSORIES, LOOKS, PLACES, PROPS, SPECIES
+    from ..storybook.wording.requests import SYSTEM
+
+    doing = ("sleeping", "jumping", "running", "swimming", "holding", "hiding", "stands", "stand")
+    feeling = ("happy", "sad", "scared", "calm")
+    counting = (
+        "and",
+        "two",
+        "three",
+        "another",
+        "day",
+        "fine",
+        "facing",
+        "left",
+        "right",
+        "close",
+        "far",
+        "cannot",
+        "not",
+    )
+    return Tales(
+        name="picturebook",
+        species=SPECIES,
+        story=story,
+        to_conversation=to_conversation,
+        answer=lambda exchange: exchange.answer,
+        systems=SYSTEM,
+        content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, *ACCESSORIES, *doing, *feeling, *counting,
+                           "sunset", "night", "rain", "snow")),
+        caption_weight=2.0,
+        vocabulary=4096,
+        marked=True,
+        judged=judged,
+    )  # fmt: skip
