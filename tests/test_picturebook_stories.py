@@ -12,6 +12,7 @@ import torch
 from m3adapter.conversation.conversation import Picture
 from m3adapter.picturebook.reading import read
 from m3adapter.picturebook.stories import SPLITS, Exchange, Panel, Story, story, to_conversation
+from m3adapter.picturebook.stories.__main__ import main
 from m3adapter.picturebook.stories.arcs import Plotter
 from m3adapter.picturebook.stories.edits import Editor
 from m3adapter.picturebook.stories.plotting import NUMBERS
@@ -181,3 +182,13 @@ def test_a_story_becomes_a_conversation(told: dict[str, list[Story]]) -> None:
     ]
     assert [picture.caption for picture in pictures] == [panel.caption for e in one.exchanges for panel in e.panels]
     assert len(to_conversation(one, 0).turns) == 1
+
+
+def test_conversations_are_printed_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--count", "3", "--seed", "4"])
+    printed = capsys.readouterr().out
+    rng = random.Random(4)
+    for one in (story(rng, "train") for _ in range(3)):
+        for exchange in one.exchanges:
+            assert exchange.message in printed and exchange.answer in printed
+            assert all(f"  {panel.text}\n  [{panel.caption}]" in printed for panel in exchange.panels)

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..arguments import UserError
 from ..conversation.conversation import Conversation, Picture, Text
+from ..language.reply import FAILED_REPLY
 from ..language.sampling import Sampling
 from ..picturebook.reading import Reading, read
 from ..picturebook.world import LIGHTS, PROPS, WEATHERS
@@ -46,13 +48,13 @@ def load(path: Path = MESSAGES) -> list[dict[str, Any]]:
     """Return the messages of a file.
 
     Raises:
-        ValueError: There is no such file, or a line of it is no message.
+        UserError: There is no such file, or a line of it is no message.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        raise ValueError(
-            f"the messages {path} cannot be read ({error.strerror}): they belong to the repository"
+        raise UserError(
+            f"The messages {path} cannot be read ({error.strerror}): they belong to the repository."
         ) from None
     messages = []
     for number, line in enumerate(lines, 1):
@@ -60,7 +62,7 @@ def load(path: Path = MESSAGES) -> list[dict[str, Any]]:
             message = json.loads(line)
             message["kind"], message["say"][0], message["expect"].items()  # noqa: B018
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise ValueError(f"line {number} of {path} is no message with a kind, say and expect") from None
+            raise UserError(f"Line {number} of {path} is no message with a kind, say and expect.") from None
         messages.append(message)
     return messages
 
@@ -198,7 +200,11 @@ def answered(
     results = []
     for number, message in enumerate(messages):
         conversation = Conversation()
-        for turn, said in enumerate(message["say"]):
-            conversation = model.write(conversation.user(said), sampling=WRITING, seed=seed + 1000 * turn + number)
-        results.append((message, problems(message, conversation.turns[-1].segments)))
+        try:
+            for turn, said in enumerate(message["say"]):
+                conversation = model.write(conversation.user(said), sampling=WRITING, seed=seed + 1000 * turn + number)
+            found = problems(message, conversation.turns[-1].segments)
+        except FAILED_REPLY as error:
+            found = [f"reply: {error}"]
+        results.append((message, found))
     return results

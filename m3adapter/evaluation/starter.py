@@ -29,6 +29,7 @@ from ..storybook.judge import Judge, Verdict
 from ..storybook.render import render
 from ..storybook.stories import Split, story, to_conversation
 from ..storybook.world import PLACES, PROPS, SPECIES, Scene
+from . import messages
 
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 20
@@ -67,8 +68,12 @@ def evaluate(
 
     Returns:
         The report; all figures are fractions of 1, except `vae_psnr` in dB and `seconds`.
+
+    Raises:
+        UserError: The messages of `tests/data/messages.jsonl` cannot be read.
     """
     began = time.time()
+    said = messages.load()
     model = M2Chat.from_pretrained(starter, device=device, dtype=getattr(torch, dtype))
     setting = ABLATIONS[without] if without else GateSetting()
     bench = Bench(model, Judge.load(), random.Random(f"evaluation {seed}"), seed, setting, split)
@@ -85,6 +90,7 @@ def evaluate(
     report["named_change"] = bench.named_change(max(20, pictures // 4))
     report["story6_appearance"] = bench.long_stories(max(8, pictures // 12))
     report |= bench.replies(max(40, pictures // 2))
+    report |= messages.figures(messages.answered(model, said, seed))
     report["seconds"] = round(time.time() - began)
     return report
 
