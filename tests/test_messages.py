@@ -181,7 +181,8 @@ def test_wrong_replies_are_wrong_of_every_kind(messages: list[dict[str, Any]]) -
             seen[kind] += 1
     assert {*seen} == {
         "refusal", "limit", "answer", "offers", "short", "pictures", "text", "stranger", "who", "count", "place",
-        "light", "weather", "prop", "action", "mood", "facing", "look", "accessory", "without", "names", "last", "uninvited",
+        "light", "weather", "prop", "action", "mood", "facing", "look", "accessory", "without", "names", "last",
+        "uninvited",
     }  # fmt: skip
 
 

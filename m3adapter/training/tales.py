@@ -74,8 +74,9 @@ def storybook() -> Tales:
 
 def picturebook() -> Tales:
     """Return the stories of the picture book."""
-    from ..picturebook.stories import story, to_conversation
     from ..picturebook.stories.checking import judged
+    from ..picturebook.stories.tale import to_conversation
+    from ..picturebook.stories.teller import story
     from ..picturebook.world import ACCESSORIES, LOOKS, PLACES, PROPS, SPECIES
     from ..storybook.wording.requests import SYSTEM
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import random
 
-from . import SPLITS, Exchange, story
+from .tale import SPLITS, Exchange
+from .teller import story
 
 
 def main(argv: list[str] | None = None) -> None:

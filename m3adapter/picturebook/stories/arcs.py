@@ -37,7 +37,13 @@ class Plotter(Alone, Together):
         if vague:
             premise = self._pick(TOPICS).format(who=self._new(hero))
         elif ending and (count_said or rng.random() < 0.75):
-            premise = trouble + rng.choice(AND_THEN) + ending
+            told = re.match(r"((?:an?|the) (?:little )?\w+) (.+)", trouble)
+            same = re.match(r"(?:it|he|she) (.+)", ending)
+            if told and same and rng.random() < 0.2:  # "a fox who dreams of the sea gets there"
+                at_last = rng.choice(("", "finally ", "at last "))
+                premise = f"{told[1]} {rng.choice(('who', 'that'))} {told[2]} {at_last}{same[1]}"
+            else:
+                premise = trouble + rng.choice(AND_THEN) + ending
         else:
             premise = trouble
         number = self._pick(NUMBERS[count])

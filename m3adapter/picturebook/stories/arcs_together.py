@@ -49,6 +49,10 @@ class Together(Plots):
         own = f"{ITS[it]} {prop}"
         where = self.rng.choice(("", f" {self._pick(PLACE_PHRASES[places[0]])}"))
         trouble = self._say(plots.SEARCH_TROUBLE, who=who, own=own, where=where, a_prop=article(prop))
+        if prop in ("apple", "cake") and self.rng.random() < 0.5:
+            trouble = f"{who} is hungry{where}" + self.rng.choice(
+                ("", " and looks everywhere", f" and wants {article(prop)}")
+            )
         ending = (
             self._say(plots.SEARCH_ENDING, friend=self._new(helper), prop=prop)
             if helper

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from ...storybook.wording.choose import allowed, capitalised
-from ..vocabulary import NUMBERS, PLURALS, SYNONYMS
+from ..vocabulary import LIGHT_PHRASES, NUMBERS, PLACE_PHRASES, PLURALS, SYNONYMS, WEATHER_PHRASES
 from ..words import Said, article, caption
 from ..world import PROPS, SPECIES
 from .stage import Actor, Stage
@@ -25,6 +25,15 @@ WISHES = (
     "One picture of {what}, nothing else.", "Make it funny: {what}.", "Let us begin. {what}.",
     "Today I feel like {what}.", "Could we see {what}?", "I dreamt of {what}.", "What about a tale of {what}?",
 )  # fmt: skip
+# What is done with a thing that is held.
+USES = {
+    "guitar": "plays the guitar", "drum": "plays the drum", "trumpet": "plays the trumpet", "book": "reads a book",
+    "apple": "eats an apple", "cake": "eats cake", "kite": "flies a kite", "ball": "plays with a ball",
+    "gift": "unwraps a gift",
+    "balloon": "plays with a balloon", "key": "finds a key", "lantern": "lights a lantern",
+    "umbrella": "opens an umbrella",
+    "sunflower": "picks a sunflower", "bucket": "fills a bucket", "rocket": "builds a rocket",
+}  # fmt: skip
 CHILDREN = ("son", "daughter", "niece", "nephew", "little brother", "grandson", "kids", "class", "twins", "sister")
 # {what}: a sentence, "a fox sleeps on the beach".
 TOLD = (
@@ -137,10 +146,33 @@ def _asked(rng: random.Random, stage: Stage, split: Split, *, place: bool) -> st
     names = [actor.name for actor in stage.actors]
     scene = stage.scene()
     draw = rng.random()
+    hero = stage.hero
+    if len(names) == 1 and hero.character.held in USES and not said.characters[0] - {"action", "look"} and draw < 0.5:
+        where = f" {_where(rng, stage, split)}" if place else ""
+        if hero.name and rng.random() < 0.5:
+            first = rng.choice(allowed(INTRODUCTIONS, split)).format_map(_introduction(rng, stage, split)).rstrip(".")
+            text = f"{first} and {'she' if hero.she else 'he'} {USES[hero.character.held]}{where}"
+        else:
+            text = f"{called(rng, hero, split)} {USES[hero.character.held]}{where}"
+        sky = [phrases[0] for phrases in (LIGHT_PHRASES[stage.light], WEATHER_PHRASES[stage.weather])]
+        shown = [
+            words
+            for words, plain in zip(sky, (stage.light == "day", stage.weather == "clear"), strict=True)
+            if not plain
+        ]
+        return _wished(rng, " ".join([text, *shown]), split)
     if any(names):
         if draw < 0.3 and len(names) == 1:
             return _introduced(rng, stage, said, split)
         text = caption(scene, said, rng, split=split, names=names)
+        kinds = {actor.character.species for actor in stage.actors}
+        if len(kinds) == 1 and len(names) > 1 and all(names) and not any(said.characters) and rng.random() < 0.6:
+            number = rng.choice(NUMBERS[len(names)][:2])
+            where = f" {_where(rng, stage, split)}" if place else ""
+            text = f"{number} {plural(kinds.pop())}, {listed(names)},{where}".rstrip(",")
+        elif len(names) == 2 and not any("action" in facts for facts in said.characters) and rng.random() < 0.3:
+            verb = rng.choice((" meets ", " plays with ", " visits ", " says hello to ", " is a friend of "))
+            text = text.replace(" and ", verb, 1)
         return _wished(rng, _renamed(rng, text, stage.actors, split), split)
     if draw < 0.16:
         return _keywords(rng, stage, said, split)
@@ -190,16 +222,22 @@ def _renamed(rng: random.Random, text: str, actors: Sequence[Actor], split: Spli
 
 def _introduced(rng: random.Random, stage: Stage, said: Said, split: Split) -> str:
     """Introduce a character by name in one sentence, and say in another one what it does."""
+    slots = _introduction(rng, stage, split)
+    it = slots["It"].lower()
     hero = stage.hero
-    species = hero.character.species
-    kind = kind_word(rng, species, split)
-    it = ("she" if hero.she else "he") if rng.random() < 0.7 else "it"
-    slots = {"name": hero.name, "kind": kind, "a_kind": article(kind), "It": it.capitalize(),
-             "its": {"she": "her", "he": "his", "it": "its"}[it]}  # fmt: skip
     if said.scene or said.characters[0]:
         first = rng.choice(allowed(INTRODUCTIONS, split)).format(**slots)
         return f"{first} {capitalised(_of_name(rng, stage, said, it))}."
     return rng.choice(allowed(ABOUT, split)).format(who=called(rng, hero, split))
+
+
+def _introduction(rng: random.Random, stage: Stage, split: Split) -> dict[str, str]:
+    """Return the slots of a sentence that introduces the hero by name."""
+    hero = stage.hero
+    kind = kind_word(rng, hero.character.species, split)
+    it = ("she" if hero.she else "he") if rng.random() < 0.7 else "it"
+    its = {"she": "her", "he": "his", "it": "its"}[it]
+    return {"name": hero.name, "kind": kind, "a_kind": article(kind), "It": it.capitalize(), "its": its}
 
 
 def _of_name(rng: random.Random, stage: Stage, said: Said, it: str) -> str:
@@ -215,8 +253,6 @@ def _of_name(rng: random.Random, stage: Stage, said: Said, it: str) -> str:
 
 
 def _where(rng: random.Random, stage: Stage, split: Split) -> str:
-    from ..vocabulary import PLACE_PHRASES
-
     return rng.choice(allowed(PLACE_PHRASES[stage.place], split))
 
 

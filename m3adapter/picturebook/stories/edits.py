@@ -119,6 +119,9 @@ class Editor:
         return self._say({"day": said.TO_DAY, "sunset": said.TO_SUNSET, "night": said.TO_NIGHT}[light], stage, after)
 
     def _weather(self, stage: Stage) -> Edit:
+        if stage.weather == "clear" and self.rng.random() < 0.15:  # it has stopped already, or never began
+            after = replace(stage, spoken=stage.spoken | {"weather"})
+            return self._say(said.TO_CLEAR, stage, after, weather=self.rng.choice(("rain", "snow")))
         weather = other(self.rng, ("clear", "clear", "clear", "rain", "snow"), stage.weather)
         after = replace(stage, weather=weather, spoken=stage.spoken | {"weather"})
         return self._say(
@@ -259,6 +262,13 @@ class Editor:
             name, she = lexicon.name(rng, self.split, *(actor.name for actor in stage.actors))
             friend = replace(friend, name=name, she=she)
             word = rng.choice((f"{name} the {species}", f"{name}, {word}", f"{word} named {name}"))
+        if len(stage.actors) == 1 and rng.random() < 0.15:
+            hidden = stage.hero.now(action=rng.choice(("hides", "runs")))
+            verb = {"hides": ("hides from", "is hiding from"), "runs": ("runs away from", "runs from")}[
+                hidden.character.action
+            ]
+            clause = f"{stage.hero.name or 'the ' + stage.hero.character.species} {rng.choice(verb)} {word}"
+            return Edit(clause, replace(stage, actors=(hidden, friend)))
         actors = stage.actors if rng.random() < 0.5 else tuple(actor.now(action="stands") for actor in stage.actors)
         return self._say(said.FRIEND, stage, replace(stage, actors=(*actors, friend)), a_friend=word)
 
@@ -275,7 +285,7 @@ class Editor:
             return None
         species = other(rng, SPECIES, hero.character.species)
         new = new_actor(rng, hero.number + 200, species)
-        kept = replace(hero.character, species=species, look=new.character.look, accessory="none")
+        kept = replace(hero.character, species=species, look=new.character.look)
         slots = {
             "a_new": article(kind_word(rng, species, self.split)),
             "old": hero.character.species,
@@ -284,7 +294,7 @@ class Editor:
         return self._say(
             said.SWAP,
             stage,
-            stage.with_hero(Actor(new.number, kept, said=hero.said - {"look", "accessory", "facing"})),
+            stage.with_hero(Actor(new.number, kept, said=hero.said - {"look", "facing"})),
             **slots,
         )
 

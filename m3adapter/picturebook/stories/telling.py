@@ -208,12 +208,21 @@ class Teller:
             frames = (NEXT_STILL if still else NEXT) if started else (FIRST_STILL if still else FIRST)
             slots["does"] = "" if still else self._does(stage.hero, stage, several)
             return fill(self.pick(frames), slots, plural=several)
-        parts = []
+        parts: list[str] = []
         species: set[str] = set()
+        done: set[int] = set()
         for actor in actors:
-            name = self.who(actor, known, other=actor.character.species in species)
+            alike = [one for one in actors if not one.name and _alike(one, actor)]
+            if actor.number in done:
+                continue
+            if len(alike) > 1 and not actor.name:
+                seen = all(one.number in known for one in alike)
+                name = f"{'the ' if seen else ''}two {plural(actor.character.species)}"
+                done |= {one.number for one in alike}
+            else:
+                name = self.who(actor, known, other=actor.character.species in species)
             species.add(actor.character.species)
-            parts.append(f"{name} {self._does(actor, stage, False)}")
+            parts.append(f"{name} {self._does(actor, stage, len(alike) > 1 and not actor.name)}")
         return capitalised(f"{place}, {listed(parts)}.")
 
     def _rest(self, stage: Stage) -> list[str]:
@@ -244,7 +253,12 @@ class Teller:
                 sentences.append(capitalised(f"{name} looks to the {actor.character.facing}."))
             if "near" in actor.said:
                 where = "very close to us" if actor.character.near else "far away"
-                sentences.append(capitalised(f"{name} is {where}."))
+                everybody = all(
+                    "near" in one.said and one.character.near == actor.character.near for one in stage.actors
+                )
+                whose = "they are" if everybody and not alone else f"{name} is"
+                sentences.append(capitalised(f"{whose} {where}."))
+        sentences = list(dict.fromkeys(sentences))
         facts = stage.said().scene
         if "light" in facts:
             sentences.append(self.fresh(LIGHTS[stage.light]))
@@ -260,6 +274,12 @@ class Teller:
 
 def _it(actor: Actor) -> str:
     return "it" if not actor.name else "she" if actor.she else "he"
+
+
+def _alike(one: Actor, other: Actor) -> bool:
+    """Return whether two without a name are of the same kind and do the same."""
+    first, second = one.character, other.character
+    return (first.species, first.action, first.held) == (second.species, second.action, second.held)
 
 
 def _told(actor: Actor) -> set[str]:
