@@ -193,3 +193,24 @@ def test_conversations_are_printed_to_be_read(capsys: pytest.CaptureFixture[str]
         for exchange in one.exchanges:
             assert exchange.message in printed and exchange.answer in printed
             assert all(f"  {panel.text}\n  [{panel.caption}]" in printed for panel in exchange.panels)
+
+
+def test_nobody_is_at_the_goal_before_the_end() -> None:
+    plotter, journeys = Plotter(random.Random(11), "train"), 0
+    for _ in range(500):
+        plot = plotter.plot()
+        goal = re.search(r"(?:wants to see|dreams of|sets out for|longs for) the (\w+)\b", plot.premise)
+        if goal and plot.beats[-1].stage.place == goal[1]:
+            journeys += 1
+            assert goal[1] not in [beat.stage.place for beat in plot.beats[:-1]]
+    assert journeys > 8
+
+
+def test_a_new_character_has_not_changed(told: dict[str, list[Story]]) -> None:
+    for stories in told.values():
+        for one in stories:
+            for exchange in one.exchanges:
+                for name, colour in re.findall(
+                    r"(\w+) is (\w+) now\.", " ".join(panel.text for panel in exchange.panels)
+                ):
+                    assert f"{name} the {colour}" not in exchange.panels[0].text, exchange

@@ -37,7 +37,7 @@ class Plotter(Alone, Together):
         if vague:
             premise = self._pick(TOPICS).format(who=self._new(hero))
         elif ending and (count_said or rng.random() < 0.75):
-            told = re.match(r"((?:an?|the) (?:little )?\w+) (.+)", trouble)
+            told = re.match(r"((?:an?|the) (?:little )?\w+) (?!named )(.+)", trouble)
             same = re.match(r"(?:it|he|she) (.+)", ending)
             if told and same and rng.random() < 0.2:  # "a fox who dreams of the sea gets there"
                 at_last = rng.choice(("", "finally ", "at last "))

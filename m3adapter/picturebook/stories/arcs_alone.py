@@ -26,7 +26,7 @@ class Alone(Plots):
         start = Stage((hero,), home)
         name = hero.name or f"the {hero.character.species}"
         first = Beat(start, after=capitalised(self._say(plots.JOURNEY_FIRST, name=name, spot=spot)))
-        tries = self._tries(max(0, count - 2), start, plots.JOURNEY_TRIES, ("runs", "jumps", "stands", "runs"))
+        tries = self._tries(max(0, count - 2), start, plots.JOURNEY_TRIES, ("runs", "jumps", "stands"), goal=goal)
         last = Beat(
             replace(start, place=goal).all_now(mood="happy", action=self.rng.choice(("stands", "jumps"))),
             self._say(plots.JOURNEY_LAST),
@@ -136,7 +136,9 @@ class Alone(Plots):
         first = Beat(start, self._say(plots.SHELTER_FIRST))
         tries = [
             replace(beat, stage=replace(beat.stage, weather=weather))
-            for beat in self._tries(max(0, count - 2), start, plots.SHELTER_TRIES, ("runs", "runs", "jumps"))
+            for beat in self._tries(
+                max(0, count - 2), start, plots.SHELTER_TRIES, ("runs", "runs", "jumps"), goal=cover
+            )
         ]
         last = replace(start, place=cover).all_now(action="sleeps" if "sleeps" in ending else "hides")
         last = replace(last, light="night") if "night" in ending else last

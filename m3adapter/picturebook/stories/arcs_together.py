@@ -34,7 +34,7 @@ class Together(Plots):
         )
         start = Stage((hero.now(mood="sad"),), place)
         first = Beat(start, after=self._say(plots.LOST_FIRST))
-        tries = self._tries(max(0, count - 2 - bool(helper)), start, plots.LOST_TRIES, ("runs", "stands", "runs"))
+        tries = self._tries(max(0, count - 2 - bool(helper)), start, plots.LOST_TRIES, ("runs", "stands"), goal=home)
         if helper and count > 2:
             at = tries[-1].stage.place if tries else place
             tries.append(Beat(Stage((hero.now(action="stands"), helper), at), self._say(plots.LOST_MIDDLE)))

@@ -129,10 +129,12 @@ class Plots:
             return "she" if actor.she else "he"
         return self.rng.choice(("it", "it", "he", "she"))
 
-    def _tries(self, count: int, stage: Stage, sentences: Sequence[str], actions: Sequence[str]) -> list[Beat]:
-        """Return beats between beginning and ending, each at another place with another action."""
+    def _tries(
+        self, count: int, stage: Stage, sentences: Sequence[str], actions: Sequence[str], *, goal: str = ""
+    ) -> list[Beat]:
+        """Return beats between beginning and ending, each at another place, but for the goal, with another action."""
         beats: list[Beat] = []
-        taken = [stage.place]
+        taken = [stage.place, goal]
         said = self.rng.sample(list(sentences), len(sentences))
         for index in range(count):
             place = other(self.rng, PLACES, *taken)
@@ -143,4 +145,4 @@ class Plots:
 
     def _fit(self, count: int, first: Beat, tries: list[Beat], last: Beat) -> list[Beat]:
         """Return as many beats as there are pictures: a single one is the ending."""
-        return [last] if count == 1 else [first, *tries[: count - 2], last]
+        return [Beat(last.stage, after=last.before)] if count == 1 else [first, *tries[: count - 2], last]

@@ -76,6 +76,7 @@ class Talk:
         bare = self.pick(items)
         own = items in (lexicon.OWN, lexicon.SIGHTS)
         thing = bare if own else article(bare)
+        named = "that" if own else thing
         species = rng.choice(SPECIES)
         slots = {
             "thing": thing, "bare": bare, "bares": "" if own else plural_of(bare),
@@ -86,7 +87,7 @@ class Talk:
         names = (slots["name"],) if slots["name"] in message else ()
         message = typed(rng, message if rng.random() < 0.5 else capitalised(message), names=names)
         return Exchange(
-            message, answer=self._offering(said.REFUSALS, thing=thing, thing_c=thing[:1].upper() + thing[1:])
+            message, answer=self._offering(said.REFUSALS, thing=named, thing_c=named[:1].upper() + named[1:])
         )
 
     def question(self) -> Exchange:

@@ -113,6 +113,7 @@ class _Conversation:
     def _begin(self) -> Exchange:
         """Begin with new characters; in a running conversation they replace the old ones."""
         self.known, self.coming = set(), []
+        self.teller.forget()
         draw = self.rng.random()
         if draw < 0.4:
             return self._plotted()

@@ -137,6 +137,10 @@ class Teller:
         self._said = [*self._said, chosen][-9:]
         return chosen
 
+    def forget(self) -> None:
+        """Begin a new story, with new characters."""
+        self._worn = {}
+
     def pick(self, items: Collection[str]) -> str:
         """Return a random wording of those that the split may use."""
         return self.rng.choice(allowed(tuple(items), self.split))
@@ -191,6 +195,7 @@ class Teller:
         if plain:
             for kind in species:
                 text = text.replace(f"{article(kind)}, another {kind}", f"two {plural(kind)}")
+                text = text.replace(f"the {kind}, the {kind}", f"the two {plural(kind)}")
         return text
 
     def _does(self, actor: Actor, stage: Stage, several: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import string
 
 from ...storybook.wording.noise import gibberish
 
@@ -45,7 +46,7 @@ def typed(rng: random.Random, text: str, *, names: tuple[str, ...] = ()) -> str:
         return text
     if draw < 0.36:
         return text.upper()
-    return text.title() if draw < 0.4 else text
+    return string.capwords(text) if draw < 0.4 else text
 
 
 def nonsense(rng: random.Random) -> str:
