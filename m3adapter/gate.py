@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .limits import MAX_STRENGTH, number
-from .values import shown
+from .values import MAX_STRENGTH, number, shown
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from .conversation.cast import with_looks
 from .conversation.references import MAX_NUMBER
 from .events import OnEvent, ignore
-from .limits import check_seed
 from .settings import TurnSettings, gate_setting, styled
+from .values import check_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,13 +11,13 @@ from . import stages
 from .conversation.conversation import Conversation, ReferencePolicy, Slot
 from .conversation.outline import messages
 from .events import OnEvent, ShouldStop, StoryEnded
-from .limits import check_rerolls
 from .m3_painter import M3Painter
 from .painter import Painter
 from .seeds import turn_seed
 from .settings import TurnSettings, changed
 from .stages import Prepare, UserPictures, unprepared
 from .telling import FAILED_PANEL, Reply, Telling
+from .values import check_rerolls
 from .weights.starter import PARTS, STARTER, check_weights
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .limits import SEED_LIMIT
+from .values import SEED_LIMIT
 
 if TYPE_CHECKING:
     from .conversation.conversation import Conversation

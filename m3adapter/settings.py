@@ -10,7 +10,7 @@ from .conversation.references import ReferencePolicy
 from .gate import GateSetting
 from .language.reply import PICTURES
 from .language.sampling import Sampling
-from .limits import (
+from .values import (
     check_batch_size,
     check_gate,
     check_guidance,

@@ -11,8 +11,8 @@ from comfy_api.latest import io
 from ..m3adapter.adapter.auto import open_adapter
 from ..m3adapter.adapter.new_adapter import BLOCKS, WIDTH, new_adapter
 from ..m3adapter.diffusion.prompt_syntax import unescaped
-from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.stages import styled
+from ..m3adapter.values import SEED_LIMIT
 from . import folders, inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, handle, load_text_encoders, offload_device

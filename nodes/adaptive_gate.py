@@ -14,7 +14,7 @@ from torch import Tensor
 from ..m3adapter.conversation.conversation import Conversation, Picture, Slot, Text, Turn
 from ..m3adapter.diffusion.prompt_syntax import escaped, unescaped
 from ..m3adapter.ip_adapter.adaptive_gate import OTHER, SAME, Encode, adapted_gate
-from ..m3adapter.limits import MAX_STRENGTH
+from ..m3adapter.values import MAX_STRENGTH
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, load_text_encoders, make_ready

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from ..m3adapter.conversation.character_sheet import looks_of, sheet
 from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.events import Event, TextChunk
-from ..m3adapter.limits import check_premise
 from ..m3adapter.settings import TurnSettings
 from ..m3adapter.story_writing import write_sheet
+from ..m3adapter.values import check_premise
 from . import inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, make_ready

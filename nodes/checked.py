@@ -15,9 +15,8 @@ from torch import Tensor
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
-from ..m3adapter.limits import number, whole
 from ..m3adapter.painter import Painter
-from ..m3adapter.values import shown
+from ..m3adapter.values import number, shown, whole
 from . import wires
 from .memory import Handle
 

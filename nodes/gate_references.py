@@ -6,8 +6,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.reference_gate import ReferenceGate, parse_weights
-from ..m3adapter.reference_pictures import subjects_on_grey
+from ..m3adapter.diffusion.reference_gate import ReferenceGate, parse_weights
+from ..m3adapter.diffusion.reference_pictures import subjects_on_grey
 from . import inputs
 from .errors import complaint, names_node
 from .reference_gate import gate_references

@@ -16,9 +16,9 @@ from ..m3adapter.adapter.gate_sweep import MAX_VALUES, Cell, draw_sheet, parse_g
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy, Slot
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.events import Event, Step
-from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.painter import Painter, PaintRequest
 from ..m3adapter.settings import TurnSettings
+from ..m3adapter.values import SEED_LIMIT
 from . import batching, inputs, wires
 from .conversation import open_slot
 from .errors import complaint, names_node

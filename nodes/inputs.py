@@ -13,7 +13,8 @@ from ..m3adapter.export.pages.panels import WORDS
 from ..m3adapter.export.pages.styles import LAYOUTS, MAX_WIDTH, MIN_WIDTH
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.language.sampling import Sampling
-from ..m3adapter.limits import (
+from ..m3adapter.settings import TurnSettings
+from ..m3adapter.values import (
     MAX_BATCH,
     MAX_GUIDANCE,
     MAX_PANELS,
@@ -23,7 +24,6 @@ from ..m3adapter.limits import (
     MAX_STRENGTH,
     SEED_LIMIT,
 )
-from ..m3adapter.settings import TurnSettings
 from . import folders, wires
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from ..m3adapter.ip_adapter.image_prompt import (
     ImagePrompt,
     Reference,
 )
-from ..m3adapter.limits import MAX_STRENGTH
+from ..m3adapter.values import MAX_STRENGTH
 from . import attention_patch, inputs, wires
 from .errors import names_node
 from .memory import Handle, load, with_decoder

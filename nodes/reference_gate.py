@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..m3adapter.reference_gate import GatedKeys, ReferenceGate
+from ..m3adapter.diffusion.reference_gate import GatedKeys, ReferenceGate
 from .reference_tokens import Counted, Family, Layout, Options, Scene, family_of
 
 KEY = "m2chat_reference_gate"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..m3adapter.reference_gate import GatedKeys, Keys, Span, tokens_of_mask
+from ..m3adapter.diffusion.reference_gate import GatedKeys, Keys, Span, tokens_of_mask
 
 Options = dict[str, Any]
 

@@ -11,9 +11,9 @@ from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.conversation.markup import with_captions
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.language.reply import PICTURES
-from ..m3adapter.limits import SEED_LIMIT
 from ..m3adapter.settings import TurnSettings
 from ..m3adapter.stages import write_reply
+from ..m3adapter.values import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
 from .memory import Handle, preparing

@@ -10,8 +10,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..m3adapter.limits import MAX_SIDE, MAX_STEPS
 from ..m3adapter.m3_painter import M3Painter
+from ..m3adapter.values import MAX_SIDE, MAX_STEPS
 from . import attention_patch, stock_checks, wires
 from .adaptive_gate import Remembered, encoder
 from .errors import names_node

@@ -13,9 +13,9 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.diffusion.reference_gate import ReferenceGate
 from ..m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt
 from ..m3adapter.painter import PaintRequest
-from ..m3adapter.reference_gate import ReferenceGate
 from . import attention_patch
 from .ip_adapter import encode_references
 from .memory import Handle

@@ -11,9 +11,9 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.conversation.outline import beats
-from ..m3adapter.limits import MAX_VARIANTS, check_premise
-from ..m3adapter.limits import rerolls as parse_rerolls
 from ..m3adapter.painter import Painter
+from ..m3adapter.values import MAX_VARIANTS, check_premise
+from ..m3adapter.values import rerolls as parse_rerolls
 from . import batching, inputs, wires
 from .errors import complaint, names_node
 from .memory import Handle, assemble

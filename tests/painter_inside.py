@@ -262,9 +262,9 @@ def references() -> dict[str, Any]:
     import node_helpers
     from diffusers import UNet2DConditionModel
     from m2chat.m3adapter.conversation.conversation import Conversation, Picture, ReferencePolicy, Slot
+    from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
     from m2chat.m3adapter.ip_adapter.ip_adapter import load_ip_adapter
     from m2chat.m3adapter.painter import PaintRequest
-    from m2chat.m3adapter.reference_gate import ReferenceGate
     from m2chat.m3adapter.settings import TurnSettings
     from m2chat.m3adapter.weights.starter import STARTER
     from m2chat.nodes import memory

@@ -49,7 +49,7 @@ class Bench:
     """A toy, prompts with references of unequal sizes and without them, and what it predicts or samples."""
 
     def __init__(self, family: str, **sizes: Any) -> None:
-        from m2chat.m3adapter.reference_gate import ReferenceGate
+        from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
         from m2chat.nodes import reference_gate
 
         import toy_painters as toys
@@ -278,7 +278,7 @@ def reference_refusals() -> dict[str, Any]:
     """What is said of models without a gate on references, and of references that a model cannot take."""
     from types import SimpleNamespace
 
-    from m2chat.m3adapter.reference_gate import ReferenceGate
+    from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
     from m2chat.m3adapter.weights.starter import STARTER
     from m2chat.nodes import stock_models
     from m2chat.nodes.reference_gate import gate_references

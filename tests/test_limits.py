@@ -33,8 +33,7 @@ from m3adapter.gate import GateSetting
 from m3adapter.ip_adapter.ip_adapter import load_ip_adapter
 from m3adapter.language.auto import load_language_model
 from m3adapter.language.sampling import Sampling
-from m3adapter.limits import check_gate, check_panels, check_seed
-from m3adapter.values import MAX_SHOWN, shown
+from m3adapter.values import MAX_SHOWN, check_gate, check_panels, check_seed, shown
 from m3adapter.weights.counting import check_config
 from test_inputs import failed
 from test_session_routes import ask, path, sessions  # noqa: F401 (a fixture)

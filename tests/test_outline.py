@@ -11,8 +11,8 @@ from m3adapter.conversation.conversation import Conversation
 from m3adapter.conversation.outline import CONTINUE, beats, messages
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
-from m3adapter.limits import rerolls
 from m3adapter.story_writing import write_outline
+from m3adapter.values import rerolls
 
 
 class Planner:

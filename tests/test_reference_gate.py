@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from m3adapter.reference_gate import GatedKeys, Keys, ReferenceGate, Span, parse_weights, tokens_of_mask
-from m3adapter.reference_pictures import subjects_on_grey
+from m3adapter.diffusion.reference_gate import GatedKeys, Keys, ReferenceGate, Span, parse_weights, tokens_of_mask
+from m3adapter.diffusion.reference_pictures import subjects_on_grey
 from runs import inside
 
 FAMILIES = (

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from ..limits import whole
-from ..values import is_number, shown
+from ..values import is_number, shown, whole
 from ..weights.counting import MAX_PARTS, MAX_SIZE
 
 HEAD_WIDTH = 64  # of an adapter whose number of heads is not stored

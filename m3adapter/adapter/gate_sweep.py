@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from ..limits import check_gate
-from ..values import shown
+from ..values import check_gate, shown
 
 MAX_VALUES = 12  # gates, or seeds, in a sweep
 PAPER, INK, FAINT = (24, 26, 31), (236, 236, 240), (150, 153, 163)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..limits import check_seed
+from ..values import check_seed
 from .config import HEAD_WIDTH, M3AdapterConfig
 from .m3_adapter import M3Adapter
 

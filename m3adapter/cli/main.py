@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .. import limits
+from .. import values
 from ..arguments import (
     USER_ERROR,
     Parser,
@@ -129,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
 def _story(options: argparse.Namespace) -> int:
     """Tell a story and write it; one that is interrupted is written as far as it was told."""
     with mendable():
-        limits.check_premise(options.premise)
-        limits.check_panels(options.panels)
+        values.check_premise(options.premise)
+        values.check_panels(options.panels)
         check_formats(options.format)
         check_output(options.output, overwrite=options.overwrite)
     settings = turn_settings(options)
@@ -174,7 +174,7 @@ def _train(options: argparse.Namespace) -> int | None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     with mendable():
-        limits.check_seed(options.seed)
+        values.check_seed(options.seed)
         if options.pictures is not None and options.pictures < 1:
             raise UserError(f"pictures is {options.pictures}: give a whole number from 1.")
         if options.ip_adapter and options.without:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..limits import MAX_PANELS, check_panels, check_premise
+from ..values import MAX_PANELS, check_panels, check_premise
 
 CONTINUE = "What happens next?"
 _MARK = re.compile(r"^\s*(?:[-*•–—>#]+\s+|[*_]*(?:(?:scene|panel)\s*)?\d{1,2}\s*[.):][*_]*\s+)", re.IGNORECASE)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Literal, NamedTuple, get_args
 
-from ..limits import number, whole
-from ..values import shown
+from ..values import number, shown, whole
 from .cast import Character, named
 from .segments import ConversationError, Picture, checking
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..limits import MAX_STRENGTH, SEED_LIMIT, number, whole
-from ..values import shown
+from ..values import MAX_STRENGTH, SEED_LIMIT, number, shown, whole
 from .pictures import normalised, png_bytes
 from .png_files import PngFile, data_of
 from .versions import Versions

@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..values import is_whole, shown
-from ..weights.model_files import label
+from ..values import is_whole, label, shown
 from .cast import Character
 from .entries import Damaged, PictureFields, Png, add_versions, read_turns, read_versions, turn_entries, versions_entry
 from .pictures import PictureError

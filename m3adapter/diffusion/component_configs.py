@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from ..values import shown
+from ..values import label, shown
 from ..weights.layouts import read_json
-from ..weights.model_files import label
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 _TEXT, _NUMBER, _BOOL, _NULL, _LIST, _OBJECT = "text", "number", "bool", "null", "list", "object"

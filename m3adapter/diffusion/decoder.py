@@ -15,7 +15,7 @@ from torch import Tensor
 from ..conversation.pictures import normalised
 from ..ip_adapter.image_prompt import ImagePrompt, place_of
 from ..ip_adapter.ip_adapter import cross_attentions
-from ..limits import check_denoise, check_side, check_switch
+from ..values import check_denoise, check_side, check_switch
 from .attention import Attend, ChosenAttention
 from .condition import Condition
 from .denoising import DenoisingStage

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..values import shown
+from ..values import label, shown
 from ..weights.layouts import read_json
-from ..weights.model_files import label
 from .finite import is_finite
 from .latents import latent_means
 

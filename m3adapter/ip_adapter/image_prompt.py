@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..limits import MAX_STRENGTH, number
-from ..values import shown
+from ..values import MAX_STRENGTH, number, shown
 from .ip_adapter import IPAdapter
 
 PRESETS = ("all", "composition", "style")

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..limits import whole
-from ..values import shown
-from ..weights.model_files import label, read_json
+from ..values import label, shown, whole
+from ..weights.model_files import read_json
 
 CONFIG_NAME = "m2chat.json"
 # The instructions for a model that was not trained for the markup; edit them as you like.

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..values import is_whole, shown
+from ..values import is_whole, label, shown
 from ..weights.counting import check_config
 from ..weights.layouts import header
-from ..weights.model_files import check_whole, label, read_json
+from ..weights.model_files import check_whole, read_json
 from .quantization import check_quantization
 
 CONFIG = "config.json"

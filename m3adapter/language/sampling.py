@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..limits import number, whole
+from ..values import number, whole
 
 if TYPE_CHECKING:
     import torch

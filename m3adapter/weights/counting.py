@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..values import is_whole, shown
-from .model_files import label, read_json
+from ..values import is_whole, label, shown
+from .model_files import read_json
 
 MAX_PARTS = 1024  # blocks of one kind, in files of this pack's own formats
 MAX_SIZE = 2**20  # widths, and numbers of tokens, in files of this pack's own formats

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..values import is_whole, shown
+from ..values import is_whole, label, shown
 from . import model_files
-from .model_files import check_whole, label
+from .model_files import check_whole
 
 Shapes = Mapping[str, Sequence[int]]
 

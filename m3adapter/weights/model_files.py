@@ -6,15 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..values import label
+
 LARGEST_JSON = 256 * 2**20  # bytes; the largest tokenizers have about 40 MiB
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html")
-
-
-def label(path: Path) -> str:
-    """Return the name of a file with that of its folder, without the rest of its path."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def check_whole(path: Path) -> None:

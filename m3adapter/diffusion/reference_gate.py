@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .limits import MAX_STRENGTH, number
-from .values import shown
+from ..values import MAX_STRENGTH, number, shown
 
 MAX_WEIGHT = 10.0  # as in a memory of pictures
 PAD = 8  # channels: fast kernels want head dimensions that are multiples of it
