@@ -220,10 +220,13 @@ def assemble(
     from ..m3adapter.pipeline import M2Chat
 
     painter = painter_of(vision_encoder, adapter, decoder)
-    if vision_encoder is None and isinstance(decoder, M3Painter):
+    sees: Any = None  # M2Chat says what it does without
+    if vision_encoder is not None:
+        sees, ready = vision_encoder.part, preparing(vision_encoder=vision_encoder)
+    elif isinstance(decoder, M3Painter):
         sees, ready = decoder.vision_encoder, decoder.prepare
     else:
-        sees, ready = None if vision_encoder is None else vision_encoder.part, preparing(vision_encoder=vision_encoder)
+        ready = preparing()
 
     def prepare(part: str) -> None:
         make_ready(language_model) if part == "language_model" else ready(part)

@@ -67,14 +67,13 @@ class Previews:
 
     def _previewer(self, preview: Preview | StockPreview) -> Any:
         """Return ComfyUI's previewer for the latents of a model; None if previews are off, or it has none."""
-        stock = isinstance(preview, StockPreview)
-        key = preview.layout if stock else (preview.latent_rgb, preview.latents.shape[1])
+        channels = preview.latents.shape[1]
+        key = preview.layout if isinstance(preview, StockPreview) else (preview.latent_rgb, channels)
         if key not in self._previewers:
-            layout = (
-                preview.layout
-                if stock
-                else latent_format(preview.latent_rgb, preview.latents.shape[1], preview.vae_config)
-            )
+            if isinstance(preview, StockPreview):
+                layout = preview.layout
+            else:
+                layout = latent_format(preview.latent_rgb, channels, preview.vae_config)
             self._previewers[key] = latent_preview.get_previewer(preview.latents.device, layout)
         return self._previewers[key]
 

@@ -185,6 +185,6 @@ def test_a_blueprint_is_found_placed_wired_and_run(comfy: ComfyServer, page: Pag
         assert shown[slot["name"]][{"STRING": "text", "BOOLEAN": "text"}.get(slot["type"], "images")], slot["name"]
     picture = next(slot["name"] for slot in inside["outputs"] if slot["name"].startswith("picture"))
     with Image.open(io.BytesIO(comfy.view(**shown[picture]["images"][0]))) as painted:
-        sized = any(given.get("width") == VALUES["width"] for given in asked.values())
+        sized = any(given.get("height") == VALUES["height"] for given in asked.values())
         assert painted.size == ((64, 96) if sized else (128, 128))
         assert len(painted.getcolors(2**24)) > 1000
