@@ -11,6 +11,7 @@ the last one. If the reply is no story, it ``says`` that something cannot be dra
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from m3adapter.language.prompts import PromptError
 from m3adapter.picturebook import world
 from m3adapter.picturebook.reading import read
 from m3adapter.picturebook.stories.stage import Actor, Stage
+from m3adapter.picturebook.stories.talk import Talk
+from m3adapter.picturebook.stories.teller import story
 
 MESSAGES = Path(__file__).with_name("data") / "messages.jsonl"
 VALUES = {
@@ -219,3 +222,35 @@ def test_a_file_that_holds_no_messages_is_named(tmp_path: Path, line: str) -> No
     path.write_text(line)
     with pytest.raises(UserError, match=r"Line 1 of .*messages.jsonl is no message"):
         messages_module.load(path)
+
+
+@pytest.mark.parametrize("split", world.SPLITS)
+def test_what_the_model_learns_to_say_is_right(split: world.Split) -> None:
+    talk = Talk(random.Random(1), split)
+    kinds = {
+        "refusal": (talk.unknown, talk.question, talk.foreign, talk.senseless),
+        "limit": (talk.crowd, talk.long, talk.coat),
+        "answer": (talk.able,),
+    }
+    for says, makers in kinds.items():
+        for make in makers * 30:
+            exchange = make()
+            asked = {"kind": says, "say": [exchange.message], "expect": {"says": says, "offers": True, "short": True}}
+            assert not problems(asked, [Text(exchange.answer)]), exchange
+    for make in (talk.hello, talk.name, talk.thanks, talk.farewell):
+        assert not problems({"say": [""], "expect": {"says": "answer", "pictures": 0}}, [Text(make().answer)])
+
+
+def test_true_stories_show_nobody_and_nothing_that_was_not_asked_for() -> None:
+    asked = 0
+    for seed in range(400):
+        exchange = story(random.Random(seed), "train", exchanges=1).exchanges[0]
+        if not exchange.panels or exchange.user_scene:
+            continue
+        asked += 1
+        who = Counter(actor.species for actor in exchange.panels[0].scene.characters)
+        message = {"say": [exchange.message], "expect": {"who": dict(who)}}
+        reply = [part for panel in exchange.panels for part in (Text(panel.text), Picture(panel.caption))]
+        unasked = [found for found in problems(message, reply) if found.startswith(("uninvited", "stranger"))]
+        assert not unasked, (exchange.message, unasked)
+    assert asked > 250

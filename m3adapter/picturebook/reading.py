@@ -38,7 +38,7 @@ _MOODS = {
 _ACCESSORIES = {"scarf": ("scarf", "scarves"), "hat": ("hat", "top hat", "hats"), "glasses": ("glasses", "spectacles")}
 _NUMBERS = {"two": 2, "2": 2, "pair": 2, "couple": 2, "both": 2, "three": 3, "3": 3, "trio": 3, "four": 4, "4": 4,
             "five": 5, "5": 5, "six": 6, "6": 6, "seven": 7, "7": 7, "eight": 8, "8": 8}  # fmt: skip
-_NOT = frozenset(("no", "not", "without", "never", "isn't", "doesn't", "don't", "nobody", "lost", "instead"))
+_NOT = frozenset(("no", "not", "without", "never", "isn't", "doesn't", "don't", "nobody"))
 _BEFORE = frozenset(("a", "an", "the", "another", "one", "of", *_NUMBERS))
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+|[.;,!?]")
 
@@ -203,7 +203,7 @@ def _denied(tokens: list[str], at: int) -> bool:
     """Return whether a phrase follows a "no", "not" or "without" closely."""
     for token in reversed(tokens[max(0, at - 3) : at]):
         if token in _NOT:
-            return token not in ("lost", "instead")
-        if token in (",", ".", ";", "!", "?", "but"):
+            return True
+        if token in (",", ".", ";", "!", "?", "but", "like", "likes"):  # "it does not like the rain": there is rain
             return False
     return False

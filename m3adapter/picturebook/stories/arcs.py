@@ -33,7 +33,8 @@ class Plotter(Alone, Together):
         hero = self._hero()
         maker = rng.choice(makers)
         trouble, ending, beats = maker(hero, count)
-        vague = rng.random() < 0.2 and maker in (self._journey, self._rest, self._learning)
+        plain = maker in (self._journey, self._rest, self._learning) and beats[0].stage.light == "day"
+        vague = plain and rng.random() < 0.4
         if vague:
             premise = self._pick(TOPICS).format(who=self._new(hero))
         elif ending and (count_said or rng.random() < 0.75):
