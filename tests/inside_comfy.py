@@ -521,7 +521,7 @@ def batches() -> dict[str, Any]:
             raise management.OOM_EXCEPTION("full")
         return decode(decoder, condition, **how)
 
-    sweep = [starter["adapter"], starter["decoder"], features, "0, 1, 2", 1, 1, 2, 3.0]
+    sweep = [starter["decoder"], "0, 1, 2", 1, 1, 2, 3.0, starter["adapter"], features]
     found, alone = {"tried": {}, "apart": {}}, None
     with mock.patch.object(DiffusionDecoder, "decode", cramped):
         for fits, size in ((9, 1), (9, 0), (1, 0)):

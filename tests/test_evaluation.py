@@ -347,7 +347,8 @@ def test_the_report(monkeypatch, capsys) -> None:
     assert folders == [(Path("weights"), "cpu", torch.float32)]
     assert report.keys() == {
         "pictures", "seed", "dtype", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
-        "named_change", "story6_appearance", "replies_parse", "captions_match", "seconds",
+        "named_change", "story6_appearance", "replies_parse", "captions_match", "messages_right",
+        "messages_right_by_kind", "seconds",
     }  # fmt: skip
     assert (report["pictures"], report["seed"]) == (2, 3)
     assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)

@@ -13,8 +13,15 @@ const ORDER = [
   "session",
   "gate_lab",
   "stock_sampler",
+  "any_painter_story",
   "sdxl_story",
+  "sdxl_lora_story",
   "sdxl_consistent_story",
+  "flux2_klein_story",
+  "qwen_edit_story",
+  "edit_dialogue",
+  "reference_gate",
+  "zimage_story",
   "vlm_dialogue",
 ];
 
