@@ -78,6 +78,7 @@ def same(found: Tensor, expected: Tensor) -> bool:
     return (found - expected.permute(0, 2, 3, 1)).abs().max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS[1:])
 def test_every_scheduler_paints_as_in_diffusers(folder: Path, name: str) -> None:
     condition = toys.condition(2)
@@ -141,6 +142,7 @@ def test_a_refiner_takes_over_as_in_diffusers(folder: Path, refiner_folder: Path
     assert same(ours.decode(condition, seed=SEEDS, steps=STEPS, refiner=theirs, switch_at=0.6), expected)
 
 
+@pytest.mark.slow
 def test_a_refiner_after_a_picture_to_start_from(folder: Path, refiner_folder: Path) -> None:
     condition, start = toys.condition(2), picture()
     base = pipeline(StableDiffusionXLImg2ImgPipeline, folder)
@@ -193,6 +195,7 @@ def test_steps_and_previews_go_on_over_the_switch(decoder: DiffusionDecoder, ref
     assert torch.equal(decoder.decode(toys.condition(), **how), found)
 
 
+@pytest.mark.slow
 def test_captions_reach_the_refiner(decoder: DiffusionDecoder, refiner: DiffusionDecoder) -> None:
     condition = toys.condition()
     how = {"seed": 5, "steps": STEPS, "refiner": refiner}
@@ -200,6 +203,7 @@ def test_captions_reach_the_refiner(decoder: DiffusionDecoder, refiner: Diffusio
     assert not torch.equal(decoder.decode(condition, **how), other)
 
 
+@pytest.mark.slow
 def test_how_much_of_a_picture_stays(decoder: DiffusionDecoder) -> None:
     condition, start = toys.condition(), picture()
     how = {"seed": 5, "steps": 10, "guidance": 1.0}

@@ -238,6 +238,7 @@ def test_the_autoencoder_may_be_of_another_type(folder: Path) -> None:
     assert decoder.vae.dtype == torch.float16
 
 
+@pytest.mark.slow
 def test_all_in_half_precision(folder: Path, decoder: DiffusionDecoder) -> None:
     half = DiffusionDecoder.from_pretrained(folder, dtype=torch.bfloat16)
     found = painted(half, toys.condition())

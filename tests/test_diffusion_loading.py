@@ -80,6 +80,7 @@ def test_without_a_tokenizer_only_reading_fails(folder: Path, file: Path) -> Non
         load_decoder(file, configs=folder, tokenizer=folder / "unet")
 
 
+@pytest.mark.slow
 def test_a_folder_without_tokenizers_takes_ours(tmp_path: Path, folder: Path) -> None:
     bare = shutil.copytree(folder, tmp_path / "bare")
     for name in ("tokenizer", "tokenizer_2"):

@@ -209,6 +209,7 @@ def test_a_shut_gate_paints_the_words_to_the_last_bit(decoder: DiffusionDecoder,
     assert not torch.equal(paint(looking(decoder, one)), plain)
 
 
+@pytest.mark.slow
 def test_the_decoder_is_left_as_it_was(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     before, keys = paint(decoder), set(decoder.unet.state_dict())
     seeing = looking(decoder, reference(adapter(decoder, tmp_path)))
@@ -240,6 +241,7 @@ def test_masks_weights_and_several_references(decoder: DiffusionDecoder, tmp_pat
     torch.testing.assert_close(stacked, paint(looking(looking(decoder, two, strength=0.4), one, strength=0.7)), **near)
 
 
+@pytest.mark.slow
 def test_each_picture_of_a_batch_may_have_its_own(decoder: DiffusionDecoder, tmp_path: Path) -> None:
     ip = adapter(decoder, tmp_path)
     one, two = reference(ip), reference(ip, 10)

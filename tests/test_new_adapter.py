@@ -90,6 +90,7 @@ def test_without_a_vision_encoder_it_sees_with_clip_l(decoder: DiffusionDecoder)
     assert toys.one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_without_a_vision_encoder_of_its_own_a_story_goes_on_without_references(decoder: DiffusionDecoder) -> None:
     adapter = new_adapter(LANGUAGE, decoder, **SMALL)
     said = standins.LanguageModelStandIn([standins.REPLY])

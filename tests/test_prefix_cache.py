@@ -142,6 +142,7 @@ def test_an_edit_and_a_step_back_keep_what_was_before_them(model: LanguageModel,
         assert tokens < whole / 4
 
 
+@pytest.mark.slow
 def test_changed_weights_are_noticed(model: LanguageModel) -> None:
     model.forget()
     before = both(model, story(8))

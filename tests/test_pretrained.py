@@ -111,6 +111,7 @@ def test_an_ip_adapter_of_the_version_before_opens(tmp_path: Path) -> None:
 # What importing the decoder loads
 
 
+@pytest.mark.slow
 def test_the_decoder_is_imported_without_adapters_and_loaders() -> None:
     code = (
         "import sys, m3adapter.diffusion, m3adapter.diffusion.decoder;"

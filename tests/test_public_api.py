@@ -57,6 +57,7 @@ def is_value(cls: type) -> bool:
     return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_saved_chat_opens_and_tells_the_same(tmp_path: Path) -> None:
     chat = M2Chat.from_starter()
     chat.save_pretrained(tmp_path / "new" / "chat")
