@@ -258,7 +258,7 @@ class ClipTexts:
         """Return the condition of plain prompts."""
         unwanted = encoded(self._clip, negative)
         return Condition.concatenate(
-            [replace(Condition.from_conditioning(encoded(self._clip, prompt), unwanted)) for prompt in prompts]
+            [Condition.from_conditioning(encoded(self._clip, prompt), unwanted) for prompt in prompts]
         )
 
     def check_size(self, width: int, height: int) -> None:

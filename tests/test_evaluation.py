@@ -354,6 +354,12 @@ def test_the_report(monkeypatch, capsys) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)
     again = evaluation.evaluate(**asked)
     assert {**again, "seconds": 0} == {**report, "seconds": 0}, "a seed means the same figures"
+    capsys.readouterr()
+    monkeypatch.setattr(evaluation.messages, "MESSAGES", Path("nowhere/messages.jsonl"))
+    installed = evaluation.evaluate(**asked)  # without the repository
+    left_out = {"messages_right": None, "messages_right_by_kind": None}
+    assert {**installed, "seconds": 0} == {**report, **left_out, "seconds": 0}
+    assert "messages_right is left out" in capsys.readouterr().out
 
 
 def test_a_sheet_says_what_the_oldest_references_show_beside_the_gate(tmp_path: Path, monkeypatch) -> None:

@@ -17,7 +17,7 @@ from m3adapter.language.detokenizing import Detokenizer
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
 from m3adapter.storybook.checking import words
-from m3adapter.storybook.stories import story
+from m3adapter.storybook.stories import story, to_conversation
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies
 from m3adapter.training.language_data import (
@@ -207,7 +207,7 @@ def test_checks_of_the_picture_book_recognise_good_and_bad_replies() -> None:
     for _ in range(60):
         told = tales.story(rng, "validation")
         for at, exchange in enumerate(told.exchanges):
-            before = " ".join(turn.text for turn in tales.to_conversation(told, at).turns)
+            before = " ".join(turn.text for turn in to_conversation(told, at).turns)
             good = (
                 "".join(f"{panel.text}<image>{panel.caption}</image>" for panel in exchange.panels) or exchange.answer
             )

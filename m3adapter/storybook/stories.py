@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..values import shown
 from .wording.choose import SPLITS, Split
 from .wording.plot import composition_split
 from .wording.tale import Exchange, Panel, Story, Task
 from .wording.teller import Teller
-from .world import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,17 +44,17 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
 
 
 def to_conversation(
-    told: Story,
+    told: Any,
     upto: int | None = None,
     *,
-    paint: Callable[[Scene], Tensor] | None = None,
+    paint: Callable[[Any], Tensor] | None = None,
     system: str | None = None,
     start: int = 0,
 ) -> Conversation:
     """Return a story as a conversation.
 
     Args:
-        told: The story.
+        told: The story, of this world or of another with exchanges like these.
         upto: The number of exchanges that are included with their replies; the message of the next one follows. By
             default, the whole story is included.
         paint: Draws a scene as [H, W, 3] in 0..1. Without it, pictures of users are black, 8 x 8, and those of the
@@ -72,7 +71,7 @@ def to_conversation(
         conversation = conversation.user(exchange.message, pictures)
         if index == end:
             break
-        segments: list[Text | Picture] = []
+        segments: list[Text | Picture] = [] if exchange.panels else [Text(exchange.answer)]
         for number, panel in enumerate(exchange.panels):
             segments.append(Text(("\n\n" if number else "") + panel.text))
             segments.append(Picture(panel.caption, paint(panel.scene) if paint else None))
@@ -80,7 +79,7 @@ def to_conversation(
     return conversation
 
 
-def _painted(scene: Scene, paint: Callable[[Scene], Tensor] | None) -> Tensor:
+def _painted(scene: Any, paint: Callable[[Any], Tensor] | None) -> Tensor:
     if paint is not None:
         return paint(scene)
     import torch

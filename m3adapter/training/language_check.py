@@ -12,6 +12,7 @@ import torch
 
 from ..language.language_model import LanguageModel
 from ..language.sampling import Sampling
+from ..storybook.stories import to_conversation
 from .tales import Split, Tales, storybook
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def check_replies(
         # The first message of every other story, a random one of the others.
         at = 0 if number % 2 == 0 else rng.randrange(len(told.exchanges))
         visual = [_one_hot(exchange.user_scene, tales) for exchange in told.exchanges[: at + 1] if exchange.user_scene]
-        conversation = tales.to_conversation(told, at)
+        conversation = to_conversation(told, at)
         reply = "".join(model.reply(conversation, visual=visual, sampling=sampling, seed=number))
         before = " ".join(turn.text for turn in conversation.turns)
         for name, passed in tales.judged(reply, told.exchanges[at], before).items():

@@ -95,7 +95,7 @@ def pieces(told: Any, *, system: str | None = None, start: int = 0, tales: Tales
             stream.append(Piece(escape(exchange.message), USER_WEIGHT))
         stream += [Piece(END, 0), Piece("<|assistant|>", 0)]
         if not exchange.panels:
-            stream.append(Piece(escape(tales.answer(exchange)), 1))
+            stream.append(Piece(escape(exchange.answer), 1))
         for number, panel in enumerate(exchange.panels):
             stream.append(Piece(("\n\n" if number else "") + panel.text, 1))
             stream += [Piece(OPEN, 1), Piece(panel.caption, tales.caption_weight), Piece(CLOSE, 1)]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from ..conversation.conversation import Conversation
+from typing import Any, Literal
 
 Split = Literal["train", "validation", "test"]
 
@@ -21,8 +18,6 @@ class Tales:
         name: Of the world, in `worlds.NAMES`.
         species: What a user's picture may show.
         story: Returns a story, given random numbers and a split.
-        to_conversation: Returns the first exchanges of a story as a conversation, and the message of the next one.
-        answer: Returns the text of an exchange that has no panels.
         systems: Texts of system turns.
         content: Words on which a picture depends, in lower case.
         caption_weight: How much predicting the words of a caption counts; those of a paragraph count 1.
@@ -35,8 +30,6 @@ class Tales:
     name: str
     species: tuple[str, ...]
     story: Callable[[random.Random, Split], Any]
-    to_conversation: Callable[[Any, int], Conversation]
-    answer: Callable[[Any], str]
     systems: tuple[str, ...]
     content: frozenset[str]
     caption_weight: float
@@ -53,7 +46,7 @@ def open_tales(name: str) -> Tales:
 def storybook() -> Tales:
     """Return the stories of the storybook, the world of the shipped starter."""
     from ..storybook.checking import judged
-    from ..storybook.stories import story, to_conversation
+    from ..storybook.stories import story
     from ..storybook.wording.requests import SYSTEM
     from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 
@@ -61,8 +54,6 @@ def storybook() -> Tales:
         name="storybook",
         species=SPECIES,
         story=story,
-        to_conversation=to_conversation,
-        answer=lambda _: "",
         systems=SYSTEM,
         content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called")),
         caption_weight=1.0,
@@ -75,7 +66,6 @@ def storybook() -> Tales:
 def picturebook() -> Tales:
     """Return the stories of the picture book."""
     from ..picturebook.stories.checking import judged
-    from ..picturebook.stories.tale import to_conversation
     from ..picturebook.stories.teller import story
     from ..picturebook.world import ACCESSORIES, LOOKS, PLACES, PROPS, SPECIES
     from ..storybook.wording.requests import SYSTEM
@@ -101,8 +91,6 @@ def picturebook() -> Tales:
         name="picturebook",
         species=SPECIES,
         story=story,
-        to_conversation=to_conversation,
-        answer=lambda exchange: exchange.answer,
         systems=SYSTEM,
         content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, *ACCESSORIES, *doing, *feeling, *counting,
                            "sunset", "night", "rain", "snow")),

@@ -204,7 +204,7 @@ CODE = (
     "git commit -m 'fix {n}'", "sudo apt install python3", "function add(a, b) {{ return a + b; }}",
     "x = {n}; y = x * {m}", "DROP TABLE users;", "ls -la | grep {n}", "while (true) {{ i++; }}", "#include <stdio.h>",
     "class A: pass", "npm run build", "C:\\Users\\{person}\\file{n}.txt", "https://www.example.com/{n}",
-    "rm -rf /tmp/{n}", "if a == {n}: b()",
+    "rm -rf folder{n}", "if a == {n}: b()",
 )  # fmt: skip
 COUNTRIES = (
     "Italy", "Spain", "Peru", "Japan", "Kenya", "Norway", "Canada", "India", "Egypt", "Poland", "Chile", "Greece",

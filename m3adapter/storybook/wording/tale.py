@@ -35,11 +35,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A message of the user, perhaps with a picture of `user_scene` (one character, no prop), and the reply."""
+    """A message of the user, perhaps with a picture of `user_scene` (one character, no prop), and the reply.
+
+    The reply has panels, or else it is the text `answer` without a picture.
+    """
 
     message: str
     panels: tuple[Panel, ...]
     user_scene: Scene | None = None
+    answer: str = ""
 
 
 @dataclass(frozen=True)
