@@ -27,7 +27,7 @@ def to_pictures(vae: Any, latents: Tensor) -> Tensor:
         latents = latents.to(vae.device, vae.dtype)
         statistics = _statistics(vae, latents)
         if statistics is None:
-            latents = latents / vae.config.scaling_factor
+            latents = latents / vae.config.scaling_factor + _shift(vae)
         else:
             means, deviations = statistics
             latents = latents * deviations / vae.config.scaling_factor + means
@@ -70,7 +70,7 @@ def _scaled(vae: Any, latents: Tensor) -> Tensor:
     """Return latents in the scale that the diffusion model works in."""
     statistics = _statistics(vae, latents)
     if statistics is None:
-        return latents * vae.config.scaling_factor
+        return (latents - _shift(vae)) * vae.config.scaling_factor
     means, deviations = statistics
     return (latents - means) * vae.config.scaling_factor / deviations
 
@@ -81,6 +81,11 @@ def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
     if means is None or deviations is None:
         return None
     return latents.new_tensor(means)[:, None, None], latents.new_tensor(deviations)[:, None, None]
+
+
+def _shift(vae: Any) -> float:
+    """Return what a VAE says is taken from its latents before they are scaled; SDXL's says nothing."""
+    return vae.config.get("shift_factor") or 0.0
 
 
 @contextmanager
