@@ -13,7 +13,7 @@ from .conversation.outline import messages
 from .events import OnEvent, ShouldStop, StoryEnded
 from .m3_painter import M3Painter
 from .painter import Painter
-from .seeds import turn_seed
+from .conversation.seeds import turn_seed
 from .settings import TurnSettings, changed
 from .stages import Prepare, UserPictures, unprepared
 from .telling import FAILED_PANEL, Reply, Telling

@@ -15,7 +15,7 @@ from .conversation.conversation import Conversation, ConversationError, Slot
 from .conversation.outline import beats, messages
 from .events import OnEvent, Shortened, ShouldStop, StoryEnded, TurnDone, ignore
 from .language.reply import FAILED_REPLY
-from .seeds import turn_seed
+from .conversation.seeds import turn_seed
 from .settings import TurnSettings, changed
 from .stages import write_reply
 from .values import check_panels, check_premise

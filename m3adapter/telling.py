@@ -30,7 +30,7 @@ from .events import (
 )
 from .language.reply import FAILED_REPLY
 from .painter import Painter, PaintRequest
-from .seeds import picture_seed
+from .conversation.seeds import picture_seed
 from .settings import TurnSettings, gate_setting
 
 if TYPE_CHECKING:

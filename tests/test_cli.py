@@ -34,7 +34,7 @@ from m3adapter.events import (
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
-from m3adapter.seeds import turn_seed
+from m3adapter.conversation.seeds import turn_seed
 from m3adapter.settings import TurnSettings
 from m3adapter.weights.starter import STARTER
 

@@ -16,7 +16,7 @@ import graphs
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
 from m3adapter.adapter import gate_map
-from m3adapter.seeds import turn_seed
+from m3adapter.conversation.seeds import turn_seed
 from m3adapter.values import MAX_STRENGTH
 from runs import Event, picture, ran, same, text
 from tools import environment

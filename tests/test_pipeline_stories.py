@@ -20,7 +20,7 @@ from m3adapter.events import (
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import M2Chat
-from m3adapter.seeds import picture_seed, story_seeds, turn_seed
+from m3adapter.conversation.seeds import picture_seed, story_seeds, turn_seed
 from m3adapter.story_writing import write_story
 from standins import REPLY, SAMPLING, chat, events_of, shape
 

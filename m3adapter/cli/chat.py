@@ -13,7 +13,7 @@ from ..conversation.conversation import Conversation
 from ..conversation.pictures import read_picture
 from ..events import Event, Interrupted, SoFar
 from ..export.story import export_story, is_story
-from ..seeds import turn_seed
+from ..conversation.seeds import turn_seed
 from .console import check_size, printing, turn_settings
 
 if TYPE_CHECKING:

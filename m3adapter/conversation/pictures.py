@@ -102,6 +102,9 @@ def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None
 
     with _opened(source, formats, name) as file:
         upright = ImageOps.exif_transpose(file)
+        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            grey = numpy.array(upright).astype(numpy.float32) / 65535
+            return normalised(torch.from_numpy(grey)[..., None].expand(-1, -1, 3))
         pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     return normalised(torch.from_numpy(pixels).float() / 255)
 

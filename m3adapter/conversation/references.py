@@ -114,7 +114,7 @@ def _distinct(taken: Sequence[Picture], more: Iterable[Picture], count: int) -> 
     """Return `taken` and the pictures of `more` that are not among them, at most `count` in all."""
     distinct = list(taken)
     for picture in more:
-        if len(distinct) < count and not any(picture.pixels.equal(other.pixels) for other in distinct):
+        if len(distinct) < count and not any(picture.shows(other) for other in distinct):
             distinct.append(picture)
     return distinct
 

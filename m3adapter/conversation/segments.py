@@ -6,9 +6,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..values import MAX_STRENGTH, SEED_LIMIT, number, shown, whole
+from .deferred import Deferred
 from .pictures import normalised, png_bytes
 from .png_files import PngFile, data_of
 from .versions import Versions
@@ -62,12 +64,15 @@ class _Image:
         if picture is None:
             return None  # the field's default
         image = vars(picture)["_image"]
+        if isinstance(image, Deferred):
+            with checking():
+                return image.decode()
         if isinstance(image, PngFile):
             with checking():
                 image = vars(picture)["_image"] = image.decode()
         return image
 
-    def __set__(self, picture: Picture, image: Tensor | PngFile | None) -> None:
+    def __set__(self, picture: Picture, image: Tensor | PngFile | Deferred | None) -> None:
         vars(picture)["_image"] = image
 
 
@@ -79,7 +84,7 @@ class Picture:
         caption: The caption; "" for most pictures of users.
         image: The image [H, W, 3], float32 in 0..1 on the CPU; [H, W, 4] is composited over white. None is an open
             slot, a picture still to be painted. A PngFile is decoded when somebody looks at the image, which raises
-            ConversationError if that does not work any more.
+            ConversationError if that does not work any more; a Deferred is, at every look.
         seed: The seed it was painted with, 0..2**64-1.
         gate: The strength of the gate it was painted with, 0..4.
         versions: What it was before it was painted again.
@@ -102,7 +107,7 @@ class Picture:
         image = vars(self)["_image"]
         if isinstance(image, PngFile):
             vars(self)["_file"] = image
-        elif image is not None:
+        elif image is not None and not isinstance(image, Deferred):
             with checking():
                 vars(self)["_image"] = normalised(image)
         if self.seed is not None:
@@ -142,10 +147,29 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of a picture that is not open."""
         image = vars(self)["_image"]
-        if isinstance(image, PngFile) and image.size is not None:
+        if isinstance(image, (PngFile, Deferred)) and image.size is not None:
             return image.size
         height, width = self.pixels.shape[:2]
         return width, height
+
+    @property
+    def digest(self) -> str:
+        """What tells the image of a picture that is not open from others, as hexadecimal digits.
+
+        That of a Deferred is its own, made without decoding.
+        """
+        image = vars(self)["_image"]
+        if isinstance(image, Deferred):
+            return image.digest
+        pixels = self.pixels
+        return blake2b(pixels.numpy().tobytes() + repr(list(pixels.shape)).encode(), digest_size=16).hexdigest()
+
+    def shows(self, other: Picture) -> bool:
+        """Return whether the picture, which is not open, has the same image as another."""
+        one, two = vars(self)["_image"], vars(other)["_image"]
+        if isinstance(one, Deferred) and isinstance(two, Deferred):
+            return one is two or one.digest == two.digest
+        return self.pixels.equal(other.pixels)
 
     @property
     def pixels(self) -> Tensor:
@@ -179,7 +203,7 @@ class Picture:
             return False
         if self.is_open or other.is_open or vars(self)["_image"] is vars(other)["_image"]:
             return self.is_open == other.is_open
-        return self.pixels.equal(other.pixels)
+        return self.shows(other)
 
 
 Segment = Text | Picture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .values import SEED_LIMIT
+from ..values import SEED_LIMIT
 
 if TYPE_CHECKING:
-    from .conversation.conversation import Conversation
+    from .conversation import Conversation
 
 
 def turn_seed(seed: int, turn: int) -> int:

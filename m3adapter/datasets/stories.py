@@ -1,0 +1,335 @@
+"""Conversations of a data set, read when they are asked for, as samples."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ..conversation.conversation import Character, Conversation, ConversationError, Slot
+from ..conversation.markup import first_sentence
+from ..conversation.references import Reference, ReferencePolicy
+from ..conversation.segments import Picture, Segment, Text, Turn
+from ..values import shown
+from .files import Pictures
+from .mining import named_in, ordinary_words
+from .report import Report
+from .sample import DatasetError, Sample, digest
+
+HISTORY = 64  # turns of a long conversation that a sample holds
+REMEMBERED = 50_000  # turns of conversations that are kept in memory once they were read
+LONG_CAPTION = 400  # characters; of a longer text, a sentence is the caption
+
+Place = tuple[int, ...]  # where a conversation stands, in the terms of its reader
+
+
+class Story(NamedTuple):
+    """A conversation of a data set: its turns, with pictures that are read when they are looked at.
+
+    Attributes:
+        turns: The turns.
+        cast: Its characters.
+        groups: What its pictures share with those of other conversations: the name of a character, or of a folder.
+    """
+
+    turns: tuple[Turn, ...]
+    cast: tuple[Character, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """Reads the conversations of one layout."""
+
+    kind: str
+    root: Path
+
+    def places(self, report: Report) -> Iterator[Place]:
+        """Yield where conversations stand, in order, without opening pictures; report what cannot be one."""
+
+    def where(self, place: Place) -> str:
+        """Return a place for people: the file and the line."""
+
+    def split(self, place: Place) -> str | None:
+        """Return the part of the data set to which a place belongs; None if the data set does not say."""
+
+    def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
+        """Return the conversation at a place; None if it is left out, which is reported.
+
+        Pictures of the assistant that cannot be opened stay open slots.
+
+        Raises:
+            ConversationError: It breaks the rules of a conversation.
+        """
+
+
+class Stories:
+    """A data set of conversations: see `sample.Dataset`.
+
+    Args:
+        reader: Reads them.
+        split: "train", "validation", "test", or "" for all.
+        held_out: The part of the conversations that is for validation, if the data set has no such part of its own.
+        check: Whether every picture is decoded once now; otherwise only its header is read.
+        history: The most turns before a picture that its sample holds.
+        policy: Chooses references.
+        on_progress: Called with the numbers of conversations that were read, and of all.
+
+    Raises:
+        DatasetError: It has no samples, or no such part.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        split: str = "",
+        held_out: float = 0.05,
+        check: bool = True,
+        history: int = HISTORY,
+        policy: ReferencePolicy | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.reader, self.history, self.policy = reader, history, policy or ReferencePolicy()
+        self._report = Report(path=reader.root.name, kind=reader.kind, split=split)
+        self._pictures = Pictures(reader.root, self._report, check=check)
+        self._silent = Report()
+        self._known: OrderedDict[int, Story] = OrderedDict()
+        self._places: list[Place] = []
+        self._index = array("q")  # of each sample: its conversation, turn, segment, width and height
+        self._ordinary: set[str] = set()  # words of captions in lower case, which are no names
+        self._groups: dict[str, list[int]] = {}
+        self._of_group: dict[int, tuple[str, ...]] = {}
+        places = list(reader.places(self._report))
+        chosen, part = _split(reader, places, split, held_out)
+        for number, place in enumerate(chosen):
+            self._add(place)
+            if on_progress is not None:
+                on_progress(number + 1, len(chosen))
+        if part is not None:
+            self._index = (
+                self._index[part(len(self)) * 5 :] if split == "validation" else self._index[: part(len(self)) * 5]
+            )
+        self._report.samples, self._report.conversations = len(self), len(self._places)
+        if not len(self):
+            raise DatasetError(_empty(self._report))
+
+    @property
+    def report(self) -> Report:
+        """What was read, and what was left out and why."""
+        return self._report
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self._index) // 5
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample at `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"the data set has {len(self)} samples, not {index + 1}")
+        number, turn, segment, _, _ = self._index[index * 5 : index * 5 + 5]
+        story = self._story(number)
+        slot = Slot(turn, segment)
+        picture = story.turns[turn].segments[segment]
+        assert isinstance(picture, Picture)
+        references = self._references(index, story, slot, picture.caption)
+        names = {name for reference in references for name in self.names(reference.picture.caption)}
+        known = tuple(name for name in self.names(picture.caption) if name in names)
+        conversation, slot = _opened(story, slot, self.history)
+        return Sample(
+            conversation, slot, picture, references, known=known, source=self.reader.where(self._places[number])
+        )
+
+    def exchanged(self, index: int, rng: random.Random) -> Sample:
+        """Return the sample at `index` with references of another conversation, which tell nothing."""
+        sample = self[index]
+        number, names = self._index[index * 5], set(self.names(sample.caption))
+        groups = set(self._of_group.get(number, ()))
+        for _ in range(16):
+            other = rng.randrange(len(self))
+            another = self._index[other * 5]
+            if another == number or groups & set(self._of_group.get(another, ())):
+                continue
+            found = self[other]
+            if names & set(self.names(found.caption)):
+                continue
+            references = found.references or (Reference(found.picture, 1.0),)
+            return replace(sample, references=references, told="", known=())
+        return replace(sample, references=(), told="", known=())
+
+    def key(self, index: int) -> str:
+        """Return the digest of the sample at `index`."""
+        return self[index].key
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height of the picture at `index`."""
+        _, _, _, width, height = self._index[index * 5 : index * 5 + 5]
+        return width, height
+
+    def names(self, caption: str) -> tuple[str, ...]:
+        """Return the names of characters in a caption."""
+        return named_in(caption, self._ordinary)
+
+    def conversation_of(self, index: int) -> int:
+        """Return the number of the conversation in which the sample at `index` stands."""
+        return self._index[index * 5]
+
+    def _add(self, place: Place) -> None:
+        """Read a conversation for the first time, and note its samples."""
+        where = self.reader.where(place)
+        try:
+            story = self.reader.read(place, self._pictures, self._report)
+            if story is None:
+                return
+            Conversation(story.turns, story.cast)
+        except ConversationError as error:
+            self._report.leave_out("it breaks the rules of a conversation", where, str(error))
+            return
+        number, count, open_slots = len(self._places), 0, 0
+        for turn, told in enumerate(story.turns):
+            for segment, picture in enumerate(told.segments):
+                if told.role != "assistant" or not isinstance(picture, Picture):
+                    continue
+                if picture.is_open:
+                    open_slots += 1
+                elif not picture.caption.strip():
+                    self._report.leave_out("the picture has no caption", where)
+                    open_slots += 1
+                else:
+                    self._index.extend((number, turn, segment, *picture.size))
+                    self._ordinary |= ordinary_words([picture.caption])
+                    count += 1
+        if not count:
+            if not open_slots:
+                self._report.leave_out("it has no picture of the assistant's to learn from", where)
+            return
+        self._places.append(place)
+        if story.groups:
+            self._of_group[number] = story.groups
+            for group in story.groups:
+                self._groups.setdefault(group, []).extend(range(len(self) - count, len(self)))
+        self._remember(number, story)
+
+    def _story(self, number: int) -> Story:
+        """Return a conversation that was read before."""
+        if number in self._known:
+            self._known.move_to_end(number)
+            return self._known[number]
+        place = self._places[number]
+        try:
+            pictures = self._pictures.silent(self._silent)
+            story = self.reader.read(place, pictures, self._silent)
+        except (ConversationError, OSError) as error:
+            raise DatasetError(f"{self.reader.where(place)} was changed after it was opened: {error}") from error
+        self._silent.left_out.clear()
+        if story is None:
+            raise DatasetError(f"{self.reader.where(place)} was changed after it was opened: start again.")
+        self._remember(number, story)
+        return story
+
+    def _remember(self, number: int, story: Story) -> None:
+        self._known[number] = story
+        while len(self._known) > 1 and sum(len(known.turns) for known in self._known.values()) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _references(self, index: int, story: Story, slot: Slot, caption: str) -> tuple[Reference, ...]:
+        """Return what `Conversation.weighted_references` would, or else pictures of the same group."""
+        earlier = [
+            segment
+            for turn, told in enumerate(story.turns[: slot.turn + 1])
+            for place, segment in enumerate(told.segments)
+            if isinstance(segment, Picture) and not segment.is_open and (turn, place) < tuple(slot)
+        ]
+        chosen = self.policy.choose(earlier, story.cast, caption) or self._of_same_group(index, story)
+        weights = [(picture, self.policy.weight(place)) for place, picture in enumerate(chosen)]
+        return tuple(Reference(picture, weight) for picture, weight in weights if weight > 0)
+
+    def _of_same_group(self, index: int, story: Story) -> tuple[Picture, ...]:
+        """Return pictures of a group to which the sample belongs: its first one, and the one before this one."""
+        group = next((self._groups[name] for name in story.groups if len(self._groups.get(name, ())) > 1), None)
+        if group is None:
+            return ()
+        place = group.index(index)
+        others = dict.fromkeys([group[0] if place else group[-1], group[place - 1] if place else group[1]])
+        return tuple(self._picture(other) for other in others if other != index)[: self.policy.count]
+
+    def _picture(self, index: int) -> Picture:
+        number, turn, segment, _, _ = self._index[index * 5 : index * 5 + 5]
+        picture = self._story(number).turns[turn].segments[segment]
+        assert isinstance(picture, Picture)
+        return picture
+
+
+def with_captions(segments: Sequence[Segment], asked: str) -> tuple[Segment, ...]:
+    """Return an assistant's segments, with the nearest text for pictures that have no caption.
+
+    It is the text before the picture or, if there is none, the one after it or what the user `asked`.
+    """
+    texts = {place: segment.text for place, segment in enumerate(segments) if isinstance(segment, Text)}
+
+    def caption(place: int) -> str:
+        before = [texts[other] for other in sorted(texts, reverse=True) if other < place]
+        after = [texts[other] for other in sorted(texts) if other > place]
+        return next((_short(text) for text in (*before, *after, asked) if text.strip()), "")
+
+    return tuple(
+        segment if isinstance(segment, Text) or segment.caption.strip() else segment.changed(caption=caption(n))
+        for n, segment in enumerate(segments)
+    )
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONG_CAPTION else first_sentence(text)
+
+
+def _opened(story: Story, slot: Slot, history: int) -> tuple[Conversation, Slot]:
+    """Return the conversation up to a picture, which is an open slot, and the slot in it."""
+    turn = story.turns[slot.turn]
+    picture = turn.segments[slot.segment]
+    assert isinstance(picture, Picture)
+    last = Turn(turn.role, (*turn.segments[: slot.segment], Picture(picture.caption)))
+    before = story.turns[: slot.turn]
+    system = before[:1] if before and before[0].role == "system" else ()
+    rest = before[len(system) :]
+    first = max(0, len(rest) - history)
+    first += first % 2  # a user's turn begins
+    conversation = Conversation((*system, *rest[first:], last), story.cast)
+    return conversation, Slot(len(conversation.turns) - 1, slot.segment)
+
+
+def _split(
+    reader: Reader, places: list[Place], split: str, held_out: float
+) -> tuple[list[Place], Callable[[int], int] | None]:
+    """Return the places of a part of a data set and, if they are one conversation only, where its pictures are cut."""
+    if split not in ("", "train", "validation", "test"):
+        raise DatasetError(f"The part of the data set is {shown(split)}: give train, validation or test.")
+    if not split:
+        return places, None
+    own = {name for place in places if (name := reader.split(place))}
+    if split == "test" and "test" not in own:
+        raise DatasetError(f"{reader.root.name} has no part for testing: use validation, or add a folder named test.")
+    named = [place for place in places if (reader.split(place) or "train") == split]
+    if split == "test" or "validation" in own:
+        return named, None
+    named = [place for place in places if (reader.split(place) or "train") == "train"]
+    if len(named) == 1:
+        return (
+            named,
+            lambda samples: samples - max(1, round(samples * held_out)) if samples > 1 and held_out else samples,
+        )
+    count = max(1, round(len(named) * held_out)) if len(named) > 1 and held_out else 0
+    order = sorted(named, key=lambda place: digest(reader.where(place)))
+    held = set(order[:count])
+    return [place for place in named if (place in held) == (split == "validation")], None
+
+
+def _empty(report: Report) -> str:
+    part = f" for {report.split}" if report.split else ""
+    reasons = sorted(report.left_out.items(), key=lambda item: -item[1].count)[:3]
+    told = "; ".join(f"{found.count} left out, because {reason}: {found.places[0]}" for reason, found in reasons)
+    cure = told or "give a folder with captioned pictures or conversations"
+    return f"The data set {report.path} has no samples{part}: {cure}."
