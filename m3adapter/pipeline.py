@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from . import stages
 from .conversation.conversation import Conversation, ReferencePolicy, Slot
 from .conversation.outline import messages
+from .conversation.seeds import turn_seed
 from .events import OnEvent, ShouldStop, StoryEnded
 from .m3_painter import M3Painter
 from .painter import Painter
-from .conversation.seeds import turn_seed
 from .settings import TurnSettings, changed
 from .stages import Prepare, UserPictures, unprepared
 from .telling import FAILED_PANEL, Reply, Telling

@@ -13,9 +13,9 @@ from .conversation.cast import MAX_LOOKS, plain
 from .conversation.character_sheet import MOST, described_in, shortened
 from .conversation.conversation import Conversation, ConversationError, Slot
 from .conversation.outline import beats, messages
+from .conversation.seeds import turn_seed
 from .events import OnEvent, Shortened, ShouldStop, StoryEnded, TurnDone, ignore
 from .language.reply import FAILED_REPLY
-from .conversation.seeds import turn_seed
 from .settings import TurnSettings, changed
 from .stages import write_reply
 from .values import check_panels, check_premise

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .adapter.slots import Prepare, UserPictures, read_slot
 from .conversation.conversation import Conversation, Slot
+from .conversation.seeds import picture_seed
 from .events import (
     Event,
     Interrupted,
@@ -30,7 +31,6 @@ from .events import (
 )
 from .language.reply import FAILED_REPLY
 from .painter import Painter, PaintRequest
-from .conversation.seeds import picture_seed
 from .settings import TurnSettings, gate_setting
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
+from ..m3adapter.conversation.seeds import story_seeds
 from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.painter import PaintRequest
-from ..m3adapter.conversation.seeds import story_seeds
 from ..m3adapter.settings import TurnSettings
 from . import inputs
 from .conversation import open_slot

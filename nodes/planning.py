@@ -8,8 +8,8 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..m3adapter.conversation.outline import beats
-from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.conversation.seeds import reroll_seed, turn_seed
+from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.settings import TurnSettings
 from ..m3adapter.story_writing import write_outline
 from ..m3adapter.values import check_premise

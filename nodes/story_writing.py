@@ -7,10 +7,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation, ConversationError
+from ..m3adapter.conversation.seeds import story_seeds
 from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.events import Event, TextChunk, TurnDone
 from ..m3adapter.language.reply import PICTURES
-from ..m3adapter.conversation.seeds import story_seeds
 from ..m3adapter.settings import TurnSettings
 from ..m3adapter.story_writing import write_story
 from ..m3adapter.values import check_premise

@@ -119,8 +119,8 @@ def told() -> dict[str, Any]:
     """Stories, turns and sheets: Stock Painter against the stock graph, the starter's painter against its parts."""
     import server
     from m2chat.m3adapter.conversation.conversation import Conversation, Picture
-    from m2chat.m3adapter.diffusion.prompt_syntax import escaped
     from m2chat.m3adapter.conversation.seeds import story_seeds
+    from m2chat.m3adapter.diffusion.prompt_syntax import escaped
     from m2chat.nodes.adapters import EncodeText
     from m2chat.nodes.gate_sweep import GateSweep
     from m2chat.nodes.loading import LoadStarter

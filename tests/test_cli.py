@@ -16,6 +16,7 @@ from m3adapter import pipeline
 from m3adapter.cli import console
 from m3adapter.cli import main as cli
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.seeds import turn_seed
 from m3adapter.events import (
     Event,
     Interrupted,
@@ -34,7 +35,6 @@ from m3adapter.events import (
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
-from m3adapter.conversation.seeds import turn_seed
 from m3adapter.settings import TurnSettings
 from m3adapter.weights.starter import STARTER
 

@@ -57,7 +57,7 @@ def a_story(folder: Path) -> Path:
                 said("user", image("pictures/0.png"), text("A tale of Rosa.")),
                 said("assistant", text("It was windy."), image("pictures/1.png", caption="a fox, Rosa, with a kite")),
                 said("user", text("Go on.")),
-                said("assistant", text("Home went Rosa."), image("pictures/2.png"), text("Sleep."), image("pictures/3.png")),
+                said("assistant", text("Home went Rosa."), image("pictures/2.png"), "Sleep.", image("pictures/3.png")),
             ],
         },
     )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 
 from m3adapter.conversation.conversation import Conversation, ConversationError, ReferencePolicy, Text
 from m3adapter.conversation.outline import CONTINUE
+from m3adapter.conversation.seeds import picture_seed, story_seeds, turn_seed
 from m3adapter.events import (
     Interrupted,
     NotFinite,
@@ -20,7 +21,6 @@ from m3adapter.events import (
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import M2Chat
-from m3adapter.conversation.seeds import picture_seed, story_seeds, turn_seed
 from m3adapter.story_writing import write_story
 from standins import REPLY, SAMPLING, chat, events_of, shape
 

@@ -12,8 +12,8 @@ import graphs
 from comfy_server import ComfyServer
 from graphs import MODELS, PAINT, node
 from m3adapter.conversation.conversation import Conversation, Picture, Text
-from m3adapter.conversation.sessions import Sessions
 from m3adapter.conversation.seeds import picture_seed, turn_seed
+from m3adapter.conversation.sessions import Sessions
 from runs import Event, picture, ran, same, text
 from test_inputs import failed, refused
 from tools.comfy import PromptRejected

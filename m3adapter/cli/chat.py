@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ..arguments import UserError, mendable
 from ..conversation.conversation import Conversation
 from ..conversation.pictures import read_picture
+from ..conversation.seeds import turn_seed
 from ..events import Event, Interrupted, SoFar
 from ..export.story import export_story, is_story
-from ..conversation.seeds import turn_seed
 from .console import check_size, printing, turn_settings
 
 if TYPE_CHECKING:
