@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import stages
+from .diffusion.batches import is_out_of_memory
 from .events import OnEvent, Step, ignore
-from .painter import Need, Painter, PaintRequest
+from .painter import Kept, Need, Painter, PaintRequest, nothing
 from .settings import TurnSettings, styled
 from .stages import Prepare, unprepared
 
@@ -43,6 +45,7 @@ class M3Painter(Painter):
     decoder: DiffusionDecoder
     prepare: Prepare = unprepared
     out_of_memory: tuple[type[BaseException], ...] = ()
+    _kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     needs: ClassVar[frozenset[Need]] = frozenset({"language_model", "vision_encoder", "adapter"})  # type: ignore[misc]
 
@@ -112,9 +115,26 @@ class M3Painter(Painter):
             references=settings.references,
             prepare=self.prepare,
         )
-        anchored = self.adapter.config.anchor
-        anchor = self.encode_text([request.prompt], settings.negative) if anchored else None
-        return self.fuse(features, settings.gate, anchor)
+        return self.fuse(features, settings.gate, self._anchor(request) if self.adapter.config.anchor else None)
+
+    def _anchor(self, request: PaintRequest) -> Condition:
+        """Return the decoder's own condition of a request's words."""
+        prompt, negative = request.prompt, request.settings.negative
+        return self._kept.get((prompt, negative), lambda: self.encode_text([prompt], negative))
+
+    @contextmanager
+    def read_ahead(self, requests: Sequence[PaintRequest], *, check: Callable[[], None] = nothing) -> Iterator[None]:
+        """Encode the captions for an anchored adapter; see `Painter.read_ahead`."""
+        with self._kept.keeping():
+            try:
+                for request in requests if self.adapter.config.anchor else ():
+                    check()
+                    self._anchor(request)
+            except Exception as error:
+                if not isinstance(error, self.out_of_memory) and not is_out_of_memory(error):
+                    raise
+                # The picture that does not fit will say so, when those before it are painted.
+            yield
 
     def paint(self, request: PaintRequest, *, on_event: OnEvent = ignore) -> Tensor:
         """Paint a picture; see `Painter.paint`."""

@@ -8,9 +8,10 @@ decoder. A painter of another kind derives from `Painter` and says what it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from .conversation.cast import with_looks
 from .conversation.references import MAX_NUMBER
@@ -27,6 +28,38 @@ if TYPE_CHECKING:
     from .language.language_model import SlotStates
 
 Need = Literal["language_model", "vision_encoder", "adapter", "text_encoders"]
+Made = TypeVar("Made")
+
+
+class Kept:
+    """What several pictures share, such as an encoded text: made once while they are painted, else each time."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+        self._keeps = False
+
+    def get(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what is kept under a key, or what `make` makes."""
+        if key in self._known:
+            return self._known[key]
+        made = make()
+        if self._keeps:
+            self._known[key] = made
+        return made
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what is made in this context, and forget it at its end."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            self._known.clear()
+
+
+def nothing() -> None:
+    """Do nothing: nobody asks for a stop."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +138,19 @@ class Painter(Protocol):
 
         Nor can it if the conversation so far holds pictures that it cannot look at.
         """
+
+    @contextmanager
+    def read_ahead(self, requests: Sequence[PaintRequest], *, check: Callable[[], None] = nothing) -> Iterator[None]:
+        """Do what can be done for pictures before the first of them is painted, and keep it while this context lasts.
+
+        So a text encoder and a diffusion model that do not both fit in memory make room for one another once, not at
+        every picture. The pictures are the same, to the bit. What cannot be done yet is done when they are painted.
+
+        Args:
+            requests: Those still to be painted, in order. References of theirs may be open pictures.
+            check: Called between two steps. An exception that it raises is to end the context.
+        """
+        yield
 
     def paint(self, request: PaintRequest, *, on_event: OnEvent = ignore) -> Tensor:
         """Paint a picture.

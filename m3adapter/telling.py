@@ -187,6 +187,12 @@ class Telling:
         if not pending:
             self.on_event(TurnDone(conversation))
             yield conversation
+            return
+        ahead = [request for place in pending for request in place.requests(conversation)[:1]]
+        with self._painter.read_ahead(ahead, check=lambda: check_stop(self._should_stop)):
+            yield from self._illustrate(conversation, pending)
+
+    def _illustrate(self, conversation: Conversation, pending: list[_Place]) -> Iterator[Conversation]:
         while pending:
             together = self._together(conversation, pending)
             images = self._paint(conversation, together)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_management
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -205,8 +206,9 @@ def _painted(
             progress.update(len(images) * steps + event.step * steps // event.total, event.preview)
 
     images: list[Tensor] = []
-    for image in painter.paint_all(requests, on_event=on_event):
-        images.append(image)
+    with painter.read_ahead(requests, check=comfy.model_management.throw_exception_if_processing_interrupted):
+        for image in painter.paint_all(requests, on_event=on_event):
+            images.append(image)
     return images
 
 

@@ -6,8 +6,9 @@ caption, seed and settings give the same picture, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -21,15 +22,15 @@ from torch import Tensor
 
 import nodes as stock_nodes
 
-from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.conversation.conversation import Conversation, Slot
 from ..m3adapter.conversation.pictures import normalised
 from ..m3adapter.diffusion.batches import is_out_of_memory
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.events import GateAdapted, NotFinite, OnEvent, OutOfMemory, Step, ignore
-from ..m3adapter.ip_adapter.adaptive_gate import Encode, adapted_gate
+from ..m3adapter.ip_adapter.adaptive_gate import Encode, adapted_gate, compared
 from ..m3adapter.m3_painter import M3Painter
-from ..m3adapter.painter import Need, Painter, PaintRequest
+from ..m3adapter.painter import Kept, Need, Painter, PaintRequest, nothing
 from ..m3adapter.settings import TurnSettings
 from .batching import OUT_OF_MEMORY
 from .previews import StockPreview
@@ -54,11 +55,15 @@ class Looks(Protocol):
         request: PaintRequest,
         area: int,
         factors: Sequence[float] = (),
+        kept: Kept | None = None,
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
         """Return model and conditioning with the references of a request, for a picture of `area` pixels.
 
-        The weight of each reference is multiplied by its factor, if there are any.
+        The weight of each reference is multiplied by its factor, if there are any. What is encoded goes by `kept`.
         """
+
+    def read_ahead(self, request: PaintRequest, area: int, kept: Kept) -> None:
+        """Encode the references of a request into `kept`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +102,7 @@ class StockPainter(Painter):
     looks: Looks | None = None
     m3: M3Painter | None = None
     adapt: Encode | None = None
+    _kept: Kept = field(default_factory=Kept, init=False, repr=False)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
@@ -126,6 +132,46 @@ class StockPainter(Painter):
         if self.looks is not None and settings.references.count:
             self.looks.check(conversation)
 
+    @contextmanager
+    def read_ahead(self, requests: Sequence[PaintRequest], *, check: Callable[[], None] = nothing) -> Iterator[None]:
+        """Encode captions, then the references that are painted; see `Painter.read_ahead`."""
+        with ExitStack() as context:
+            context.enter_context(self._kept.keeping())
+            try:
+                if self.m3 is not None:
+                    own = [replace(each, settings=self._with_negative(each.settings)) for each in requests]
+                    context.enter_context(self.m3.read_ahead(own, check=check))
+                for read in (self._read_words, self._read_references):
+                    pending = {request.slot for request in requests}
+                    for request in requests:
+                        check()
+                        read(request, pending)
+            except Exception as error:
+                if not isinstance(error, OUT_OF_MEMORY) and not is_out_of_memory(error):
+                    raise
+                # The picture that does not fit will say so, when those before it are painted.
+            yield
+
+    def _read_words(self, request: PaintRequest, pending: Collection[Slot]) -> None:
+        """Encode what a picture is painted from, apart from its references."""
+        if self.m3 is None:
+            self._words(request)
+        if self.adapt is not None and self.looks is not None and request.gate.strength:
+            captions = (picture.caption for picture, _ in request.references[: self.max_references])
+            self.adapt(compared(*(each for each in (request.caption, *captions) if each.strip())))
+
+    def _read_references(self, request: PaintRequest, pending: Collection[Slot]) -> None:
+        """Encode the references of a picture, if they are all there."""
+        if self.looks is not None and request.gate.strength and not self._awaits(request, pending):
+            width, height = self._size(request.settings)
+            self.looks.read_ahead(request, width * height, self._kept)
+
+    def _awaits(self, request: PaintRequest, pending: Collection[Slot]) -> bool:
+        """Return whether references of a picture are yet to be painted."""
+        policy = request.settings.references
+        policy = replace(policy, count=min(policy.count, self.max_references))
+        return request.conversation.awaits(request.slot, policy, pending)
+
     def paint(self, request: PaintRequest, *, on_event: OnEvent = ignore) -> Tensor:
         """Paint a picture; see `Painter.paint`."""
         try:
@@ -146,7 +192,7 @@ class StockPainter(Painter):
         model, positive, negative = self.model, *self._conditioning(request, width, height)
         if self.looks is not None:
             model, positive, negative = self.looks.apply(
-                model, positive, negative, request, width * height, self._factors(request, on_event)
+                model, positive, negative, request, width * height, self._factors(request, on_event), self._kept
             )
         layout = model.get_model_object("latent_format")
 
@@ -227,15 +273,23 @@ class StockPainter(Painter):
 
     def _conditioning(self, request: PaintRequest, width: int, height: int) -> tuple[Conditioning, Conditioning]:
         """Return what to paint, and what guidance steers away from."""
-        settings = self._with_negative(request.settings)
         if self.m3 is not None:
-            condition = self.m3.condition(replace(request, settings=settings))
+            condition = self.m3.condition(replace(request, settings=self._with_negative(request.settings)))
             positive, negative = to_conditioning(condition, width, height)
             return dressed(positive, self.positive_like), dressed(negative, self.negative_like)
-        positive = dressed(encoded(self.clip, request.prompt), self.positive_like)
+        return self._words(request)
+
+    def _words(self, request: PaintRequest) -> tuple[Conditioning, Conditioning]:
+        """Return the conditioning of a picture's words, and of what guidance steers away from."""
+        settings = self._with_negative(request.settings)
+        positive = dressed(self._encoded(request.prompt), self.positive_like)
         if settings.negative == self.negative:
             return positive, self.negative_conditioning
-        return positive, dressed(encoded(self.clip, settings.negative), self.negative_like)
+        return positive, dressed(self._encoded(settings.negative), self.negative_like)
+
+    def _encoded(self, text: str) -> Conditioning:
+        """Return the conditioning of a text, which is encoded once while pictures are painted."""
+        return self._kept.get(text, lambda: encoded(self.clip, text))
 
     @cached_property
     def negative_conditioning(self) -> Conditioning:

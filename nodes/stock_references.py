@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import comfy.sd
@@ -12,12 +13,12 @@ import node_helpers
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..m3adapter.conversation.conversation import Conversation
+from ..m3adapter.conversation.conversation import Conversation, Picture
 from ..m3adapter.diffusion.reference_gate import ReferenceGate
 from ..m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt
-from ..m3adapter.painter import PaintRequest
+from ..m3adapter.painter import Kept, PaintRequest
 from . import attention_patch
-from .ip_adapter import encode_references
+from .ip_adapter import References, encode_references
 from .memory import Handle
 from .reference_gate import gate_references
 from .stock import Conditioning
@@ -62,12 +63,13 @@ class ReferenceLatents:
         request: PaintRequest,
         area: int,
         factors: Sequence[float] = (),
+        kept: Kept | None = None,
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
         """Return model and conditioning with the references; without a gate, they stay as they are."""
         references = request.references[: self.max_references]
         if not references or request.gate.strength == 0:
             return model, positive, negative
-        latents = [self.vae.encode(fitted(picture.pixels[None], area)) for picture, _ in references]
+        latents = self._latents(references, area, kept or Kept())
         gate = ReferenceGate(request.gate.strength, self.start, self.end, tuple(scaled(references, factors)))
         given = {"reference_latents": latents}
         return (
@@ -75,6 +77,18 @@ class ReferenceLatents:
             node_helpers.conditioning_set_values(positive, given, append=True),
             node_helpers.conditioning_set_values(negative, given, append=True),
         )
+
+    def read_ahead(self, request: PaintRequest, area: int, kept: Kept) -> None:
+        """Encode the references of a request into `kept`."""
+        self._latents(request.references[: self.max_references], area, kept)
+
+    def _latents(self, references: Sequence[Reference], area: int, kept: Kept) -> list[Tensor]:
+        """Return the latents of pictures, of at most `area` pixels each."""
+
+        def encode(picture: Picture) -> tuple[Picture, Tensor]:
+            return picture, self.vae.encode(fitted(picture.pixels[None], area))  # with the picture, whose id it lends
+
+        return [kept.get((id(each), area), partial(encode, each))[1] for each, _ in references]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,20 +119,35 @@ class ReferencePrompts:
         request: PaintRequest,
         area: int,
         factors: Sequence[float] = (),
+        kept: Kept | None = None,
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
         """Return the model with the references in its attentions."""
         references = request.references[: self.max_references]
         if not references or request.gate.strength == 0:
             return model, positive, negative
-        found = encode_references(
-            self.ip_adapter,
-            self.clip_vision,
-            [picture.pixels for picture, _ in references],
-            scaled(references, factors),
+        found = self._encoded(references, kept or Kept())
+        weights = scaled(references, factors)
+        found = replace(
+            found, items=tuple(replace(each, weight=own) for each, own in zip(found.items, weights, strict=True))
         )
         found.load()
         prompt = ImagePrompt(found.items, ImageGate(request.gate.strength, self.start, self.end))
         return attention_patch.apply(model, prompt), positive, negative
+
+    def read_ahead(self, request: PaintRequest, area: int, kept: Kept) -> None:
+        """Encode the references of a request into `kept`."""
+        if references := request.references[: self.max_references]:
+            self._encoded(references, kept)
+
+    def _encoded(self, references: Sequence[Reference], kept: Kept) -> References:
+        """Return pictures as references of weight 1."""
+        pictures = [picture for picture, _ in references]
+
+        def encode() -> tuple[list[Picture], References]:
+            shown = [picture.pixels for picture in pictures]
+            return pictures, encode_references(self.ip_adapter, self.clip_vision, shown, [1.0] * len(shown))
+
+        return kept.get(tuple(map(id, pictures)), encode)[1]
 
 
 def scaled(references: Sequence[Reference], factors: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -341,4 +342,84 @@ def references() -> dict[str, Any]:
     return found
 
 
-SCENARIOS = {f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references)}
+def ahead() -> dict[str, Any]:
+    """In what order a story's models are loaded, and what is told when its painting ends early."""
+    import comfy.model_management as management
+    from m2chat.m3adapter.conversation.conversation import Conversation, Picture
+    from m2chat.m3adapter.events import Interrupted, OutOfMemory, PictureDone
+    from m2chat.m3adapter.painter import Painter
+    from m2chat.m3adapter.pipeline import M2Chat
+
+    import toy_painters as toys
+
+    captions = ["a red fox", "an owl in the snow", "a red fox and an owl", "a bear"]
+    shown = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(4))
+    told = Conversation().user("look", shown).assistant([Picture(caption) for caption in captions])
+    toy = toys.painter("flux_kontext")
+    names = {id(toy.clip.patcher): "clip", id(toy.vae.patcher): "vae", id(toy.model): "model"}
+    loads: list[str] = []
+    load = management.load_models_gpu
+
+    def counted(models: Any, *given: Any, **how: Any) -> Any:
+        for each in models:
+            origin = getattr(each, "parent", None) or each
+            name = (
+                names.get(id(each)) or names.get(id(origin)) or ("model" if each.model is toy.model.model else "clip")
+            )
+            loads.append(name)
+        return load(models, *given, **how)
+
+    def tell(painter_: Any, **how: Any) -> Any:
+        return M2Chat(None, painter=painter_).turn(told, seed=3, steps=STEPS, guidance=CFG, **how)
+
+    def pixels(story: Any) -> list[Tensor]:
+        return [story.picture(slot).pixels for slot in story.slots() if not story.picture(slot).is_open]
+
+    found: dict[str, Any] = {}
+    with torch.inference_mode():
+        for name, how in (
+            ("words", {}),
+            ("latents", {"references": "reference latents"}),
+            ("adaptive", {"references": "reference latents", "adaptive_gate": "on"}),
+        ):
+            made = painter(*toy[1:], 64, **how)
+            with mock.patch.object(type(made), "read_ahead", Painter.read_ahead):
+                before = pixels(tell(made, gate=0.7))
+            made = painter(*toy[1:], 64, **how)  # another, which remembers nothing
+            with mock.patch.object(management, "load_models_gpu", counted):
+                loads.clear()
+                after = pixels(tell(made, gate=0.7))
+                order = [each for each in loads if each != "vae"]
+            switches = sum(one != other for one, other in pairwise(order))
+            encodes = loads[: loads.index("model")].count("vae")
+            found[name] = [max(map(apart, before, after)), switches, encodes, len(made._kept._known)]
+
+        made, done = painter(*toy[1:], 64), []
+        try:
+            tell(made, on_event=lambda event: done.append(event) if isinstance(event, PictureDone) else None,
+                 should_stop=lambda: len(done) == 2)  # fmt: skip
+        except Interrupted as stopped:
+            found["stopped"] = len(pixels(stopped.conversation))
+        original = toy.clip.encode_from_tokens_scheduled
+
+        def fails(tokens: Any, *given: Any, **how: Any) -> Any:
+            if "toy" in tokens and tokens == toy.clip.tokenize(captions[2]):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return original(tokens, *given, **how)
+
+        done.clear()
+        with mock.patch.object(toy.clip, "encode_from_tokens_scheduled", fails):
+            try:
+                tell(made, on_event=lambda event: done.append(event) if isinstance(event, PictureDone) else None)
+            except OutOfMemory as error:
+                found["full"] = [len(done), str(error)]
+        asked: list[str] = []  # four times for the slots, then for each caption before it is encoded
+        with mock.patch.object(toy.clip, "encode_from_tokens_scheduled", wraps=original) as encodes:
+            try:
+                tell(made, should_stop=lambda: asked.append("") or len(asked) == 7)
+            except Interrupted:
+                found["stopped while it reads"] = encodes.call_count
+    return found
+
+
+SCENARIOS = {f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references, ahead)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 
+import toys
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, ReferencePolicy, Slot
 from m3adapter.events import Interrupted, Step
 from m3adapter.gate import GateSetting
 from m3adapter.m3_painter import M3Painter
-from m3adapter.painter import Painter, PaintRequest
+from m3adapter.painter import Kept, Painter, PaintRequest
 from m3adapter.pipeline import M2Chat
 from m3adapter.settings import TurnSettings
 from standins import SAMPLING, LanguageModelStandIn, chat, events_of, shape
@@ -81,6 +84,36 @@ def test_what_a_painter_looks_at_says_which_pictures_wait() -> None:
         )
         M2Chat(LanguageModelStandIn([TWO]), painter=painter).story("A fox.", 1, batch_size=4, sampling=SAMPLING)
         assert batches == together
+
+
+def test_a_painter_reads_all_captions_before_it_paints_and_forgets_them() -> None:
+    read, painter = [], Grey()
+
+    @contextmanager
+    def read_ahead(requests, *, check):
+        read.extend(requests)
+        assert not painter.requests, "nothing is painted yet"
+        yield
+        read.append(len(painter.requests))
+
+    painter.read_ahead = read_ahead
+    model = M2Chat(LanguageModelStandIn([TWO]), painter=painter)
+    model.story("A fox.", 2, seed=7, variants=2, sampling=SAMPLING)
+    assert [each.caption for each in read[:4]] == ["a fox", "an owl"] * 2 and read[4:] == [8]
+    kept, made = Kept(), []
+    for keeping in (kept.keeping, nullcontext, kept.keeping):
+        with keeping():
+            assert [kept.get("a", lambda: made.append("") or len(made)) for _ in range(2)]
+    assert len(made) == 1 + 2 + 1
+
+
+def test_an_anchored_adapter_reads_all_captions_before_anything_is_painted() -> None:
+    model, events = chat(TWO), []
+    model.adapter.config.anchor = True
+    model.decoder.encode_text = lambda prompts, negative: events.append(prompts[0]) or toys.condition(1)
+    model.story("A fox.", 2, steps=1, sampling=SAMPLING, style="ink",
+                on_event=lambda event: events.append("") if isinstance(event, Step) else None)  # fmt: skip
+    assert events == ["a fox, ink", "an owl, ink", "", "", "", ""]
 
 
 def test_the_painter_of_an_m2chat_is_its_adapter_and_decoder() -> None:

@@ -59,6 +59,18 @@ def test_references_are_the_stock_graphs_with_the_gate_of_the_story() -> None:
     assert found["m3"][1] > 0.1 and found["ip-adapter 0.7"][1] > 0.01 and found["ip-adapter 0.0"][1] == 0
 
 
+def test_the_models_of_a_story_make_room_for_one_another_once() -> None:
+    found = inside("painter_ahead")
+    # How far from pictures whose captions are encoded one by one; switches from CLIP to MODEL or back; encodes of the
+    # user's picture before anything is painted; what is still kept afterwards.
+    assert found["words"] == [0.0, 1, 0, 0]
+    assert found["latents"] == [0.0, 1, 1, 0] and found["adaptive"] == [0.0, 1, 1, 0]
+    # What was painted stays when the next picture does not come.
+    assert found["stopped"] == 2 and found["stopped while it reads"] == 2
+    painted, said = found["full"]
+    assert painted == 2 and said.startswith("A picture does not fit in memory")
+
+
 def test_what_a_painter_lacks_is_said_in_one_sentence(told: dict[str, Any]) -> None:
     words = (
         "Take Turn: decoder paints what an M3-Adapter makes of the words: connect adapter and vision_encoder",

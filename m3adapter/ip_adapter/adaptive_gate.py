@@ -81,6 +81,13 @@ def _plain(phrase: str) -> str:
     return _ARTICLE.sub("", " ".join(phrase.split())).lower()
 
 
+def compared(*captions: str) -> list[str]:
+    """Return the texts that the rule encodes to compare captions."""
+    return [
+        f"a {phrase}" for phrase in (*ANYTHING, *(subject for caption in captions for subject in subjects(caption)))
+    ]
+
+
 def adapted_gate(
     encode: Encode,
     reference: str,
@@ -108,7 +115,7 @@ def adapted_gate(
     if not other < same:
         raise ValueError(f"other is {other:g} and same is {same:g}: same must be above other.")
     old, new = subjects(reference), subjects(caption)
-    pooled = encode([f"a {phrase}" for phrase in (*ANYTHING, *old, *new)]).float()
+    pooled = encode(compared(reference, caption)).float()
     directions = functional.normalize(pooled - pooled[: len(ANYTHING)].mean(0), dim=-1)
     first, second = directions[len(ANYTHING) :].split((len(old), len(new)))
     likeness = first @ second.T
