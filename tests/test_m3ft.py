@@ -18,7 +18,7 @@ from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.diffusion.condition import Condition
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.language.language_model import SlotStates
-from m3adapter.storybook import stories
+from m3adapter.storybook import pool, stories
 from m3adapter.storybook.dataset import Sample
 from m3adapter.storybook.world import Character, Scene
 from m3adapter.training import m3ft, m3ft_data, m3ft_visual
@@ -230,8 +230,8 @@ def test_training_draws_from_training_stories_only(monkeypatch) -> None:
         splits.add(split)
         return stories.story(rng, split, **how)
 
-    monkeypatch.setattr(m3ft_data, "story", story)
-    m3ft_data.pool(random.Random(0), 5, exchanges=(1,))
+    monkeypatch.setattr(pool, "story", story)
+    pool.pool(random.Random(0), 5, exchanges=(1,))
     assert splits == {"train"}
 
 

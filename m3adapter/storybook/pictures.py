@@ -1,0 +1,168 @@
+"""The storybook world as a data set: what references tell is known to the word, because the world is."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..conversation.conversation import Conversation
+from ..conversation.deferred import Deferred
+from ..conversation.references import Reference
+from ..conversation.segments import Picture, Turn
+from ..datasets import sample as datasets
+from ..datasets.report import Report
+from . import dataset as world
+from .pool import Pool, picture, pool
+from .world import Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RENDERS = 4  # different renders of a scene, so that one that many samples show is not drawn for each
+# What M3FT's stages draw: the lengths of stories, and what is drawn more often than stories have it.
+STAGES: dict[int, dict[str, Any]] = {
+    1: {"exchanges": (1, 1, 2), "users_pictures": False, "said": True},
+    2: {"exchanges": (1, 2, 2, 3), "drifting": True, "hard": True},
+}
+
+
+class Drawn(Deferred):
+    """A scene, drawn at every look.
+
+    Args:
+        scene: The scene.
+        variant: Which of its renders.
+        worn: Whether it is a little blurred and noisy, as a painted picture would be.
+    """
+
+    def __init__(self, scene: Scene, variant: int, *, worn: bool = False) -> None:
+        self.scene, self.worn = scene, worn
+        name = repr((scene, variant, worn)).encode()
+        self._seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
+        self._name = name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        from .render import SIZE
+
+        return SIZE, SIZE
+
+    @property
+    def digest(self) -> str:
+        """The digest of the scene, and of the world's sources."""
+        return hashlib.blake2b(self._name + _sources(), digest_size=16).hexdigest()
+
+    def decode(self) -> Tensor:
+        """Draw the picture [H, W, 3]."""
+        import torch
+
+        from .render import render
+
+        if self.worn:
+            generator = torch.Generator().manual_seed(self._seed >> 1)
+            return picture(self.scene, random.Random(self._seed), generator)
+        return torch.from_numpy(render(self.scene, self._seed >> 33)).float() / 255
+
+
+class Storybook:
+    """Pictures of training stories as a data set: see `datasets.sample.Dataset`.
+
+    `told` has the looks that only references show; earlier pictures of the assistant are open slots, since a story
+    names what they show. Users' pictures are drawn.
+
+    Args:
+        drawn: The samples.
+    """
+
+    def __init__(self, drawn: Pool) -> None:
+        self.pool = drawn
+        self._report = Report("storybook", "storybook", samples=len(drawn.samples), conversations=len(drawn.samples))
+
+    @classmethod
+    def draw(cls, stage: int, seed: int, count: int) -> Storybook:
+        """Draw what a stage of M3FT trains on, from the same stories for the same seed."""
+        return cls(pool(random.Random(seed + stage), count, **STAGES[stage]))
+
+    @property
+    def report(self) -> Report:
+        """What was drawn; nothing is left out."""
+        return self._report
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.pool.samples)
+
+    def __getitem__(self, index: int) -> datasets.Sample:
+        """Return the sample at `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"the data set has {len(self)} samples, not {index + 1}")
+        return self._sample(self.pool.samples[index], index, index)
+
+    def exchanged(self, index: int, rng: random.Random) -> datasets.Sample:
+        """Return the sample at `index` with another one's references.
+
+        Most of them show a character of the scene, and tell its look, which the picture then has as well.
+        """
+        sample, other = self.pool.exchanged(index, rng)
+        return self._sample(sample, index, other)
+
+    def key(self, index: int) -> str:
+        """Return the digest of the sample at `index`."""
+        return self[index].key
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height of every picture."""
+        from .render import SIZE
+
+        return SIZE, SIZE
+
+    def _sample(self, sample: world.Sample, index: int, other: int) -> datasets.Sample:
+        """Return a sample whose references belong to number `other`."""
+        references = tuple(
+            Reference(Picture(image=Drawn(scene, other * world.REFERENCES + place, worn=True)), 1.0)  # type: ignore[arg-type]
+            for place, scene in enumerate(sample.references)
+        )
+        painted = Drawn(self.pool.painted(sample), index % RENDERS)
+        return datasets.Sample(
+            conversation=_shown(sample, index),
+            slot=sample.slot,
+            picture=Picture(sample.caption, painted),  # type: ignore[arg-type]
+            references=references,
+            told=world.aside(sample)[len(sample.caption) :].removeprefix(", "),
+            known=tuple(sample.scene.characters[place].species for place in sample.known),
+            source=f"storybook {index + 1}",
+        )
+
+
+def _shown(sample: world.Sample, index: int) -> Conversation:
+    """Return the conversation of a sample with the users' pictures drawn."""
+    scenes = iter(enumerate(sample.user_scenes))
+
+    def turn(old: Turn) -> Turn:
+        if old.role != "user":
+            return old
+        segments = []
+        for segment in old.segments:
+            if isinstance(segment, Picture):
+                place, scene = next(scenes)
+                image = Drawn(scene, index * 64 + place, worn=True)
+                segment = replace(segment, image=image)  # type: ignore[arg-type]
+            segments.append(segment)
+        return Turn(old.role, tuple(segments))
+
+    return replace(sample.conversation, turns=tuple(map(turn, sample.conversation.turns)))
+
+
+@cache
+def _sources() -> bytes:
+    """Return the digest of all from which pictures are made."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            found.update(path.relative_to(Path(__file__).parent).as_posix().encode() + path.read_bytes())
+    return found.digest()
