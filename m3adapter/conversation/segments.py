@@ -43,6 +43,8 @@ def clean(text: str) -> str:
     """
     if not isinstance(text, str):
         raise ConversationError(f"A text must be a string, not {type(text).__name__}.")
+    if text.isprintable():  # most are, and a conversation of thousands of turns has many
+        return text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 

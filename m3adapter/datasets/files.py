@@ -19,6 +19,7 @@ from .report import Report
 from .sample import DatasetError
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"))
@@ -77,8 +78,11 @@ class StoredPicture(Deferred):
             raise PictureError(f"The picture {self.name} cannot be read: {error.strerror}.") from error
 
     def decode(self) -> Tensor:
-        """Return the picture [H, W, 3]; raise PictureError if it cannot be read any more."""
-        return read_picture(self.read(), formats=formats(), name=self.name)
+        """Return the picture [H, W, 3]; raise PictureError if it cannot be read any more, or is another one now."""
+        data = self.read()
+        if self._digest and digest_of(data) != self._digest:
+            raise PictureError(f"The picture {self.name} was changed after the data set was opened: start again.")
+        return read_picture(data, formats=formats(), name=self.name)
 
 
 class Pictures:
@@ -164,17 +168,25 @@ class Pictures:
                 check_pixels(width, height)
                 if min(width, height) < MIN_SIDE:
                     return f"the picture is smaller than {MIN_SIDE} pixels"
-                size = (height, width) if file.getexif().get(0x0112) in (5, 6, 7, 8) else (width, height)
                 if self.check:
                     file.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))  # of a JPEG, decodes less
                     file.load()
+                turned = _orientation(file, self.check) in (5, 6, 7, 8)
         except (PictureError, Image.DecompressionBombError):
             return "the picture is too large"
         except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, EOFError):
             return "the picture is damaged, or no picture"  # all of which Pillow raises for damaged files
         except MemoryError:
             return "the picture is too large"
+        size = (height, width) if turned else (width, height)
         return StoredPicture(path, size, digest_of(data) if data is not None else "", start, length, name)
+
+
+def _orientation(file: Image.Image, loaded: bool) -> int:
+    """Return how EXIF says that a picture is turned; of a PNG that is not loaded, only what stands in front."""
+    if file.format == "PNG" and not loaded and "exif" not in file.info:
+        return 1  # Pillow would decode it all to look behind the pixels
+    return file.getexif().get(0x0112, 1)
 
 
 @cache
@@ -210,9 +222,9 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8-sig")
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a small file; raise OSError, or ValueError if it is too large or not UTF-8."""
-    if path.stat().st_size > MAX_TEXT:
+def read_text(path: Path, *, limit: int = MAX_TEXT) -> str:
+    """Return the text of a file; raise OSError, or ValueError if it has more bytes than `limit` or is not UTF-8."""
+    if path.stat().st_size > limit:
         raise ValueError("too large")
     return decoded(path.read_bytes())
 
@@ -270,6 +282,15 @@ def walk(root: Path, report: Report) -> Iterator[Path]:
                 report.leave_out("links to folders are not followed", within(Path(folder) / name, root))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+
+
+def by_stem(root: Path, report: Report) -> dict[str, Path]:
+    """Return the pictures below a folder by their names without suffix; of two with one name, the first."""
+    found: dict[str, Path] = {}
+    for path in walk(root, report):
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.stem, path)
+    return found
 
 
 def within(path: Path, root: Path) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..conversation.segments import ROLES, Picture, Segment, Text, Turn
-from ..values import shown
-from .files import Pictures, numbered_lines, read_part, split_of, within
+from ..values import label, shown
+from .files import UTF8_BOM, Pictures, numbered_lines, read_part, read_text, split_of, within
 from .report import Report
+from .sample import DatasetError
 from .stories import Place, Story, with_captions
 
 MESSAGES = ("messages", "conversation", "conversations")  # the keys under which the messages may stand
@@ -46,15 +47,21 @@ class Lines:
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.files = root, files
+        self.lists: dict[int, list[Any]] = {}
 
     def places(self, report: Report) -> Iterator[Place]:
-        """Yield (file, line, start, length) of every line that is not blank, each conversation's id once."""
+        """Yield (file, line, start, length) of every line that is not blank, each conversation's id once.
+
+        Of a file that is one list of conversations it is (file, number, -1, 0).
+        """
         seen: set[Any] = set()
         for number, path in enumerate(self.files):
-            for line, start, length in numbered_lines(path, report):
-                place = (number, line, start, length)
-                if self._is_new(place, seen, report):
-                    yield place
+            if is_list(path):
+                self.lists[number] = _list(path)
+                places: Iterator[Place] = ((number, place + 1, -1, 0) for place in range(len(self.lists[number])))
+            else:
+                places = ((number, *place) for place in numbered_lines(path, report))
+            yield from (place for place in places if self._is_new(place, seen, report))
 
     def where(self, place: Place) -> str:
         """Return the file and the line."""
@@ -92,7 +99,9 @@ class Lines:
         return Story(tuple(turns))
 
     def _record(self, place: Place) -> Any:
-        number, _, start, length = place
+        number, line, start, length = place
+        if start < 0:
+            return self.lists[number][line - 1]
         try:
             return json.loads(read_part(self.files[number], start, length).decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -114,6 +123,21 @@ class Lines:
             return False
         seen.add(found)
         return True
+
+
+def is_list(path: Path) -> bool:
+    """Return whether a .json file is one list, and not an object per line."""
+    if path.suffix != ".json":
+        return False
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(UTF8_BOM).lstrip()[:1] == b"["
+
+
+def _list(path: Path) -> list[Any]:
+    try:
+        return json.loads(read_text(path, limit=2**31))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{label(path)} is not valid JSON: is it cut? Copy it again.") from error
 
 
 def add_turn(turns: list[Turn], role: str, segments: list[Segment]) -> bool:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ..conversation.references import ReferencePolicy
+from ..conversation.storage import INDEX, is_conversation
 from ..values import number, shown, whole
 from .files import SUFFIXES, walk
 from .folder import METADATA, Folder
 from .messages import Lines
+from .mmdialog import MEDIA, TEXT, MMDialog
 from .report import Report
 from .sample import DatasetError
+from .sessions import Sessions, saved_in
 from .stories import HISTORY, Reader, Stories
+from .vist import SUFFIX, Vist
+from .webdataset import Tars
 
-KINDS = ("folder", "messages")
+KINDS = ("folder", "messages", "vist", "mmdialog", "webdataset", "session")
 
 
 def open_dataset(
@@ -68,17 +74,62 @@ def open_dataset(
 
 
 def _reader(place: Path, kind: str | None) -> Reader:
+    """Return a reader of a data set, of the layout that it has or is said to have."""
     root = place if place.is_dir() else place.parent
     files = list(walk(root, Report())) if place.is_dir() else [place]
-    if place.is_file() and place.name in METADATA:
-        kind = kind or "folder"
-    lines = [path for path in files if path.suffix == ".jsonl" and path.name not in METADATA]
-    if kind == "messages" or (kind is None and lines):
-        if not lines:
-            raise DatasetError(
-                f"{place.name} has no conversations as JSON Lines: give a file whose name ends in .jsonl."
-            )
-        return Lines(root, lines)
-    if kind == "folder" or any(path.suffix.lower() in SUFFIXES or path.name in METADATA for path in files):
-        return Folder(root)
+    kind = kind or _kind(place, files)
+    if kind == "session":
+        saved = saved_in(place if place.is_dir() else root)
+        return Sessions(root, saved) if saved else _missing(place, "saved conversation")
+    if kind == "vist":
+        stories = [path for path in files if path.name.endswith(SUFFIX)] or [path for path in files if path == place]
+        return Vist(root, stories) if stories else _missing(place, f"file whose name ends in {SUFFIX}")
+    if kind == "mmdialog":
+        dialogues = [path for path in files if path.suffix in (".json", ".jsonl") and _is_dialogue(path)]
+        return MMDialog(root, dialogues) if dialogues else _missing(place, "dialogue")
+    if kind == "webdataset":
+        tars = [path for path in files if _is_tar(path)]
+        return Tars(root, tars) if tars else _missing(place, ".tar file")
+    if kind == "messages":
+        lines = [path for path in files if path.suffix == ".jsonl" and path.name not in METADATA]
+        lines = lines or [path for path in files if path == place and path.suffix == ".json"]
+        return Lines(root, lines) if lines else _missing(place, "file of JSON Lines, whose name ends in .jsonl")
+    if not any(path.suffix.lower() in SUFFIXES or path.name in METADATA for path in files):
+        _missing(place, "picture")
+    return Folder(root)
+
+
+def _kind(place: Path, files: list[Path]) -> str:
+    """Tell the layout of a data set by what lies there."""
+    if (place.is_dir() and saved_in(place)) or (place.name == INDEX and is_conversation(place.parent)):
+        return "session"
+    if any(path.name.endswith(SUFFIX) for path in files):
+        return "vist"
+    if any(_is_tar(path) for path in files):
+        return "webdataset"
+    told = [path for path in files if path.suffix in (".json", ".jsonl") and path.name not in METADATA]
+    if any(_is_dialogue(path) for path in told if path.suffix == ".jsonl" or path.stem == "conversations"):
+        return "mmdialog"
+    if any(path.suffix == ".jsonl" or path == place for path in told):
+        return "messages"
+    if any(path.suffix.lower() in SUFFIXES or path.name in METADATA for path in files):
+        return "folder"
     raise DatasetError(f"{place.name} holds neither pictures nor conversations: see docs/training.md for the layouts.")
+
+
+def _is_tar(path: Path) -> bool:
+    return path.suffix == ".tar" or path.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+
+
+def _is_dialogue(path: Path) -> bool:
+    """Return whether a file begins as MMDialog's do."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(2**16)
+    except OSError:
+        return False
+    return any(f'"{mark}"'.encode() in beginning for mark in (TEXT, MEDIA))
+
+
+def _missing(place: Path, what: str) -> NoReturn:
+    raise DatasetError(f"{place.name} has no {what}: give another folder, or another layout.")

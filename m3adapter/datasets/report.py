@@ -44,7 +44,8 @@ class Report:
         found.count += count
         if len(found.places) < SHOWN:
             place = place.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8
-            found.places.append(f"{place} ({detail.rstrip('.')})" if detail else place)
+            said = not detail or place.endswith(detail)
+            found.places.append(place if said else f"{place} ({detail.rstrip('.')})")
 
     @property
     def count(self) -> int:

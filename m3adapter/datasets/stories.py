@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..conversation.conversation import Character, Conversation, ConversationError, Slot
 from ..conversation.markup import first_sentence
@@ -24,7 +24,7 @@ HISTORY = 64  # turns of a long conversation that a sample holds
 REMEMBERED = 50_000  # turns of conversations that are kept in memory once they were read
 LONG_CAPTION = 400  # characters; of a longer text, a sentence is the caption
 
-Place = tuple[int, ...]  # where a conversation stands, in the terms of its reader
+Place = tuple[Any, ...]  # where a conversation stands, in the terms of its reader
 
 
 class Story(NamedTuple):
@@ -133,8 +133,7 @@ class Stories:
         number, turn, segment, _, _ = self._index[index * 5 : index * 5 + 5]
         story = self._story(number)
         slot = Slot(turn, segment)
-        picture = story.turns[turn].segments[segment]
-        assert isinstance(picture, Picture)
+        picture = self._picture(index)
         references = self._references(index, story, slot, picture.caption)
         names = {name for reference in references for name in self.names(reference.picture.caption)}
         known = tuple(name for name in self.names(picture.caption) if name in names)
@@ -258,8 +257,14 @@ class Stories:
 
     def _picture(self, index: int) -> Picture:
         number, turn, segment, _, _ = self._index[index * 5 : index * 5 + 5]
-        picture = self._story(number).turns[turn].segments[segment]
-        assert isinstance(picture, Picture)
+        try:
+            picture = self._story(number).turns[turn].segments[segment]
+        except IndexError:
+            picture = None
+        if not isinstance(picture, Picture) or picture.is_open:
+            raise DatasetError(
+                f"{self.reader.where(self._places[number])} was changed after it was opened: start again."
+            )
         return picture
 
 

@@ -1,0 +1,82 @@
+"""Saved conversations of this pack: what was made and liked is what is learned.
+
+Painted pictures of the assistant are learned as they stand; versions that were swiped away are left out, and the cast
+counts as it does in painting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..conversation.cast import Character
+from ..conversation.png_files import PngFile
+from ..conversation.segments import ConversationError, Picture, Segment, Text, Turn
+from ..conversation.storage import INDEX, is_conversation, read_saved
+from ..values import label
+from .files import Pictures
+from .messages import add_turn
+from .report import Report
+from .stories import Place, Story
+
+
+class Sessions:
+    """Saved conversations, each in a folder of its own.
+
+    Args:
+        root: The folder that holds the folders, or the one folder.
+        folders: The folders.
+    """
+
+    kind = "session"
+
+    def __init__(self, root: Path, folders: list[Path]) -> None:
+        self.root, self.folders = root, folders
+
+    def places(self, report: Report) -> Iterator[Place]:
+        """Yield the number of every conversation."""
+        for number in range(len(self.folders)):
+            yield (number,)
+
+    def where(self, place: Place) -> str:
+        """Return the conversation's file."""
+        return label(self.folders[place[0]] / INDEX)
+
+    def split(self, place: Place) -> str | None:
+        """Return None, since sessions belong to no part."""
+        return None
+
+    def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
+        """Return a conversation as it stands, without versions."""
+        folder, where = self.folders[place[0]], self.where(place)
+        try:
+            saved = read_saved(folder)
+        except ConversationError as error:
+            report.leave_out("the saved conversation is damaged", where, str(error))
+            return None
+
+        def opened(picture: Picture) -> Picture:
+            image = vars(picture)["_image"]
+            found = None
+            if isinstance(image, PngFile) and image.path is not None:
+                found = pictures.open(image.path.name, image.path.parent, where)
+            return Picture(picture.caption, found, seen=picture.seen if found else "")  # type: ignore[arg-type]
+
+        turns: list[Turn] = []
+        for turn in saved.turns:
+            segments: list[Segment] = [part if isinstance(part, Text) else opened(part) for part in turn.segments]
+            if not add_turn(turns, turn.role, segments):
+                break
+        cast = []
+        for character in saved.cast:
+            shown = tuple(picture for picture in map(opened, character.pictures) if not picture.is_open)
+            cast.append(Character(character.name, shown, character.looks))
+        return Story(tuple(turns), tuple(cast))
+
+
+def saved_in(folder: Path) -> list[Path]:
+    """Return the folder if it holds a saved conversation, or those directly below it that do."""
+    if is_conversation(folder):
+        return [folder]
+    below = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_symlink())
+    return [path for path in below if path.is_dir() and is_conversation(path)]
