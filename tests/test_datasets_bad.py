@@ -270,7 +270,7 @@ def test_one_id_is_one_conversation(tmp_path: Path) -> None:
         (lambda folder: (folder / "a.jsonl").write_text(""), "^The data set set has no samples: give a folder with"),
         (lambda folder: (folder / "a.jsonl").write_text("\n\n{"), "because the line is not valid JSON: a.jsonl:3 "),
         (lambda folder: (folder / "a.jsonl").write_bytes("{}".encode("utf-16")), "^set/a.jsonl is written in UTF-16: "),
-        (lambda folder: (folder / "metadata.csv").write_bytes(b"file_name,text\n\xff,"), "^set/metadata.csv is not UTF-8"),
+        (lambda folder: (folder / "metadata.csv").write_bytes(b"file_name,text\n\xff,"), "csv is not UTF-8: save it"),
         (lambda folder: (folder / VIST).write_text('{"annotations": [['), "is not valid JSON: is it cut"),
         (lambda folder: (folder / VIST).write_text("[]"), "has no list of annotations"),
         (lambda folder: (folder / "a.tar").write_bytes(b"x" * 2000), "because the archive is cut: a.tar "),

@@ -5,8 +5,21 @@ Nobody has to label who is in which picture: stories say it.
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Container, Iterable
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..conversation.references import Reference
+from ..values import number
+from .sample import Dataset, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .report import Report
 
 # Words that begin sentences and captions, and are nobody's name.
 _OPENERS = (
@@ -20,6 +33,133 @@ _OPENERS = (
 OPENERS = frozenset(_OPENERS.split())
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _SENTENCE = re.compile(r"(?:^|[.!?…:]|\n)[\s\"'“”‘’(\[*-]*$")
+
+
+MOST = 2  # pictures that a sample is paired with, by each way of finding them
+
+
+class Pair(NamedTuple):
+    """Two pictures of a data set that show the same, by the indices of their samples.
+
+    Attributes:
+        one: The picture that was there first.
+        other: The picture that should agree with it.
+        name: Whom both show; "" if only neighbourhood or likeness says so.
+    """
+
+    one: int
+    other: int
+    name: str = ""
+
+
+def by_name(names: Sequence[Iterable[str]], conversations: Sequence[int]) -> Iterator[Pair]:
+    """Yield pairs whose captions name the same character in one conversation: with the first such picture and the last.
+
+    Args:
+        names: The names in each sample's caption.
+        conversations: The number of each sample's conversation; names of two conversations are different characters.
+    """
+    places: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index, (found, conversation) in enumerate(zip(names, conversations, strict=True)):
+        for name in dict.fromkeys(found):
+            before = places[conversation, name]
+            for one in dict.fromkeys([*before[:1], *before[-1:]]):
+                yield Pair(one, index, name)
+            before.append(index)
+
+
+def by_neighbourhood(conversations: Sequence[int]) -> Iterator[Pair]:
+    """Yield pairs of pictures that follow one another in one conversation."""
+    last: dict[int, int] = {}
+    for index, conversation in enumerate(conversations):
+        if conversation in last:
+            yield Pair(last[conversation], index)
+        last[conversation] = index
+
+
+def by_likeness(
+    features: Tensor, threshold: float = 0.85, conversations: Sequence[int] | None = None
+) -> Iterator[Pair]:
+    """Yield pairs of pictures that a vision encoder finds alike, each with the most alike ones before it.
+
+    Args:
+        features: One vector for each sample [N, D], such as the encoder's pooled features.
+        threshold: The least cosine of two that are alike, -1..1.
+        conversations: The number of each sample's conversation, outside of which nothing is alike; None looks anywhere.
+
+    Raises:
+        ValueError: The features have another shape, or an argument is out of range.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    number("threshold", threshold, -1, 1)
+    if features.ndim != 2 or (conversations is not None and len(conversations) != len(features)):
+        raise ValueError(f"features have the shape {list(features.shape)}: give one vector for each sample.")
+    unit = normalize(features.float(), dim=1)
+    owners = None if conversations is None else torch.tensor(conversations, device=unit.device)
+    for start in range(0, len(unit), 256):
+        rows = torch.arange(start, min(start + 256, len(unit)), device=unit.device)
+        end = int(rows[-1]) + 1
+        alike = unit[rows] @ unit[:end].T
+        alike[rows[:, None] <= torch.arange(end, device=unit.device)] = -2
+        if owners is not None:
+            alike[owners[rows][:, None] != owners[:end]] = -2
+        best = alike.topk(min(MOST, end), dim=1)
+        for row, values, ones in zip(rows.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+            for value, one in zip(values, ones, strict=True):
+                if value >= threshold and one < row:
+                    yield Pair(one, row)
+
+
+class Paired:
+    """A data set whose pictures without references get those that they are paired with.
+
+    Args:
+        data: The data set, such as captioned pictures, of which nobody says which belong together.
+        pairs: The pairs.
+    """
+
+    def __init__(self, data: Dataset, pairs: Iterable[Pair]) -> None:
+        self.data = data
+        self._ones: dict[int, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            self._ones[pair.other].append(pair)
+
+    @property
+    def report(self) -> Report:
+        """What was read, and what was left out and why."""
+        return self.data.report
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample at `index`."""
+        sample = self.data[index]
+        pairs = self._ones.get(index)
+        if sample.references or not pairs:
+            return sample
+        ones = list(dict.fromkeys(pair.one for pair in pairs))[:MOST]
+        references = tuple(Reference(self.data[one].picture, 1.0) for one in sorted(ones))
+        known = tuple(dict.fromkeys(pair.name for pair in pairs if pair.name and pair.one in ones))
+        return replace(sample, references=references, known=known)
+
+    def exchanged(self, index: int, rng: random.Random) -> Sample:
+        """Return the sample at `index` with references that belong to another conversation, and are not its pairs."""
+        sample = self.data.exchanged(index, rng)
+        mine = {self.data[pair.one].picture.digest for pair in self._ones.get(index, ())}
+        left = tuple(reference for reference in sample.references if reference.picture.digest not in mine)
+        return replace(sample, references=left)
+
+    def key(self, index: int) -> str:
+        """Return the digest of the sample at `index`."""
+        return self[index].key
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height of the picture at `index`."""
+        return self.data.size(index)
 
 
 def named_in(text: str, ordinary: Container[str] = ()) -> tuple[str, ...]:

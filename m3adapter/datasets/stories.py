@@ -16,7 +16,7 @@ from ..conversation.references import Reference, ReferencePolicy
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import shown
 from .files import Pictures
-from .mining import named_in, ordinary_words
+from .mining import Pair, by_name, by_neighbourhood, named_in, ordinary_words
 from .report import Report
 from .sample import DatasetError, Sample, digest
 
@@ -155,8 +155,14 @@ class Stories:
             found = self[other]
             if names & set(self.names(found.caption)):
                 continue
-            references = found.references or (Reference(found.picture, 1.0),)
-            return replace(sample, references=references, told="", known=())
+            own = {sample.picture.digest, *(reference.picture.digest for reference in sample.references)}
+            references = tuple(
+                reference
+                for reference in found.references or (Reference(found.picture, 1.0),)
+                if not names & set(self.names(reference.picture.caption)) and reference.picture.digest not in own
+            )
+            if references:
+                return replace(sample, references=references, told="", known=())
         return replace(sample, references=(), told="", known=())
 
     def key(self, index: int) -> str:
@@ -167,6 +173,20 @@ class Stories:
         """Return width and height of the picture at `index`."""
         _, _, _, width, height = self._index[index * 5 : index * 5 + 5]
         return width, height
+
+    def caption(self, index: int) -> str:
+        """Return the caption of the sample at `index`."""
+        return self._picture(index).caption
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield the pairs of pictures that show the same: by the names in their captions, and neighbours without."""
+        owners = [self.conversation_of(index) for index in range(len(self))]
+        names = [self.names(self.caption(index)) for index in range(len(self))]
+        told = set()
+        for pair in by_name(names, owners):
+            told.add(pair.other)
+            yield pair
+        yield from (pair for pair in by_neighbourhood(owners) if pair.other not in told)
 
     def names(self, caption: str) -> tuple[str, ...]:
         """Return the names of characters in a caption."""
