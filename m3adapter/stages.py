@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .adapter.features import SlotFeatures
+    from .adapter.gate_turns import GateTurns
     from .adapter.m3_adapter import M3Adapter
     from .adapter.official import OfficialAdapter
     from .adapter.vision_encoder import VisionEncoder
@@ -110,8 +111,16 @@ def fuse(
     features: SlotFeatures,
     gate: GateSetting | float = 1.0,
     anchor: Condition | None = None,
+    turns: GateTurns | None = None,
 ) -> Condition:
     """Return the adapter's condition for the decoder; a number as `gate` is the strength (0..4) of the learned gate.
+
+    Args:
+        adapter: Fuses.
+        features: Of slots.
+        gate: The setting of the gate.
+        anchor: For an anchored adapter, the decoder's own condition of the captions.
+        turns: Where the same features are fused at many gates, remembers what does not depend on the gate.
 
     Raises:
         ValueError: The adapter is anchored and there is no `anchor`, or it does not fit the features.
@@ -122,7 +131,8 @@ def fuse(
     if anchor is not None:
         anchor = anchor.to(tokens.device)
     with torch.no_grad():
-        return adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate), anchor)
+        known = {} if turns is None or (both := turns.both_features(adapter, features)) is None else {"both": both}
+        return adapter(features.to(tokens.device, tokens.dtype), gate_setting(gate), anchor, **known)
 
 
 def paint(

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_sweep import MAX_VALUES, Cell, draw_sheet, parse_gates, similarity
+from ..m3adapter.adapter.gate_turns import GateTurns
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy, Slot
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.events import Event, Step
@@ -220,7 +221,8 @@ def _conditions(
         load_text_encoders(decoder)
         anchor = decoder.part.encode_text(features.captions)
     make_ready(adapter)
-    return [stages.fuse(adapter.part, features, strength, anchor) for strength in strengths]
+    turns = GateTurns()
+    return [stages.fuse(adapter.part, features, strength, anchor, turns) for strength in strengths]
 
 
 def _decoded(

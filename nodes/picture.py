@@ -12,6 +12,7 @@ from torch import Tensor
 from ..m3adapter import stages
 from ..m3adapter.adapter.features import SlotFeatures
 from ..m3adapter.adapter.gate_map import draw_gate
+from ..m3adapter.adapter.gate_turns import GateTurns
 from ..m3adapter.conversation.conversation import Conversation, ReferencePolicy
 from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.diffusion.prompt_syntax import escaped
@@ -22,6 +23,8 @@ from .conversation import open_slot
 from .errors import names_node
 from .memory import Handle, load_text_encoders, make_ready, preparing
 from .running import PaintingProgress, ShowsText, shown
+
+TURNS = GateTurns()  # of whoever turns the gate of one picture
 
 
 class EncodeSlot(ShowsText, io.ComfyNode):
@@ -151,7 +154,7 @@ class FuseM3Adapter(io.ComfyNode):
         """Fuse the features."""
         fixed = {"mode": "fixed", "value": mode["value"]} if mode["mode"] == "fixed" else {}
         make_ready(adapter)
-        condition = stages.fuse(adapter.part, features, GateSetting(strength=gate, **fixed), anchor)
+        condition = stages.fuse(adapter.part, features, GateSetting(strength=gate, **fixed), anchor, TURNS)
         condition = condition.to(comfy.model_management.intermediate_device())
         assert condition.gate is not None  # an adapter always tells it
         picture = draw_gate(condition.gate[0], condition.captions[0])

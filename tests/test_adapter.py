@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 import toys
+from m3adapter import stages
 from m3adapter.adapter.features import SlotFeatures
+from m3adapter.adapter.gate_turns import GateTurns
 from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.diffusion.condition import Condition
 from m3adapter.gate import GateSetting
@@ -386,3 +388,20 @@ def test_an_anchor_that_does_not_fit_is_refused(adapter: M3Adapter, anchored: M3
         with pytest.raises(ValueError, match=words) as caught:
             model(features, None, given)
         assert toys.one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["learned", "fixed"])
+def test_a_turned_gate_gives_the_same_bits_and_reads_the_features_once(adapter: M3Adapter, mode: str) -> None:
+    features, turns, calls = toys.slot_features(), GateTurns(), []
+    handle = adapter.low_block.register_forward_hook(lambda *_: calls.append(1))
+    for strength in (1.0, 0.0, 0.4, 2.5):
+        gate = GateSetting(strength, mode=mode, value=0.7)
+        assert equal(stages.fuse(adapter, features, gate, turns=turns), stages.fuse(adapter, features, gate)), strength
+    handle.remove()
+    assert len(calls) == 1 + 3  # once for all turns, and for each strength above 0 by itself
+    others = toys.slot_features((1, 2))
+    assert equal(stages.fuse(adapter, others, 1.0, turns=turns), stages.fuse(adapter, others, 1.0))
+    bare = others.without_references()
+    assert equal(stages.fuse(adapter, bare, 1.0, turns=turns), stages.fuse(adapter, bare, 1.0))
+    other = M3Adapter(adapter.config).eval()
+    assert equal(stages.fuse(other, bare, 1.0, turns=turns), stages.fuse(other, bare, 1.0))

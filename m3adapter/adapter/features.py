@@ -75,6 +75,19 @@ class SlotFeatures:
         return replace(self, **moved, **masks, vision_weight=weight)
 
 
+@dataclass(frozen=True)
+class BothFeatures:
+    """The two features that the M³-Adapter's gate stands between.
+
+    Attributes:
+        semantic: h [B, N, W].
+        low: l [B, N, W], or None without any reference.
+    """
+
+    semantic: Tensor
+    low: Tensor | None
+
+
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pad rows [L_i, ...] with zeros to [B, max L, ...], and return also the mask [B, max L] of what is valid."""
     longest = max(row.shape[0] for row in rows)

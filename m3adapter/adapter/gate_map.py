@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -38,7 +40,7 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
     tokens = gate.mean(1).tolist()
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(image)
-    large, small = ImageFont.load_default(LARGE), ImageFont.load_default(SMALL)
+    large, small = _font(LARGE), _font(SMALL)
     draw.text((LEFT, 10), f"How far the gate is open along the prompt: {float(gate.mean()):.2f} on average", INK, large)
     draw.text((LEFT, 42), _shortened(draw, caption, small) if gate.any() else CLOSED, FAINT, small)
     _bars(draw, tokens, small)
@@ -47,7 +49,13 @@ def draw_gate(gate: Tensor, caption: str) -> Tensor:
     draw.text((LEFT, MAP_BOTTOM + 8), first, FAINT, small)
     draw.text((RIGHT, MAP_BOTTOM + 8), then, FAINT, small, anchor="ra")
     _arrow(draw, HEIGHT - 14)
-    return torch.from_numpy(numpy.array(image)).float() / 255
+    return torch.from_numpy(numpy.array(image)).div(255)
+
+
+@lru_cache
+def _font(size: int) -> Font:
+    """Return Pillow's font, which is read anew whenever Pillow is asked for it."""
+    return ImageFont.load_default(size)
 
 
 def _arrow(draw: ImageDraw.ImageDraw, y: float) -> None:

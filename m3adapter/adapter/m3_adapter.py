@@ -36,7 +36,7 @@ from .attention import Attention, Block, FeedForward
 from .checkpoint import check_shapes, parse_checkpoint, read_checkpoint, write_checkpoint
 from .checks import check_anchor, check_features, check_vision
 from .config import M3AdapterConfig
-from .features import SlotFeatures
+from .features import BothFeatures, SlotFeatures
 from .positions import places_by_weight, sinusoids
 
 if TYPE_CHECKING:
@@ -251,8 +251,22 @@ class M3Adapter(nn.Module):
         pooled = self.pool_norm(self.pool_attention(query, normed))[:, 0]
         return self.embed_head(normed), self.pool_head(pooled)
 
+    def both_features(self, features: SlotFeatures) -> BothFeatures:
+        """Return what the gate stands between, which is the same for every setting of it.
+
+        Raises:
+            ValueError: The features have other widths than the adapter.
+        """
+        check_features(self.config, features, is_untrained=lambda: self.is_untrained)
+        semantic = self.semantic(features)
+        return BothFeatures(semantic, self.low_level(semantic, features) if features.vision_mask.any() else None)
+
     def forward(
-        self, features: SlotFeatures, gate: GateSetting | None = None, anchor: Condition | None = None
+        self,
+        features: SlotFeatures,
+        gate: GateSetting | None = None,
+        anchor: Condition | None = None,
+        both: BothFeatures | None = None,
     ) -> Condition:
         """Return the condition of every slot in the batch.
 
@@ -264,6 +278,7 @@ class M3Adapter(nn.Module):
             anchor: For an anchored adapter, the decoder's own condition of the captions. Its negatives are taken over.
                 If it is longer than N tokens, the first N are changed. An untrained adapter returns it unchanged to
                 the last bit, whatever the gate.
+            both: What `both_features` returned for these features, if the gate is turned and they are not.
 
         Raises:
             ValueError: The features or the anchor have other widths than the adapter, or an anchor is missing or given
@@ -272,10 +287,10 @@ class M3Adapter(nn.Module):
         gate = gate or GateSetting()
         check_features(self.config, features, is_untrained=lambda: self.is_untrained)
         check_anchor(self.config, features, anchor)
-        semantic = self.semantic(features)
+        semantic = self.semantic(features) if both is None else both.semantic
         fused, applied = semantic, torch.zeros_like(semantic)
         if gate.strength > 0 and features.vision_mask.any():
-            low = self.low_level(semantic, features)
+            low = self.low_level(semantic, features) if both is None or both.low is None else both.low
             if gate.mode == "learned":
                 weight = self.learned_gate(semantic, low)
             else:
