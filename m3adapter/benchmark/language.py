@@ -88,7 +88,7 @@ def late_turns(bench: Bench) -> dict[str, Figure | str]:
     """
     model = bench.plain_model
     tokens = image_tokens(model)
-    count = bench.rounds(5, 2)
+    count = bench.rounds(5, 1)
     tails = tales.variants(2 * (count + 1) + bench.rounds(3, 1))
     of_replies, of_slots, further = tails[: count + 1], tails[count + 1 : 2 * count + 2], tails[2 * count + 2 :]
     for turn in (2, 20):  # what a story has read by the time of that turn

@@ -89,7 +89,7 @@ def decoder(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
             "decoder": lambda number: ours(),
             "diffusers": lambda number: theirs(),
         },
-        bench.rounds(21, 4),
+        bench.rounds(21, 3),
         clock="CPU",
     )
     parts = list(zip(*(times[part] for part in PARTS), strict=True))
@@ -125,7 +125,7 @@ def sweep(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
 
     times = interleave(
         {"one batch": lambda number: paint(len(GATES)), "eight pictures": lambda number: paint(1)},
-        bench.rounds(7, 2),
+        bench.rounds(7, 1),
         clock="CPU",
         warm=0,  # the first pictures were painted above
     )
@@ -167,6 +167,7 @@ def previews(bench: Bench, steps: int = STEPS) -> dict[str, Figure | str]:
         },
         bench.rounds(11, 2),
         clock="CPU",
+        warm=0 if bench.quick else 1,  # a picture was painted for the rows above
     )
     return {
         "preview_each_step_over_none": ratio(times, "previews", "without"),

@@ -96,7 +96,7 @@ def panels(bench: Bench) -> dict[str, Figure | str]:
 
     places = (EARLY, LATE) if bench.quick else tuple(dict.fromkeys((4, *SERIES[1:])))
     names = {panel: f"panels {panel - 3} to {panel}" for panel in places}
-    times = interleave({names[panel]: side(panel) for panel in places}, bench.rounds(5, 2), clock="CPU", warm=0)
+    times = interleave({names[panel]: side(panel) for panel in places}, bench.rounds(5, 1), clock="CPU", warm=0)
     late, early = times[names[LATE]], times[names[EARLY]]
     found: dict[str, Figure | str] = {
         "panel100_over_panel8": figure(
