@@ -115,7 +115,8 @@ class DenoisingStage:
         else:
             start = {"image": torch.zeros(1, 4, 1, 1)}  # required by the pipeline, which ignores it beside latents
         unet = self._denoiser.unet
-        condition = self._condition.even().to(unet.device, self.dtype)
+        device = next(unet.parameters()).device  # diffusers' `unet.device` looks at every module first
+        condition = self._condition.even().to(device, self.dtype)
         guided = self._guidance > 1 and unet.config.time_cond_proj_dim is None
         size = (latents.shape[-2], latents.shape[-1])
         with attend_to_images(unet, self._image_prompts, batch=condition.batch, guided=guided, size=size) as (
@@ -135,7 +136,7 @@ class DenoisingStage:
                 pooled_prompt_embeds=condition.pooled,
                 negative_prompt_embeds=condition.negative_embeds,
                 negative_pooled_prompt_embeds=condition.negative_pooled,
-                latents=latents.to(unet.device, self.dtype),
+                latents=latents.to(device, self.dtype),
                 generator=generators,
                 output_type="latent",
                 callback_on_step_end=after_step,
@@ -179,7 +180,7 @@ def _latent_pipeline(pipeline: SDXLPipeline, scheduler: Any, *, from_noise: bool
 @cache
 def _at_the_unet(pipeline_class: Any) -> Any:
     """Return a pipeline class that works on the UNet's device; diffusers' own look at the VAE's first."""
-    device = property(lambda pipeline: pipeline.unet.device)
+    device = property(lambda pipeline: next(pipeline.unet.parameters()).device)
     return type(pipeline_class.__name__, (pipeline_class,), {"_execution_device": device})
 
 
