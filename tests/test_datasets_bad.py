@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import sys
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -15,11 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+from m3adapter.conversation.sessions import Sessions
 from m3adapter.datasets import files, stories
 from m3adapter.datasets.opening import open_dataset
 from m3adapter.datasets.report import SHOWN, Report
 from m3adapter.datasets.sample import DatasetError
 from test_datasets import a_story, captions, draw, image, lines, said, text
+from test_datasets_layouts import a_session
 
 BROKEN = "the picture is damaged, or no picture"
 VIST = "train.story-in-sequence.json"
@@ -345,3 +348,81 @@ def test_a_long_conversation_is_read_in_linear_time(tmp_path: Path, monkeypatch:
     assert last.conversation.turns[0].role == "user" and len(last.references) == 2
     monkeypatch.setattr(found.reader, "read", None)
     assert found[2500].caption == "Panel 2500.", "a conversation is not read again for each picture"
+
+
+def test_every_file_counts_its_own_ids(tmp_path: Path) -> None:
+    record = json.loads(a_story(tmp_path).read_text("utf-8"))
+    (tmp_path / "stories.jsonl").unlink()
+    for name in ("train", "validation"):
+        lines(tmp_path, {**record, "id": 0}, {**record, "id": 1}, name=f"{name}.jsonl")
+    assert [len(open_dataset(tmp_path, split=split)) for split in ("train", "validation", None)] == [6, 6, 12]
+
+
+def test_a_picture_is_found_however_its_path_is_spelled(tmp_path: Path) -> None:
+    (
+        draw(tmp_path / unicodedata.normalize("NFD", "süß.png")),
+        draw(tmp_path / "photo:1.png"),
+        draw(tmp_path / "a\\b.png"),
+    )
+    paths = [unicodedata.normalize("NFC", "süß.png"), "photo:1.png", "a\\b.png"]
+    records = [two(said("user", text("x")), said("assistant", image(path, caption="c"))) for path in paths]
+    found = open_dataset(lines(tmp_path, *records))
+    assert len(found) == 3 and not found.report.left_out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    folder = captions(tmp_path / "set", "a fox")
+    os.mkfifo(folder / "metadata.jsonl"), os.mkfifo(folder / "b.png"), (folder / "c.png").symlink_to("nowhere")
+    (folder / "c.txt").write_text("c")
+    assert named(open_dataset(folder)) == {
+        "it is no plain file": ["b.png", "metadata.jsonl"],
+        "the picture does not exist": ["c.png"],
+    }
+
+
+def test_a_report_is_plain_text_whatever_files_are_called() -> None:
+    report = Report("set", "folder")
+    report.leave_out("it is odd", "a\n\x1b[31m\udcff.jsonl:1", "x" * 1000)
+    report.leave_out("it is odd", "rosa/b.png", "b.png.")
+    (one, other) = report.left_out["it is odd"].places
+    assert one.isprintable() and len(one) < 300 and other == "rosa/b.png"
+    assert str(report).count("\n") == 1 and report.count == 2
+
+
+def test_a_bad_line_of_a_table_ends_nothing(tmp_path: Path) -> None:
+    folder = captions(tmp_path, "a", "b")
+    (folder / "metadata.csv").write_text(f'file_name,text\n0.png,"{"x" * 200_000}"\n1.png,an owl,more\n', "utf-8")
+    found = open_dataset(folder)
+    assert found.caption(0) == "an owl" and "the line is not valid CSV" in named(found)
+
+
+def test_a_session_that_cannot_be_read_is_named_beside_others(tmp_path: Path) -> None:
+    for name in ("kite", "owl"):
+        Sessions(tmp_path).save(name, a_session())
+    cut(tmp_path / "owl/conversation.json")
+    found = open_dataset(tmp_path)
+    assert named(found) == {
+        "the saved conversation is damaged": [
+            "owl/conversation.json (owl/conversation.json is damaged: it is not valid JSON)"
+        ]
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells what it skips
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif"])
+def test_whatever_is_opened_can_be_looked_at(tmp_path: Path, suffix: str) -> None:
+    pixels = numpy.random.default_rng(1).integers(0, 255, (40, 48, 3), dtype=numpy.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=exif)
+    data, rng = (tmp_path / f"a.{suffix}").read_bytes(), random.Random(suffix)
+    pictures = files.Pictures(tmp_path, report := Report())
+    for _ in range(60):
+        broken = bytearray(data)
+        for _ in range(rng.choice((1, 2, 8))):
+            broken[rng.randrange(rng.choice((100, len(data))))] = rng.randrange(256)
+        (tmp_path / f"a.{suffix}").write_bytes(broken)
+        found = pictures.inspected(tmp_path / f"a.{suffix}", "place")
+        assert found is None or found.decode().shape == (found.size[1], found.size[0], 3)
+    assert report.count > 0

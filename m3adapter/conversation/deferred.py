@@ -15,6 +15,8 @@ class Deferred(ABC):
     Of a data set, more pictures are looked at than memory holds; whoever wants an image twice keeps it.
     """
 
+    __slots__ = ()
+
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# What Pillow raises for files that are broken in one way or another: a broken PNG is a SyntaxError, for instance.
+DAMAGED = (
+    OSError, ValueError, SyntaxError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
+    struct.error, zlib.error,
+)  # fmt: skip
 MAX_PIXELS = 2**26  # of a picture, 8192 x 8192; each takes 12 bytes of memory
 
 
@@ -96,16 +103,21 @@ def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None
     Raises:
         PictureError: The file cannot be read, or the picture is too large.
     """
+    with _opened(source, formats, name) as file:
+        return upright(file)
+
+
+def upright(image: Image.Image) -> Tensor:
+    """Return an image of Pillow as a picture [H, W, 3], upright by its EXIF orientation, its alpha over white."""
     import numpy
     import torch
     from PIL import ImageOps
 
-    with _opened(source, formats, name) as file:
-        upright = ImageOps.exif_transpose(file)
-        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-            grey = numpy.array(upright).astype(numpy.float32) / 65535
-            return normalised(torch.from_numpy(grey)[..., None].expand(-1, -1, 3))
-        pixels = numpy.array(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        grey = numpy.array(image).astype(numpy.float32) / 65535
+        return normalised(torch.from_numpy(grey)[..., None].expand(-1, -1, 3))
+    pixels = numpy.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     return normalised(torch.from_numpy(pixels).float() / 255)
 
 
@@ -136,7 +148,7 @@ def _opened(source: Path | bytes, formats: tuple[str, ...] | None, name: str = "
         raise PictureError(f"The picture {name} does not exist.") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"The picture {name} is too large to be opened safely.") from error
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
+    except DAMAGED as error:
         raise PictureError(f"The picture {name} cannot be read: {_reason(error)}.") from error
 
 

@@ -6,6 +6,7 @@ import copy
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from hashlib import blake2b
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..conversation.deferred import Deferred
-from ..conversation.pictures import PictureError, check_pixels, read_picture
+from ..conversation.pictures import DAMAGED, PictureError, check_pixels, read_picture, upright
 from ..values import label, shown
 from .report import Report
 from .sample import DatasetError
@@ -35,7 +36,7 @@ SPLITS = {
 
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # of a web address; one letter is a drive of Windows
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|(data|file|blob|ftp|https?):", re.IGNORECASE)
 
 
 class StoredPicture(Deferred):
@@ -97,6 +98,7 @@ class Pictures:
     def __init__(self, root: Path, report: Report, *, check: bool = True) -> None:
         self.root, self.report, self.check = root.resolve(), report, check
         self._known: dict[Path, StoredPicture | str] = {}
+        self._named: dict[tuple[str, str], StoredPicture | str] = {}
 
     def silent(self, report: Report) -> Pictures:
         """Return the same pictures for a second reading: what was looked at is not looked at again."""
@@ -112,7 +114,12 @@ class Pictures:
             base: A folder of the data set.
             place: Where its name stands.
         """
-        found = self._found(name, base)
+        key = (str(base), name) if isinstance(name, str) else None
+        found = self._named.get(key) if key else None
+        if found is None:
+            found = self._found(name, base)
+            if key:
+                self._named[key] = found
         if isinstance(found, str):
             self.report.leave_out(found, place, name if isinstance(name, str) else shown(name))
             return None
@@ -131,15 +138,12 @@ class Pictures:
     def _found(self, name: Any, base: Path) -> StoredPicture | str:
         if not isinstance(name, str) or not name.strip():
             return "the picture has no path"
-        if _SCHEME.match(name):
+        if _ADDRESS.match(name):
             return "the picture is a web address, and nothing is downloaded"
         if "\0" in name or len(name) > 4096:
             return "the picture's path is no path"
-        path = base / name
-        if "\\" in name and not path.exists():
-            path = base / name.replace("\\", "/")
         try:
-            path = path.resolve()
+            path = _spelled(base, name).resolve()
         except (OSError, RuntimeError):  # links in a circle
             return "the picture cannot be read"
         if not path.is_relative_to(self.root):
@@ -170,12 +174,12 @@ class Pictures:
                     return f"the picture is smaller than {MIN_SIDE} pixels"
                 if self.check:
                     file.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))  # of a JPEG, decodes less
-                    file.load()
+                    upright(file)
                 turned = _orientation(file, self.check) in (5, 6, 7, 8)
         except (PictureError, Image.DecompressionBombError):
             return "the picture is too large"
-        except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, EOFError):
-            return "the picture is damaged, or no picture"  # all of which Pillow raises for damaged files
+        except DAMAGED:
+            return "the picture is damaged, or no picture"
         except MemoryError:
             return "the picture is too large"
         size = (height, width) if turned else (width, height)
@@ -196,6 +200,13 @@ def formats() -> tuple[str, ...]:
 
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _spelled(base: Path, name: str) -> Path:
+    """Return the path of a file as this system spells it: some write backslashes, or compose letters otherwise."""
+    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")), name.replace("\\", "/")]
+    paths = [base / spelling for spelling in dict.fromkeys(spellings)]
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def digest_of(data: bytes) -> str:
@@ -281,15 +292,22 @@ def walk(root: Path, report: Report) -> Iterator[Path]:
             if (Path(folder) / name).is_symlink():
                 report.leave_out("links to folders are not followed", within(Path(folder) / name, root))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder) / name
+            if name.startswith("."):
+                continue
+            if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait for its other end
+                report.leave_out("it is no plain file", within(path, root))
+                continue
+            yield path
 
 
 def by_stem(root: Path, report: Report) -> dict[str, Path]:
     """Return the pictures below a folder by their names without suffix; of two with one name, the first."""
     found: dict[str, Path] = {}
     for path in walk(root, report):
-        if path.suffix.lower() in SUFFIXES:
-            found.setdefault(path.stem, path)
+        if path.suffix.lower() in SUFFIXES and found.setdefault(path.stem, path) is not path:
+            report.leave_out("another picture has the same name", within(path, root))
     return found
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,7 @@ def _joined(base: Path, name: str) -> Path:
 
 def _beside(path: Path, report: Report, where: str) -> str | None:
     """Return the caption in the text file beside a picture; None if the picture is left out."""
-    found = next((path.with_suffix(suffix) for suffix in BESIDE if path.with_suffix(suffix).is_file()), None)
+    found = next((file for file in map(path.with_suffix, BESIDE) if os.path.isfile(file)), None)
     if found is None:
         report.leave_out("the picture has no caption", where)
         return None
@@ -183,11 +184,15 @@ def _csv_rows(path: Path, name: str, report: Report) -> Iterator[tuple[dict[str,
     except (OSError, ValueError) as error:
         raise DatasetError(f"{label(path)} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for row in rows:
-            yield {key: value for key, value in row.items() if key is not None}, f"{name}:{rows.line_num}"
-    except csv.Error as error:
-        report.leave_out("the line is not valid CSV", f"{name}:{rows.line_num}", str(error))
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            report.leave_out("the line is not valid CSV", f"{name}:{rows.line_num}", str(error))
+            continue
+        if row is None:
+            return
+        yield {key: value for key, value in row.items() if key is not None}, f"{name}:{rows.line_num}"
 
 
 def _entry(row: dict[str, Any], base: Path, where: str, report: Report) -> Entry | None:

@@ -50,18 +50,20 @@ class Lines:
         self.lists: dict[int, list[Any]] = {}
 
     def places(self, report: Report) -> Iterator[Place]:
-        """Yield (file, line, start, length) of every line that is not blank, each conversation's id once.
+        """Yield (file, line, start, length) of every line that is not blank; in a file, each id once.
 
         Of a file that is one list of conversations it is (file, number, -1, 0).
         """
-        seen: set[Any] = set()
         for number, path in enumerate(self.files):
+            seen: set[Any] = set()
             if is_list(path):
                 self.lists[number] = _list(path)
                 places: Iterator[Place] = ((number, place + 1, -1, 0) for place in range(len(self.lists[number])))
             else:
                 places = ((number, *place) for place in numbered_lines(path, report))
-            yield from (place for place in places if self._is_new(place, seen, report))
+            for place in places:
+                if self._is_new(place, seen, report):
+                    yield place
 
     def where(self, place: Place) -> str:
         """Return the file and the line."""

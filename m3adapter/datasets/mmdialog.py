@@ -59,7 +59,7 @@ class MMDialog(Lines):
         elif isinstance(part, dict) and MEDIA in part:
             keys = part[MEDIA] if isinstance(part[MEDIA], list) else [part[MEDIA]]
             for key in keys:
-                found = self.media.get(Path(str(key)).stem)
+                found = self.media.get(str(key)) or self.media.get(Path(str(key)).stem)
                 if found is None:
                     pictures.report.leave_out("the picture does not exist", where, shown(key))
                 image = None if found is None else pictures.open(found.name, found.parent, where)

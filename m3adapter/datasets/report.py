@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_LINE = 200  # characters of a place or a detail
 SHOWN = 5  # places that are named of what was left out for the same reason
 
 
@@ -43,9 +44,8 @@ class Report:
         found = self.left_out.setdefault(reason, LeftOut())
         found.count += count
         if len(found.places) < SHOWN:
-            place = place.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8
-            said = not detail or place.endswith(detail)
-            found.places.append(place if said else f"{place} ({detail.rstrip('.')})")
+            place, detail = _line(place), _line(detail).rstrip(".")
+            found.places.append(place if not detail or place.endswith(detail) else f"{place} ({detail})")
 
     @property
     def count(self) -> int:
@@ -70,3 +70,10 @@ class Report:
         left_out = {reason: {"count": f.count, "places": list(f.places)} for reason, f in self.left_out.items()}
         counts = {"samples": self.samples, "conversations": self.conversations, "pictures": self.pictures}
         return {"path": self.path, "kind": self.kind, "split": self.split, **counts, "left_out": left_out}
+
+
+def _line(text: str) -> str:
+    """Return a text on one line that any terminal and file takes: names of files may hold anything."""
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"

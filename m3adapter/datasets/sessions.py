@@ -75,8 +75,9 @@ class Sessions:
 
 
 def saved_in(folder: Path) -> list[Path]:
-    """Return the folder if it holds a saved conversation, or those directly below it that do."""
+    """Return the folder if it holds a saved conversation, or those directly below it that do, damaged ones as well."""
     if is_conversation(folder):
         return [folder]
     below = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_symlink())
-    return [path for path in below if path.is_dir() and is_conversation(path)]
+    found = [path for path in below if (path / INDEX).is_file()]
+    return found if any(map(is_conversation, found)) else []

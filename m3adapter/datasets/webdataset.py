@@ -99,7 +99,7 @@ def _members(path: Path, name: str, report: Report) -> Iterator[tuple[str, str, 
                     report.leave_out("the archive's member is a link or no plain file", where)
                 elif not is_utf8(member.name):
                     report.leave_out("the file's name is not UTF-8", where)
-                elif member.offset_data + member.size > whole:
+                elif member.size < 0 or member.offset_data + member.size > whole:
                     report.leave_out("the archive is cut", where)
                     return
                 else:
