@@ -65,7 +65,7 @@ class StockSight:
         """Whether the tokenizer takes pictures, and the model has a vision tower with the weights of one."""
         if not hasattr(self._transformer, "preprocess_embed"):
             return False
-        towers = [tower for name in _TOWERS if (tower := getattr(self._transformer, name, None)) is not None]
+        towers = _towers(self._transformer)
         return bool(towers) and all(map(_is_loaded, towers)) and self._prepared(torch.zeros(64, 64, 3)) is not None
 
     def forget(self) -> None:
@@ -118,6 +118,15 @@ class StockSight:
         tokens = self._tokenizer.tokenize_with_weights("a", **options)
         found = [token[0] for rows in tokens.values() for row in rows for token in row if isinstance(token[0], dict)]
         return next((dict(each) for each in found if each.get("type") == "image"), None)
+
+
+def towers_loaded(model: torch.nn.Module) -> bool:
+    """Return whether every vision tower in a text encoder, of which there may be none, has weights."""
+    return all(_is_loaded(tower) for module in model.modules() for tower in _towers(module))
+
+
+def _towers(module: torch.nn.Module) -> list[torch.nn.Module]:
+    return [tower for name in _TOWERS if isinstance(tower := getattr(module, name, None), torch.nn.Module)]
 
 
 def _is_loaded(tower: torch.nn.Module) -> bool:

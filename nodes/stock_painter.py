@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import comfy.samplers
@@ -12,18 +13,20 @@ from torch import Tensor
 
 from ..m3adapter.m3_painter import M3Painter
 from ..m3adapter.values import MAX_SIDE, MAX_STEPS
-from . import attention_patch, stock_checks, wires
+from . import attention_patch, stock_checks, stock_sight, wires
 from .adaptive_gate import Remembered, encoder
 from .errors import names_node
 from .memory import Handle, preparing
 from .stock import Conditioning
 from .stock_painting import ClipTexts, Looks, StockPainter
-from .stock_references import ReferenceLatents, ReferencePrompts
+from .stock_references import ReferenceLatents, ReferencePrompts, SeenReferences
+from .stock_sight import Sight
 
 if TYPE_CHECKING:
     import comfy.clip_vision
 
 NONE, LATENTS = "none", "reference latents"
+SIGHTS = ALL, FIRST, WORDS = "references", "first reference", "captions only"
 MAX_CFG = 100.0
 
 
@@ -149,6 +152,16 @@ class StockPainterNode(io.ComfyNode):
                     tooltip="on: the gate is lowered for each reference whose caption is about another subject than "
                     "the new one, as Adaptive Gate does. The node that tells the story shows each result.",
                 ),
+                io.Combo.Input(
+                    "text_encoder_sees",
+                    options=list(SIGHTS),
+                    default=ALL,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With reference latents, which of them a text encoder that takes pictures sees too, by the "
+                    "stock node of the model, such as Text Encode Qwen Image Edit Plus. first reference: by that of "
+                    "the first Qwen-Image-Edit, which took one picture.",
+                ),
             ],
             outputs=[
                 wires.Painter.Output(
@@ -175,6 +188,7 @@ class StockPainterNode(io.ComfyNode):
         start_percent: float = 0.0,
         end_percent: float = 1.0,
         adaptive_gate: str = "off",
+        text_encoder_sees: str = ALL,
         **settings: Any,
     ) -> io.NodeOutput:
         """Make the painter, and check that its parts fit each other."""
@@ -185,6 +199,14 @@ class StockPainterNode(io.ComfyNode):
             raise ValueError(f"image holds {len(image)} pictures, but only one is started from: pick one of the batch.")
         stock_checks.check_model(model)
         stock_checks.check_vae(model, vae)
+        stock_checks.check_choice("text_encoder_sees", text_encoder_sees, SIGHTS)
+        looks: Looks | None
+        if references == LATENTS:
+            looks = _latents(model, clip, vae, clip_vision, text_encoder_sees, start_percent, end_percent)
+            if ip_adapter is not None:
+                raise ValueError("references is reference latents, and ip_adapter is connected: choose one of the two.")
+        else:
+            looks = _prompts(model, ip_adapter, clip_vision, start_percent, end_percent)
         painter = StockPainter(
             model,
             clip,
@@ -192,7 +214,7 @@ class StockPainterNode(io.ComfyNode):
             positive_like=positive_like,
             negative_like=negative_like,
             image=image,
-            looks=_looks(model, vae, references, ip_adapter, clip_vision, start_percent, end_percent),
+            looks=looks,
             m3=_m3(model, clip, adapter, vision_encoder),
             adapt=Remembered(encoder(clip=clip)) if adaptive_gate == "on" else None,
             **settings,
@@ -202,25 +224,41 @@ class StockPainterNode(io.ComfyNode):
         return io.NodeOutput(painter)
 
 
-def _looks(
+def _latents(
     model: ModelPatcher,
+    clip: comfy.sd.CLIP,
     vae: comfy.sd.VAE,
-    references: str,
+    clip_vision: comfy.clip_vision.ClipVisionModel | None,
+    sees: str,
+    start: float,
+    end: float,
+) -> ReferenceLatents:
+    """Return how references enter an edit model."""
+    most = stock_checks.most_references(model)
+    family = None if sees == WORDS else stock_sight.family_of(model)
+    omni = family is stock_sight.OMNI
+    if clip_vision is not None and not omni:
+        raise ValueError("An IP-Adapter sees by the vision encoder it was trained with: connect ip_adapter too.")
+    if family is None or not (omni or stock_sight.takes_pictures(clip)):
+        return ReferenceLatents(vae, start, end, most)
+    if sees == FIRST:
+        family = stock_sight.FIRST if family is stock_sight.QWEN else replace(family, most=1)
+    return SeenReferences(vae, start, end, min(most, family.most), Sight(clip, vae, family, clip_vision))
+
+
+def _prompts(
+    model: ModelPatcher,
     ip_adapter: Handle | None,
     clip_vision: comfy.clip_vision.ClipVisionModel | None,
     start: float,
     end: float,
-) -> Looks | None:
-    """Return how references enter the model."""
-    if (ip_adapter is None) != (clip_vision is None):
+) -> ReferencePrompts | None:
+    """Return how references enter an SDXL model; None if they do not."""
+    if ip_adapter is None and clip_vision is None:
+        return None
+    if ip_adapter is None or clip_vision is None:
         missing = "clip_vision" if clip_vision is None else "ip_adapter"
         raise ValueError(f"An IP-Adapter sees by the vision encoder it was trained with: connect {missing} too.")
-    if references == LATENTS:
-        if ip_adapter is not None:
-            raise ValueError("references is reference latents, and ip_adapter is connected: choose one of the two.")
-        return ReferenceLatents(vae, start, end, stock_checks.most_references(model))
-    if ip_adapter is None or clip_vision is None:
-        return None
     attention_patch.check_model(model)
     return ReferencePrompts(ip_adapter, clip_vision, start, end)
 

@@ -16,6 +16,7 @@ import comfy.model_management
 import comfy.sample
 import comfy.sd
 import comfy.utils
+import node_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -35,6 +36,8 @@ from ..m3adapter.settings import TurnSettings
 from .batching import OUT_OF_MEMORY
 from .previews import StockPreview
 from .stock import Conditioning, to_conditioning
+from .stock_references import SeenReferences
+from .stock_sight import Seen
 
 
 class Looks(Protocol):
@@ -154,11 +157,14 @@ class StockPainter(Painter):
 
     def _read_words(self, request: PaintRequest, pending: Collection[Slot]) -> None:
         """Encode what a picture is painted from, apart from its references."""
-        if self.m3 is None:
-            self._words(request)
+        factors: list[float] = []
+        waits = self.looks is not None and self._awaits(request, pending)
         if self.adapt is not None and self.looks is not None and request.gate.strength:
             captions = (picture.caption for picture, _ in request.references[: self.max_references])
             self.adapt(compared(*(each for each in (request.caption, *captions) if each.strip())))
+            factors = [] if waits else self._factors(request, ignore)
+        if self.m3 is None and not (waits and isinstance(self.looks, SeenReferences)):
+            self._words(request, factors)
 
     def _read_references(self, request: PaintRequest, pending: Collection[Slot]) -> None:
         """Encode the references of a picture, if they are all there."""
@@ -189,10 +195,11 @@ class StockPainter(Painter):
         steps, cfg = self.steps or settings.steps, self.cfg or settings.guidance
         latent = self._latent(settings)
         width, height = self._size(settings)
-        model, positive, negative = self.model, *self._conditioning(request, width, height)
+        factors = self._factors(request, on_event)
+        model, positive, negative = self.model, *self._conditioning(request, width, height, factors)
         if self.looks is not None:
             model, positive, negative = self.looks.apply(
-                model, positive, negative, request, width * height, self._factors(request, on_event), self._kept
+                model, positive, negative, request, width * height, factors, self._kept
             )
         layout = model.get_model_object("latent_format")
 
@@ -271,21 +278,38 @@ class StockPainter(Painter):
             latent = self.vae.encode(pixels)
         return comfy.sample.fix_empty_latent_channels(self.model, latent)
 
-    def _conditioning(self, request: PaintRequest, width: int, height: int) -> tuple[Conditioning, Conditioning]:
+    def _conditioning(
+        self, request: PaintRequest, width: int, height: int, factors: Sequence[float]
+    ) -> tuple[Conditioning, Conditioning]:
         """Return what to paint, and what guidance steers away from."""
         if self.m3 is not None:
             condition = self.m3.condition(replace(request, settings=self._with_negative(request.settings)))
             positive, negative = to_conditioning(condition, width, height)
             return dressed(positive, self.positive_like), dressed(negative, self.negative_like)
-        return self._words(request)
+        return self._words(request, factors)
 
-    def _words(self, request: PaintRequest) -> tuple[Conditioning, Conditioning]:
-        """Return the conditioning of a picture's words, and of what guidance steers away from."""
+    def _words(self, request: PaintRequest, factors: Sequence[float]) -> tuple[Conditioning, Conditioning]:
+        """Return the conditioning of a picture's words, and of what guidance steers away from.
+
+        A text encoder that sees references has seen them.
+        """
         settings = self._with_negative(request.settings)
+        if isinstance(self.looks, SeenReferences):
+            size = self._size(settings)
+            if (seen := self.looks.encode(request, settings.negative, size, factors, self._kept)) is not None:
+                positive, negative = dressed(seen.positive, self.positive_like), self._unwanted(settings, seen)
+                values = node_helpers.conditioning_set_values
+                return values(positive, seen.beside, append=True), values(negative, seen.beside, append=True)
         positive = dressed(self._encoded(request.prompt), self.positive_like)
         if settings.negative == self.negative:
             return positive, self.negative_conditioning
         return positive, dressed(self._encoded(settings.negative), self.negative_like)
+
+    def _unwanted(self, settings: TurnSettings, seen: Seen) -> Conditioning:
+        """Return what guidance steers away from where the text encoder sees references."""
+        if self.negative_like is not None and not settings.negative.strip():
+            return self.negative_like
+        return dressed(seen.negative, self.negative_like)
 
     def _encoded(self, text: str) -> Conditioning:
         """Return the conditioning of a text, which is encoded once while pictures are painted."""

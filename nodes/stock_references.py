@@ -1,4 +1,7 @@
-"""How references enter a stock model: as reference latents, or through an IP-Adapter; both with the gate."""
+"""How references enter a stock model: as latents, which its text encoder may see too, or through an IP-Adapter.
+
+All of them have the gate.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..m3adapter.conversation.conversation import Conversation, Picture
+from ..m3adapter.diffusion.prompt_syntax import escaped
 from ..m3adapter.diffusion.reference_gate import ReferenceGate
 from ..m3adapter.ip_adapter.image_prompt import ImageGate, ImagePrompt
 from ..m3adapter.painter import Kept, PaintRequest
@@ -23,6 +27,7 @@ from .memory import Handle
 from .reference_gate import gate_references
 from .stock import Conditioning
 from .stock_checks import MOST_REFERENCES
+from .stock_sight import Seen, Shown, Sight
 
 if TYPE_CHECKING:
     import comfy.clip_vision
@@ -89,6 +94,57 @@ class ReferenceLatents:
             return picture, self.vae.encode(fitted(picture.pixels[None], area))  # with the picture, whose id it lends
 
         return [kept.get((id(each), area), partial(encode, each))[1] for each, _ in references]
+
+
+@dataclass(frozen=True, eq=False)
+class SeenReferences(ReferenceLatents):
+    """References that the text encoder of an edit model sees too, as the engine's node for that model shows them.
+
+    Attributes:
+        sight: The text encoder.
+    """
+
+    sight: Sight = None  # type: ignore[assignment]  # always given: a default stands before it
+
+    def encode(
+        self, request: PaintRequest, negative: str, size: tuple[int, int], factors: Sequence[float], kept: Kept
+    ) -> Seen | None:
+        """Return the conditioning of a picture's words and references; None if it has none that count."""
+        pictures = [picture for picture, _ in self._counting(request, factors)]
+        if not pictures:
+            return None
+
+        def look() -> tuple[list[Picture], Seen]:  # with the pictures, whose ids are those of the key
+            seen = [picture.pixels[None] for picture in pictures]
+            for each in seen:
+                check_sides(each.shape[2], each.shape[1])
+            return pictures, self.sight.look(Shown(escaped(request.prompt), escaped(negative), seen, size))
+
+        return kept.get((request.prompt, negative, size, *map(id, pictures)), look)[1]
+
+    def apply(
+        self,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        request: PaintRequest,
+        area: int,
+        factors: Sequence[float] = (),
+        kept: Kept | None = None,
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        """Return the model with the gate; the conditioning has the references already."""
+        weights = [weight for _, weight in self._counting(request, factors)]
+        gate = ReferenceGate(request.gate.strength, self.start, self.end, tuple(weights))
+        return gate_references(model, gate) if weights else model, positive, negative
+
+    def read_ahead(self, request: PaintRequest, area: int, kept: Kept) -> None:
+        """Do nothing: who encodes the words sees the references."""
+
+    def _counting(self, request: PaintRequest, factors: Sequence[float]) -> list[Reference]:
+        """Return the references that count, with their weights."""
+        references = request.references[: self.max_references] if request.gate.strength else ()
+        pairs = zip(references, scaled(references, factors if references else ()), strict=True)
+        return [each._replace(weight=weight) for each, weight in pairs if weight]
 
 
 @dataclass(frozen=True, eq=False)

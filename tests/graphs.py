@@ -72,6 +72,8 @@ def quick(name: str) -> Graph:
             each["class_type"] == "M2Chat_StockPainter" and "toy" in graph
         ):
             each["inputs"].update(width=64, height=64)
+            if each["class_type"] == "M2Chat_StockPainter":  # text encoders that see take references of a megapixel
+                each["inputs"]["text_encoder_sees"] = "captions only"
         elif each["class_type"] == "ImageScaleToTotalPixels":
             each["inputs"]["megapixels"] = 0.01
         elif each["class_type"] == "M2Chat_CharacterSheet":  # a toy cannot write one

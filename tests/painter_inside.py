@@ -422,4 +422,83 @@ def ahead() -> dict[str, Any]:
     return found
 
 
-SCENARIOS = {f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references, ahead)}
+def sight() -> dict[str, Any]:
+    """Edit models whose text encoders see references too: Stock Painter against the graph with the engine's node."""
+    from importlib import import_module
+
+    import comfy.utils
+    from m2chat.m3adapter.conversation.conversation import ReferencePolicy
+    from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
+    from m2chat.nodes import stock_sight
+    from m2chat.nodes.reference_gate import gate_references
+    from m2chat.nodes.stock import LoadStarterStock
+
+    import toy_painters as toys
+
+    caption, unwanted, found = "a red fox", "blurry", {}
+    shown = torch.rand(2, 32, 48, 3, generator=torch.Generator().manual_seed(4))
+
+    def both(node: Any, clip: Any, **how: Any) -> list[Any]:
+        return [node.execute(clip=clip, prompt=text, **how).result[0] for text in (caption, unwanted)]
+
+    def two(node: Any, clip: Any, **how: Any) -> list[Any]:
+        return [*node.execute(clip=clip, prompt=caption, negative_prompt=unwanted, **how).result[:2]]
+
+    def numbered(name: str) -> dict[str, Tensor]:
+        return {name.format(number): picture[None] for number, picture in enumerate(shown, 1)}
+
+    first = {"image": shown[:1]}
+    plus, one = ("nodes_qwen", "TextEncodeQwenImageEditPlus"), ("nodes_qwen", "TextEncodeQwenImageEdit")
+    cases: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "qwen_edit": (plus, both, numbered("image{}")),
+        "qwen_edit first": (one, both, first),
+        "qwen_edit_2511": (plus, both, numbered("image{}")),
+        "longcat": (one, both, first),
+        "boogu": (("nodes_boogu", "TextEncodeBooguEdit"), two, {"images": numbered("image_{}")}),
+        "mage_flow": (("nodes_mage", "TextEncodeMageFlowEdit"), two,
+                      {"images": numbered("image_{}"), "width": 64, "height": 64}),
+        "joyimage": (("nodes_joyimage", "TextEncodeJoyImageEdit"), both, {"images": numbered("image{}")}),
+        "z_image_omni": (("nodes_zimage", "TextEncodeZImageOmni"), both, numbered("image{}")),
+    }  # fmt: skip
+    # Toys need no pictures of a megapixel: references are scaled to one of 32 x 32 places, in either way.
+    upscale = comfy.utils.common_upscale
+
+    def small(samples: Tensor, width: int, height: int, *how: Any, **named: Any) -> Tensor:
+        most = max(width, height)
+        sides = (max(16, side * 64 // most // 16 * 16) for side in (width, height))
+        return upscale(samples, *(sides if most > 128 else (width, height)), *how, **named)
+
+    with torch.inference_mode(), mock.patch.object(comfy.utils, "common_upscale", small):
+        for name, (where, call, how) in cases.items():
+            toy = toys.painter(name.split()[0])
+            node = getattr(import_module(f"comfy_extras.{where[0]}"), where[1])
+            sees = "first reference" if name.endswith("first") else "references"
+            made = painter(*toy[1:], 64, references="reference latents", negative=unwanted, text_encoder_sees=sees)
+            plain = stock_graph(*toy[1:], caption, 5, 64, words=unwanted)
+            positive, negative = call(node, toy.clip, vae=toy.vae, **how)
+            apart_by_gate = []
+            for gate in (0.0, 0.5, 1.0):
+                model = gate_references(toy.model, ReferenceGate(gate)) if gate else toy.model
+                expected = (
+                    stock_graph(model, toy.clip, toy.vae, caption, 5, 64, positive=positive, negative=negative)
+                    if gate
+                    else plain
+                )
+                painted = made.paint(request(caption, 5, pictures=shown, gate=gate))
+                apart_by_gate.append(apart(painted, expected))
+            blind = painter(
+                *toy[1:], 64, references="reference latents", negative=unwanted, text_encoder_sees="captions only"
+            )
+            asked = request(caption, 5, pictures=shown, gate=1.0)
+            moved = apart(made.paint(asked), blind.paint(asked))
+            nobody = request(caption, 5, pictures=shown, references=ReferencePolicy(weights=(0.0, 0.0)))
+            found[name] = [*apart_by_gate, apart(made.paint(nobody), plain), moved]
+        blind, toy = LoadStarterStock.execute().result[1], toys.clip()
+        found["takes pictures"] = [stock_sight.takes_pictures(each) for each in (blind, toy)]
+        toy.cond_stage_model.visual = torch.nn.LayerNorm(4)  # a vision tower, for which a file had no weights
+        toy.cond_stage_model.visual.weight.zero_()
+        found["takes pictures"].append(stock_sight.takes_pictures(toy))
+    return found
+
+
+SCENARIOS = {f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references, ahead, sight)}

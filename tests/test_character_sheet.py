@@ -13,6 +13,7 @@ import toy_llms
 from m3adapter.conversation.cast import MAX_LOOKS, Character, with_looks
 from m3adapter.conversation.character_sheet import looks_of
 from m3adapter.conversation.conversation import Conversation, ConversationError, Picture, Slot, Text
+from m3adapter.conversation.new_looks import still_said
 from m3adapter.events import Shortened
 from m3adapter.language.auto import load_language_model
 from m3adapter.language.language_model import LanguageModel
@@ -47,6 +48,79 @@ def test_a_caption_carries_the_looks_of_those_whom_it_names(caption: str, descri
     assert with_looks(caption, [Character("fox"), Character("Rosa")]) == caption
     story = Conversation().with_looks(SHEET).user("Tell.").assistant([Picture(caption)])
     assert story.described(Slot(1, 0)) == described and story.at(Slot(1, 0)).caption == caption
+
+
+CUB, OWL = "a small red cub with a green scarf", "an old owl with a green scarf"
+HAIR = "long brown hair, a blue dress"
+BLUE = "a small cub with a green scarf"  # what is left beside "blue"
+
+
+@pytest.mark.parametrize(
+    ("looks", "caption", "said"),
+    [
+        (CUB, "the fox is now blue", BLUE),
+        (CUB, "a blue fox on the beach", BLUE),
+        (CUB, "A clever, dark blue little fox", BLUE),
+        (CUB, "the fox, now blue, runs", BLUE),
+        (CUB, "the fox has suddenly turned blue", BLUE),
+        (CUB, "the fox with blue fur", BLUE),
+        (CUB, "the fox's fur is blue", BLUE),
+        (CUB, "the blue-furred fox", BLUE),
+        (CUB, "a big clever fox", "a red cub with a green scarf"),
+        (CUB, "the fox on the beach in a red scarf", "a small red cub"),
+        (CUB, "the fox and her red scarf", "a small red cub"),
+        (CUB, "the fox's scarf is blue", "a small red cub"),
+        ("red", "the fox is now blue", ""),
+        ("small and red", "a blue fox", "small"),
+        ("red and white fur, amber eyes", "a blue fox", "amber eyes"),
+        (OWL, "young Rosa flies", "an owl with a green scarf"),
+        (HAIR, "Rosa with short hair", "brown hair, a blue dress"),
+        (HAIR, "Rosa in a white dress and with black hair", "long hair"),
+    ],
+)
+def test_a_sheet_yields_to_a_new_look_in_the_caption(looks: str, caption: str, said: str) -> None:
+    name = "Rosa" if "Rosa" in caption else "fox"
+    cast = [Character(name, looks=looks), Character("bear", looks="brown")]
+    assert still_said(looks, caption, name, ["bear"], common=name == "fox") == said
+    described = with_looks(caption, cast)
+    assert described.endswith(said) if said else described == caption
+    assert with_looks(caption, cast).startswith(caption)
+
+
+@pytest.mark.parametrize(
+    ("looks", "caption"),
+    [
+        (CUB, "a little red fox"),  # the same in other words
+        (CUB, "the fox under a blue sky"),
+        (CUB, "a fox, blue sky"),
+        (CUB, "the fox is in a blue boat"),
+        (CUB, "the fox turns to the blue door"),
+        (CUB, "the fox looks at the blue boat"),
+        (CUB, "the fox has a blue kite"),
+        (CUB, "the fox finds a red scarf"),
+        (CUB, "the fox in a red hat"),
+        (CUB, "the fox is blue-eyed"),
+        (CUB, "the fox is no longer blue"),
+        (CUB, "the blue queen's fox"),
+        (CUB, "the fox and a blue bear"),
+        (CUB, "a blue bear and the fox"),
+        (CUB, "the fox meets a bear with a red scarf"),
+        (CUB, "the bear is blue. The fox sleeps"),
+        (OWL, "a red bird sees Rosa"),
+        (OWL, "a blue young man and Rosa"),
+        ("red and white fur", "a red fox"),
+    ],
+)
+def test_a_sheet_stays_where_the_caption_names_no_look_of_the_character(looks: str, caption: str) -> None:
+    name = "Rosa" if "Rosa" in caption else "fox"
+    assert still_said(looks, caption, name, ["bear"], common=name == "fox") == looks
+    assert with_looks(caption, [Character(name, looks=looks), Character("bear")]).endswith(looks)
+
+
+def test_a_style_is_no_look_of_a_character() -> None:
+    story = Conversation().with_looks({"fox": "red"}).user("Tell.").assistant([Picture("a fox"), Picture("a blue fox")])
+    prompts = [PaintRequest(story, Slot(1, place), TurnSettings(style="blue fox")).prompt for place in (0, 1)]
+    assert prompts == ["a fox, blue fox, the fox is red", "a blue fox, blue fox"]
 
 
 def test_a_painter_that_reads_words_reads_the_looks_behind_the_style() -> None:

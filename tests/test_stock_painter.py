@@ -59,6 +59,15 @@ def test_references_are_the_stock_graphs_with_the_gate_of_the_story() -> None:
     assert found["m3"][1] > 0.1 and found["ip-adapter 0.7"][1] > 0.01 and found["ip-adapter 0.0"][1] == 0
 
 
+def test_text_encoders_of_edit_models_see_references_as_in_the_stock_graphs() -> None:
+    found = inside("painter_sight")
+    assert found.pop("takes pictures") == [False, True, False]
+    assert {each.split("_")[0] for each in found} == {"qwen", "longcat", "boogu", "mage", "joyimage", "z"}
+    for name, (*apart, moved) in found.items():
+        # At gate 0, 0.5 and 1, and with references of weight 0, as the graph without references.
+        assert apart == [0.0] * 4 and moved > 0.01, name
+
+
 def test_the_models_of_a_story_make_room_for_one_another_once() -> None:
     found = inside("painter_ahead")
     # How far from pictures whose captions are encoded one by one; switches from CLIP to MODEL or back; encodes of the

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .new_looks import still_said
 from .segments import ConversationError, Picture, clean
 
 MAX_NAME = 80
@@ -66,18 +67,22 @@ def with_looks(caption: str, cast: Iterable[Character], *, named_in: str | None 
 
     For a painter that knows no character but by words: "a fox on the beach" becomes "a fox on the beach, the fox is a
     small red cub"; after a name without an article, "Rosa on the beach. Rosa: a small red fox". Looks that the caption
-    has already are not said again.
+    has already are not said again, and those of whose kind it names others ("a blue fox") are left out: see
+    `new_looks.still_said`.
     """
     text = plain(caption if named_in is None else named_in)
     asides, notes = [], []
-    for place, character in _places(text, cast):
-        if not character.looks or plain(character.looks) in text:
+    found = _places(text, cast)
+    for place, character in found:
+        others = [other.name for _, other in found if other is not character]
+        looks = still_said(character.looks, text, plain(character.name), others, common=character.name[0].islower())
+        if not looks or plain(looks) in text:
             continue
         words = 3 if character.name[0].islower() else 0  # between the article and a name: "a clever little fox"
         if re.search(rf"\b(?:an?|the) (?:[\w'-]+ ){{0,{words}}}$", text[:place]):
-            asides.append(f"the {character.name} is {character.looks}")
+            asides.append(f"the {character.name} is {looks}")
         else:
-            notes.append(f"{character.name}: {character.looks}")
+            notes.append(f"{character.name}: {looks}")
     said = f"{caption.rstrip(' .')}, {' and '.join(asides)}" if asides else caption
     return f"{said.rstrip(' .')}. {'. '.join(notes)}" if notes else said
 
