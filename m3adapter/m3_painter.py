@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import stages
-from .diffusion.batches import is_out_of_memory
 from .events import OnEvent, Step, ignore
 from .painter import Kept, Need, Painter, PaintRequest, nothing
 from .settings import TurnSettings, styled
@@ -131,6 +130,8 @@ class M3Painter(Painter):
                     check()
                     self._anchor(request)
             except Exception as error:
+                from .diffusion.batches import is_out_of_memory
+
                 if not isinstance(error, self.out_of_memory) and not is_out_of_memory(error):
                     raise
                 # The picture that does not fit will say so, when those before it are painted.
