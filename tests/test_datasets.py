@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,33 @@ def test_parts_of_a_data_set_are_its_own_or_always_the_same_conversations(tmp_pa
     assert [len(open_dataset(own, split=split)) for split in ("train", "validation", "test", None)] == [2, 1, 1, 4]
     one = a_story(tmp_path / "one")
     assert [len(open_dataset(one, split=split)) for split in ("train", "validation")] == [2, 1]
+
+
+def test_the_words_of_a_sample_are_told_by_their_key(tmp_path: Path) -> None:
+    story = json.loads(a_story(tmp_path).read_text("utf-8"))
+    sample = open_dataset(lines(tmp_path, story))[1]
+    draw(tmp_path / "pictures/1.png", (7, 7, 7))
+    assert open_dataset(lines(tmp_path, story))[1].words_key == sample.words_key, "no words depend on painted pictures"
+    draw(tmp_path / "pictures/0.png", (7, 7, 7))
+    seen = open_dataset(lines(tmp_path, story))[1]
+    assert seen.words_key != sample.words_key, "the model looks at the user's"
+    looks = replace(seen, conversation=seen.conversation.with_character("Rosa", looks="a red fox"))
+    assert len({sample.words_key, seen.words_key, looks.words_key}) == 3
+
+
+def test_words_that_only_references_tell_may_stand_beside_a_picture(tmp_path: Path) -> None:
+    for name in "abc":
+        draw(tmp_path / f"{name}.png", (ord(name), 0, 0))
+    first = image("a.png", caption="Rosa", told="Rosa is red")
+    later = [image("b.png", caption="Rosa sleeps", told=" Rosa \n is red"), image("c.png", caption="a boat", told="")]
+    record = [
+        said("user", text("x")),
+        said("assistant", first),
+        said("user", text("y")),
+        said("assistant", "z", *later),
+    ]
+    found = open_dataset(lines(tmp_path, record))
+    assert [found[index].told for index in range(3)] == ["", "Rosa is red", ""]
+    assert found[1].whole_caption == "Rosa sleeps, Rosa is red"
+    assert [found[index].useful for index in range(3)] == [False, True, False]
+    assert found.exchanged(1, random.Random(1)).told == ""

@@ -179,7 +179,8 @@ def test_paths_stay_in_the_folder_of_the_data_set(tmp_path: Path) -> None:
     paths = ["in/inside.png", "in\\inside.png", "./in/../in/inside.png", str(inside), "fine.png", "../secret.png",
              str(secret), "link.png", "away/secret.png", "/etc/passwd", "in/../../secret.png",
              "https://example.org/a.png", "data:image/png;base64,AA",
-             "file:///etc/passwd", "", "\0", "a" * 5000, "circle.png", "in", None, 7, {"bytes": "x"}]  # fmt: skip
+             "file:///etc/passwd", "", "\0", "a" * 5000, "circle.png", "in",
+             "\ud800.png", "b" * 300, None, 7, {"bytes": "x"}]  # fmt: skip
     record = [{"messages": [said("user", text("x")), said("assistant", image(path, caption="c"))]} for path in paths]  # type: ignore[arg-type]
     found = open_dataset(lines(folder, *record))
     assert len(found) == 5 and found.report.left_out[OUTSIDE].count == 6

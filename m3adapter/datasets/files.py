@@ -140,6 +140,8 @@ class Pictures:
             return "the picture has no path"
         if _ADDRESS.match(name):
             return "the picture is a web address, and nothing is downloaded"
+        if not is_utf8(name):
+            return "the file's name is not UTF-8"
         if "\0" in name or len(name) > 4096:
             return "the picture's path is no path"
         try:

@@ -5,7 +5,8 @@
       {"role": "assistant", "content": [{"type": "text", "text": "It was windy."},
         {"type": "image", "path": "kite.png", "caption": "Rosa with a kite"}]}]}
 
-A line is one conversation; it may also be the list of messages alone.
+A line is one conversation; it may also be the list of messages alone. A picture may have "told", the words that only
+its references tell: "Rosa is red".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..conversation.segments import ROLES, Picture, Segment, Text, Turn
+from ..conversation.segments import ROLES, Picture, Segment, Text, Turn, clean
 from ..values import label, shown
 from .files import UTF8_BOM, Pictures, numbered_lines, read_part, read_text, split_of, within
 from .report import Report
@@ -24,6 +25,7 @@ from .stories import Place, Story, with_captions
 
 MESSAGES = ("messages", "conversation", "conversations")  # the keys under which the messages may stand
 PATHS = ("path", "image", "url", "image_url")  # the keys of a picture's path
+IMAGES = ("image", "image_url")  # types of a part that is a picture
 IDS = ("id", "conversation_id", "dialogue_id")
 
 
@@ -91,14 +93,16 @@ class Lines:
             raise Wrong("it has no messages", "give a list of messages, each with role and content")
         base, where = self.files[place[0]].parent, self.where(place)
         turns: list[Turn] = []
+        told: dict[tuple[int, int], str] = {}
         for message in messages:
             if not isinstance(message, dict) or message.get("role") not in ROLES:
                 role = message.get("role") if isinstance(message, dict) else message
                 raise Wrong("a message has no role", f"it is {shown(role)}: give system, user or assistant")
-            segments = [_segment(part, base, where, pictures) for part in _parts(message.get("content"))]
-            if not add_turn(turns, message["role"], [segment for segment in segments if segment is not None]):
+            parts = _parts(message.get("content"))
+            told |= {(len(turns), place): words for place, words in _told(parts)}
+            if not add_turn(turns, message["role"], [_segment(part, base, where, pictures) for part in parts]):
                 break
-        return Story(tuple(turns))
+        return Story(tuple(turns), told=told)
 
     def _record(self, place: Place) -> Any:
         number, line, start, length = place
@@ -166,13 +170,21 @@ def _parts(content: Any) -> list[Any]:
     return content
 
 
-def _segment(part: Any, base: Path, where: str, pictures: Pictures) -> Segment | None:
+def _told(parts: list[Any]) -> Iterator[tuple[int, str]]:
+    """Yield the words that only references tell, with the number of the picture."""
+    images = [part for part in parts if isinstance(part, dict) and part.get("type") in IMAGES]
+    for place, part in enumerate(images):
+        if isinstance(part.get("told"), str):
+            yield place, " ".join(clean(part["told"]).split())
+
+
+def _segment(part: Any, base: Path, where: str, pictures: Pictures) -> Segment:
     if isinstance(part, str):
         return Text(part)
     kind = part.get("type") if isinstance(part, dict) else part
     if kind == "text" and isinstance(part.get("text"), str):
         return Text(part["text"])
-    if kind not in ("image", "image_url"):
+    if kind not in IMAGES:
         raise Wrong("a part of a message is neither text nor image", shown(kind))
     path = next((part[key] for key in PATHS if key in part), None)
     if isinstance(path, dict):  # {"image_url": {"url": …}}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..conversation.conversation import Conversation, Slot
@@ -62,13 +63,16 @@ class Sample:
         """Whether the references tell something, as far as anybody knows."""
         return bool(self.references) and self.told != ""
 
-    @property
+    @cached_property
     def words_key(self) -> str:
-        """A digest of what the language model reads for the slot: words, captions and users' pictures."""
-        shown = [self.conversation.picture(at).digest for at in self.conversation.user_slots(before=self.slot)]
-        return digest(json.dumps(self.conversation.messages()), tuple(self.slot), shown)
+        """A digest of what the language model reads for the slot: words, captions, looks and users' pictures."""
+        told = self.conversation
+        shown = [told.picture(at).digest for at in told.user_slots(before=self.slot)]
+        looks = [(character.name, character.looks) for character in told.cast]
+        seen = [told.picture(at).seen for at in told.pictures()]
+        return digest(json.dumps(told.messages()), tuple(self.slot), shown, looks, seen)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of everything in the sample but its source."""
         references = [(reference.picture.digest, reference.weight) for reference in self.references]

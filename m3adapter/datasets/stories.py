@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -34,11 +34,13 @@ class Story(NamedTuple):
         turns: The turns.
         cast: Its characters.
         groups: What its pictures share with those of other conversations: the name of a character, or of a folder.
+        told: The words that only references tell, by turn and number of the picture in it, where the data set knows.
     """
 
     turns: tuple[Turn, ...]
     cast: tuple[Character, ...] = ()
     groups: tuple[str, ...] = ()
+    told: Mapping[tuple[int, int], str] | None = None
 
 
 class Reader(Protocol):
@@ -137,10 +139,12 @@ class Stories:
         references = self._references(index, story, slot, picture.caption)
         names = {name for reference in references for name in self.names(reference.picture.caption)}
         known = tuple(name for name in self.names(picture.caption) if name in names)
+        place = sum(isinstance(other, Picture) for other in story.turns[turn].segments[:segment])
+        told = (story.told or {}).get((turn, place))
+        if told is not None and not references:
+            told = ""  # since there is nothing that could tell it
         conversation, slot = _opened(story, slot, self.history)
-        return Sample(
-            conversation, slot, picture, references, known=known, source=self.reader.where(self._places[number])
-        )
+        return Sample(conversation, slot, picture, references, told, known, self.reader.where(self._places[number]))
 
     def exchanged(self, index: int, rng: random.Random) -> Sample:
         """Return the sample at `index` with references of another conversation, which tell nothing."""
@@ -195,6 +199,10 @@ class Stories:
     def conversation_of(self, index: int) -> int:
         """Return the number of the conversation in which the sample at `index` stands."""
         return self._index[index * 5]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was read, so that other processes get the index only."""
+        return {**vars(self), "_known": OrderedDict()}
 
     def _add(self, place: Place) -> None:
         """Read a conversation for the first time, and note its samples."""

@@ -87,7 +87,7 @@ class Vist:
         story, photo = entry.get("story_id"), entry.get("photo_flickr_id")
         try:
             order = int(entry["worker_arranged_photo_order"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             order = -1
         if order < 0 or not all(isinstance(found, (str, int)) and str(found) for found in (story, photo)):
             report.leave_out("the annotation lacks story_id, photo_flickr_id or worker_arranged_photo_order", where)
