@@ -11,7 +11,7 @@ terminal signal-to-noise ratio). Min-SNR weights (Hang et al., 2023) bound by ga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,10 +63,6 @@ class Draws:
     times: Tensor
     noise: Tensor
 
-    def rows(self, rows: Tensor) -> Draws:
-        """Return those of some of the pictures."""
-        return Draws(self.times[rows], self.noise[rows])
-
 
 class DiffusionLoss:
     """The denoising loss of a decoder.
@@ -110,6 +106,14 @@ class DiffusionLoss:
         times = (strata**self.early * len(self.signal)).long()[torch.randperm(batch, device=device)]
         times = times.clamp(max=len(self.signal) - 1)  # float32 may round the last stratum up to its end
         return Draws(times, torch.randn_like(latents))
+
+    def draw_each(self, shapes: Sequence[tuple[int, ...]], device: torch.device | str) -> tuple[Tensor, list[Tensor]]:
+        """Draw times [B] and a noise for each of B latents of these shapes [C, h, w], as `draw` for those of one shape."""
+        alike = len(set(shapes)) == 1
+        whole = self.draw(torch.zeros(len(shapes), *(shapes[0] if alike else ()), device=device))
+        if alike:
+            return whole.times, list(whole.noise)
+        return whole.times, [torch.randn(shape, device=device) for shape in shapes]
 
     def noisy(self, latents: Tensor, draws: Draws) -> Tensor:
         """Return the noisy latents x_t."""
@@ -175,8 +179,8 @@ def cumulative_alphas(config: Any) -> Tensor:
     name = config.get("_class_name") or "its scheduler"
     if "beta_schedule" not in config and not config.get("trained_betas") or config.get("sigma_data") is not None:
         raise ValueError(
-            f"The decoder's noise schedule is that of {name}, for which trainings have no loss: choose a decoder with a "
-            "schedule of betas, such as SDXL."
+            f"The decoder's noise schedule is that of {name}, for which trainings have no loss: choose a decoder "
+            "with a schedule of betas, such as SDXL."
         )
     names = (
         "num_train_timesteps",
@@ -196,8 +200,8 @@ def cumulative_alphas(config: Any) -> Tensor:
 def min_snr_weights(alphas: Tensor, prediction: str, gamma: float | None) -> Tensor | None:
     """Return the min-SNR weight of each time [times] for a prediction; None if there is no gamma.
 
-    With SNR = alpha / (1 - alpha), errors of `sample` weigh min(SNR, gamma), those of `epsilon` that over SNR, and those
-    of `v_prediction` that over SNR + 1. Where there is no signal left at all, these are the limits 0, 1 and 0.
+    With SNR = alpha / (1 - alpha), errors of `sample` weigh min(SNR, gamma), those of `epsilon` that over SNR, and
+    those of `v_prediction` that over SNR + 1. Where there is no signal left at all, these are the limits 0, 1 and 0.
     """
     if gamma is None:
         return None

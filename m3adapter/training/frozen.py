@@ -1,0 +1,290 @@
+"""What the frozen models say of samples, each thing computed once and kept in a store.
+
+    latents      what a sample's picture is for the decoder                        by picture
+    captions     what the decoder's text encoders make of a caption                by caption
+    references   the vision encoder's features of a picture                        by picture
+    states       what the language model knows of a slot                           by words, and image tokens
+    semantic     what the adapter's first stage makes of these states              by the same, and its weights
+
+Each is computed for one item at a time, or in groups of one size, so that what is computed for a sample does not depend
+on what else a step needs: a training has the same losses with full stores and with empty ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..adapter.features import SlotFeatures
+from ..adapter.slots import UserPictures
+from ..conversation.segments import Picture
+from ..datasets.sample import Sample
+from ..diffusion.latents import latent_means
+from ..language.language_model import SlotStates
+from .decoder_pictures import embed
+from .diffusion_loss import Framing
+from .framing import Cut, cut_for, cut_out
+from .stores import Store, Values, fingerprint
+
+if TYPE_CHECKING:
+    from ..adapter.m3_adapter import M3Adapter
+    from ..adapter.vision_encoder import VisionEncoder
+    from ..diffusion.decoder import DiffusionDecoder
+    from ..language.language_model import LanguageModel
+
+GROUP = 8  # captions that are computed together, however many are needed
+
+
+@dataclass
+class Models:
+    """The models of a training; `device` is where they work.
+
+    Attributes:
+        offload: Whether only those that work stay on the device.
+        autocast: Makes the context in which trained and frozen models compute.
+    """
+
+    language: LanguageModel
+    vision: VisionEncoder
+    decoder: DiffusionDecoder
+    adapter: M3Adapter
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]]
+    offload: bool = False
+
+    def large(self) -> dict[str, list[Any]]:
+        """Return the frozen models by what they are for."""
+        texts = [self.decoder.text_encoder, self.decoder.text_encoder_2]
+        return {
+            "language": [self.language.model, self.language.visual_projection],
+            "vision": [self.vision.model],
+            "texts": texts,
+            "vae": [self.decoder.vae],
+            "unet": [self.decoder.unet],
+        }
+
+    def at_work(self, *names: str) -> None:
+        """Put these models on the device and, where memory is short, all others off it."""
+        for name, parts in self.large().items():
+            for model in parts:
+                if model is None or (name == "language" and not self.language.movable):
+                    continue
+                where = self.device if name in names else torch.device("cpu")
+                if (name in names or self.offload) and next(model.parameters()).device != where:
+                    if name == "language":
+                        self.language.forget()
+                    model.to(where)
+        if self.offload and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class Frozen:
+    """Asks the frozen models, and remembers what they said.
+
+    Args:
+        models: The models.
+        folder: Where it is kept; None keeps it in memory for this run.
+        resolution: Side in pixels of square pictures.
+    """
+
+    def __init__(self, models: Models, folder: Path | None, resolution: int) -> None:
+        self.models, self.folder, self.resolution = models, folder, resolution
+        decoder, language, vision = models.decoder, models.language, models.vision
+        halvings = len(decoder.unet.config.block_out_channels) - 1
+        self._step = decoder.pipeline.vae_scale_factor * 2**halvings  # what the sides of pictures are multiples of
+        self._vae = fingerprint(decoder.vae, resolution, self._step)
+        self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2)
+        self._eyes = fingerprint(vision.model, vision.levels, vision.mean, vision.std)
+        template = getattr(language.tokenizer, "chat_template", "")
+        self._reader = fingerprint(language.model, language.visual_projection, language.config, template)
+        self.latents, self.captions, self.references = (
+            self._store(name, key)
+            for name, key in (("latents", self._vae), ("captions", self._texts), ("references", self._eyes))
+        )
+        self.states: Store | None = None
+        self.semantics: Store | None = None
+        self.notes: dict[str, int] = {}
+
+    def _store(self, name: str, made_by: str) -> Store:
+        return Store(None if self.folder is None else self.folder / name, made_by)
+
+    def settle(self) -> None:
+        """Take note that the adapter's image tokens stay as they are: states can be kept from now on."""
+        self.models.adapter.image_tokens.requires_grad_(False)
+        tokens = fingerprint(self.models.adapter.image_tokens)
+        self.states = self._store("states", fingerprint(self._reader, self._eyes, tokens))
+
+    def freeze_semantic(self) -> None:
+        """Take note that all that stage 1 trains stays as it is, so that the semantic feature can be kept too."""
+        self.settle()
+        first = self.models.adapter.stage1_parameters()
+        made_by = fingerprint(self._reader, self._eyes, *(first[name] for name in sorted(first)), self._precision())
+        self.semantics = self._store("semantic", made_by)
+
+    def flush(self) -> None:
+        """Write what is not on disk yet."""
+        for store in (self.latents, self.captions, self.references, self.states, self.semantics):
+            if store is not None:
+                store.flush()
+
+    # What the decoder is to paint
+
+    def cut(self, size: tuple[int, int]) -> Cut:
+        """Return how a picture of this width and height is brought to a size that the decoder learns from."""
+        return cut_for(size, self.resolution, self._step)
+
+    def latents_of(self, pictures: Sequence[Picture]) -> tuple[list[Tensor], Framing]:
+        """Return scaled latents [C, h, w] of each picture, in float32, and their framing."""
+        self.latents.fill(((picture.digest, picture) for picture in pictures), self._encode)
+        found = [self.latents[picture.digest]["latents"].to(self.models.device, torch.float32) for picture in pictures]
+        cuts = [self.cut(picture.size) for picture in pictures]
+        sizes = ([cut.original for cut in cuts], [cut.corner for cut in cuts], [cut.target for cut in cuts])
+        return found, Framing(*(torch.tensor(values) for values in sizes))
+
+    def latent_shape(self, picture: Picture) -> tuple[int, int, int]:
+        """Return the shape [C, h, w] of a picture's latents without reading it."""
+        height, width = self.cut(picture.size).target
+        factor = self.models.decoder.pipeline.vae_scale_factor
+        return (self.models.decoder.unet.config.in_channels, height // factor, width // factor)
+
+    def _encode(self, pictures: list[Picture]) -> list[Values]:
+        self.models.at_work("vae")
+        made = []
+        for picture in pictures:
+            pixels = cut_out(picture.pixels, self.cut(picture.size)).permute(2, 0, 1)[None] * 2 - 1
+            vae = self.models.decoder.vae
+            with torch.no_grad():
+                made.append({"latents": latent_means(vae, pixels)[0].bfloat16()})
+        return made
+
+    # What captions mean for the decoder
+
+    def embeddings_of(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return embeddings [B, N, D] and pooled ones [B, P] of captions."""
+        self.captions.fill(((fingerprint(caption), caption) for caption in captions), self._embed, together=GROUP)
+        found = [self.captions[fingerprint(caption)] for caption in captions]
+        device = self.models.device
+        embeds, pooled = (torch.stack([values[name] for values in found]).to(device) for name in ("embeds", "pooled"))
+        return embeds.float(), pooled.float()
+
+    def _embed(self, captions: list[str]) -> list[Values]:
+        self.models.at_work("texts")
+        filled = [*captions, *[captions[-1]] * (GROUP - len(captions))]
+        embeds, pooled = embed(self.models.decoder.pipeline, filled)
+        return [{"embeds": embeds[row], "pooled": pooled[row]} for row in range(len(captions))]
+
+    # What references look like
+
+    def references_of(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return features [B, R, L, P, D] of the samples' references, their mask [B, R], and weights [B, R] or None.
+
+        Each has at most as many references as the adapter takes.
+        """
+        most = self.models.adapter.config.references
+        shown = [sample.references[:most] for sample in samples]
+        pictures = [reference.picture for references in shown for reference in references]
+        self.references.fill(((picture.digest, picture) for picture in pictures), self._see)
+        widest = max(map(len, shown), default=0)
+        mask = torch.zeros(len(samples), widest, dtype=torch.bool)
+        weights = torch.ones(len(samples), widest)
+        features: Tensor | None = None
+        for row, references in enumerate(shown):
+            for column, (picture, weight) in enumerate(references):
+                levels = self.references[picture.digest]["levels"]
+                if features is None:
+                    features = torch.zeros(len(samples), widest, *levels.shape, dtype=levels.dtype)
+                features[row, column], mask[row, column], weights[row, column] = levels, True, weight
+        if features is None:
+            config = self.models.adapter.config
+            features = torch.zeros(len(samples), 0, config.vision_levels, 1, config.vision_width)
+        device = self.models.device
+        weighted = None if bool((weights == 1).all()) else weights.to(device)
+        return features.to(device, torch.float32), mask.to(device), weighted
+
+    def _see(self, pictures: list[Picture]) -> list[Values]:
+        self.models.at_work("vision")
+        with torch.no_grad():
+            levels = self.models.vision.encode([picture.pixels for picture in pictures]).levels.bfloat16()
+        return [{"levels": value} for value in levels]
+
+    # What the language model knows
+
+    def read(self, sample: Sample) -> SlotStates:
+        """Return the language model's states of a sample's slot, as the pipeline reads them; gradients may flow."""
+        self.models.at_work("language", "vision")
+        language, tokens = self.models.language, self.models.adapter.image_tokens
+        visual: Sequence[Tensor] = ()
+        if language.sees == "projection":
+            visual = UserPictures(language, self.models.vision).features(sample.conversation, sample.slot)
+        states = language.encode_slot(sample.conversation, sample.slot, tokens, visual=visual)
+        if states.note:
+            self.notes[states.note] = self.notes.get(states.note, 0) + 1
+        return states
+
+    def features_of(self, samples: Sequence[Sample]) -> SlotFeatures:
+        """Return the adapter's input for samples, without references; from the store once `settle` was called."""
+        if self.states is None:
+            return SlotFeatures.collate([(self._float(self.read(sample)), None) for sample in samples])
+        self.states.fill(((sample.words_key, sample) for sample in samples), self._states)
+        found = [self.states[sample.words_key] for sample in samples]
+        device = self.models.device
+        items = [
+            SlotStates(values["context"].to(device), values["text"].to(device), sample.caption)
+            for values, sample in zip(found, samples, strict=True)
+        ]
+        return SlotFeatures.collate([(self._float(item), None) for item in items])
+
+    @staticmethod
+    def _float(states: SlotStates) -> SlotStates:
+        return replace(states, context=states.context.float(), text=states.text.float())
+
+    @torch.no_grad()
+    def _states(self, samples: list[Sample]) -> list[Values]:
+        made = []
+        for sample in samples:
+            with self.models.autocast():
+                states = self.read(sample)
+            kind = torch.bfloat16 if states.context.dtype == torch.bfloat16 else torch.float16
+            made.append({"context": states.context.to(kind), "text": states.text.to(kind)})
+        return made
+
+    def semantic_of(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the semantic feature h [B, N, W] of samples, once `freeze_semantic` was called."""
+        assert self.semantics is not None
+        self.semantics.fill(((sample.words_key, sample) for sample in samples), self._semantic)
+        return torch.stack([self.semantics[sample.words_key]["h"] for sample in samples]).to(self.models.device)
+
+    @torch.no_grad()
+    def _semantic(self, samples: list[Sample]) -> list[Values]:
+        made = []
+        for sample in samples:
+            features = self.features_of([sample])
+            with self.models.autocast():
+                made.append({"h": self.models.adapter.semantic(features)[0].float()})
+        return made
+
+    def _precision(self) -> str:
+        with self.models.autocast():
+            kind = self.models.device.type
+            return str(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+
+
+def prepare(name: str, store: Store, items: Iterable[tuple[str, Any]], make: Callable, together: int = 1) -> None:
+    """Fill a store, and print how far it is every half a minute."""
+    began = last = time.time()
+
+    def told(done: int, count: int) -> None:
+        nonlocal last
+        if time.time() - last > 30 or (done == count and time.time() - began > 5):
+            last = time.time()
+            left = (last - began) / done * (count - done)
+            print(f"preparing {name}: {done} of {count}, {left / 60:.0f} min left", flush=True)
+
+    store.fill(items, make, together=together, told=told)

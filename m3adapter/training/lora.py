@@ -1,0 +1,83 @@
+"""A LoRA on the language model (Hu et al., 2021), trained in M3FT's second stage through the package peft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..arguments import UserError
+
+if TYPE_CHECKING:
+    from ..datasets.sample import Sample
+    from ..language.language_model import LanguageModel
+    from .recipe import Lora
+
+FOLDER = "language_lora"  # in the output
+
+
+class LanguageLora:
+    """Low-rank changes to a language model: added when this is made, they begin as no change at all.
+
+    Args:
+        language: The language model; its own weights stay as they are.
+        options: Rank, scale and place of the changes.
+        seed: Of their random half.
+
+    Raises:
+        UserError: The package peft is missing, or does not know the model's layers.
+    """
+
+    def __init__(self, language: LanguageModel, options: Lora, seed: int) -> None:
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ModuleNotFoundError as error:
+            raise UserError("lora.rank needs the Python package peft: install it with `pip install peft`.") from error
+        names = [name.strip() for name in options.targets.split(",") if name.strip()]
+        self.config = LoraConfig(
+            r=options.rank,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=names[0] if len(names) == 1 else names,
+            task_type="CAUSAL_LM",
+        )
+        self.language = language
+        self.original = language.model
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            try:
+                from peft import get_peft_model
+
+                self.peft: Any = get_peft_model(language.model, self.config)
+            except ValueError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"lora.targets does not fit the language model ({reason}).") from error
+        _ = inject_adapter_in_model
+        self.parameters = {name: p for name, p in language.model.named_parameters() if "lora_" in name}
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+            parameter.data = parameter.data.float()
+
+    def word_losses(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the cross entropy [B] of each sample's answer up to and with its caption, as the model should say it."""
+        losses = []
+        for sample in samples:
+            prompt = self.language._slot_prompt(sample.conversation, sample.slot, 0)
+            said = sorted({*prompt.answer, *prompt.caption})
+            ids = torch.tensor([prompt.ids], device=self.language.model.device)
+            hidden = self.language.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+            places = torch.tensor([place - 1 for place in said if place], device=hidden.device)
+            logits = self.language.model.get_output_embeddings()(hidden[places])
+            losses.append(functional.cross_entropy(logits.float(), ids[0, places + 1]))
+        return torch.stack(losses)
+
+    def save(self, output: Path, *, merge: bool) -> None:
+        """Write the changes, and the language model with them if wished."""
+        self.peft.save_pretrained(output / FOLDER)
+        if merge:
+            self.language.model = self.peft.merge_and_unload()
+            self.language.save_pretrained(output / "language_model")

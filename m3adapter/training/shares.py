@@ -1,0 +1,197 @@
+"""A training whose steps are divided: among processes, and within one among parts that fit its device.
+
+Everything random in a step is drawn for the whole batch by everybody, from the seed and the number of the step alone. So
+the same step has the same loss however it is divided, and a resumed run goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..arguments import UserError
+from ..events import Interrupted
+from .loop import Average, accelerator, average_gradients, clock, cosine, resume, save_state
+
+CLIPPED = 1.0  # the largest norm of a gradient
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a batch that is computed at a time: every `count`-th sample, from `number` on."""
+
+    number: int = 0
+    count: int = 1
+
+    def of(self, whole: int) -> list[int]:
+        """Return the places of its samples in a batch of this size."""
+        return list(range(self.number, whole, self.count))
+
+    def mean(self, values: Tensor, whole: int) -> Tensor:
+        """Return what its values add to the mean over a batch of `whole`: the mean of all shares' is that mean."""
+        return values.sum() * (self.count / max(whole, 1))
+
+
+# From the random numbers of a step, the progress 0..1 and the share to its loss and figures. The mean over the shares is
+# the loss of the step, and its figures.
+ShareLoss = Callable[[random.Random, float, Share], tuple[Tensor, Mapping[str, float]]]
+
+
+class Watcher(Protocol):
+    """Is told how a training goes; everything is called in the first process only, except `measure`."""
+
+    def step(self, done: int, steps: int, figures: Mapping[str, float], seconds_left: float) -> None:
+        """Take the figures of a step; may raise Interrupted to stop the training after it."""
+
+    def measure(self, done: int) -> None:
+        """Measure the model as it is after `done` steps."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a training goes.
+
+    Attributes:
+        name: Of the checkpoint and in printed lines.
+        output: Folder of the checkpoint.
+        steps: In all.
+        minutes: When it stops; 0 is never.
+        parts: How many parts each process divides its samples into.
+        lr: Highest learning rate.
+        warmup: Steps until it is reached.
+        seed: Of everything random.
+        log_every: Steps between two reports.
+        save_every: Steps between two checkpoints.
+        measure_every: Steps between two measurements; 0 makes none.
+        scaled: Whether losses are scaled up for gradients in float16.
+    """
+
+    name: str
+    output: Path
+    steps: int
+    minutes: float = 0.0
+    parts: int = 1
+    lr: float = 1e-3
+    warmup: int = 50
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+    measure_every: int = 0
+    scaled: bool = False
+
+
+def train_shares(
+    schedule: Schedule,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    loss: ShareLoss,
+    watcher: Watcher,
+) -> bool:
+    """Train a model; resumes from and writes the checkpoint `<output>/<name>.pt`.
+
+    Returns:
+        Whether this process should write the result.
+
+    Raises:
+        UserError: A gradient is not a number (the last checkpoint is that before it), or the disk is full at the end.
+        Interrupted: The watcher or the user stopped it; the checkpoint is written.
+    """
+    path = schedule.output / f"{schedule.name}.pt"
+    first = accelerator().is_main_process
+    done = start = resume(path, model, optimizer, average)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    scaler = torch.amp.GradScaler(accelerator().device.type, enabled=schedule.scaled)
+    began = time.time()
+    saved = start
+    try:
+        for step in range(start, schedule.steps):
+            elapsed = clock(began)
+            progress = elapsed / (60 * schedule.minutes) if schedule.minutes else step / schedule.steps
+            if progress >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.lr * group.get("lr_scale", 1.0) * cosine(step, progress, warmup=schedule.warmup)
+            optimizer.zero_grad()
+            figures = _gradients(schedule, loss, step, progress, scaler)
+            average_gradients(trained)
+            scaler.unscale_(optimizer)
+            norm = float(torch.nn.utils.clip_grad_norm_([p for p in trained if p.grad is not None], CLIPPED))
+            if not math.isfinite(norm) and not schedule.scaled:
+                raise UserError(
+                    f"{schedule.name}: the gradient of step {step + 1} is not a number: the weights of the {step} steps "
+                    f"before it are kept in {path.name}, so lower lr, or compute in another precision, and start again."
+                )
+            scaler.step(optimizer)
+            scaler.update()
+            average.update(step)
+            done = step + 1
+            if done % schedule.log_every == 0 or done == schedule.steps:
+                figures = _over_processes(figures)
+                if first:
+                    left = (schedule.steps - done) * (time.time() - began) / (done - start)
+                    watcher.step(done, schedule.steps, figures, min(left, _rest(schedule, began)))
+            if done % schedule.save_every == 0 and first:
+                saved = done if save_or_say(path, model, optimizer, average, done) else saved
+            if schedule.measure_every and (done % schedule.measure_every == 0 or done == schedule.steps):
+                watcher.measure(done)
+    except (UserError, Interrupted, KeyboardInterrupt):
+        if first and done > saved:
+            save_or_say(path, model, optimizer, average, done)
+        raise
+    if first and (done > saved or not path.is_file()) and not save_or_say(path, model, optimizer, average, done):
+        raise UserError(f"{path} cannot be written: make room on the disk and start again; it goes on from step {saved}.")
+    accelerator().wait_for_everyone()
+    return first
+
+
+def save_or_say(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
+) -> bool:
+    """Write a checkpoint and return whether it worked; a full disk is told, and the checkpoint before it stays."""
+    try:
+        save_state(path, model, optimizer, average, step)
+    except (OSError, RuntimeError) as error:  # torch raises the second for what the system refuses
+        path.with_suffix(".part").unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:120]
+        print(f"{path} cannot be written after step {step} ({reason}): the one before it stays.", flush=True)
+        return False
+    return True
+
+
+def _gradients(
+    schedule: Schedule, loss: ShareLoss, step: int, progress: float, scaler: torch.amp.GradScaler
+) -> dict[str, float]:
+    """Add up the gradients of this process's shares, and return their mean figures."""
+    processes, own = accelerator().num_processes, accelerator().process_index
+    total: dict[str, float] = {}
+    for part in range(schedule.parts):
+        rng = random.Random(f"{schedule.name} {schedule.seed} {step}")
+        torch.manual_seed(rng.randrange(2**62))
+        share = Share(own + processes * part, processes * schedule.parts)
+        value, figures = loss(rng, progress, share)
+        if value.requires_grad:
+            scaler.scale(value / schedule.parts).backward()
+        for name, figure in {"loss": value.item(), **figures}.items():
+            total[name] = total.get(name, 0.0) + figure / schedule.parts
+    return total
+
+
+def _over_processes(figures: dict[str, float]) -> dict[str, float]:
+    if accelerator().num_processes == 1:
+        return figures
+    names = sorted(figures)
+    values = torch.tensor([figures[name] for name in names], dtype=torch.float64, device=accelerator().device)
+    return dict(zip(names, accelerator().reduce(values, reduction="mean").tolist(), strict=True))
+
+
+def _rest(schedule: Schedule, began: float) -> float:
+    return 60 * schedule.minutes - (time.time() - began) if schedule.minutes else math.inf
