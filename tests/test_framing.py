@@ -12,7 +12,11 @@ def test_sizes_are_of_like_area_and_of_every_shape_up_to_two_to_one() -> None:
     found = sizes(1024, 64)
     assert (1024, 1024) in found and (832, 1216) in found and (1216, 832) in found
     for height, width in found:
-        assert height % 64 == width % 64 == 0 and 0.85 < height * width / 1024**2 <= 1 and max(height / width, width / height) <= 2
+        assert (
+            height % 64 == width % 64 == 0
+            and 0.85 < height * width / 1024**2 <= 1
+            and max(height / width, width / height) <= 2
+        )
     assert sizes(64, 32) == ((64, 64),) and sizes(20, 32) == ((32, 32),)
 
 

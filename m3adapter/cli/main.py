@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     add_model_options(chat)
     chat.set_defaults(run=_chat)
 
-    train = commands.add_parser("train", help="train a component; further arguments are passed to it")
-    train.add_argument("component", choices=COMPONENTS, metavar="COMPONENT", help=", ".join(COMPONENTS))
+    train = commands.add_parser("train", help="train an adapter by a recipe, or a component of the starter")
+    train.add_argument("component", metavar="RECIPE", help=f"a TOML file, or a component: {', '.join(COMPONENTS)}")
     train.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments, such as --help")
     train.set_defaults(run=_train)
 
@@ -169,6 +169,8 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int | None:
+    if options.component not in COMPONENTS:
+        return _module("training.command").main([options.component, *options.arguments])
     return _module(f"training.{options.component}").main(options.arguments)
 
 

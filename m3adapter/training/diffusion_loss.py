@@ -108,7 +108,7 @@ class DiffusionLoss:
         return Draws(times, torch.randn_like(latents))
 
     def draw_each(self, shapes: Sequence[tuple[int, ...]], device: torch.device | str) -> tuple[Tensor, list[Tensor]]:
-        """Draw times [B] and a noise for each of B latents of these shapes [C, h, w], as `draw` for those of one shape."""
+        """Draw times [B] and a noise for each of B latents [C, h, w], as `draw` does for those of one shape."""
         alike = len(set(shapes)) == 1
         whole = self.draw(torch.zeros(len(shapes), *(shapes[0] if alike else ()), device=device))
         if alike:
@@ -192,7 +192,8 @@ def cumulative_alphas(config: Any) -> Tensor:
     )
     chosen = {name: config[name] for name in names if config.get(name) is not None}
     try:
-        return DDPMScheduler(**chosen).alphas_cumprod
+        scheduler: Any = DDPMScheduler(**chosen)
+        return scheduler.alphas_cumprod
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"The decoder's noise schedule cannot be read from {name} ({error}).") from error
 

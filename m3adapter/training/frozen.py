@@ -13,8 +13,8 @@ on what else a step needs: a training has the same losses with full stores and w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..adapter.vision_encoder import VisionEncoder
     from ..diffusion.decoder import DiffusionDecoder
     from ..language.language_model import LanguageModel
+    from .text_target import PictureText
 
 GROUP = 8  # captions that are computed together, however many are needed
 
@@ -97,17 +98,17 @@ class Frozen:
     def __init__(self, models: Models, folder: Path | None, resolution: int) -> None:
         self.models, self.folder, self.resolution = models, folder, resolution
         decoder, language, vision = models.decoder, models.language, models.vision
+        if decoder.vae.dtype != torch.float32:
+            decoder.vae.to(torch.float32)  # in half precision, the latents of some are black or coarse
         halvings = len(decoder.unet.config.block_out_channels) - 1
         self._step = decoder.pipeline.vae_scale_factor * 2**halvings  # what the sides of pictures are multiples of
-        self._vae = fingerprint(decoder.vae, resolution, self._step)
+        self._vae = fingerprint(decoder.vae, dict(decoder.vae.config), resolution, self._step)
         self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2)
         self._eyes = fingerprint(vision.model, vision.levels, vision.mean, vision.std)
         template = getattr(language.tokenizer, "chat_template", "")
         self._reader = fingerprint(language.model, language.visual_projection, language.config, template)
-        self.latents, self.captions, self.references = (
-            self._store(name, key)
-            for name, key in (("latents", self._vae), ("captions", self._texts), ("references", self._eyes))
-        )
+        self.latents, self.captions = self._store("latents", self._vae), self._store("captions", self._texts)
+        self.references, self.pictures = self._store("references", self._eyes), self._store("pictures", self._eyes)
         self.states: Store | None = None
         self.semantics: Store | None = None
         self.notes: dict[str, int] = {}
@@ -130,9 +131,27 @@ class Frozen:
 
     def flush(self) -> None:
         """Write what is not on disk yet."""
-        for store in (self.latents, self.captions, self.references, self.states, self.semantics):
+        for store in (self.latents, self.captions, self.references, self.pictures, self.states, self.semantics):
             if store is not None:
                 store.flush()
+
+    def prepare(self, samples: Sequence[Sample], stage: int, *, denoises: bool = True) -> None:
+        """Ask each model in turn for all that a stage needs of these samples, as far as that is known before it."""
+        with _progress("references") as told:
+            pictures = [r.picture for s in samples for r in s.references[: self.models.adapter.config.references]]
+            self.references.fill(((p.digest, p) for p in pictures * (stage == 2)), self._see, told=told)
+        with _progress("latents") as told:
+            pictures = [sample.picture for sample in samples] if denoises else []
+            self.latents.fill(((p.digest, p) for p in pictures), self._encode, told=told)
+        captions = [text for s in samples for text in dict.fromkeys((s.caption, s.whole_caption))]
+        with _progress("captions") as told:
+            self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
+        if self.states is not None:
+            with _progress("states") as told:
+                self.states.fill(((s.words_key, s) for s in samples), self._states, told=told)
+        if self.semantics is not None:
+            with _progress("semantic features") as told:
+                self.semantics.fill(((s.words_key, s) for s in samples), self._semantic, told=told)
 
     # What the decoder is to paint
 
@@ -214,6 +233,11 @@ class Frozen:
             levels = self.models.vision.encode([picture.pixels for picture in pictures]).levels.bfloat16()
         return [{"levels": value} for value in levels]
 
+    def picture_text_of(self, picture: Picture, target: PictureText) -> Tensor:
+        """Return a picture's own embedding [P] in the space of the decoder's text."""
+        self.pictures.fill([(picture.digest, picture)], lambda given: [{"text": target.raw(one)} for one in given])
+        return self.pictures[picture.digest]["text"].to(self.models.device)
+
     # What the language model knows
 
     def read(self, sample: Sample) -> SlotStates:
@@ -276,15 +300,18 @@ class Frozen:
             return str(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
 
 
-def prepare(name: str, store: Store, items: Iterable[tuple[str, Any]], make: Callable, together: int = 1) -> None:
-    """Fill a store, and print how far it is every half a minute."""
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that prints, twice a minute, how much of something is made."""
     began = last = time.time()
 
     def told(done: int, count: int) -> None:
         nonlocal last
-        if time.time() - last > 30 or (done == count and time.time() - began > 5):
+        if time.time() - last > 30:
             last = time.time()
             left = (last - began) / done * (count - done)
-            print(f"preparing {name}: {done} of {count}, {left / 60:.0f} min left", flush=True)
+            print(f"preparing {name}: {done} of {count}, {left / 60:.1f} min left", flush=True)
 
-    store.fill(items, make, together=together, told=told)
+    yield told
+    if last > began:
+        print(f"prepared {name} in {(time.time() - began) / 60:.1f} min", flush=True)

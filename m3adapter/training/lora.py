@@ -34,7 +34,7 @@ class LanguageLora:
 
     def __init__(self, language: LanguageModel, options: Lora, seed: int) -> None:
         try:
-            from peft import LoraConfig, inject_adapter_in_model
+            from peft import LoraConfig, get_peft_model
         except ModuleNotFoundError as error:
             raise UserError("lora.rank needs the Python package peft: install it with `pip install peft`.") from error
         names = [name.strip() for name in options.targets.split(",") if name.strip()]
@@ -46,27 +46,25 @@ class LanguageLora:
             task_type="CAUSAL_LM",
         )
         self.language = language
-        self.original = language.model
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             try:
-                from peft import get_peft_model
-
                 self.peft: Any = get_peft_model(language.model, self.config)
             except ValueError as error:
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"lora.targets does not fit the language model ({reason}).") from error
-        _ = inject_adapter_in_model
+        language.prefixes.limit = 0  # what it remembers of prompts would be from before a step
+        language.forget()
         self.parameters = {name: p for name, p in language.model.named_parameters() if "lora_" in name}
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
             parameter.data = parameter.data.float()
 
     def word_losses(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the cross entropy [B] of each sample's answer up to and with its caption, as the model should say it."""
+        """Return the cross entropy [B] of each sample's answer up to and with its caption, as it should say them."""
         losses = []
         for sample in samples:
-            prompt = self.language._slot_prompt(sample.conversation, sample.slot, 0)
+            prompt = self.language.prompts.for_slot(sample.conversation, sample.slot, self.language.context_length)
             said = sorted({*prompt.answer, *prompt.caption})
             ids = torch.tensor([prompt.ids], device=self.language.model.device)
             hidden = self.language.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]

@@ -46,7 +46,7 @@ class Models:
     language_dtype: str = option(
         "auto", "weights of the language model", choices=("auto", "float32", "bfloat16", "float16")
     )
-    quantization: str = option("", "4 or 8 bits for the language model's weights", choices=("", "8-bit", "4-bit"))
+    quantization: str = option("", "4 or 8 bits for the language model's weights", choices=("", "8bit", "4bit"))
     decoder_dtype: str = option("auto", "weights of the decoder", choices=("auto", "float32", "bfloat16", "float16"))
 
 
@@ -184,7 +184,7 @@ def as_toml(recipe: Recipe, *, comments: bool = True) -> str:
     lines = []
     for table in fields(recipe):
         part = getattr(recipe, table.name)
-        doc = f"  # {type(part).__doc__.splitlines()[0]}" if comments else ""
+        doc = f"  # {(type(part).__doc__ or '').splitlines()[0]}" if comments else ""
         lines.append(f"[{table.name}]{doc}")
         for item in fields(part):
             value = getattr(part, item.name)
@@ -205,7 +205,7 @@ def as_toml(recipe: Recipe, *, comments: bool = True) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        import tomllib
+        import tomllib  # type: ignore[import-not-found,unused-ignore]
     except ModuleNotFoundError:  # before Python 3.11
         try:
             import tomli as tomllib  # type: ignore[no-redef,import-not-found]
@@ -281,8 +281,8 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     def at_new(text: str) -> str:
         return str(folder / text) if text else text
 
-    models = {name: at(getattr(recipe.models, name)) for name in ("language", "vision", "decoder", "adapter")}
-    run = {name: at_new(getattr(recipe.run, name)) for name in ("output", "cache")}
+    models: Any = {name: at(getattr(recipe.models, name)) for name in ("language", "vision", "decoder", "adapter")}
+    run: Any = {name: at_new(getattr(recipe.run, name)) for name in ("output", "cache")}
     data = replace(recipe.data, path=at(recipe.data.path))
     return replace(recipe, models=replace(recipe.models, **models), run=replace(recipe.run, **run), data=data)
 

@@ -2,9 +2,9 @@
 
 An anchored adapter changes the decoder's own embeddings of the caption, and the embeddings of the caption are what the
 first stage aims at: there would be nothing to learn. The language model knows more than the caption, though: what the
-answer says around it. So in a part of the samples some words of the caption stand in the answer instead. The anchor then
-lacks them, the target has them, and the adapter learns to say what it has read in the decoder's own language; which is
-what the second stage needs of it.
+answer says around it. So in a part of the samples some words of the caption stand in the answer instead. The anchor
+then lacks them, the target has them, and the adapter learns to say what it has read in the decoder's own language;
+which is what the second stage needs of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A training whose steps are divided: among processes, and within one among parts that fit its device.
 
-Everything random in a step is drawn for the whole batch by everybody, from the seed and the number of the step alone. So
-the same step has the same loss however it is divided, and a resumed run goes on with the same bits.
+Everything random in a step is drawn for the whole batch by everybody, from the seed and the number of the step alone.
+So the same step has the same loss however it is divided, and a resumed run goes on with the same bits.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Share:
         return values.sum() * (self.count / max(whole, 1))
 
 
-# From the random numbers of a step, the progress 0..1 and the share to its loss and figures. The mean over the shares is
-# the loss of the step, and its figures.
+# From the random numbers of a step, the progress 0..1 and the share to its loss and figures. The mean over the shares
+# is the loss of the step, and its figures.
 ShareLoss = Callable[[random.Random, float, Share], tuple[Tensor, Mapping[str, float]]]
 
 
@@ -127,8 +127,8 @@ def train_shares(
             norm = float(torch.nn.utils.clip_grad_norm_([p for p in trained if p.grad is not None], CLIPPED))
             if not math.isfinite(norm) and not schedule.scaled:
                 raise UserError(
-                    f"{schedule.name}: the gradient of step {step + 1} is not a number: the weights of the {step} steps "
-                    f"before it are kept in {path.name}, so lower lr, or compute in another precision, and start again."
+                    f"{schedule.name}: the gradient of step {step + 1} is not a number: the weights of the {step} "
+                    f"steps before it are kept in {path.name}, so lower lr or compute in another precision."
                 )
             scaler.step(optimizer)
             scaler.update()
@@ -148,14 +148,14 @@ def train_shares(
             save_or_say(path, model, optimizer, average, done)
         raise
     if first and (done > saved or not path.is_file()) and not save_or_say(path, model, optimizer, average, done):
-        raise UserError(f"{path} cannot be written: make room on the disk and start again; it goes on from step {saved}.")
+        raise UserError(
+            f"{path} cannot be written: make room on the disk and start again; it goes on from step {saved}."
+        )
     accelerator().wait_for_everyone()
     return first
 
 
-def save_or_say(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
-) -> bool:
+def save_or_say(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> bool:
     """Write a checkpoint and return whether it worked; a full disk is told, and the checkpoint before it stays."""
     try:
         save_state(path, model, optimizer, average, step)

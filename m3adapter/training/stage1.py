@@ -1,8 +1,8 @@
 """M3FT's first stage, image-text alignment: queries, image tokens, blocks, text fusion and heads.
 
-From the language model's hidden states alone, the adapter learns to produce what the decoder's text encoders make of the
-caption; and to lower the decoder's own loss. An anchored adapter, which starts there, learns to bring along what the
-answer says and the caption does not (`rewording.py`).
+From the language model's hidden states alone, the adapter learns to produce what the decoder's text encoders make of
+the caption; and to lower the decoder's own loss. An anchored adapter, which starts there, learns to bring along what
+the answer says and the caption does not (`rewording.py`).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Stage1:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Return figures of the held-out samples: alignment, and the decoder's loss beside that of the plain caption."""
+        """Return figures of the held-out samples: alignment, and the decoder's loss beside the plain caption's."""
         rows = []
         for plain in self.setting.held_out:
             sample = reworded(plain) if self.setting.adapter.config.anchor else plain

@@ -1,7 +1,7 @@
 """M3FT's second stage, visual instruction: the low-level path, the gate and, if wished, a LoRA on the language model.
 
 The semantic path is frozen. Where a data set knows which words only the references tell ("..., the fox is blue"), the
-text encoders' embedding of these words is the target, so the low-level path learns to tell the decoder what it has seen.
+text encoders' embedding of these words is the target: the low-level path learns to tell the decoder what it has seen.
 Where it does not, the decoder's own loss on the picture teaches that, and the picture's own embedding if it lives in
 the space of the decoder's text. References of another conversation, which should tell nothing, teach the gate to stay
 closed; so does a cost on its mean, which is higher there.
@@ -55,15 +55,14 @@ class Stage2:
         """Return the loss of a share of a step."""
         setting, options, adapter = self.setting, self.options, self.setting.adapter
         indices = draw(rng, len(setting.samples), options.batch)
-        samples = [
-            setting.samples.exchanged(index, rng) if rng.random() < setting.recipe.data.exchanged else setting.samples[index]
-            for index in indices
-        ]
+        data, part = setting.samples, setting.recipe.data.exchanged
+        samples = [data.exchanged(index, rng) if rng.random() < part else data[index] for index in indices]
         kept = torch.rand(options.batch, 1) >= options.dropped
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
         own = share.of(options.batch)
         if not own:
-            return next(iter(adapter.stage2_parameters().values())).sum() * 0.0, {"align": 0.0, "open": 0.0, "idle": 0.0}
+            nothing = next(iter(adapter.stage2_parameters().values())).sum() * 0.0
+            return nothing, {"align": 0.0, "open": 0.0, "idle": 0.0}
         chosen = [samples[place] for place in own]
         device = setting.frozen.models.device
         h = self.semantic(chosen)
@@ -140,9 +139,10 @@ class Stage2:
         rows = chosen.nonzero()[:, 0].tolist()
         if not rows:
             return pooled.sum(1) * 0.0
-        pictures = torch.stack([self.setting.frozen.picture_text_of(samples[row].picture) for row in rows])
+        frozen, target = self.setting.frozen, self.setting.picture_text
+        pictures = torch.stack([frozen.picture_text_of(samples[row].picture, target) for row in rows])
         losses = pooled.new_zeros(len(samples)).float()
-        return losses.index_put((torch.tensor(rows, device=pooled.device),), self.setting.picture_text.distances(pooled[rows], pictures))
+        return losses.index_put((torch.tensor(rows, device=pooled.device),), target.distances(pooled[rows], pictures))
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

@@ -60,7 +60,7 @@ def draw(rng: random.Random, count: int, batch: int) -> list[int]:
 
 
 def anchored(adapter: M3Adapter, outputs: Outputs, anchor: Outputs | None) -> Outputs:
-    """Return the condition that an adapter's outputs make, as `M3Adapter.forward` does: with the anchor, if it has one."""
+    """Return the condition that an adapter's outputs make, with the anchor if there is one, as `M3Adapter.forward`."""
     if anchor is None:
         return outputs
     embeds, pooled = outputs
@@ -70,9 +70,7 @@ def anchored(adapter: M3Adapter, outputs: Outputs, anchor: Outputs | None) -> Ou
     )
 
 
-def denoise(
-    setting: Setting, outputs: Outputs, samples: Sequence[Sample], share: Share, count: int
-) -> Tensor:
+def denoise(setting: Setting, outputs: Outputs, samples: Sequence[Sample], share: Share, count: int) -> Tensor:
     """Return the decoder's loss on the first `count` of a step's samples: this share's part of their mean.
 
     Args:
@@ -115,8 +113,8 @@ def measured_loss(setting: Setting, condition: Condition, sample: Sample) -> flo
         draws = setting.denoising.draw(batch.cpu())
     draws = Draws(draws.times.to(batch.device), draws.noise.to(batch.device))
     framed = Framing(*(part.expand(count, 2) for part in (framing.original, framing.crop, framing.target)))
-    rows = [part.expand(count, *part.shape[1:]) for part in (condition.embeds, condition.pooled)]
-    return float(setting.denoising(batch, *rows, framed, draws).mean())
+    embeds, pooled = (part.expand(count, *part.shape[1:]) for part in (condition.embeds, condition.pooled))
+    return float(setting.denoising(batch, embeds, pooled, framed, draws).mean())
 
 
 def parts(stage: Stage, processes: int) -> int:

@@ -94,7 +94,10 @@ class PictureText:
         _, texts = frozen.embeddings_of([sample.caption for sample in samples])
         texts = functional.normalize(texts, dim=-1)
         found.mean, found.text_mean = pictures.mean(0), texts.mean(0)
-        alike = functional.normalize(pictures - found.mean, dim=-1) @ functional.normalize(texts - found.text_mean, dim=-1).T
+        alike = (
+            functional.normalize(pictures - found.mean, dim=-1)
+            @ functional.normalize(texts - found.text_mean, dim=-1).T
+        )
         own = alike.diagonal().mean()
         others = (alike.sum() - alike.diagonal().sum()) / (alike.numel() - len(alike))
         return found if own - others > TELLING else None

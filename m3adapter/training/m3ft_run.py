@@ -1,0 +1,210 @@
+"""Runs a recipe: opens the models and the data set, then trains the stages of M3FT one after the other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..adapter.auto import save_adapter
+from ..adapter.config import HEAD_WIDTH
+from ..adapter.m3_adapter import M3Adapter
+from ..arguments import UserError, mendable
+from ..datasets.sample import Dataset, Sample
+from . import options
+from .diffusion_loss import DiffusionLoss
+from .frozen import Frozen, Models
+from .loop import Average, accelerator
+from .lora import LanguageLora
+from .m3ft_models import STARTER_PARTS, open_models, place_of
+from .muon import Muon
+from .rewording import reworded
+from .shares import Schedule, train_shares
+from .sources import open_samples
+from .stage1 import Stage1
+from .stage2 import Stage2
+from .stage_common import Setting, group_of, parts
+from .text_target import MEASURED, PictureText, TextTarget
+from .watching import OnStep, Watch
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+
+PLAIN = ("tokens", "queries", "pool_query", "vision_")  # parameters that Muon leaves to Adam
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UserError unless everything that a recipe names is there, and its numbers go together."""
+    models, run = recipe.models, recipe.run
+    if not run.output:
+        raise UserError("run.output is empty: name the folder of the results.")
+    if not recipe.data.path:
+        raise UserError("data.path is empty: name a data set.")
+    for name in STARTER_PARTS:
+        given = getattr(models, name)
+        if not given and name != "adapter":
+            raise UserError(f'models.{name} is empty: name a folder, or "starter".')
+        if given and not place_of(given, name).exists():
+            raise UserError(f"models.{name}: there is no {given}.")
+    if models.width % HEAD_WIDTH:
+        raise UserError(f"models.width is {models.width}: give a multiple of {HEAD_WIDTH}.")
+    if not recipe.stage1.steps and not recipe.stage2.steps:
+        raise UserError("stage1.steps and stage2.steps are both 0: there is nothing to train.")
+    processes = accelerator().num_processes
+    for name in ("stage1", "stage2"):
+        if getattr(recipe, name).steps and getattr(recipe, name).batch < processes:
+            raise UserError(f"{name}.batch is smaller than the number of processes, {processes}: raise it.")
+    if run.precision == "float16" and accelerator().device.type != "cuda":
+        raise UserError("run.precision is float16, which trains on a CUDA device only: choose bfloat16 or float32.")
+    options.check_output(Path(run.output))
+
+
+def optimizer_for(recipe: Recipe, group: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer of a group of parameters."""
+    decay = recipe.run.weight_decay
+    if recipe.run.optimizer == "muon":
+        return Muon(group.items(), lr=lr, weight_decay=decay, plain=PLAIN)
+    matrices = [p for p in group.values() if p.dim() > 1]
+    others = [p for p in group.values() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95))
+
+
+class Trained(nn.Module):
+    """An adapter and the changes to a language model, as one model."""
+
+    def __init__(self, adapter: M3Adapter, lora: LanguageLora) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.lora = nn.ParameterDict({name.replace(".", "-"): p for name, p in lora.parameters.items()})
+
+
+def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep | None = None) -> Path:
+    """Train the stages of a recipe that have steps; goes on where an earlier run of it was stopped.
+
+    Args:
+        recipe: The recipe.
+        models: The models, if they are open already.
+        on_step: As `Watch` takes it.
+
+    Returns:
+        The file of the trained adapter.
+
+    Raises:
+        UserError: The recipe, its models or its data cannot be used, or the training cannot go on.
+    """
+    check_recipe(recipe)
+    output = Path(recipe.run.output)
+    with mendable():
+        output.mkdir(parents=True, exist_ok=True)
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    torch.manual_seed(recipe.run.seed)
+    result = output
+    for stage in (1, 2):
+        if getattr(recipe, f"stage{stage}").steps:
+            samples, held_out = open_samples(recipe, stage)
+            if models is None:
+                models = open_models(recipe)
+            if stage == 2 and models.adapter.is_untrained:
+                raise UserError(
+                    "The adapter is anchored and untrained, so nothing that stage 2 learns would show: "
+                    "give stage1 some steps first."
+                )
+            result = train_stage(recipe, stage, models, samples, held_out, on_step)
+    return result
+
+
+def train_stage(
+    recipe: Recipe,
+    stage: int,
+    models: Models,
+    samples: Dataset,
+    held_out: Sequence[Sample],
+    on_step: OnStep | None = None,
+) -> Path:
+    """Train one stage, and return the file of the adapter."""
+    name, chosen = f"stage{stage}", getattr(recipe, f"stage{stage}")
+    output, adapter = Path(recipe.run.output), models.adapter
+    cache = Path(recipe.run.cache) if recipe.run.cache else output / "cache"
+    group = group_of(adapter, stage)
+    resolution = recipe.data.resolution or models.decoder.native_size
+    frozen = Frozen(models, cache, resolution)
+    try:
+        denoising = DiffusionLoss(
+            models.decoder,
+            min_snr=recipe.loss.min_snr or None,
+            early=recipe.loss.early,
+            context=models.autocast,
+        )
+    except ValueError as error:
+        raise UserError(f"models.decoder: {error}") from error
+    texts = random.Random(recipe.run.seed)
+    measured = [samples[index] for index in texts.sample(range(len(samples)), min(MEASURED, len(samples)))]
+    target = TextTarget(frozen, [sample.caption for sample in measured])
+    setting = Setting(recipe, adapter, frozen, target, denoising, samples, held_out)
+    lora: LanguageLora | None = None
+    part: Stage1 | Stage2
+    model: nn.Module = adapter
+    if stage == 1:
+        part = Stage1(setting, is_new=not recipe.models.adapter)
+    else:
+        if recipe.loss.picture_text:
+            folder = place_of(recipe.models.vision, "vision")
+            setting.picture_text = PictureText.measure(folder, frozen, measured[:64])
+        if recipe.lora.rank:
+            lora = LanguageLora(models.language, recipe.lora, recipe.run.seed)
+            model = Trained(adapter, lora)
+            group |= {f"lora.{key}": p for key, p in lora.parameters.items()}
+        part = Stage2(setting, lora=lora)
+    with accelerator().main_process_first():
+        everything = [samples[index] for index in range(len(samples))] + list(held_out)
+        if stage == 1 and adapter.config.anchor:
+            everything += [reworded(sample) for sample in everything]
+        frozen.prepare(everything, stage, denoises=chosen.denoise > 0)
+        del everything
+    optimizer = optimizer_for(recipe, group, chosen.lr)
+    average = Average(model, chosen.average)
+    watch = Watch(
+        recipe, name, adapter, average,
+        part.measure if held_out else None,
+        "denoise" if stage == 1 else "denoise_1",
+        on_step,
+    )  # fmt: skip
+    schedule = Schedule(
+        name, output, chosen.steps, chosen.minutes, parts(chosen, accelerator().num_processes), chosen.lr,
+        chosen.warmup, recipe.run.seed, recipe.run.log_every, recipe.run.save_every,
+        recipe.run.validate_every if held_out else 0, recipe.run.precision == "float16",
+    )  # fmt: skip
+    watch.begin(steps_done(output / f"{name}.pt"))
+    try:
+        writes = train_shares(schedule, model, optimizer, average, part.loss, watch)
+    finally:
+        frozen.flush()
+        watch.end()
+    average.write()
+    adapter.requires_grad_(False)
+    if isinstance(part, Stage2):
+        adapter.config = replace(adapter.config, open_gate=part.open_gate())
+    path = output / f"adapter_{name}.safetensors"
+    if writes:
+        with mendable():
+            save_adapter(path, adapter)
+            if lora is not None:
+                lora.save(output, merge=recipe.lora.merge)
+    accelerator().wait_for_everyone()
+    return path
+
+
+def steps_done(path: Path) -> int:
+    """Return how many steps a checkpoint has behind it; 0 if there is none."""
+    if not path.is_file():
+        return 0
+    with options.opened("run.output", path):
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])

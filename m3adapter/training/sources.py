@@ -1,0 +1,85 @@
+"""The samples that a recipe names: a data set on the disk, or a world that the library draws itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..arguments import UserError
+from ..datasets.opening import open_dataset
+from ..datasets.sample import Dataset, DatasetError, Sample
+from .loop import accelerator
+
+if TYPE_CHECKING:
+    from ..datasets.report import Report
+    from .recipe import Recipe
+
+
+class Some:
+    """Some of a data set's samples, always the same ones."""
+
+    def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, list(indices)
+
+    @property
+    def report(self) -> Report:
+        """That of the whole."""
+        return self.whole.report
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.whole[index] for index in self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.whole[self.indices[index]]
+
+    def exchanged(self, index: int, rng: random.Random) -> Sample:
+        """Return a sample with references of another conversation, which may be any of the whole."""
+        return self.whole.exchanged(self.indices[index], rng)
+
+    def key(self, index: int) -> str:
+        """Return the digest of a sample."""
+        return self.whole.key(self.indices[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height of a sample's picture."""
+        return self.whole.size(self.indices[index])
+
+
+def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
+    """Return the samples that a stage learns from, and those on which it is measured; prints what was left out.
+
+    Raises:
+        UserError: The data set cannot be used.
+    """
+    data = recipe.data
+    whole = _opened(recipe, data.split, stage)
+    if accelerator().is_main_process:
+        print(whole.report, flush=True)
+    chosen = whole
+    if data.samples and data.samples < len(whole):
+        drawn = random.Random(recipe.run.seed).sample(range(len(whole)), data.samples)
+        chosen = Some(whole, sorted(drawn))
+    if not data.validation:
+        return chosen, []
+    try:
+        held = _opened(recipe, data.validation, stage)
+    except UserError:
+        if len(whole) > 1:
+            raise
+        return chosen, []  # of a single sample, nothing can be held out
+    count = min(recipe.run.validation_samples, len(held))
+    return chosen, [held[index] for index in sorted(random.Random(0).sample(range(len(held)), count))]
+
+
+def _opened(recipe: Recipe, split: str, stage: int) -> Any:
+    data = recipe.data
+    try:
+        return open_dataset(data.path, data.kind or None, split=split or None, **data.options)
+    except DatasetError as error:
+        raise UserError(str(error)) from error
+    except TypeError as error:
+        raise UserError(f"data.options has what the data set does not take ({error}).") from error
