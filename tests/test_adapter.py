@@ -16,7 +16,8 @@ from m3adapter.adapter.gate_turns import GateTurns
 from m3adapter.adapter.m3_adapter import M3Adapter
 from m3adapter.diffusion.condition import Condition
 from m3adapter.gate import GateSetting
-from m3adapter.training.m3ft import group_of, opening
+from m3adapter.training.stage2 import opening
+from m3adapter.training.stage_common import group_of
 from m3adapter.training.starter import strengthen
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -324,7 +324,7 @@ def test_a_reworded_sample_says_in_the_answer_what_its_caption_leaves_out(parts:
         ({"models": {"language": ""}}, "models.language is empty"),
         ({"models": {"vision": "nowhere"}}, "models.vision: there is no nowhere"),
         ({"models": {"width": 65}}, "give a multiple of 64"),
-        ({"data": {"path": "nowhere"}}, "There is no data set nowhere"),
+        ({"data": {"path": "nowhere"}}, "there is no data set nowhere"),
         ({"data": {"options": {"colour": 1}}}, "data.options has what the data set does not take"),
         ({"stage1": {"steps": 0}, "stage2": {"steps": 0}}, "there is nothing to train"),
         ({"run": {"precision": "float16"}}, "choose bfloat16 or float32"),

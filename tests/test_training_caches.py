@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import toys
 from m3adapter.arguments import UserError
 from m3adapter.diffusion.decoder import DiffusionDecoder
 from m3adapter.storybook.world import random_scene
-from m3adapter.training import caches, kept, m3ft
+from m3adapter.training import caches, kept
 from m3adapter.training.caches import CaptionEmbeddings, SceneLatents, Table
 from m3adapter.training.decoder_pictures import FromCache, Pictures, embed
 from m3adapter.training.worlds import open_world
@@ -145,38 +144,3 @@ def test_a_step_of_the_decoder_draws_the_same_with_and_without_the_cache(pipelin
         for one, other in zip(kept_step[2:4], fresh_step[2:4], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     assert drawn[0][0][0].dtype == torch.float32 and drawn[0][0][2].shape == (6, toys.TOKENS, toys.EMBED_WIDTH)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_stage_has_the_same_losses_with_the_caches_and_without(
-    stage: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from test_m3ft import Reader
-
-    toys.vision_encoder().save_pretrained(tmp_path / "vision")
-    decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
-    losses: list[list[float]] = []
-    for run, megabytes in (("with", 64), ("again", 64), ("without", 0)):
-        arguments = Namespace(
-            output=tmp_path / run, vision=tmp_path / "vision", seed=1, lr=0.01, batch=4, samples=8, steps=3, minutes=0,
-            align=1.0, denoise_from=0.0, no_gate=False, init=Path("any"), cache=tmp_path / "cache", cache_mb=megabytes,
-        )  # fmt: skip
-        found: list[float] = []
-        train = m3ft.train
-
-        def watched(args, name, adapter, optimizer, average, loss, found=found, train=train, **more) -> bool:
-            def told(rng: random.Random, progress: float) -> tuple:
-                value, printed = loss(rng, progress)
-                found.append(float(value))
-                return value, printed
-
-            return train(args, name, adapter, optimizer, average, told, **more)
-
-        monkeypatch.setattr(m3ft, "train", watched)
-        (m3ft.stage1 if stage == 1 else m3ft.stage2)(arguments, toys.adapter(), Reader(), decoder)
-        monkeypatch.setattr(m3ft, "train", train)
-        losses.append(found)
-    assert losses[0] == losses[1] and len(losses[0]) == 3
-    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
-    assert capsys.readouterr().out.count("settled:" if stage == 1 else "prepared") == 1

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ..adapter.vision_encoder import VisionEncoder
     from ..diffusion.decoder import DiffusionDecoder
     from ..language.language_model import LanguageModel
-    from .text_target import PictureText
 
 GROUP = 8  # captions that are computed together, however many are needed
 
@@ -233,9 +232,9 @@ class Frozen:
             levels = self.models.vision.encode([picture.pixels for picture in pictures]).levels.bfloat16()
         return [{"levels": value} for value in levels]
 
-    def picture_text_of(self, picture: Picture, target: PictureText) -> Tensor:
-        """Return a picture's own embedding [P] in the space of the decoder's text."""
-        self.pictures.fill([(picture.digest, picture)], lambda given: [{"text": target.raw(one)} for one in given])
+    def picture_text_of(self, picture: Picture, embed: Callable[[Picture], Tensor]) -> Tensor:
+        """Return a picture's own embedding [P] in the space of the decoder's text, as `embed` makes it."""
+        self.pictures.fill([(picture.digest, picture)], lambda given: [{"text": embed(one)} for one in given])
         return self.pictures[picture.digest]["text"].to(self.models.device)
 
     # What the language model knows

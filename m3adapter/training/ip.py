@@ -20,6 +20,7 @@ from ..adapter.vision_encoder import VisionEncoder
 from ..diffusion.decoder import DiffusionDecoder
 from ..ip_adapter.image_attention import attached, ip_processors
 from ..ip_adapter.ip_adapter import IPAdapter, cross_attentions, new_base
+from ..storybook.pool import picture
 from ..storybook.world import CAPTION_STYLES, Scene, caption, random_scene
 from ..weights.starter import STARTER
 from . import options
@@ -45,7 +46,6 @@ from .loop import (
     native_bfloat16,
     train,
 )
-from .m3ft_data import picture
 from .muon import Muon
 
 FILE = "ip_adapter.safetensors"

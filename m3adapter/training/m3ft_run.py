@@ -25,7 +25,7 @@ from .m3ft_models import STARTER_PARTS, open_models, place_of
 from .muon import Muon
 from .rewording import reworded
 from .shares import Schedule, train_shares
-from .sources import open_samples
+from .sources import WORLDS, open_samples
 from .stage1 import Stage1
 from .stage2 import Stage2
 from .stage_common import Setting, group_of, parts
@@ -46,6 +46,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise UserError("run.output is empty: name the folder of the results.")
     if not recipe.data.path:
         raise UserError("data.path is empty: name a data set.")
+    if recipe.data.path not in WORLDS and not Path(recipe.data.path).exists():
+        raise UserError(f"data.path: there is no data set {recipe.data.path}.")
     for name in STARTER_PARTS:
         given = getattr(models, name)
         if not given and name != "adapter":
@@ -162,7 +164,7 @@ def train_stage(
             lora = LanguageLora(models.language, recipe.lora, recipe.run.seed)
             model = Trained(adapter, lora)
             group |= {f"lora.{key}": p for key, p in lora.parameters.items()}
-        part = Stage2(setting, lora=lora)
+        part = Stage2(setting, lora=lora, gated=chosen.gate)
     with accelerator().main_process_first():
         everything = [samples[index] for index in range(len(samples))] + list(held_out)
         if stage == 1 and adapter.config.anchor:
@@ -190,7 +192,7 @@ def train_stage(
         watch.end()
     average.write()
     adapter.requires_grad_(False)
-    if isinstance(part, Stage2):
+    if isinstance(part, Stage2) and part.gated:
         adapter.config = replace(adapter.config, open_gate=part.open_gate())
     path = output / f"adapter_{name}.safetensors"
     if writes:

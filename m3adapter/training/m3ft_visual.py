@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,10 +19,10 @@ from torch.nn import functional
 from ..adapter.vision_encoder import VisionEncoder
 from ..language.language_model import LanguageModel
 from ..language.visual_projection import VisualProjection
-from ..storybook.world import SPECIES, Character, random_scene
 from .language_data import Batch, Stories
 from .loop import autocast, cosine
-from .m3ft_data import picture
+
+Portrait = Callable[[int, random.Random], Tensor]
 
 # Of the regression: number of pictures, of those held out for measuring, and of those in a step.
 PICTURES, HELD_OUT, BATCH = 4000, 400, 256
@@ -41,14 +41,9 @@ def stand_in(path: Path) -> Tensor:
 
 
 @torch.no_grad()
-def seen(encoder: VisionEncoder, species: list[int], rng: random.Random) -> Tensor:
+def seen(encoder: VisionEncoder, portrait: Portrait, species: list[int], rng: random.Random) -> Tensor:
     """Return the features [pictures, 4, D] of a new picture of each species in a list."""
-    images = []
-    for index in species:
-        scene = random_scene(rng, characters=1)
-        actors = (Character(SPECIES[index], scene.characters[0].look),)
-        images.append(picture(replace(scene, characters=actors), rng))
-    return encoder.encode(images).pooled
+    return encoder.encode([portrait(index, rng) for index in species]).pooled
 
 
 def picture_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,6 +76,7 @@ def fit(
     language: LanguageModel,
     encoder: VisionEncoder,
     target: Tensor | None,
+    portrait: Portrait,
     *,
     steps: int,
     next_token_steps: int,
@@ -92,6 +88,7 @@ def fit(
         language: The frozen language model.
         encoder: The frozen vision encoder.
         target: The stand-in's output for each species [species, H]; without it, there is no regression.
+        portrait: Draws a picture of a species, given as its index, of the world that the language model knows.
         steps: Of the regression.
         next_token_steps: With the next-token loss.
         seed: Chooses pictures and stories.
@@ -105,8 +102,8 @@ def fit(
     began = time.time()
     optimizer = torch.optim.AdamW(projection.parameters(), lr=3e-3, weight_decay=0.05)
     if target is not None and steps:
-        species = [rng.randrange(len(SPECIES)) for _ in range(PICTURES)]
-        features = torch.cat([seen(encoder, species[at : at + 64], rng) for at in range(0, PICTURES, 64)])
+        species = [rng.randrange(len(target)) for _ in range(PICTURES)]
+        features = torch.cat([seen(encoder, portrait, species[at : at + 64], rng) for at in range(0, PICTURES, 64)])
         truth = torch.tensor(species, device=device)
         kept, held_out = slice(HELD_OUT, None), slice(HELD_OUT)
         for step in range(steps):
@@ -131,7 +128,7 @@ def fit(
             continue
         number, part = picture_parts(batch.pictures)
         species = batch.pictures[part == 0, 2].tolist()
-        features = seen(encoder, species, rng)[number, part]
+        features = seen(encoder, portrait, species, rng)[number, part]
         with autocast():
             loss = next_token_loss(language, batch, features)
         optimizer.zero_grad()

@@ -58,7 +58,6 @@ class Data:
     kind: str = option("", "its layout; empty tells it by what lies there")
     split: str = option("train", "the part to learn from")
     validation: str = option("validation", "the part to measure on; empty measures nothing")
-    samples: int = option(0, "the most samples; 0 takes all")
     resolution: int = option(
         0, "side in pixels of square pictures, of whose area the others are; 0 is the decoder's own"
     )
@@ -74,6 +73,7 @@ class Stage:
 
     steps: int = option(1500, "steps in all; 0 leaves the stage out")
     minutes: float = option(0.0, "stop after this time; the learning rate then follows the clock")
+    samples: int = option(0, "the most samples that it learns from; 0 takes all")
     batch: int = option(32, "samples in a step, of all processes together", 1)
     micro_batch: int = option(0, "samples that are on a device at a time; 0 takes all of its share", 0)
     lr: float = option(1e-3, "highest learning rate", 1e-12, 10)
@@ -85,6 +85,7 @@ class Stage:
     denoise_share: float = option(1.0, "part of a step's samples that are denoised", 0, 1)
     settled: float = option(0.15, "stage 1, new adapter: part of the steps in which its image tokens learn", 0, 1)
     dropped: float = option(0.1, "part of the samples without text condition (stage 1) or references (stage 2)", 0, 1)
+    gate: bool = option(True, "stage 2: false keeps the gate at 1, as an ablation")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Lora:
     """Low-rank changes to the language model in stage 2 (needs the package peft)."""
 
     rank: int = option(0, "rank; 0 leaves the language model as it is", 0, 1024)
-    alpha: float = option(16.0, "scale: changes are multiplied by alpha / rank")
+    alpha: int = option(16, "scale: changes are multiplied by alpha / rank")
     dropout: float = option(0.0, "dropout of the changes' input", 0, 0.99)
     targets: str = option("all-linear", "names of the layers to change, separated by commas")
     words: float = option(0.5, "weight of the loss on the assistant's own words and captions")

@@ -16,6 +16,46 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 
+REMEMBERED = 100_000  # samples
+WORLDS = ("storybook",)  # data sets that the library draws
+
+
+class Remembered:
+    """A data set whose samples are made once, as long as there is room; their pictures are still read when needed."""
+
+    def __init__(self, whole: Dataset) -> None:
+        self.whole = whole
+        self._samples: dict[int, Sample] = {}
+
+    @property
+    def report(self) -> Report:
+        """That of the whole."""
+        return self.whole.report
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: int) -> Sample:
+        found = self._samples.get(index)
+        if found is None:
+            found = self.whole[index]
+            if len(self._samples) < REMEMBERED:
+                self._samples[index] = found
+        return found
+
+    def exchanged(self, index: int, rng: random.Random) -> Sample:
+        """Return a sample with references of another conversation."""
+        return self.whole.exchanged(index, rng)
+
+    def key(self, index: int) -> str:
+        """Return the digest of a sample."""
+        return self.whole.key(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height of a sample's picture."""
+        return self.whole.size(index)
+
+
 class Some:
     """Some of a data set's samples, always the same ones."""
 
@@ -55,18 +95,19 @@ def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
     Raises:
         UserError: The data set cannot be used.
     """
-    data = recipe.data
-    whole = _opened(recipe, data.split, stage)
+    data, most = recipe.data, getattr(recipe, f"stage{stage}").samples
+    if data.path in WORLDS:
+        return Remembered(_drawn(recipe, stage)), []
+    whole = Remembered(_opened(recipe, data.split))
     if accelerator().is_main_process:
         print(whole.report, flush=True)
-    chosen = whole
-    if data.samples and data.samples < len(whole):
-        drawn = random.Random(recipe.run.seed).sample(range(len(whole)), data.samples)
-        chosen = Some(whole, sorted(drawn))
+    chosen: Dataset = whole
+    if most and most < len(whole):
+        chosen = Some(whole, sorted(random.Random(recipe.run.seed).sample(range(len(whole)), most)))
     if not data.validation:
         return chosen, []
     try:
-        held = _opened(recipe, data.validation, stage)
+        held = _opened(recipe, data.validation)
     except UserError:
         if len(whole) > 1:
             raise
@@ -75,7 +116,14 @@ def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
     return chosen, [held[index] for index in sorted(random.Random(0).sample(range(len(held)), count))]
 
 
-def _opened(recipe: Recipe, split: str, stage: int) -> Any:
+def _drawn(recipe: Recipe, stage: int) -> Any:
+    """Return what a stage learns from in a world that the library draws."""
+    from ..storybook.pictures import Storybook
+
+    return Storybook.draw(stage, recipe.run.seed, getattr(recipe, f"stage{stage}").samples or 6000)
+
+
+def _opened(recipe: Recipe, split: str) -> Any:
     data = recipe.data
     try:
         return open_dataset(data.path, data.kind or None, split=split or None, **data.options)

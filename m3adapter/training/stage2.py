@@ -140,7 +140,7 @@ class Stage2:
         if not rows:
             return pooled.sum(1) * 0.0
         frozen, target = self.setting.frozen, self.setting.picture_text
-        pictures = torch.stack([frozen.picture_text_of(samples[row].picture, target) for row in rows])
+        pictures = torch.stack([frozen.picture_text_of(samples[row].picture, target.raw) for row in rows])
         losses = pooled.new_zeros(len(samples)).float()
         return losses.index_put((torch.tensor(rows, device=pooled.device),), target.distances(pooled[rows], pictures))
 
