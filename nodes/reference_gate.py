@@ -233,7 +233,11 @@ class GatedAttention:
             query = query * (scale * query.shape[-1] ** 0.5)
         how = {name: each for name, each in given.items() if name not in ("mask", "scale", "skip_output_reshape")}
         how["skip_reshape"] = True
-        return keys.padded(query, key, value, lambda q, k, v: self._attend(function, q, k, v, heads, **how))
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return self._attend(function, query, key, value, query.shape[1], **how)
+
+        return keys.padded(query, key, value, attend, whole=self.before is not None)
 
     def _attend(self, function: Attention, *args: Any, **named: Any) -> Tensor:
         """Call the earlier override with the engine's function, or the function."""

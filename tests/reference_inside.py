@@ -274,6 +274,156 @@ def reference_together(family: str) -> dict[str, Any]:
     return found
 
 
+def gate_memory() -> dict[str, Any]:
+    """The most bytes that live while a model of FLUX's widths samples with a gate, of those of the stock model."""
+    import comfy.ldm.flux.math as flux
+    from comfy.ldm.modules import attention
+    from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
+    from m2chat.nodes.reference_gate import gate_references
+
+    import toy_painters as toys
+    from live_bytes import LiveBytes
+
+    sizes = {"hidden_size": 512, "num_heads": 4, "mlp_ratio": 4.0, "depth": 1, "depth_single_blocks": 1}
+    mask = torch.ones(8, 8)
+    mask[:4, :4], mask[4:] = 0.5, 0
+    found: dict[str, Any] = {}
+    for family, axes, side in (("flux_kontext", [16, 56, 56], 48), ("flux2_klein", [32] * 4, 24)):
+        toy = toys.painter(family, axes_dim=axes, **sizes)
+        reference, latent = toys.noise_like(toy, side, side, seed=1), toys.noise_like(toy, side, side)
+        prompt = toys.prompt(toy, "a fox " * 50, [reference])
+
+        def most(model: Any, toy: Any = toy, prompt: Any = prompt, latent: Tensor = latent) -> tuple[int, Tensor]:
+            with torch.inference_mode():
+                toys.sample(toy.model, prompt, latent=latent, steps=1)  # loads it
+                with LiveBytes() as live:
+                    sampled = toys.sample(model, prompt, latent=latent, steps=1)
+            return live.most, sampled
+
+        for name, kernel, masks in (
+            ("merged", attention.attention_pytorch, ()),
+            ("padded", attention.attention_sub_quad, ()),
+            ("masked", attention.attention_pytorch, (mask,)),
+        ):
+            flux.optimized_attention = kernel
+            stock, plain = most(toy.model)
+            gated, other = most(gate_references(toy.model, ReferenceGate(strength=0.5, masks=masks)))
+            found[f"{family}, {name}"] = [gated / stock, apart(plain, other)]
+    return found
+
+
+def gate_streamed(family: str) -> dict[str, Any]:
+    """What the gate paints with weights that are streamed, beside the same with all of them loaded.
+
+    The device is the CPU by another name, which the engine takes for an accelerator with little memory.
+    """
+    from unittest import mock
+
+    import comfy.model_management as management
+    from comfy.model_patcher import ModelPatcherDynamic
+
+    import toy_painters as toys
+
+    bench, device = Bench(family), torch.device("cpu:0")
+    plain, found = bench.toy.model, {}
+
+    def sampled(model: Any) -> list[Tensor]:
+        gates = [bench.gate(strength=strength) for strength in (0.0, 0.5, 1.0)]
+        lora = model.clone()
+        for name, weight in sorted(model.model.diffusion_model.named_parameters()):
+            if weight.dim() == 2 and weight.numel():
+                change = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+                lora.add_patches({f"diffusion_model.{name}": ("diff", (0.3 * weight.shape[1] ** -0.5 * change,))})
+        models = (model,) if model.is_dynamic() else (model, lora)  # without its library, it has no LoRA
+        return [bench.sample(bench.patch(each, gate), cfg=1.0) for each in models for gate in gates]
+
+    def compared(name: str, model: Any) -> None:
+        found[name] = [apart(one, other) for one, other in zip(loaded, sampled(model), strict=False)]
+
+    def roomy(_: Any = None, torch_free_too: bool = False) -> Any:
+        return (2**40, 0) if torch_free_too else 2**40  # of which the engine's attention makes chunks
+
+    with torch.inference_mode():
+        with mock.patch.object(management, "get_free_memory", roomy):
+            loaded = sampled(plain)
+        found["acts"] = [apart(loaded[index], loaded[index + 1]) for index in (0, 1, 3, 4)] + [
+            apart(loaded[1], loaded[4])
+        ]
+        made = toys.painter(family).model.model  # the same weights, which no loading has touched
+        room = plain.model_size() * 4 // 5
+
+        def free(_: Any = None, torch_free_too: bool = False) -> Any:
+            if torch_free_too:
+                return roomy(torch_free_too=True)
+            return room - made.model_loaded_weight_memory
+
+        with (
+            mock.patch.object(management, "vram_state", management.VRAMState.NORMAL_VRAM),
+            mock.patch.object(management, "get_torch_device", lambda: device),
+            mock.patch.object(management, "is_device_cpu", lambda other: other != device),
+            mock.patch.object(management, "minimum_inference_memory", lambda: 0),
+            mock.patch.object(management, "extra_reserved_memory", lambda: 0),
+            mock.patch.object(management, "MIN_WEIGHT_MEMORY_RATIO", 1.0),
+            mock.patch.object(management, "get_free_memory", free),
+        ):
+            streamed = type(plain)(made, load_device=device, offload_device=torch.device("cpu"))
+            compared("streamed", streamed)
+            found["part"] = made.model_loaded_weight_memory / plain.model_size()
+        made = toys.painter(family).model.model
+        import dynamic_vram  # noqa: F401 - it changes this process
+
+        with mock.patch.object(management, "get_free_memory", roomy):
+            compared("dynamic", ModelPatcherDynamic(made, load_device=device, offload_device=torch.device("cpu")))
+    return found
+
+
+def edit_parity() -> dict[str, Any]:
+    """An edit model of the library in the engine, with the nodes' gate, and in the library with its own."""
+    import comfy.latent_formats
+    import comfy.sample
+    import comfy.samplers
+    from m2chat.m3adapter.diffusion import edit_model
+    from m2chat.m3adapter.diffusion.reference_gate import ReferenceGate
+    from m2chat.nodes.reference_gate import gate_references
+
+    import toy_painters as toys
+
+    ours = edit_model.build(8, 20, 12, width=128, double=1, single=2).eval().requires_grad_(False)
+    toys.fill(ours, 3)
+    model = toys.model(
+        "flux_kontext", hidden_size=128, num_heads=2, axes_dim=[*edit_model.AXES], mlp_ratio=4.0, in_channels=8,
+        out_channels=8, context_in_dim=20, vec_in_dim=12, guidance_embed=False, depth=1, depth_single_blocks=2,
+    )  # fmt: skip
+    weights = model.model.model_config.process_unet_state_dict(edit_model.published(ours))
+    model.model.diffusion_model.load_state_dict(weights)
+    model.model.latent_format = comfy.latent_formats.LatentFormat()
+    model.model.latent_format.scale_factor, model.model.latent_format.latent_channels = 0.4, 8
+    source = torch.Generator().manual_seed(1)
+    embeds, pooled = torch.randn(2, 5, 20, generator=source), torch.randn(2, 12, generator=source)
+    reference = torch.randn(1, 8, 8, 8, generator=source)
+    empty = torch.zeros(2, 8, 8, 8)
+    given = {"reference_latents": [reference]}
+    positive = [[embeds, {"pooled_output": pooled, **given}]]
+    negative = [[embeds * 0, {"pooled_output": pooled * 0, **given}]]
+    times = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4)
+    noise = comfy.sample.prepare_noise(empty, 5)
+    found: dict[str, Any] = {"schedule": apart(times, edit_model.schedule(4)), "apart": {}, "moved": []}
+    before = None
+    with torch.inference_mode():
+        for strength in STRENGTHS:
+            gate = ReferenceGate(strength=strength)
+            engine = toys.sample(
+                gate_references(model, gate), positive, negative, latent=empty, seed=5, steps=4, cfg=3.0
+            )
+            library = edit_model.paint(
+                ours, embeds, pooled, reference.expand(2, -1, -1, -1) * 0.4, noise, gate=gate, times=times, guidance=3.0
+            )
+            found["apart"][str(strength)] = apart(engine, library / 0.4) / float(engine.std())
+            found["moved"] += [] if before is None else [apart(engine, before)]
+            before = engine
+    return found
+
+
 def reference_refusals() -> dict[str, Any]:
     """What is said of models without a gate on references, and of references that a model cannot take."""
     from types import SimpleNamespace
@@ -397,6 +547,9 @@ _ALL = (
     gate_contract,
     reference_keys,
     reference_together,
+    gate_memory,
+    gate_streamed,
+    edit_parity,
     reference_refusals,
     adaptive_gates,
     adaptive_painter,

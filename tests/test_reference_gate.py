@@ -82,6 +82,32 @@ def test_the_gate_works_with_all_that_may_be_on_a_model(family: str) -> None:
 
 
 @toy
+@pytest.mark.slow
+def test_the_gate_takes_no_more_memory_than_the_stock_model() -> None:
+    found = inside("gate_memory")
+    assert len(found) == 6
+    for name, (ratio, moved) in found.items():
+        assert ratio <= 1.05 and moved > 0.01, (name, ratio)
+
+
+@toy
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["flux_kontext", "qwen_edit"])
+def test_the_gate_does_the_same_to_weights_that_are_streamed(family: str) -> None:
+    found = inside("gate_streamed", family)
+    assert min(found["acts"]) > 0.1, "gates 0, 0.5 and 1, without and with a LoRA"
+    assert 0 < found["part"] < 1 and found["streamed"] == [0] * 6
+    assert found["dynamic"] == [0] * 3
+
+
+@toy
+def test_an_edit_model_of_the_library_paints_the_same_in_the_engine_at_every_gate() -> None:
+    found = inside("edit_parity")
+    assert found["schedule"] < 1e-6 and len(found["apart"]) == 7
+    assert max(found["apart"].values()) < 1e-5 < 0.1 < min(found["moved"])
+
+
+@toy
 def test_what_cannot_be_gated_is_refused_in_a_sentence() -> None:
     found = inside("reference_refusals")
     assert found.pop("many") and found.pop("tiny and narrow")

@@ -28,6 +28,7 @@ from ..values import MAX_STRENGTH, number, shown
 
 MAX_WEIGHT = 10.0  # as in a memory of pictures
 PAD = 8  # channels: fast kernels want head dimensions that are multiples of it
+PARTS = 4  # of the heads, which are widened one after the other: a copy of all would take more memory than a mask
 LEAST = 1e-6  # a key that counts less is left out
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -180,18 +181,33 @@ class GatedKeys:
         lowest = torch.finfo(mask.dtype).min  # -inf in a row of its own kind of mask gives no number
         return mask + self._bias.clamp(min=lowest).to(mask)
 
-    def padded(self, query: Tensor, key: Tensor, value: Tensor, attend: Attend) -> Tensor:
+    def padded(self, query: Tensor, key: Tensor, value: Tensor, attend: Attend, *, whole: bool = False) -> Tensor:
         """Attend through channels of their own.
 
         Args:
             query: [B, H, Q, d].
             key, value: [B, G, count, d], G the number of heads of the keys.
-            attend: Returns the attention [B, Q, H · d'] of queries, keys and values with heads of any width d', divided
-                by its root.
+            attend: Returns the attention [B, Q, H' · d'] of queries, keys and values of some of the heads, of any width
+                d', divided by its root.
+            whole: Whether it must be called once, with all heads.
 
         Returns:
             The attention [B, Q, H · d].
         """
+        heads, groups = query.shape[1], key.shape[1]
+        parts = 1 if whole else max(number for number in range(1, PARTS + 1) if groups % number == 0)
+        if parts == 1:
+            return self._widened(query, key, value, attend).flatten(2)
+        total = query.new_empty(query.shape[0], query.shape[2], heads, query.shape[3])
+        for part in range(parts):
+            of_queries, of_keys = (
+                slice(count * part // parts, count * (part + 1) // parts) for count in (heads, groups)
+            )
+            total[:, :, of_queries] = self._widened(query[:, of_queries], key[:, of_keys], value[:, of_keys], attend)
+        return total.flatten(2)
+
+    def _widened(self, query: Tensor, key: Tensor, value: Tensor, attend: Attend) -> Tensor:
+        """Attend with wider heads [B, Q, H, d]."""
         if self.kept is not None:
             kept = self.kept.to(key.device)
             key, value = key.index_select(2, kept), value.index_select(2, kept)
@@ -200,8 +216,7 @@ class GatedKeys:
         query = torch.cat((query * math.sqrt((width + PAD) / width), ones.expand(*query.shape[:3], PAD)), -1)
         key = torch.cat((key, channels.expand(*key.shape[:3], PAD)), -1)
         found = attend(query, key, functional.pad(value, (0, PAD)))
-        heads = query.shape[1]
-        return found.unflatten(-1, (heads, width + PAD))[..., :width].flatten(2)
+        return found.unflatten(-1, (query.shape[1], width + PAD))[..., :width]
 
     def _channels_for(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """Return the channels of every query [PAD] and of the keys [kept, PAD]; their product is √d' log copies."""
@@ -248,7 +263,8 @@ class GatedKeys:
                 total, norm = part, size
                 continue
             share = torch.sigmoid(size - norm)[..., None]
-            total = torch.lerp(total, part, share.to(total.dtype))
+            share = share.to(total.dtype)
+            total = torch.lerp(total, part, share) if total.requires_grad else total.lerp_(part, share)
             norm = torch.logaddexp(norm, size)
         return total
 
