@@ -46,7 +46,7 @@ def refused(capsys: pytest.CaptureFixture, *command: object) -> str:
 def mine(tmp_path: Path) -> Iterator[Path]:
     """A folder of the user's, which must stay as it is."""
     folder = tmp_path / "mine"
-    for name in ("decoder/unet", "vae", "language_model", "vision_encoder", "text_encoder"):
+    for name in ("decoder/unet", "vae", "language_model", "vision_encoder", "text_encoder", "edit_model"):
         (folder / name).mkdir(parents=True)
         (folder / name / "weights.bin").write_text("years of work")
     for name in ("judge.safetensors", "ip_adapter.safetensors", "adapter_stage1.safetensors", "notes.txt"):
@@ -65,7 +65,7 @@ def test_train_starter_keeps_its_hands_off_a_folder_that_is_there(mine: Path, ca
 
 def test_a_trainer_keeps_its_hands_off_results_of_others(mine: Path, capsys) -> None:
     for command in (
-        ("autoencoder",), ("clip",), ("judge",), ("language",), ("ip",),
+        ("autoencoder",), ("clip",), ("judge",), ("language",), ("ip",), ("edit",),
         ("decoder", "--vae", mine / "vae", "--clip", mine),
         ("m3ft", "--stage", 1, "--language", PARTS["language"], "--vision", PARTS["vision"], "--decoder", mine / "vae"),
     ):  # fmt: skip

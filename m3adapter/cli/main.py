@@ -40,7 +40,7 @@ from .console import (
     turn_settings,
 )
 
-COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "starter")
+COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "edit", "starter")
 INTERRUPTED = 130
 
 
@@ -116,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--ip-adapter", type=Path, metavar="FILE", help="compare this IP-Adapter with the M3-Adapter over the gate"
     )
+    evaluate.add_argument(
+        "--edit-model", type=Path, metavar="DIR", help="measure this edit model, which `train edit` made, over the gate"
+    )
     evaluate.add_argument("--sheet", action="store_true", help="compare captions with a character sheet with the gate")
     add_model_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
@@ -188,8 +191,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             (options.without, "--without"),
             (options.split != "test", "--split"),
         )
-        if options.sheet and (other := next((name for given, name in others if given), None)):
-            raise UserError(f"Give either {other} or --sheet: the comparison is a measurement of its own.")
+        for name, own in (("--sheet", options.sheet), ("--edit-model", options.edit_model)):
+            if own and (other := next((each for given, each in others if given), None)):
+                raise UserError(f"Give either {other} or {name}: the comparison is a measurement of its own.")
+        if options.sheet and options.edit_model:
+            raise UserError("Give either --sheet or --edit-model: each is a measurement of its own.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
         _check_report(options.output)
@@ -206,6 +212,9 @@ def _evaluate(options: argparse.Namespace) -> None:
             report = _module("evaluation.ip_adapter").compare(
                 starter=starter, ip_adapter=options.ip_adapter, **arguments
             )
+    elif options.edit_model:
+        with mendable():
+            report = _module("evaluation.edit_model").measure(starter=starter, folder=options.edit_model, **arguments)
     elif options.sheet:
         report = _module("evaluation.character_sheet").compare(starter=starter, **arguments)
     else:
