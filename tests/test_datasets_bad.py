@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from m3adapter.conversation.sessions import Sessions
-from m3adapter.datasets import files, stories
+from m3adapter.datasets import files, pictures, stories
 from m3adapter.datasets.opening import open_dataset
 from m3adapter.datasets.report import SHOWN, Report
 from m3adapter.datasets.sample import DatasetError
@@ -406,7 +406,8 @@ def test_a_session_that_cannot_be_read_is_named_beside_others(tmp_path: Path) ->
     assert named(found) == {
         "the saved conversation is damaged": [
             "owl/conversation.json (owl/conversation.json is damaged: it is not valid JSON)"
-        ]
+        ],
+        "the picture is not painted yet": ["kite/conversation.json (not painted yet)"],
     }
 
 
@@ -418,12 +419,12 @@ def test_whatever_is_opened_can_be_looked_at(tmp_path: Path, suffix: str) -> Non
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=exif)
     data, rng = (tmp_path / f"a.{suffix}").read_bytes(), random.Random(suffix)
-    pictures = files.Pictures(tmp_path, report := Report())
+    opener = pictures.Pictures(tmp_path, report := Report())
     for _ in range(60):
         broken = bytearray(data)
         for _ in range(rng.choice((1, 2, 8))):
             broken[rng.randrange(rng.choice((100, len(data))))] = rng.randrange(256)
         (tmp_path / f"a.{suffix}").write_bytes(broken)
-        found = pictures.inspected(tmp_path / f"a.{suffix}", "place")
+        found = opener.inspected(tmp_path / f"a.{suffix}", "place")
         assert found is None or found.decode().shape == (found.size[1], found.size[0], 3)
     assert report.count > 0

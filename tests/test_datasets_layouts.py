@@ -203,6 +203,7 @@ def test_a_saved_conversation_teaches_what_was_kept(tmp_path: Path) -> None:
         assert told == [("Rosa with a kite", 0.2), ("an owl at home", 0.3), ("Rosa sleeps", 0.5)]
     shown = [[round(reference.picture.pixels.mean().item(), 1) for reference in found[i].references] for i in range(3)]
     assert shown == [[0.9], [0.2], [0.9, 0.2]], "the cast comes first, as in painting"
+    assert places_of(found, "the picture is not painted yet") == ["kite/conversation.json (not painted yet)"]
     assert found[0].source == "kite/conversation.json" and found[2].known == ("Rosa",)
     sample = found[2]
     assert sample.references == sample.conversation.weighted_references(sample.slot, found.policy)

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 
 from ..conversation.segments import Picture, Text, Turn, clean
 from ..values import label, shown
-from .files import SUFFIXES, Pictures, is_utf8, numbered_lines, read_part, read_text, split_of, walk, within
+from .files import SUFFIXES, is_utf8, numbered_lines, read_part, read_text, split_of, walk, within
 from .mining import named_in, ordinary_words
+from .pictures import Pictures
+from .reader import Place, Story
 from .report import Report
 from .sample import DatasetError
-from .stories import Place, Story
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 NAMES = ("file_name", "filename", "file", "path", "image", "image_path", "image_file")  # columns of a picture's path

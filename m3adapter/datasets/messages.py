@@ -18,10 +18,11 @@ from typing import Any
 
 from ..conversation.segments import ROLES, Picture, Segment, Text, Turn, clean
 from ..values import label, shown
-from .files import UTF8_BOM, Pictures, numbered_lines, read_part, read_text, split_of, within
+from .files import UTF8_BOM, numbered_lines, read_part, read_text, split_of, within
+from .pictures import Pictures
+from .reader import Place, Story, with_captions
 from .report import Report
 from .sample import DatasetError
-from .stories import Place, Story, with_captions
 
 MESSAGES = ("messages", "conversation", "conversations")  # the keys under which the messages may stand
 PATHS = ("path", "image", "url", "image_url")  # the keys of a picture's path

@@ -15,10 +15,11 @@ from typing import Any
 
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import shown
-from .files import Pictures, by_stem
+from .files import by_stem
 from .messages import Lines, Wrong, add_turn
+from .pictures import Pictures
+from .reader import Place, Story
 from .report import Report
-from .stories import Place, Story
 
 TEXT, MEDIA = "__TEXT__", "__MEDIA__"
 TURNS = ("conversation", "turns", "dialogue")

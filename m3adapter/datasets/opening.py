@@ -13,10 +13,11 @@ from .files import SUFFIXES, walk
 from .folder import METADATA, Folder
 from .messages import Lines
 from .mmdialog import MEDIA, TEXT, MMDialog
+from .reader import Reader
 from .report import Report
 from .sample import DatasetError
 from .sessions import Sessions, saved_in
-from .stories import HISTORY, Reader, Stories
+from .stories import HISTORY, Stories
 from .vist import SUFFIX, Vist
 from .webdataset import Tars
 

@@ -14,10 +14,10 @@ from ..conversation.png_files import PngFile
 from ..conversation.segments import ConversationError, Picture, Segment, Text, Turn
 from ..conversation.storage import INDEX, is_conversation, read_saved
 from ..values import label
-from .files import Pictures
 from .messages import add_turn
+from .pictures import Pictures
+from .reader import Place, Story
 from .report import Report
-from .stories import Place, Story
 
 
 class Sessions:
@@ -56,8 +56,9 @@ class Sessions:
             return None
 
         def opened(picture: Picture) -> Picture:
-            image = vars(picture)["_image"]
-            found = None
+            image, found = vars(picture)["_image"], None
+            if picture.is_open:
+                report.leave_out("the picture is not painted yet", where, picture.caption)
             if isinstance(image, PngFile) and image.path is not None:
                 found = pictures.open(image.path.name, image.path.parent, where)
             return Picture(picture.caption, found, seen=picture.seen if found else "")  # type: ignore[arg-type]

@@ -5,67 +5,22 @@ from __future__ import annotations
 import random
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from ..conversation.conversation import Character, Conversation, ConversationError, Slot
-from ..conversation.markup import first_sentence
+from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..conversation.references import Reference, ReferencePolicy
-from ..conversation.segments import Picture, Segment, Text, Turn
-from ..values import shown
-from .files import Pictures
+from ..conversation.segments import Picture
 from .mining import Pair, by_name, by_neighbourhood, named_in, ordinary_words
+from .parts import part_of
+from .pictures import Pictures
+from .reader import Place, Reader, Story, up_to
 from .report import Report
-from .sample import DatasetError, Sample, digest
+from .sample import DatasetError, Sample
 
 HISTORY = 64  # turns of a long conversation that a sample holds
 REMEMBERED = 50_000  # turns of conversations that are kept in memory once they were read
-LONG_CAPTION = 400  # characters; of a longer text, a sentence is the caption
-
-Place = tuple[Any, ...]  # where a conversation stands, in the terms of its reader
-
-
-class Story(NamedTuple):
-    """A conversation of a data set: its turns, with pictures that are read when they are looked at.
-
-    Attributes:
-        turns: The turns.
-        cast: Its characters.
-        groups: What its pictures share with those of other conversations: the name of a character, or of a folder.
-        told: The words that only references tell, by turn and number of the picture in it, where the data set knows.
-    """
-
-    turns: tuple[Turn, ...]
-    cast: tuple[Character, ...] = ()
-    groups: tuple[str, ...] = ()
-    told: Mapping[tuple[int, int], str] | None = None
-
-
-class Reader(Protocol):
-    """Reads the conversations of one layout."""
-
-    kind: str
-    root: Path
-
-    def places(self, report: Report) -> Iterator[Place]:
-        """Yield where conversations stand, in order, without opening pictures; report what cannot be one."""
-
-    def where(self, place: Place) -> str:
-        """Return a place for people: the file and the line."""
-
-    def split(self, place: Place) -> str | None:
-        """Return the part of the data set to which a place belongs; None if the data set does not say."""
-
-    def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
-        """Return the conversation at a place; None if it is left out, which is reported.
-
-        Pictures of the assistant that cannot be opened stay open slots.
-
-        Raises:
-            ConversationError: It breaks the rules of a conversation.
-        """
 
 
 class Stories:
@@ -100,13 +55,14 @@ class Stories:
         self._pictures = Pictures(reader.root, self._report, check=check)
         self._silent = Report()
         self._known: OrderedDict[int, Story] = OrderedDict()
+        self._turns = 0  # of those conversations
         self._places: list[Place] = []
         self._index = array("q")  # of each sample: its conversation, turn, segment, width and height
         self._ordinary: set[str] = set()  # words of captions in lower case, which are no names
         self._groups: dict[str, list[int]] = {}
         self._of_group: dict[int, tuple[str, ...]] = {}
         places = list(reader.places(self._report))
-        chosen, part = _split(reader, places, split, held_out)
+        chosen, part = part_of(reader, places, split, held_out)
         for number, place in enumerate(chosen):
             self._add(place)
             if on_progress is not None:
@@ -143,7 +99,7 @@ class Stories:
         told = (story.told or {}).get((turn, place))
         if told is not None and not references:
             told = ""  # since there is nothing that could tell it
-        conversation, slot = _opened(story, slot, self.history)
+        conversation, slot = up_to(story, slot, self.history)
         return Sample(conversation, slot, picture, references, told, known, self.reader.where(self._places[number]))
 
     def exchanged(self, index: int, rng: random.Random) -> Sample:
@@ -202,7 +158,7 @@ class Stories:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was read, so that other processes get the index only."""
-        return {**vars(self), "_known": OrderedDict()}
+        return {**vars(self), "_known": OrderedDict(), "_turns": 0}
 
     def _add(self, place: Place) -> None:
         """Read a conversation for the first time, and note its samples."""
@@ -259,8 +215,10 @@ class Stories:
 
     def _remember(self, number: int, story: Story) -> None:
         self._known[number] = story
-        while len(self._known) > 1 and sum(len(known.turns) for known in self._known.values()) > REMEMBERED:
-            self._known.popitem(last=False)
+        self._turns += len(story.turns)
+        while len(self._known) > 1 and self._turns > REMEMBERED:
+            _, forgotten = self._known.popitem(last=False)
+            self._turns -= len(forgotten.turns)
 
     def _references(self, index: int, story: Story, slot: Slot, caption: str) -> tuple[Reference, ...]:
         """Return what `Conversation.weighted_references` would, or else pictures of the same group."""
@@ -294,70 +252,6 @@ class Stories:
                 f"{self.reader.where(self._places[number])} was changed after it was opened: start again."
             )
         return picture
-
-
-def with_captions(segments: Sequence[Segment], asked: str) -> tuple[Segment, ...]:
-    """Return an assistant's segments, with the nearest text for pictures that have no caption.
-
-    It is the text before the picture or, if there is none, the one after it or what the user `asked`.
-    """
-    texts = {place: segment.text for place, segment in enumerate(segments) if isinstance(segment, Text)}
-
-    def caption(place: int) -> str:
-        before = [texts[other] for other in sorted(texts, reverse=True) if other < place]
-        after = [texts[other] for other in sorted(texts) if other > place]
-        return next((_short(text) for text in (*before, *after, asked) if text.strip()), "")
-
-    return tuple(
-        segment if isinstance(segment, Text) or segment.caption.strip() else segment.changed(caption=caption(n))
-        for n, segment in enumerate(segments)
-    )
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= LONG_CAPTION else first_sentence(text)
-
-
-def _opened(story: Story, slot: Slot, history: int) -> tuple[Conversation, Slot]:
-    """Return the conversation up to a picture, which is an open slot, and the slot in it."""
-    turn = story.turns[slot.turn]
-    picture = turn.segments[slot.segment]
-    assert isinstance(picture, Picture)
-    last = Turn(turn.role, (*turn.segments[: slot.segment], Picture(picture.caption)))
-    before = story.turns[: slot.turn]
-    system = before[:1] if before and before[0].role == "system" else ()
-    rest = before[len(system) :]
-    first = max(0, len(rest) - history)
-    first += first % 2  # a user's turn begins
-    conversation = Conversation((*system, *rest[first:], last), story.cast)
-    return conversation, Slot(len(conversation.turns) - 1, slot.segment)
-
-
-def _split(
-    reader: Reader, places: list[Place], split: str, held_out: float
-) -> tuple[list[Place], Callable[[int], int] | None]:
-    """Return the places of a part of a data set and, if they are one conversation only, where its pictures are cut."""
-    if split not in ("", "train", "validation", "test"):
-        raise DatasetError(f"The part of the data set is {shown(split)}: give train, validation or test.")
-    if not split:
-        return places, None
-    own = {name for place in places if (name := reader.split(place))}
-    if split == "test" and "test" not in own:
-        raise DatasetError(f"{reader.root.name} has no part for testing: use validation, or add a folder named test.")
-    named = [place for place in places if (reader.split(place) or "train") == split]
-    if split == "test" or "validation" in own:
-        return named, None
-    named = [place for place in places if (reader.split(place) or "train") == "train"]
-    if len(named) == 1:
-        return (
-            named,
-            lambda samples: samples - max(1, round(samples * held_out)) if samples > 1 and held_out else samples,
-        )
-    count = max(1, round(len(named) * held_out)) if len(named) > 1 and held_out else 0
-    order = sorted(named, key=lambda place: digest(reader.where(place)))
-    held = set(order[:count])
-    return [place for place in named if (place in held) == (split == "validation")], None
 
 
 def _empty(report: Report) -> str:

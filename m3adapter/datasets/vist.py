@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import label, shown
-from .files import Pictures, by_stem, read_text, split_of, within
+from .files import by_stem, read_text, split_of, within
 from .folder import usable
+from .pictures import Pictures
+from .reader import Place, Story
 from .report import Report
 from .sample import DatasetError
-from .stories import Place, Story
 
 SUFFIX = ".story-in-sequence.json"
 ASKED = "Tell me a story in pictures."

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..values import label
-from .files import SUFFIXES, Pictures, is_utf8, read_part, split_of, within
+from .files import SUFFIXES, is_utf8, read_part, split_of, within
 from .folder import BESIDE, CAPTIONS, captioned, usable
+from .pictures import Pictures
+from .reader import Place, Story
 from .report import Report
 from .sample import DatasetError
-from .stories import Place, Story
 
 MAX_CAPTION = 2**20  # bytes of a caption's member
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how such files begin
