@@ -6,7 +6,6 @@ megabytes, and the IP-Adapter's own weights need no memory while the model sampl
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ..m3adapter.ip_adapter.image_prompt import ImagePrompt, Reference, shares
@@ -23,20 +23,27 @@ from ..m3adapter.ip_adapter.image_prompt import ImagePrompt, Reference, shares
 Block = tuple[str, int, int]  # as ComfyUI names a transformer block: way, number, index
 
 
-_last_read: tuple[weakref.ref[Tensor], int | None, float] | None = None
+LEVEL = "m2chat_noise_level"
 
 
-def _noise_level(sigmas: Tensor) -> float:
-    """Return the noise level of the running step, which all layers are given as the same tensor.
+def _with_noise_level(
+    executor: Any,
+    x: Tensor,
+    timesteps: Tensor | None = None,
+    context: Tensor | None = None,
+    y: Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] | None = None,
+    **conds: Any,
+) -> Tensor:
+    """Call the UNet with the noise level as a number, which its layers need.
 
     It is read once: to read a number from an accelerator waits for all work that has been queued there.
     """
-    global _last_read
-    version = None if sigmas.is_inference() else sigmas._version
-    last = _last_read
-    if last is None or last[0]() is not sigmas or last[1] != version:
-        _last_read = last = (weakref.ref(sigmas), version, float(sigmas[0]))
-    return last[2]
+    options = transformer_options or {}
+    if "sigmas" in options:
+        options = {**options, LEVEL: float(options["sigmas"][0])}
+    return executor(x, timesteps, context, y, control, options, **conds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +80,8 @@ class Look:
         """Return what to add to the attention on the text [B, N, width]; None outside its part of the schedule."""
         if self.sigmas is not None:
             high, low = self.sigmas
-            if not low <= _noise_level(extra["sigmas"]) <= high:
+            level = extra[LEVEL] if LEVEL in extra else float(extra["sigmas"][0])
+            if not low <= level <= high:
                 return None
         unconditional = extra.get("cond_or_uncond") or [0]
         total = torch.zeros_like(query)
@@ -177,6 +185,11 @@ def apply(model: ModelPatcher, prompt: ImagePrompt) -> ModelPatcher:
     if not prompt.gate.always:
         sampling = model.get_model_object("model_sampling")
         sigmas = (sampling.percent_to_sigma(prompt.gate.start), sampling.percent_to_sigma(prompt.gate.end))
+        kinds = patched.model_options["transformer_options"].get("wrappers", {})
+        if LEVEL not in kinds.get(WrappersMP.DIFFUSION_MODEL, {}):
+            add_wrapper_with_key(
+                WrappersMP.DIFFUSION_MODEL, LEVEL, _with_noise_level, patched.model_options, is_model_options=True
+            )
     for layer, (block, place, _) in enumerate(blocks):
         if strengths[place]:
             look = _look(references, layer, strengths[place], sigmas).to(model.offload_device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import comfy.model_base
@@ -14,6 +15,7 @@ from ..m3adapter.diffusion.reference_gate import GatedKeys, ReferenceGate
 from .reference_tokens import Counted, Family, Layout, Options, Scene, family_of
 
 KEY = "m2chat_reference_gate"
+ACTING = "m2chat_references_act"  # in the running step
 LISTS = ("ref_latents", "ref_contexts", "siglip_feats")  # one item for each reference
 METHOD = "ref_latents_method"
 NATIVE = "attention_pytorch"  # the engine's attention by torch's own kernels
@@ -83,22 +85,27 @@ def _check_count(family: Family, inner: Any, count: int) -> None:
         )
 
 
-def _copies(gates: Sequence[ReferenceGate], inner: Any, sigmas: Tensor) -> Callable[[int], float]:
-    """Return how often a reference counts at a noise level."""
-    for gate in gates:
-        if not gate.always:
-            high, low = (inner.model_sampling.percent_to_sigma(at) for at in (gate.start, gate.end))
-            now = sigmas.flatten()[0]
-            if (
-                gate.start >= gate.end or bool(now > high) or bool(now < low)
-            ):  # as the engine rounds them for conditions
-                return lambda reference: 0.0
+def _acting(gates: Sequence[ReferenceGate], inner: Any, sigmas: Tensor) -> bool:
+    """Return whether the references act at a noise level, which is read once, and only if a gate asks for it.
+
+    To read a number from an accelerator waits for all work that has been queued there.
+    """
+    limited = [gate for gate in gates if not gate.always]
+    if not limited:
+        return True
+    now = sigmas.flatten()[0].cpu()  # stays a tensor: so the engine compares it with the limits of conditions
+    for gate in limited:
+        high, low = (inner.model_sampling.percent_to_sigma(at) for at in (gate.start, gate.end))
+        if gate.start >= gate.end or bool(now > high) or bool(now < low):
+            return False
+    return True
+
+
+def _copies(gates: Sequence[ReferenceGate], acting: bool) -> Callable[[int], float]:
+    """Return how often a reference counts."""
 
     def copies(reference: int) -> float:
-        total = 1.0
-        for gate in gates:
-            total *= gate.copies(reference)
-        return total
+        return prod(gate.copies(reference) for gate in gates) if acting else 0.0
 
     return copies
 
@@ -107,9 +114,12 @@ def _without_removed(
     executor: Any, model: Any, conds: Conds, x_in: Tensor, timestep: Tensor, model_options: Options
 ) -> Any:
     """Take references that count 0 times out of the conditions, before the engine puts these into batches."""
-    copies = _copies(model_options["transformer_options"][KEY], model, timestep)
+    options = model_options["transformer_options"]
+    acting = _acting(options[KEY], model, timestep)
+    copies = _copies(options[KEY], acting)
     kept = [cond if cond is None else [_kept(part, copies) for part in cond] for cond in conds]
-    return executor(model, kept, x_in, timestep, model_options)
+    known = {**model_options, "transformer_options": {**options, ACTING: acting}}
+    return executor(model, kept, x_in, timestep, known)
 
 
 def _kept(part: dict[str, Any], copies: Callable[[int], float]) -> dict[str, Any]:
@@ -151,7 +161,11 @@ def _with_gate(
     family = family_of(model)
     assert family is not None  # or it would not have got this patch
     _check_count(family, model, len(references))
-    counted = _counted(gates, inner, options["sigmas"], len(references))
+    acting = options[ACTING] if ACTING in options else _acting(gates, inner, options["sigmas"])
+    if not acting or any(not gate.strength for gate in gates):  # who calls the model by other ways than the sampler
+        left = {name: each for name, each in conds.items() if name not in (*LISTS, METHOD)}
+        return executor(x, t, c_concat, c_crossattn, control, options, **left)
+    counted = _counted(gates, len(references))
     if all(each.copies == 1 and not each.masks for each in counted):  # as the model was trained, to the bit
         return executor(x, t, c_concat, c_crossattn, control, options, **conds)
     scene = Scene(
@@ -168,9 +182,9 @@ def _with_gate(
     return found
 
 
-def _counted(gates: Sequence[ReferenceGate], inner: Any, sigmas: Tensor, count: int) -> list[Counted]:
+def _counted(gates: Sequence[ReferenceGate], count: int) -> list[Counted]:
     """Return how often each of the references counts that were not taken away."""
-    copies, index = _copies(gates, inner, sigmas), 0
+    copies, index = _copies(gates, True), 0
     found: list[Counted] = []
     while len(found) < count:
         if copies(index) > 0:

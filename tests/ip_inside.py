@@ -68,14 +68,19 @@ class Bench:
         return apply(model or self.model, ImagePrompt(references, ImageGate(**gate)))
 
     def stock(
-        self, model: Any, sigma: float = 3.0, conditions: tuple[int, ...] = (1, 0), kind: type[Tensor] = Tensor
+        self,
+        model: Any,
+        sigma: float | Tensor = 3.0,
+        conditions: tuple[int, ...] = (1, 0),
+        kind: type[Tensor] = Tensor,
     ) -> Tensor:
         """The stock model's prediction for a batch of the unconditional and the conditional one."""
+        sigmas = sigma if isinstance(sigma, Tensor) else torch.tensor([sigma, sigma])
         times = self.unet.add_time_proj(self.ids.flatten()).reshape(2, -1)
         options = {
             **model.model_options["transformer_options"],
             "cond_or_uncond": list(conditions),
-            "sigmas": torch.tensor([sigma, sigma]).as_subclass(kind),
+            "sigmas": sigmas.as_subclass(kind),
         }
         y = torch.cat([self.pooled, times], 1)
         unet = model.model.diffusion_model
@@ -129,6 +134,9 @@ def parity(folder: str) -> dict[str, Any]:
     noisy, clear = (bench.stock(late, sigma, kind=Counted) for sigma in (14.0, 0.1))
     found["reads"] = Counted.reads
     found["window"] = [torch.equal(noisy, plain), torch.equal(clear, plain)]
+    sigmas = torch.tensor([14.0, 14.0])
+    kept = [torch.equal(bench.stock(late, sigmas.fill_(sigma)), plain) for sigma in (14.0, 0.1, 14.0)]
+    found["in place"] = kept
     found["plain"] = apart(plain, bench.unet(
         bench.noisy, bench.times, bench.context, added_cond_kwargs={"text_embeds": bench.pooled, "time_ids": bench.ids}
     ).sample)  # fmt: skip

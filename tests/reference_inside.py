@@ -178,6 +178,8 @@ def reference_keys(family: str) -> dict[str, Any]:
 
 def reference_together(family: str) -> dict[str, Any]:
     """The gate with methods, batches, conditions, masks, windows and other patches."""
+    from unittest import mock
+
     import node_helpers
     from comfy.ldm.modules import attention
 
@@ -224,6 +226,16 @@ def reference_together(family: str) -> dict[str, Any]:
         expected = toys.sample(toy.model, windows, latent=bench.latent, **steps)
         window = bench.sample(bench.model(end=0.5), **steps)
         found["window"] = [apart(window, expected), apart(window, bench.sample(toy.model, **steps))]
+        sampling = toy.model.get_model_object("model_sampling")
+        asked: list[float] = []
+
+        def percent_to_sigma(percent: float, limit: Any = sampling.percent_to_sigma) -> Any:
+            asked.append(percent)
+            return limit(percent)
+
+        with mock.patch.object(sampling, "percent_to_sigma", percent_to_sigma):
+            bench.sample(bench.model(end=0.5, strength=0.5), seen_too=False, steps=3)
+        found["limits asked"] = len(asked)
         found["never"] = apart(bench.sample(bench.model(start=0.7, end=0.2)), without)
         # On an override that was there, and under one that comes later
         calls: list[int] = []

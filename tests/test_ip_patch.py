@@ -37,6 +37,7 @@ def test_a_shut_gate_is_no_patch_to_the_last_bit(parity: dict[str, Any]) -> None
 
 def test_a_window_reads_the_noise_level_once_a_step_and_not_in_every_layer(parity: dict[str, Any]) -> None:
     assert parity["window"] == [True, False] and parity["reads"] == 2
+    assert parity["in place"] == [True, False, True], "samplers may write the next level into the same tensor"
 
 
 def test_the_layers_of_sdxl_are_counted_as_in_the_published_files() -> None:

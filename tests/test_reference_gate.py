@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from live_bytes import LiveBytes
 from m3adapter.diffusion.reference_gate import GatedKeys, Keys, ReferenceGate, Span, parse_weights, tokens_of_mask
 from m3adapter.diffusion.reference_pictures import subjects_on_grey
 from runs import inside
@@ -73,6 +74,7 @@ def test_the_gate_works_with_all_that_may_be_on_a_model(family: str) -> None:
     assert found["batch"] < 1e-4 and found["twice"] < 1e-4
     assert found["masked"][0] < 1e-5 and found["masked"][1] > 0.01
     assert found["window"][0] == 0 < 0.01 < found["window"][1] and found["never"] == 0
+    assert found["limits asked"] == 6, "both limits once a step, for conditions in batches of their own"
     assert found["override"][0] == 0 < min(found["override"][1:])
     assert sorted(found["kernels"]) == ["basic", "pytorch", "split", "sub_quad"]
     assert max(found["kernels"].values()) < 1e-4
@@ -238,6 +240,13 @@ def test_a_gate_that_changes_nothing_is_known_as_such() -> None:
     assert ReferenceGate(weights=(1.0,), masks=(None, torch.ones(2, 2))).neutral
     for fields in ({"strength": 0.5}, {"end": 0.9}, {"weights": (1.0, 0.9)}, {"masks": (torch.zeros(2, 2),)}):
         assert not ReferenceGate(**fields).neutral
+
+
+def test_a_mask_is_looked_at_once_and_not_at_every_step() -> None:
+    gate = ReferenceGate(masks=(torch.zeros(2, 2), torch.eye(2), None))
+    with LiveBytes() as live:
+        assert [gate.copies(reference) for reference in range(4)] == [0, 1, 1, 1]
+    assert live.most == 0
 
 
 def test_a_reference_on_grey_has_its_subject_and_nothing_else() -> None:

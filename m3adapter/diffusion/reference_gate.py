@@ -65,6 +65,8 @@ class ReferenceGate:
         for mask in self.masks:
             if mask is not None and (mask.dim() != 2 or not mask.numel()):
                 raise ValueError(f"The mask of a reference must be of shape [height, width], not {[*mask.shape]}.")
+        shown = tuple(mask is None or bool((mask > 0).any()) for mask in self.masks)  # not again at every step
+        object.__setattr__(self, "_shown", shown)
 
     @property
     def neutral(self) -> bool:
@@ -80,8 +82,8 @@ class ReferenceGate:
     def copies(self, reference: int) -> float:
         """Return how often a reference counts: strength times weight, 0 if its mask shows nothing."""
         weight = self.weights[reference] if reference < len(self.weights) else 1.0
-        mask = self.mask(reference)
-        return 0.0 if mask is not None and not bool((mask > 0).any()) else self.strength * weight
+        shown: tuple[bool, ...] = self.__dict__["_shown"]
+        return self.strength * weight if reference >= len(shown) or shown[reference] else 0.0
 
     def mask(self, reference: int) -> Tensor | None:
         """Return the mask of a reference."""
