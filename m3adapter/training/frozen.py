@@ -25,12 +25,12 @@ from torch import Tensor
 from ..adapter.features import SlotFeatures
 from ..adapter.slots import UserPictures
 from ..conversation.segments import Picture
+from ..datasets.buckets import assign, buckets, fit
 from ..datasets.sample import Sample
 from ..diffusion.latents import latent_means
 from ..language.language_model import SlotStates
 from .decoder_pictures import embed
 from .diffusion_loss import Framing
-from .framing import Cut, cut_for, cut_out
 from .stores import Store, Values, fingerprint
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..diffusion.decoder import DiffusionDecoder
     from ..language.language_model import LanguageModel
 
+LONGEST = 2.0  # ratio of the sides of the longest pictures
 GROUP = 8  # captions that are computed together, however many are needed
 
 
@@ -100,8 +101,9 @@ class Frozen:
         if decoder.vae.dtype != torch.float32:
             decoder.vae.to(torch.float32)  # in half precision, the latents of some are black or coarse
         halvings = len(decoder.unet.config.block_out_channels) - 1
-        self._step = decoder.pipeline.vae_scale_factor * 2**halvings  # what the sides of pictures are multiples of
-        self._vae = fingerprint(decoder.vae, dict(decoder.vae.config), resolution, self._step)
+        step = decoder.pipeline.vae_scale_factor * 2**halvings  # what the sides of pictures are multiples of
+        self.sizes = buckets(max(resolution, step) ** 2, step, ratio=LONGEST)
+        self._vae = fingerprint(decoder.vae, dict(decoder.vae.config), self.sizes)
         self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2)
         self._eyes = fingerprint(vision.model, vision.levels, vision.mean, vision.std)
         template = getattr(language.tokenizer, "chat_template", "")
@@ -154,32 +156,29 @@ class Frozen:
 
     # What the decoder is to paint
 
-    def cut(self, size: tuple[int, int]) -> Cut:
-        """Return how a picture of this width and height is brought to a size that the decoder learns from."""
-        return cut_for(size, self.resolution, self._step)
-
     def latents_of(self, pictures: Sequence[Picture]) -> tuple[list[Tensor], Framing]:
         """Return scaled latents [C, h, w] of each picture, in float32, and their framing."""
         self.latents.fill(((picture.digest, picture) for picture in pictures), self._encode)
-        found = [self.latents[picture.digest]["latents"].to(self.models.device, torch.float32) for picture in pictures]
-        cuts = [self.cut(picture.size) for picture in pictures]
-        sizes = ([cut.original for cut in cuts], [cut.corner for cut in cuts], [cut.target for cut in cuts])
-        return found, Framing(*(torch.tensor(values) for values in sizes))
+        found = [self.latents[picture.digest] for picture in pictures]
+        ids = torch.stack([values["time_ids"] for values in found])
+        latents = [values["latents"].to(self.models.device, torch.float32) for values in found]
+        return latents, Framing(ids[:, :2], ids[:, 2:4], ids[:, 4:])
 
     def latent_shape(self, picture: Picture) -> tuple[int, int, int]:
         """Return the shape [C, h, w] of a picture's latents without reading it."""
-        height, width = self.cut(picture.size).target
+        bucket = assign(picture.size, self.sizes)
         factor = self.models.decoder.pipeline.vae_scale_factor
-        return (self.models.decoder.unet.config.in_channels, height // factor, width // factor)
+        return (self.models.decoder.unet.config.in_channels, bucket.height // factor, bucket.width // factor)
 
+    @torch.no_grad()
     def _encode(self, pictures: list[Picture]) -> list[Values]:
         self.models.at_work("vae")
         made = []
         for picture in pictures:
-            pixels = cut_out(picture.pixels, self.cut(picture.size)).permute(2, 0, 1)[None] * 2 - 1
-            vae = self.models.decoder.vae
-            with torch.no_grad():
-                made.append({"latents": latent_means(vae, pixels)[0].bfloat16()})
+            fitted = fit(picture.pixels, assign(picture.size, self.sizes))
+            image = fitted.pixels.permute(2, 0, 1)[None] * 2 - 1
+            latents = latent_means(self.models.decoder.vae, image)[0].bfloat16()
+            made.append({"latents": latents, "time_ids": torch.tensor(fitted.time_ids)})
         return made
 
     # What captions mean for the decoder
