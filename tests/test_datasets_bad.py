@@ -428,3 +428,16 @@ def test_whatever_is_opened_can_be_looked_at(tmp_path: Path, suffix: str) -> Non
         found = opener.inspected(tmp_path / f"a.{suffix}", "place")
         assert found is None or found.decode().shape == (found.size[1], found.size[0], 3)
     assert report.count > 0
+
+
+def test_linked_files_do_not_leave_the_folder(tmp_path: Path) -> None:
+    away = a_story(tmp_path / "away")
+    for name in ("stories.jsonl", "train.story-in-sequence.json", "a.tar", "metadata.jsonl"):
+        folder = tmp_path / name
+        draw(folder / "a.png")
+        (folder / name).symlink_to(away)
+        with pytest.raises(DatasetError, match=f"the file lies outside the data set's folder: {name}"):
+            open_dataset(folder)
+    (tmp_path / "inside").mkdir()
+    away.rename(tmp_path / "away/deep.txt"), (tmp_path / "away/stories.jsonl").symlink_to("deep.txt")
+    assert len(open_dataset(tmp_path / "away")) == 3

@@ -94,6 +94,14 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def is_inside(path: Path, root: Path, report: Report) -> bool:
+    """Return whether a file lies in a folder, wherever it is linked from; report it if it does not."""
+    if not path.is_symlink() or path.resolve().is_relative_to(root.resolve()):
+        return True
+    report.leave_out("the file lies outside the data set's folder", within(path, root))
+    return False
+
+
 def split_of(name: str, *, whole: bool = False) -> str | None:
     """Return the part of a data set that a file's name, or the whole name of a folder, states."""
     parts = [name.lower()] if whole else re.split(r"[._\-\s]", name.lower())

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..conversation.segments import Picture, Text, Turn, clean
 from ..values import label, shown
-from .files import SUFFIXES, is_utf8, numbered_lines, read_part, read_text, split_of, walk, within
+from .files import SUFFIXES, is_inside, is_utf8, numbered_lines, read_part, read_text, split_of, walk, within
 from .mining import named_in, ordinary_words
 from .pictures import Pictures
 from .reader import Place, Story
@@ -155,8 +155,7 @@ def _beside(path: Path, report: Report, where: str) -> str | None:
 def _rows(path: Path, root: Path, report: Report) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the rows of a metadata file, and where each stands."""
     name = within(path, root)
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        report.leave_out("the file lies outside the data set's folder", name)
+    if not is_inside(path, root, report):
         return
     if path.suffix == ".csv":
         yield from _csv_rows(path, name, report)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..conversation.segments import ROLES, Picture, Segment, Text, Turn, clean
 from ..values import label, shown
-from .files import UTF8_BOM, numbered_lines, read_part, read_text, split_of, within
+from .files import UTF8_BOM, is_inside, numbered_lines, read_part, read_text, split_of, within
 from .pictures import Pictures
 from .reader import Place, Story, with_captions
 from .report import Report
@@ -58,6 +58,8 @@ class Lines:
         Of a file that is one list of conversations it is (file, number, -1, 0).
         """
         for number, path in enumerate(self.files):
+            if not is_inside(path, self.root, report):
+                continue
             seen: set[Any] = set()
             if is_list(path):
                 self.lists[number] = _list(path)

@@ -14,6 +14,7 @@ from ..conversation.png_files import PngFile
 from ..conversation.segments import ConversationError, Picture, Segment, Text, Turn
 from ..conversation.storage import INDEX, is_conversation, read_saved
 from ..values import label
+from .files import is_inside
 from .messages import add_turn
 from .pictures import Pictures
 from .reader import Place, Story
@@ -35,8 +36,9 @@ class Sessions:
 
     def places(self, report: Report) -> Iterator[Place]:
         """Yield the number of every conversation."""
-        for number in range(len(self.folders)):
-            yield (number,)
+        for number, folder in enumerate(self.folders):
+            if is_inside(folder / INDEX, self.root, report):
+                yield (number,)
 
     def where(self, place: Place) -> str:
         """Return the conversation's file."""

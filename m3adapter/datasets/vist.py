@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import label, shown
-from .files import by_stem, read_text, split_of, within
+from .files import by_stem, is_inside, read_text, split_of, within
 from .folder import usable
 from .pictures import Pictures
 from .reader import Place, Story
@@ -51,6 +51,8 @@ class Vist:
         """Yield the number of every story."""
         self.photos = by_stem(self.root, report)
         for number, path in enumerate(self.files):
+            if not is_inside(path, self.root, report):
+                continue
             panels: dict[str, dict[int, Panel]] = {}
             for place, annotation in enumerate(_annotations(path)):
                 self._add(annotation, panels, f"{within(path, self.root)}, annotation {place + 1}", report)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..values import label
-from .files import SUFFIXES, is_utf8, read_part, split_of, within
+from .files import SUFFIXES, is_inside, is_utf8, read_part, split_of, within
 from .folder import BESIDE, CAPTIONS, captioned, usable
 from .pictures import Pictures
 from .reader import Place, Story
@@ -40,7 +40,8 @@ class Tars:
     def places(self, report: Report) -> Iterator[Place]:
         """Yield (file, key, start and length of the picture and of the caption, whether that is JSON)."""
         for number, path in enumerate(self.files):
-            yield from self._places(number, path, report)
+            if is_inside(path, self.root, report):
+                yield from self._places(number, path, report)
 
     def where(self, place: Place) -> str:
         """Return the archive, and the key in it."""
