@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import drawn_pictures
 import toy_llms
 import toys
 from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
+from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
 from m3adapter.training import m3ft_run, shares
-from m3adapter.training.frozen import Models
 from m3adapter.training.m3ft_models import open_adapter, open_models
+from m3adapter.training.models_at_work import Models
 from m3adapter.training.recipe import Recipe, recipe_of
 from m3adapter.training.rewording import reworded
 from m3adapter.training.sources import open_samples
@@ -346,3 +348,17 @@ def test_a_data_set_of_one_sample_trains(parts: Path, tmp_path: Path, run: Calla
     (data / "ball.txt").write_text("a red ball", "utf-8")
     run(recipe_for(parts, tmp_path / "out", data={"path": str(data)}))
     assert load_adapter(tmp_path / "out" / "adapter_stage2.safetensors")
+
+
+def test_a_language_model_that_stays_on_the_device_is_let_go_once_it_has_read_everything(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go: list[bool] = []
+    original = Models.let_language_go
+    monkeypatch.setattr(LanguageModel, "movable", property(lambda self: False))
+    monkeypatch.setattr(Models, "let_language_go", lambda self: (let_go.append(True), original(self)))
+    changes = {"stage1": {"settled": 0.0}, "run": {"offload": True, "pictures": 1}}
+    m3ft_run.run_recipe(recipe_for(parts, tmp_path, **changes))
+    assert let_go == [True, True] and len(curve(tmp_path, 2)) == 4
+    sheet = Image.open(tmp_path / "stage2_pictures" / "00004.png")
+    assert sheet.size == (4 * toys.SIDE, toys.SIDE)

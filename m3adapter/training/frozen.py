@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,59 +30,11 @@ from ..diffusion.latents import latent_means
 from ..language.language_model import SlotStates
 from .decoder_pictures import embed
 from .diffusion_loss import Framing
+from .models_at_work import Models
 from .stores import Store, Values, fingerprint
-
-if TYPE_CHECKING:
-    from ..adapter.m3_adapter import M3Adapter
-    from ..adapter.vision_encoder import VisionEncoder
-    from ..diffusion.decoder import DiffusionDecoder
-    from ..language.language_model import LanguageModel
 
 LONGEST = 2.0  # ratio of the sides of the longest pictures
 GROUP = 8  # captions that are computed together, however many are needed
-
-
-@dataclass
-class Models:
-    """The models of a training; `device` is where they work.
-
-    Attributes:
-        offload: Whether only those that work stay on the device.
-        autocast: Makes the context in which trained and frozen models compute.
-    """
-
-    language: LanguageModel
-    vision: VisionEncoder
-    decoder: DiffusionDecoder
-    adapter: M3Adapter
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager[None]]
-    offload: bool = False
-
-    def large(self) -> dict[str, list[Any]]:
-        """Return the frozen models by what they are for."""
-        texts = [self.decoder.text_encoder, self.decoder.text_encoder_2]
-        return {
-            "language": [self.language.model, self.language.visual_projection],
-            "vision": [self.vision.model],
-            "texts": texts,
-            "vae": [self.decoder.vae],
-            "unet": [self.decoder.unet],
-        }
-
-    def at_work(self, *names: str) -> None:
-        """Put these models on the device and, where memory is short, all others off it."""
-        for name, parts in self.large().items():
-            for model in parts:
-                if model is None or (name == "language" and not self.language.movable):
-                    continue
-                where = self.device if name in names else torch.device("cpu")
-                if (name in names or self.offload) and next(model.parameters()).device != where:
-                    if name == "language":
-                        self.language.forget()
-                    model.to(where)
-        if self.offload and self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 class Frozen:

@@ -20,8 +20,8 @@ from ..diffusion.auto import load_decoder
 from ..language.auto import load_language_model
 from ..weights.starter import STARTER
 from . import options
-from .frozen import Models
 from .loop import accelerator, native_bfloat16
+from .models_at_work import Models
 
 if TYPE_CHECKING:
     from .recipe import Recipe

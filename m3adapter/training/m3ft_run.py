@@ -18,10 +18,11 @@ from ..arguments import UserError, mendable
 from ..datasets.sample import Dataset, Sample
 from . import options
 from .diffusion_loss import DiffusionLoss
-from .frozen import Frozen, Models
+from .frozen import Frozen
 from .loop import Average, accelerator
 from .lora import LanguageLora
 from .m3ft_models import STARTER_PARTS, open_models, place_of
+from .models_at_work import Models
 from .muon import Muon
 from .rewording import reworded
 from .shares import Schedule, train_shares
@@ -112,8 +113,9 @@ def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep 
     for stage in (1, 2):
         if getattr(recipe, f"stage{stage}").steps:
             samples, held_out = open_samples(recipe, stage)
-            if models is None:
-                models = open_models(recipe)
+            if models is None or models.let_go:
+                started = recipe.models if models is None else replace(recipe.models, adapter=str(result))
+                models = open_models(replace(recipe, models=started))
             if stage == 2 and models.adapter.is_untrained:
                 raise UserError(
                     "The adapter is anchored and untrained, so nothing that stage 2 learns would show: "
@@ -171,6 +173,8 @@ def train_stage(
             everything += [reworded(sample) for sample in everything]
         frozen.prepare(everything, stage, denoises=chosen.denoise > 0)
         del everything
+    if models.offload and frozen.states is not None and not models.language.movable:
+        models.let_language_go()
     optimizer = optimizer_for(recipe, group, chosen.lr)
     average = Average(model, chosen.average)
     watch = Watch(
@@ -178,6 +182,7 @@ def train_stage(
         part.measure if held_out else None,
         "denoise" if stage == 1 else "denoise_1",
         on_step,
+        part.paint if isinstance(part, Stage2) and recipe.run.pictures else None,
     )  # fmt: skip
     schedule = Schedule(
         name, output, chosen.steps, chosen.minutes, parts(chosen, accelerator().num_processes), chosen.lr,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from ..datasets.sample import Sample
 from ..diffusion.condition import Condition
 from .lora import LanguageLora
 from .shares import Share
+from .sheet import row, save_sheet
 from .stage_common import Outputs, Setting, anchored, denoise, draw, mean_figures, measured_loss
 
 PARTIAL_STRENGTH = 0.3  # part of the steps at a gate strength between 0 and 1
@@ -169,6 +171,19 @@ class Stage2:
                         row[key] = measured_loss(self.setting, self._condition(h, features, sample, strength), sample)
             rows.append(row)
         return mean_figures(rows)
+
+    @torch.no_grad()
+    def paint(self, path: Path) -> None:
+        """Paint some of the held-out samples, those with references first, and write them as one picture."""
+        count = self.setting.recipe.run.pictures
+        chosen = sorted(self.setting.held_out, key=lambda sample: not sample.references)[:count]
+        side = max(self.setting.frozen.sizes, key=lambda bucket: min(bucket)).height
+        save_sheet(path, [row(self.setting.frozen.models, sample, self._at, side) for sample in chosen])
+
+    def _at(self, sample: Sample, strength: float) -> Condition:
+        h = self.semantic([sample])
+        features = self.features(h, [sample], torch.ones(1, 1, dtype=torch.bool, device=h.device))
+        return self._condition(h, features, sample, strength)
 
     def _open(self, h: Tensor, features: SlotFeatures) -> float:
         return float(self.setting.adapter.learned_gate(h, self.setting.adapter.low_level(h, features)).mean())

@@ -26,6 +26,7 @@ class Watch:
         average: Of its weights; these are measured.
         measure: Returns the figures of the held-out samples; None measures nothing.
         best_by: Which figure is the lowest for the best weights.
+        paint: Writes pictures of held-out samples to a file; None paints nothing.
         on_step: Called with the stage, the steps done and in all, and figures. An exception stops the training.
     """
 
@@ -38,9 +39,11 @@ class Watch:
         measure: Callable[[], Mapping[str, float]] | None,
         best_by: str,
         on_step: OnStep | None = None,
+        paint: Callable[[Path], None] | None = None,
     ) -> None:
         self.recipe, self.name, self.adapter, self.average = recipe, name, adapter, average
         self._measure, self.best_by, self.on_step = measure, best_by, on_step
+        self.paint = paint
         self.output = Path(recipe.run.output)
         self.curve = self.output / f"{name}_curve.jsonl"
         self.steps = getattr(recipe, name).steps
@@ -71,6 +74,8 @@ class Watch:
             name = f"validation_{self.best_by}"
             before = [line[name] for line in self._lines() if name in line]
             self._told(done, found)
+            if self.paint is not None:
+                self.paint(self.output / f"{self.name}_pictures" / f"{done:05}.png")
             if name in found and math.isfinite(found[name]) and found[name] < min(before, default=math.inf):
                 save_adapter(self.output / f"adapter_{self.name}_best.safetensors", self.adapter)
         if self.on_step is not None:

@@ -1,0 +1,70 @@
+"""The models of a training, and which of them are on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from ..adapter.m3_adapter import M3Adapter
+    from ..adapter.vision_encoder import VisionEncoder
+    from ..diffusion.decoder import DiffusionDecoder
+    from ..language.language_model import LanguageModel
+
+
+@dataclass
+class Models:
+    """The models of a training; `device` is where they work.
+
+    Attributes:
+        offload: Whether only those that work stay on the device.
+        autocast: Makes the context in which trained and frozen models compute.
+        let_go: Whether the language model is gone.
+    """
+
+    language: LanguageModel
+    vision: VisionEncoder
+    decoder: DiffusionDecoder
+    adapter: M3Adapter
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]]
+    offload: bool = False
+    let_go: bool = False
+
+    def let_language_go(self) -> None:
+        """Free the memory of a language model that cannot be moved off the device, once it has said everything."""
+        self.language.forget()
+        self.language.model = nn.Module()  # type: ignore[assignment]
+        self.let_go = True
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def large(self) -> dict[str, list[Any]]:
+        """Return the frozen models by what they are for."""
+        texts = [self.decoder.text_encoder, self.decoder.text_encoder_2]
+        return {
+            "language": [self.language.model, self.language.visual_projection],
+            "vision": [self.vision.model],
+            "texts": texts,
+            "vae": [self.decoder.vae],
+            "unet": [self.decoder.unet],
+        }
+
+    def at_work(self, *names: str) -> None:
+        """Put these models on the device and, where memory is short, all others off it."""
+        for name, parts in self.large().items():
+            for model in parts:
+                if model is None or (name == "language" and (self.let_go or not self.language.movable)):
+                    continue
+                where = self.device if name in names else torch.device("cpu")
+                if (name in names or self.offload) and next(model.parameters()).device != where:
+                    if name == "language":
+                        self.language.forget()
+                    model.to(where)
+        if self.offload and self.device.type == "cuda":
+            torch.cuda.empty_cache()
