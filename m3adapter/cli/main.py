@@ -24,7 +24,6 @@ from ..export.pages.panels import WORDS
 from ..export.pages.styles import LAYOUTS
 from ..export.story import FORMATS, check_formats, export_story
 from ..version import __version__
-from ..weights.model_files import read_json
 from ..weights.starter import STARTER, check_weights
 from .bench import add_options as add_bench_options
 from .chat import Chat, check_output
@@ -39,6 +38,7 @@ from .console import (
     quiet_loading,
     turn_settings,
 )
+from .evaluate_data import add_data_options, check_data_options, check_report, check_without_data
 
 COMPONENTS = ("autoencoder", "clip", "decoder", "language", "judge", "m3ft", "ip", "edit", "starter")
 INTERRUPTED = 130
@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         "--without", choices=("low-level", "gate"), help="ablation: no references, or an always-open gate"
     )
     evaluate.add_argument(
-        "--split", choices=("validation", "test"), default="test", help="which stories (default: %(default)s)"
+        "--split",
+        choices=("train", "validation", "test"),
+        help="which stories (default: test; validation of --data, and train only there)",
     )
     evaluate.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--sheet", action="store_true", help="compare captions with a character sheet with the gate")
     add_model_options(evaluate)
+    add_data_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     bench = commands.add_parser("bench", help="measure how fast everything is, beside its peers")
@@ -177,7 +180,14 @@ def _train(options: argparse.Namespace) -> int | None:
     return _module(f"training.{options.component}").main(options.arguments)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int | None:
+    if options.data is not None:
+        check_data_options(options)
+        check_device(options.device)
+        quiet_loading()
+        return _module("evaluation.command").run(options)
+    options.split = options.split or "test"
+    check_without_data(options)
     with mendable():
         values.check_seed(options.seed)
         if options.pictures is not None and options.pictures < 1:
@@ -198,7 +208,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise UserError("Give either --sheet or --edit-model: each is a measurement of its own.")
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder: name a file for the report.")
-        _check_report(options.output)
+        check_report(options.output)
         starter = options.starter or STARTER
         check_weights(starter)
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -225,24 +235,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")
     print(options.output)
+    return None
 
 
 def _bench(options: argparse.Namespace) -> int:
     check_device(options.device)
     quiet_loading()
     return _module("benchmark.command").run(options)
-
-
-def _check_report(path: Path) -> None:
-    """Raise UserError if there is already a file that is not an earlier report."""
-    if not path.exists():
-        return
-    try:
-        earlier = read_json(path)
-    except ValueError:
-        earlier = {}
-    if "seed" not in earlier:
-        raise UserError(f"{path} already exists and is not a report: name another file.")
 
 
 def _module(name: str) -> ModuleType:

@@ -281,24 +281,29 @@ class Bench:
         return (first.pixels, last.pixels, both[0]) if both else None
 
     def scores(self, chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
-        """Return how often the judge sees what the pictures should show, and how many known looks are kept."""
-        species, scene, prop, kept = [], [], [], []
-        for row, sample in enumerate(chosen):
-            names = {actor.species for actor in sample.scene.characters}
-            species.append(verdict.species(row, len(names)) == names)
-            scene.append(PLACES[int(verdict.place[row])] == sample.scene.place)
-            if sample.scene.prop:
-                seen = int(verdict.prop[row])
-                prop.append(seen < len(PROPS) and PROPS[seen] == sample.scene.prop)
-            for index in sample.known:
-                actor = sample.shown(index)
-                assert actor is not None
-                kept.append(verdict.look(row, actor.species) == actor.look)
-        return {"species": mean(species), "scene": mean(scene), "prop": mean(prop), "appearance_kept": mean(kept)}
+        """Return `scores`."""
+        return scores(chosen, verdict)
 
     def picture(self, scene: Scene) -> Tensor:
         """Render a scene [H, W, 3] in 0..1."""
         return torch.from_numpy(render(scene, self.rng.randrange(2**31))).float() / 255
+
+
+def scores(chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:
+    """Return how often the judge sees what the pictures should show, and how many known looks are kept."""
+    species, scene, prop, kept = [], [], [], []
+    for row, sample in enumerate(chosen):
+        names = {actor.species for actor in sample.scene.characters}
+        species.append(verdict.species(row, len(names)) == names)
+        scene.append(PLACES[int(verdict.place[row])] == sample.scene.place)
+        if sample.scene.prop:
+            seen = int(verdict.prop[row])
+            prop.append(seen < len(PROPS) and PROPS[seen] == sample.scene.prop)
+        for index in sample.known:
+            actor = sample.shown(index)
+            assert actor is not None
+            kept.append(verdict.look(row, actor.species) == actor.look)
+    return {"species": mean(species), "scene": mean(scene), "prop": mean(prop), "appearance_kept": mean(kept)}
 
 
 def changes_look(sample: Sample) -> bool:

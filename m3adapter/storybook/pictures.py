@@ -17,6 +17,7 @@ from ..datasets import sample as datasets
 from ..datasets.report import Report
 from . import dataset as world
 from .pool import Pool, picture, pool
+from .stories import Split, story
 from .world import Scene
 
 if TYPE_CHECKING:
@@ -87,6 +88,18 @@ class Storybook:
     def draw(cls, stage: int, seed: int, count: int) -> Storybook:
         """Draw what a stage of M3FT trains on, from the same stories for the same seed."""
         return cls(pool(random.Random(seed + stage), count, **STAGES[stage]))
+
+    @classmethod
+    def held_out(cls, split: Split, seed: int, count: int) -> Storybook:
+        """Draw pictures on which nothing is trained, of characters whose looks only references show, one of a story."""
+        rng = random.Random(f"held out {seed}")
+        drawn: list[world.Sample] = []
+        while len(drawn) < count:
+            suitable = [sample for sample in world.samples(story(rng, split)) if sample.known]
+            drawn += [rng.choice(suitable)] if suitable else []
+        storybook = cls(Pool(drawn))
+        storybook.report.split = split
+        return storybook
 
     @property
     def report(self) -> Report:

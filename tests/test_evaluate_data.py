@@ -1,0 +1,586 @@
+"""`evaluate --data`: figures agree with their reference implementations, and what is not measured is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import toys
+from m3adapter.arguments import UserError
+from m3adapter.cli import main as cli
+from m3adapter.cli.main import main
+from m3adapter.conversation.pictures import png_bytes, to_pil
+from m3adapter.conversation.segments import Picture, Text
+from m3adapter.datasets.opening import open_dataset
+from m3adapter.evaluation import command, evaluators, figures, report
+from m3adapter.evaluation import data as evaluation
+from m3adapter.evaluation.data import Measurement
+from m3adapter.evaluation.networks import Embedder, Perceptual, TextEmbedder
+from m3adapter.evaluation.replies import Replies, asked
+from m3adapter.storybook.judge import Judge
+from m3adapter.storybook.pictures import Storybook
+
+WORDS = ("rosa", "on", "the", "beach", "with", "a", "kite", "boat")
+SIDE = 32
+
+
+def picture(seed: int, side: int = SIDE) -> torch.Tensor:
+    """A picture of a few large patches [side, side, 3]."""
+    small = torch.rand(1, 3, 4, 4, generator=toys.generator(seed))
+    whole = torch.nn.functional.interpolate(small, (side, side), mode="bilinear")[0].permute(1, 2, 0)
+    return (whole * 255).round() / 255
+
+
+def save_preprocessor(folder: Path) -> None:
+    from transformers import CLIPImageProcessor
+
+    CLIPImageProcessor(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.2] * 3
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("clip") / "toy-clip"
+    inner = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 32, "max_position_embeddings": 12, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config={**inner, **text}, vision_config={**inner, "image_size": 16, "patch_size": 4}, projection_dim=8
+    )
+    CLIPModel(config).save_pretrained(folder)
+    names = ("<s>", "</s>", "<unk>", *WORDS)
+    words = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    save_preprocessor(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(clip_folder: Path) -> TextEmbedder:
+    return TextEmbedder(clip_folder)
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stories of three pictures, and a picture alone."""
+    folder = tmp_path_factory.mktemp("stories") / "tales"
+    folder.mkdir()
+    lines = []
+    for story in range(2):
+        content = []
+        for part in range(3):
+            name = f"{story}{part}.png"
+            folder.joinpath(name).write_bytes(png_bytes(picture(10 * story + part)))
+            content.append({"type": "text", "text": f"Part {part}."})
+            content.append({"type": "image", "path": name, "caption": f"{WORDS[part]} on the {WORDS[part + 3]}"})
+        lines.append(
+            {"messages": [{"role": "user", "content": f"Tale {story}"}, {"role": "assistant", "content": content}]}
+        )
+    folder.joinpath("alone.png").write_bytes(png_bytes(picture(99)))
+    alone = [{"type": "image", "path": "alone.png", "caption": "a boat"}]
+    lines.append({"messages": [{"role": "user", "content": "A boat"}, {"role": "assistant", "content": alone}]})
+    folder.joinpath("tales.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    return folder
+
+
+class Painter:
+    """In place of a model: paints the first reference mixed with noise of the seed, by the gate."""
+
+    language_model = vision_encoder = decoder = None
+
+    def __init__(self) -> None:
+        self.seeds: dict[float, list[int]] = {}
+
+    def fuse(self, sample, gate: float):
+        return sample, gate
+
+    def paint_all(self, conditions, seeds, **settings):
+        for (sample, gate), seed in zip(conditions, seeds, strict=True):
+            self.seeds.setdefault(gate, []).append(seed)
+            noise = picture(seed % 2**31)
+            shown = sample.references[0].picture.pixels if sample.references else noise
+            yield noise.lerp(shown, min(gate, 1.0))
+
+
+@pytest.fixture
+def painter(monkeypatch) -> Painter:
+    monkeypatch.setattr(evaluation, "features", lambda model, sample: sample)
+    return Painter()
+
+
+# Figures agree with their reference implementations
+
+
+@pytest.mark.slow  # imports torchmetrics
+def test_the_frechet_distance_is_that_of_scipy() -> None:
+    from scipy.linalg import sqrtm
+
+    real, painted = (
+        torch.randn(60, 5, generator=toys.generator()),
+        torch.randn(50, 5, generator=toys.generator(1)) + 0.3,
+    )
+    means = [values.double().mean(0).numpy() for values in (real, painted)]
+    spreads = [numpy.cov(values.double().numpy(), rowvar=False) for values in (real, painted)]
+    root = sqrtm(spreads[0] @ spreads[1]).real
+    expected = ((means[0] - means[1]) ** 2).sum() + numpy.trace(spreads[0] + spreads[1] - 2 * root)
+    assert figures.frechet_distance(real, painted) == pytest.approx(expected, abs=1e-4)
+    assert figures.frechet_distance(real, real) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_kernel_distance_is_the_unbiased_one_of_a_cubic_kernel() -> None:
+    real, painted = (torch.randn(20, 6, generator=toys.generator(seed)).double() + seed for seed in (0, 1))
+    kernel = [(a @ b.T / 6 + 1) ** 3 for a, b in ((real, real), (painted, painted), (real, painted))]
+    same = sum((values.sum() - values.trace()) / (20 * 19) for values in kernel[:2])
+    expected = float(same - 2 * kernel[2].mean())
+    before = torch.get_rng_state()
+    assert figures.kernel_distance(real, painted) == pytest.approx(expected, rel=1e-4)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_similarities_are_those_of_torchmetrics() -> None:
+    from torchmetrics.functional import pairwise_cosine_similarity, pearson_corrcoef
+
+    a, b = (torch.randn(4, 7, generator=toys.generator(seed)) for seed in (0, 1))
+    expected = pairwise_cosine_similarity(a, b)
+    assert torch.allclose(figures.cosines(a, b).float(), expected, atol=1e-4)
+    assert torch.allclose(figures.cosine(a, b).float(), expected.diag(), atol=1e-4)
+    one, other = picture(1), picture(2)
+    pearson = [pearson_corrcoef(one.flatten(), values.flatten()) for values in (other, other.flip(1))]
+    assert figures.likeness(one, other) == pytest.approx(float(max(pearson)), abs=1e-4)
+
+
+def test_clip_t_and_clip_i_are_those_of_clip(clip: TextEmbedder, clip_folder: Path) -> None:
+    """The reference is CLIP's own comparison in transformers, with its own preprocessing."""
+    from transformers import AutoImageProcessor, CLIPModel
+
+    captions = ["rosa on the beach", "a boat with the kite and more words than this network can read"]
+    pictures = [picture(1, 48), picture(2)[:20]]
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    processor = AutoImageProcessor.from_pretrained(clip_folder, use_fast=False)
+    words = clip.tokenizer(captions, padding=True, truncation=True, max_length=12, return_tensors="pt")
+    with torch.no_grad():
+        seen = processor(images=[to_pil(one) for one in pictures], return_tensors="pt")
+        output = model(input_ids=words.input_ids, attention_mask=words.attention_mask, **seen)
+    expected = output.logits_per_image.diag() / model.logit_scale.exp()
+    painted = clip.embed(pictures)
+    assert torch.allclose(figures.cosine(painted, clip.embed_texts(captions)).float(), expected, atol=1e-4)
+    assert float(figures.cosines(painted[:1], painted[1:])) == pytest.approx(
+        float(output.image_embeds[0] @ output.image_embeds[1]), abs=1e-4
+    )
+    assert clip.scale == pytest.approx(model.logit_scale.exp().item())
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "resnet"])
+def test_dino_is_the_class_token_and_a_convolutional_network_the_mean(tmp_path: Path, kind: str) -> None:
+    from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetModel
+
+    if kind == "dinov2":
+        model = Dinov2Model(
+            Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4)
+        )
+    else:
+        model = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"))
+    model.eval().save_pretrained(tmp_path)
+    save_preprocessor(tmp_path)
+    network = Embedder(tmp_path)
+    values = network.processor(images=[to_pil(picture(3))], return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        states = model(pixel_values=values).last_hidden_state
+    expected = states[:, 0] if kind == "dinov2" else states.mean((2, 3))
+    assert torch.allclose(network.embed([picture(3)]), expected, atol=1e-4)
+
+
+@pytest.mark.slow  # imports torchvision
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_lpips_is_that_of_torchmetrics(tmp_path: Path, suffix: str) -> None:
+    from safetensors.torch import save_file
+    from torchmetrics.functional.image import lpips as theirs
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    weights = {f"features.{name}": value for name, value in squeezenet1_1().features.state_dict().items()}
+    path = tmp_path / f"squeezenet{suffix}"
+    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    network = Perceptual(path)
+    reference = theirs._NoTrainLpips(net="squeeze", pnet_rand=True)
+    parts = [
+        name.split(".", 2)[1:] for name in reference.net.state_dict()
+    ]  # slices.0.3.weight, of which 3 is its place
+    names = {f"slices.{number}.{rest}": f"features.{rest}" for number, rest in parts}
+    reference.net.load_state_dict({name: weights[other] for name, other in names.items()})
+    a, b = (picture(seed, 64).permute(2, 0, 1)[None] for seed in (1, 2))
+    expected = float(reference.eval()(a, b, normalize=True))
+    assert expected > 1e-3
+    assert network.distance(picture(1, 64), picture(2, 64)) == pytest.approx(expected, abs=1e-4)
+    assert network.distance(picture(1, 64), picture(1, 64)) == pytest.approx(0, abs=1e-6)
+    del weights["features.3.expand1x1.bias"]
+    torch.save(weights, tmp_path / "cut.pth")
+    with pytest.raises(UserError, match="lacks the layer features.3.expand1x1.bias"):
+        Perceptual(tmp_path / "cut.pth")
+
+
+def test_mm_relevance_aligns_from_left_to_right() -> None:
+    one = torch.eye(4)
+    assert figures.mm_relevance(one[:2], one[:2]) == pytest.approx(1)
+    assert figures.mm_relevance(3 * one[:2], one[:2]) == pytest.approx(1), "embeddings are normalised"
+    assert figures.mm_relevance(one[[1, 0]], one[:2]) == 0, "order counts"
+    # 1 of 1 is precise, 1 of 3 recalled: F1 is 2 · 1 · 1/3 / (4/3).
+    assert figures.mm_relevance(one[:1], one[:3]) == pytest.approx(0.5)
+    assert figures.mm_relevance(one[:3], one[:1]) == pytest.approx(0.5)
+    assert figures.mm_relevance(one[:0], one[:2]) == 0
+    assert figures.mm_relevance(-one[:1], one[:1]) == -1
+
+
+def test_within_and_across_stories() -> None:
+    one = torch.eye(3)
+    shown = [one[:1], one[:2], one[2:]]
+    within, across = figures.within_and_across(one, shown, [0, 0, 1])
+    # Pictures 0 and 1 have the four pairs with rows 0, 0, 1: (1, 1, 0) and (0, 0, 1); picture 2 has its own: 1.
+    assert within == pytest.approx((1 + 1 + 0 + 0 + 0 + 1 + 1) / 7) and across == 0
+    assert figures.within_and_across(one, [one[:0]] * 3, [0, 1, 2]) == (None, None)
+    assert figures.within_and_across(one, [one[:1]] * 3, [0, 0, 0])[1] is None
+
+
+@pytest.mark.parametrize(("change", "is_copy"), [
+    ("same", True), ("mirrored", True), ("darker", True), ("jpeg", True), ("larger", True), ("other", False),
+    ("negative", False),
+])  # fmt: skip
+def test_what_a_copy_is(change: str, is_copy: bool) -> None:
+    one = picture(5, 64)
+    buffer = io.BytesIO()
+    to_pil(one).save(buffer, "JPEG", quality=40)
+    painted = {
+        "same": one, "mirrored": one.flip(1), "darker": one * 0.6, "larger": picture(5, 96),
+        "jpeg": torch.from_numpy(numpy.array(Image.open(buffer))).float() / 255,
+        "other": picture(6, 64), "negative": 1 - one,
+    }[change]  # fmt: skip
+    assert (figures.likeness(painted, one) >= evaluators.COPY) == is_copy
+
+
+def test_pictures_of_one_colour() -> None:
+    grey = torch.full((8, 8, 3), 0.5)
+    assert figures.likeness(grey, grey) == 1 and figures.likeness(grey, picture(1)) == 0
+
+
+# Samples and stories
+
+
+def test_samples_that_share_a_picture_are_of_one_story(stories: Path) -> None:
+    data = open_dataset(stories)
+    samples = [data[index] for index in range(len(data))]
+    numbers = evaluators.stories_of(samples)
+    assert len(set(numbers[:3])) == len(set(numbers[3:6])) == 1 and len(set(numbers)) == 3
+    assert evaluators.first_picture(samples[2]).digest == samples[0].picture.digest
+    assert evaluators.first_picture(samples[0]) is None and evaluators.first_picture(samples[6]) is None
+
+
+def test_samples_with_references_come_first(stories: Path) -> None:
+    import random
+
+    data = open_dataset(stories)
+    found = evaluation.chosen(data, 4, random.Random(0))
+    assert len(found) == 4 and all(sample.references for sample in found)
+    assert len(evaluation.chosen(data, 6, random.Random(0))) == 6
+    assert len(evaluation.chosen(data, 60, random.Random(0))) == 7
+
+
+def test_stories_of_the_storybook_are_held_out_and_of_the_seed() -> None:
+    data = Storybook.held_out("validation", 3, 4)
+    assert len(data) == 4 and data.report.split == "validation" and all(sample.known for sample in data.pool.samples)
+    assert [data.key(index) for index in range(4)] == [Storybook.held_out("validation", 3, 4).key(i) for i in range(4)]
+    assert data.key(0) != Storybook.held_out("test", 3, 4).key(0) != Storybook.held_out("test", 4, 4).key(0)
+
+
+def test_the_judge_finds_the_storybooks_own_pictures_right() -> None:
+    data = Storybook.held_out("test", 0, 6)
+    scenes = {data[index].source: sample for index, sample in enumerate(data.pool.samples)}
+    samples = [data[index] for index in range(6)]
+    found = evaluators.Judged(Judge.load(), scenes).measure(samples, [sample.picture.pixels for sample in samples])
+    assert min(found.values()) > 0.8
+    small = evaluators.Judged(Judge.load(), scenes).measure(samples, [picture(1)] * 6)
+    assert set(small.values()) == {"the judge looks at pictures of 128 x 128 pixels only"}
+
+
+# The gate curve
+
+
+def test_the_gate_curve_of_all_evaluators(stories: Path, painter: Painter, clip: TextEmbedder) -> None:
+    measured = [evaluators.Copies(), evaluators.Clip(clip), evaluators.Distances(clip)]
+    data = open_dataset(stories)
+    reports, stages = [], []
+    measurement = Measurement(
+        painter, data, measured, {"dino_first": "no DINO was given"}, (0.0, 0.5, 1.0), 4, settings={"batch_size": 3}
+    )
+    done = measurement.run(
+        lambda so_far: reports.append(json.loads(json.dumps(so_far))), lambda *how: stages.append(how)
+    )
+    first, _, last = done["gate_curve"]
+    names = {*evaluators.CLIP_FIGURES, "fid", "kid", "copy_paste"}
+    assert names <= set(first) and all(math.isfinite(row[name]) for row in done["gate_curve"] for name in names)
+    assert first["dino_first"] is None and done["left_out"] == {"dino_first": "no DINO was given"}
+    assert (first["copy_paste"], last["copy_paste"]) == (0, 1), "the painter copies its reference at gate 1"
+    assert last["clip_i_reference"] > first["clip_i_reference"] and last["clip_i_within"] > last["clip_i_across"]
+    assert done["data_itself"]["fid"] is None and done["data_itself"]["clip_t"] is not None
+    assert painter.seeds[0.0] == painter.seeds[0.5] and len(set(painter.seeds[0.0])) == 4
+    assert [row["complete"] for row in reports] == [False] * 3 + [True]
+    assert [len(row["gate_curve"]) for row in reports] == [1, 2, 3, 3]
+    assert ("gate 0.5", 4, 4) in stages
+
+
+def test_what_cannot_be_measured_is_named_with_its_reason(tmp_path: Path, painter: Painter, clip: TextEmbedder) -> None:
+    tmp_path.joinpath("one.png").write_bytes(png_bytes(picture(1)))
+    tmp_path.joinpath("one.txt").write_text("a boat", "utf-8")
+    measured = [evaluators.Copies(), evaluators.Clip(clip), evaluators.Distances(clip)]
+    done = Measurement(painter, open_dataset(tmp_path), measured, gates=(1.0,)).run(lambda _: None, lambda *_: None)
+    row, left_out = done["gate_curve"][0], done["left_out"]
+    assert row["clip_t"] is not None and row["clip_i_target"] is not None
+    for name in ("copy_paste", "clip_i_reference", "clip_i_first", "clip_i_within"):
+        assert row[name] is None and left_out[name] == evaluators.NO_REFERENCES
+    assert left_out["fid"] == evaluators.FEW and left_out["clip_i_across"] == evaluators.NO_STORIES
+    text = report.markdown(done)
+    assert "- fid, kid: it needs at least two pictures." in text and "CLIP-T" in text
+
+
+def test_replies_are_compared_with_what_was_said(stories: Path, clip: TextEmbedder) -> None:
+    import random
+
+    data = open_dataset(stories)
+    samples = asked(data, 9, random.Random(1))
+    assert sorted(sample.source for sample in samples) == [f"tales.jsonl:{line}" for line in (1, 2, 3)]
+    assert all(sample.slot.segment in (0, 5) for sample in samples), "the last picture of a turn"
+
+    class Chat:
+        def write(self, conversation, seed):
+            assert conversation.turns[-1].role == "user"
+            sample = next(one for one in samples if one.conversation.turns[0] == conversation.turns[0])
+            turn = sample.conversation.turns[-1]
+            known = [Picture(part.caption) if isinstance(part, Picture) else part for part in turn.segments]
+            return conversation.assistant([*known, Text("The end.")])
+
+        def encode(self, conversation, slot):
+            return conversation.picture(slot).caption
+
+        def fuse(self, caption, gate):
+            return caption, gate
+
+        def paint_all(self, conditions, seeds):
+            ((caption, gate),) = conditions
+            found = next(data[i].picture.pixels for i in range(len(data)) if data[i].caption == caption)
+            yield found if gate else torch.zeros(SIDE, SIDE, 3)
+
+    replies = Replies(Chat(), data, 9, clip, 1, {})
+    replies.asked = [sample for sample in samples if sample.source != "tales.jsonl:2"]  # its captions are those of 1
+    said = []
+    right = replies.measure(1.0, lambda *how: said.append(how))
+    assert right == pytest.approx(clip.scale, rel=1e-4) and said == [(1, 2), (2, 2)]
+    assert replies.measure(0.0, lambda *how: None) < right
+
+
+# The report
+
+
+def toy_report(**changes: object) -> dict:
+    rows = [{"gate": gate, "clip_t": 0.2 + gate / 10, "fid": None, "new": 1.0} for gate in (0, 1, 2)]
+    data = {"path": "tales", "kind": "messages", "split": "test"}
+    return {
+        "seed": 0, "data": data, "pictures": 3, "with_references": 2, "complete": True, "gate_curve": rows,
+        "data_itself": {"clip_t": 0.5}, "evaluators": {"clip_i": "toy", "copies": None}, "left_out": {"fid": "few"},
+        **changes,
+    }  # fmt: skip
+
+
+def test_the_table_has_a_row_for_each_figure() -> None:
+    text = report.markdown(toy_report())
+    assert "| CLIP-T: picture and caption ↑ | 0.2 | 0.3 | 0.4 | 0.5 |" in text and "| new | 1 | 1 | 1 | — |" in text
+    assert "- fid: few." in text and "FID)" not in text and "stopped" not in text
+    assert "stopped before its end" in report.markdown(toy_report(complete=False))
+
+
+def test_the_plot_has_a_panel_for_each_figure() -> None:
+    image = Image.open(io.BytesIO(report.plot(toy_report())))
+    assert image.size == (2 * report.PANEL[0], report.PANEL[1])
+    colours = {colour for _, colour in image.getcolors(2**20)}
+    assert (0x1F, 0x6F, 0xB2) in colours and (0xC2, 0x57, 0x1A) in colours
+    one = toy_report(gate_curve=[{"gate": 1.0, "clip_t": 0.0}], data_itself={})
+    assert Image.open(io.BytesIO(report.plot(one))).size == report.PANEL
+
+
+# The command
+
+
+def run(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture
+def measured(monkeypatch, painter: Painter) -> Painter:
+    """The command with a painter in place of the models."""
+    monkeypatch.setattr(command, "_model", lambda options: painter)
+    monkeypatch.setattr(cli, "quiet_loading", lambda: None)
+    return painter
+
+
+@pytest.mark.slow  # measures twice at every gate
+def test_the_command_writes_a_report(tmp_path: Path, stories: Path, clip_folder: Path, measured, capsys) -> None:
+    path = tmp_path / "new" / "report.json"
+    how = ("--data", stories, "--split", "train", "--clip", clip_folder, "--pictures", 3, "--output", path)
+    assert run(*how) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == [str(path), str(path.with_suffix(".md")), str(path.with_suffix(".png"))]
+    assert "tales (messages, train): " in err and "gate 1.5 (3)" in err
+    found = json.loads(path.read_text("utf-8"))
+    assert [row["gate"] for row in found["gate_curve"]] == list(evaluation.GATES) and found["complete"]
+    assert found["left_out"]["dino_first"] == "no DINO was given (--dino)" and "mm_relevance" in found["left_out"]
+    assert found["evaluators"]["clip_i"] == "toy-clip" and found["models"]["decoder"] == "starter/decoder"
+    assert Image.open(path.with_suffix(".png")).format == "PNG"
+    assert run(*how) == 0, "a report replaces an earlier one"
+    assert json.loads(path.read_text("utf-8")) | {"seconds": 0} == found | {"seconds": 0}, "and is the same"
+
+
+def test_a_measurement_that_is_stopped_keeps_its_gates(tmp_path: Path, stories: Path, measured, capsys) -> None:
+    paint = measured.paint_all
+
+    def stopped(conditions, seeds, **settings):
+        if conditions[0][1] == 1:
+            raise KeyboardInterrupt
+        return paint(conditions, seeds, **settings)
+
+    measured.paint_all = stopped
+    path = tmp_path / "report.json"
+    assert run("--data", stories, "--split", "train", "--gates", 1, 0, "--output", path) == 130
+    found = json.loads(path.read_text("utf-8"))
+    assert [row["gate"] for row in found["gate_curve"]] == [0] and not found["complete"]
+    assert "stopped before its end" in path.with_suffix(".md").read_text("utf-8")
+
+
+def test_a_missing_package_leaves_its_figures_out(
+    tmp_path: Path, stories: Path, clip_folder: Path, measured, monkeypatch, capsys
+) -> None:  # noqa: E501
+    monkeypatch.setattr(command, "_missing", lambda package: package)
+    how = ("--data", stories, "--split", "train", "--gates", 1, "--pictures", 2, "--output", tmp_path / "r.json")
+    assert run(*how, "--clip", clip_folder) == 0
+    assert "torchmetrics is missing" in json.loads((tmp_path / "r.json").read_text())["left_out"]["fid"]
+    assert run(*how, "--features", clip_folder) == 2
+    assert "install it with `pip install torchmetrics`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (("--clip", "nowhere"), "There is no folder nowhere"),
+    (("--dino", "{empty}"), "has no config.json"),
+    (("--clip", "{broken}"), "cut off or not valid JSON"),
+    (("--clip", "{dino}"), "holds no CLIP"),
+    (("--lpips", "{text}"), "holds no weights that can be read"),
+    (("--lpips", "nowhere.pth"), "There is no file nowhere.pth"),
+    (("--gates", "5"), "gate is 5.0"),
+    (("--gates", "nan"), "gate is nan"),
+    (("--steps", "0"), "steps is 0"),
+    (("--width", "-1"), "width is -1"),
+    (("--pictures", "0"), "pictures is 0"),
+    (("--replies", "2"), "give --clip as well"),
+    (("--adapter", "nowhere.safetensors"), "There is no nowhere.safetensors"),
+    (("--layout", "photos"), "The layout of the data set is 'photos'"),
+    (("--split", "test"), "has no part for testing"),
+    (("--sheet",), "Give either --sheet or --data"),
+    (("--without", "gate"), "Give either --without or --data"),
+    (("--device", "toaster"), "cannot be used here"),
+    (("--data", "{text}/nowhere"), "There is no data set nowhere"),
+    (("--data", "storybook", "--split", "train"), "give validation or test"),
+    (("--data", "storybook", "--layout", "folder"), "has no layout"),
+    (("--output", "{text}"), "already exists and is not a report"),
+    (("--output", "{empty}"), "is a folder"),
+    (("--output", "x.png"), "name it .json"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence(tmp_path: Path, stories: Path, options, said: str, monkeypatch, capsys) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    monkeypatch.setattr(cli, "quiet_loading", lambda: None)
+    monkeypatch.setattr(command, "_model", lambda options: pytest.fail("the models were loaded first"))
+    places = {name: tmp_path / name for name in ("empty", "broken", "dino", "text")}
+    for name in ("empty", "broken", "dino"):
+        places[name].mkdir()
+    places["broken"].joinpath("config.json").write_text("{", "utf-8")
+    if "{dino}" in options:
+        config = Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4)
+        Dinov2Model(config).save_pretrained(places["dino"])
+        save_preprocessor(places["dino"])
+    places["broken"].joinpath("preprocessor_config.json").write_text("{}", "utf-8")
+    places["text"].write_text("words", "utf-8")
+    given = [option.format(**places) for option in options]
+    usual = ["--output", tmp_path / "report.json", "--data", stories]
+    if "--split" not in given:
+        usual += ["--split", "train"]
+    assert run(*usual, *given) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert said in err and toys.one_sentence(err.removeprefix("m3adapter: "))
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_other_files_are_not_written_over(tmp_path: Path, stories: Path, capsys) -> None:
+    tmp_path.joinpath("report.md").write_text("my notes", "utf-8")
+    assert run("--data", stories, "--output", tmp_path / "report.json") == 2
+    assert "report.md already exists and belongs to no report" in capsys.readouterr().err
+    assert tmp_path.joinpath("report.md").read_text("utf-8") == "my notes"
+
+
+def test_options_of_stories_need_data(tmp_path: Path, capsys) -> None:
+    for option in (("--clip", tmp_path), ("--gates", 1), ("--batch-size", 2), ("--adapter", tmp_path)):
+        assert run("--output", tmp_path / "report.json", *option) == 2
+        assert f"{option[0]} belongs to an evaluation on stories: give --data as well" in capsys.readouterr().err
+    assert run("--output", tmp_path / "report.json", "--split", "train") == 2
+
+
+# A whole model
+
+
+def test_the_features_are_those_of_painting(monkeypatch) -> None:
+    """Beside what `M2Chat.encode` gives for a conversation whose earlier pictures are the references."""
+    import standins
+    from m3adapter.conversation.conversation import Conversation, Slot
+    from m3adapter.conversation.references import Reference
+    from m3adapter.datasets.sample import Sample
+
+    model = standins.chat()
+    model.vision_encoder = toys.vision_encoder()
+    model.adapter = toys.adapter().requires_grad_(False)
+    model.language_model.encode_slot = lambda *_, **__: toys.states(4, 6)
+    shown = [Picture(f"the {word}", picture(number)) for number, word in enumerate(("first", "second", "third"))]
+    conversation = Conversation().user("Go").assistant([*shown, Picture("a kite")])
+    slot = Slot(1, 3)
+    references = tuple(Reference(shown[place], 1.0) for place in (0, 2))
+    sample = Sample(conversation, slot, Picture("a kite", picture(9)), references)
+    expected, found = model.encode(conversation, slot), evaluation.features(model, sample)
+    assert torch.equal(found.vision, expected.vision) and found.vision_weight is None
+    weighted = replace(sample, references=(replace_weight(references[0], 2.0), references[1]))
+    assert evaluation.features(model, weighted).vision_weight.tolist() == [[2.0, 1.0]]
+    assert not evaluation.features(model, replace(sample, references=())).vision_mask.any()
+
+
+def replace_weight(reference, weight: float):
+    return reference._replace(weight=weight)
+
+
+def test_models_that_do_not_fit_are_one_sentence(stories: Path, monkeypatch) -> None:
+    def unfit(features, gate):
+        raise ValueError("The M3-Adapter was made for a language model of width 24, and this one has 32: load another.")
+
+    monkeypatch.setattr(evaluation, "features", lambda model, sample: sample)
+    model = SimpleNamespace(fuse=unfit)
+    with pytest.raises(UserError, match="of width 24"):
+        Measurement(model, open_dataset(stories), []).run(lambda _: None, lambda *_: None)
