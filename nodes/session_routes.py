@@ -10,7 +10,8 @@ Errors are {"error": a sentence}.
     DELETE /m2chat/sessions/{name}
     POST   /m2chat/sessions/{name}/rewind        {revision, turn}
     POST   /m2chat/sessions/{name}/edit          {revision, turn, text[, segment]}, or
-                                                 {revision, turn, segment[, caption][, repaint]}
+                                                 {revision, turn, segment[, caption][, repaint][, seen]}, or
+                                                 {revision, sheet}: what characters look like, name: looks by lines
     POST   /m2chat/sessions/{name}/version       {revision, turn[, segment], version}
     POST   /m2chat/sessions/{name}/branch        {to[, turn]}
     POST   /m2chat/sessions/{name}/stopped       {revision, prompt}: saves what that run had told;
@@ -29,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from aiohttp import web
 from comfy.cli_args import args
 from server import PromptServer
 
+from ..m3adapter.conversation.character_sheet import looks_of
 from ..m3adapter.conversation.conversation import (
     Character,
     Conversation,
@@ -149,22 +151,38 @@ async def rewind_session(request: web.Request, sessions: Sessions) -> web.Respon
 
 
 async def edit_session(request: web.Request, sessions: Sessions) -> web.Response:
-    """Change a text or a caption, or reopen a picture to be painted again."""
+    """Change a text, a caption, what was seen or the character sheet, or reopen a picture to be painted again."""
     given = await _body(request)
+    if "sheet" in given:
+        return await _edited(request, sessions, given, lambda c: _with_sheet(c, given["sheet"]))
     turn = _whole(given, "turn")
     segment = _whole(given, "segment") if given.get("segment") is not None else None
     if "text" in given:
         return await _edited(request, sessions, given, lambda c: c.with_text(turn, given["text"], segment))
-    if segment is None or ("caption" not in given and given.get("repaint") is not True):
-        raise ConversationError("There is nothing to edit: give text, or a segment with caption or repaint.")
+    if segment is None or (not given.keys() & {"caption", "seen"} and given.get("repaint") is not True):
+        raise ConversationError(
+            "There is nothing to edit: give text, sheet, or a segment with caption, seen or repaint."
+        )
 
     def change(conversation: Conversation) -> Conversation:
         slot = Slot(turn, segment)
         if "caption" in given:
             conversation = conversation.with_caption(slot, given["caption"])
+        if "seen" in given:
+            conversation = conversation.with_seen(slot, given["seen"])
         return conversation.without_picture(slot) if given.get("repaint") is True else conversation
 
     return await _edited(request, sessions, given, change)
+
+
+def _with_sheet(conversation: Conversation, sheet: Any) -> Conversation:
+    """Return the conversation with another character sheet; a character without pictures that it leaves out goes."""
+    if not isinstance(sheet, str):
+        raise ConversationError("sheet must be a string: a line for each character, such as Rosa: a small red fox.")
+    looks = looks_of(sheet)
+    changed = conversation.with_looks({**{one.name: "" for one in conversation.cast}, **looks})
+    named = (one for one in changed.cast if one.pictures or any(one.is_called(name) for name in looks))
+    return replace(changed, cast=tuple(named))
 
 
 async def choose_version(request: web.Request, sessions: Sessions) -> web.Response:

@@ -501,4 +501,48 @@ def sight() -> dict[str, Any]:
     return found
 
 
-SCENARIOS = {f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references, ahead, sight)}
+def loop() -> dict[str, Any]:
+    """A loop as newer engines have them, a conversation its carried value: it goes on while `left`, or for `open`."""
+    from m2chat.m3adapter.conversation.conversation import Conversation, Picture
+    from m2chat.m3adapter.conversation.seeds import story_seeds
+    from m2chat.nodes.conversation import PlacePicture
+    from m2chat.nodes.next_picture import NextPicture
+
+    captions = ["a fox", "an owl", "a bear"]
+    start = Conversation().user("Tell me.").assistant([Picture(caption) for caption in captions[:2]])
+    start = start.user("And then?").assistant([Picture(captions[2])])
+
+    def round_(carried: Any) -> tuple[Any, list[Any]]:
+        given = NextPicture.execute(conversation=carried, slot=0, seed=7).result
+        caption, _, seed, references, *_, slot, left, count = given
+        image = torch.full((1, 8, 8, 3), (1 + captions.index(caption)) / 4)
+        placed = PlacePicture.execute(conversation=carried, slot=slot, image=image, seed=seed).result[0]
+        return placed, [caption, seed, float(references.mean()), left, count]
+
+    carried, rounds = start, []
+    while True:  # a simple loop ends behind the first round without `left`
+        carried, said = round_(carried)
+        rounds.append(said)
+        if not said[3]:
+            break
+    counted = start
+    for _ in range(NextPicture.execute(conversation=start, slot=0, seed=7).result[-1]):  # a loop of so many rounds
+        counted, _ = round_(counted)
+    try:
+        round_(carried)
+        after = ""
+    except ValueError as error:
+        after = str(error)
+    seeds = [carried.picture(slot).seed for slot in carried.slots()]
+    return {
+        "rounds": rounds,
+        "alike": counted == carried,
+        "open": len(carried.open_slots()),
+        "seeds": seeds == story_seeds(start, 7),
+        "after": after,
+    }
+
+
+SCENARIOS = {
+    f"painter_{each.__name__}": each for each in (families, settings, told, misfits, references, ahead, sight, loop)
+}

@@ -13,6 +13,7 @@ import toys
 from chat_page import ChatPage
 from comfy_server import ComfyServer
 from graphs import node
+from m3adapter.conversation.cast import Character, with_looks
 from m3adapter.conversation.conversation import Picture
 from m3adapter.conversation.sessions import Sessions
 from m3adapter.diffusion.prompt_syntax import escaped
@@ -108,3 +109,39 @@ def test_a_dialogue_with_a_stock_painter_is_told_re_rolled_and_reloaded(
     chat.reopen()
     chat.choose(name)
     assert chat.said() == said and chat.seeds() == before
+
+
+@pytest.mark.slow
+def test_characters_and_what_was_seen_are_edited_and_used(
+    chat: ChatPage,
+    comfy: ComfyServer,
+    sessions: Sessions,  # noqa: F811
+) -> None:
+    if not chat.session:
+        chat.say("A fox finds a kite on the beach.")
+    name = chat.session
+    chat.panel.locator(".m2chat-cast summary").click()
+    chat.press("Edit the characters")
+    chat.panel.get_by_label("What characters look like").fill("fox: blue fur")
+    chat.panel.locator(".m2chat-cast").get_by_role("button", name="Save").click()
+    chat.until(lambda: "blue fur" in chat.panel.locator(".m2chat-cast li").all_inner_texts()[:1][0])
+    chat.say("What does the fox do next?")
+    assert not chat.has_error, chat.error
+    cast = (Character("fox", looks="blue fur"),)
+    last = painted(sessions, name)[-1]
+    prompt = with_looks(last.caption, cast)
+    assert prompt != last.caption and last.seed is not None
+    ours = (last.pixels * 255).round().byte().numpy()
+    assert abs(ours.astype(int) - picture(comfy, comfy.run(stock(prompt, last.seed)), "picture")).max() <= 1
+
+    stands = sessions.load(name)
+    slot = stands.conversation.slots()[-1]
+    sessions.edit(name, lambda told: told.with_seen(slot, "a red square"), stands.revision)
+    chat.reopen()
+    chat.choose(name)
+    chat.panel.get_by_text("What was seen in it").click()
+    assert "a red square" in chat.panel.locator(".m2chat-seen").inner_text()
+    chat.press("Edit what was seen")
+    chat.panel.get_by_label("What the picture shows").fill("a blue fox")
+    chat.panel.locator(".m2chat-seen").get_by_role("button", name="Save").click()
+    chat.until(lambda: sessions.load(name).conversation.picture(slot).seen == "a blue fox")

@@ -106,6 +106,24 @@ def test_a_session_is_edited(comfy: ComfyServer, sessions: Sessions) -> None:
     assert len(sessions.load("fox").conversation.turns) == 3 and branch["cast"][0]["name"] == "fox"
 
 
+def test_a_character_sheet_and_what_was_seen_are_edited(comfy: ComfyServer, sessions: Sessions) -> None:
+    sessions.save("fox", story(1).with_looks({"Rosa": "an old owl", "bear": "brown"}))
+
+    def edit(**given: Any) -> Any:
+        status, answer = ask(comfy, "POST", path("fox", "edit"), given)
+        assert status == 200, answer
+        return answer
+
+    told = edit(revision=1, sheet="Fox: small and blue\n- Rosa: a young owl")
+    assert [(one["name"], one["looks"]) for one in told["cast"]] == [("Fox", "small and blue"), ("Rosa", "a young owl")]
+    assert told["cast"][0]["pictures"], "they stay"
+    told = edit(revision=2, sheet="")
+    assert [(one["name"], one["looks"]) for one in told["cast"]] == [("Fox", "")], "who has pictures stays"
+    told = edit(revision=3, turn=1, segment=1, seen="a grey square")
+    assert told["turns"][1]["segments"][1]["seen"] == "a grey square"
+    assert sessions.load("fox").conversation.picture(Slot(1, 1)).seen == "a grey square"
+
+
 def test_versions_are_told_of_chosen_and_kept(comfy: ComfyServer, sessions: Sessions) -> None:
     first = story(2)
     again = first.retell(1).assistant([Text("Other."), Picture("an owl")])
@@ -233,6 +251,9 @@ TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}
         ("POST", "/edit", {"revision": 1, "turn": 0, "text": 7}, "must be a string"),
         ("POST", "/edit", {"revision": 1, "turn": 0, "segment": 0, "caption": "x"}, "Only the assistant's pictures"),
         ("POST", "/edit", {"revision": 1, "turn": 1}, "nothing to edit"),
+        ("POST", "/edit", {"revision": 1, "turn": 1, "segment": 1, "seen": 7}, "must be a string"),
+        ("POST", "/edit", {"revision": 1, "sheet": 7}, "sheet must be a string"),
+        ("POST", "/edit", {"revision": 1, "sheet": "Rosa is old"}, "write it as name: looks"),
         ("POST", "/branch", {}, "has no name"),
         ("POST", "/edit", [], "not a JSON object"),
     ],

@@ -51,6 +51,15 @@ def test_the_next_picture_is_what_the_story_would_paint(told: dict[str, Any]) ->
     assert told["first"] == ["a fox \\(red\\), ink", 3, [1, 64, 64, 3], [0.0], False]
 
 
+def test_a_loop_that_carries_a_conversation_ends_when_every_picture_is_painted() -> None:
+    found = inside("painter_loop")
+    captions, _, shown, left, count = (list(each) for each in zip(*found["rounds"], strict=True))
+    assert captions == ["a fox", "an owl", "a bear"] and left == [True, True, False] and count == [3, 2, 1]
+    assert shown == pytest.approx([0.5, 0.25, 0.375]), "nothing; the first; the first and the last"
+    assert found["alike"] and found["open"] == 0 and found["seeds"]
+    assert toys.one_sentence(found["after"])
+
+
 def test_references_are_the_stock_graphs_with_the_gate_of_the_story() -> None:
     found = inside("painter_references")
     assert [apart for apart, _ in found.values()] == [0.0] * 6, found

@@ -4,6 +4,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { again, said, say, shown } from "./again.js";
 import { Book } from "./book.js";
+import { Cast } from "./cast.js";
 import { Composer } from "./composer.js";
 import { takeDrops } from "./drop.js";
 import { button, h, iconButton } from "./elements.js";
@@ -17,7 +18,7 @@ import { t } from "./texts.js";
 import { Transcript } from "./transcript.js";
 import { open } from "./workflow.js";
 
-const NEW = { name: "", revision: 0, turns: [] };
+const NEW = { name: "", revision: 0, turns: [], cast: [] };
 
 /** A turn as it is read aloud. @param {sessions.Turn} turn */
 const aloud = (turn) =>
@@ -56,6 +57,8 @@ export class Panel {
       rewrite: (turn, segment, text) =>
         this.#ask(async () => (this.#session = await sessions.edit(this.#session, { turn, segment, text }))),
       repaint: (turn, segment, caption) => this.#repaint(turn, segment, caption),
+      reseen: (turn, segment, seen) =>
+        this.#ask(async () => (this.#session = await sessions.edit(this.#session, { turn, segment, seen }))),
       choose: (version, turn, segment) =>
         this.#ask(async () => (this.#session = await sessions.choose(this.#session, { turn, segment, version }))),
       suggest: (premise) => {
@@ -63,6 +66,9 @@ export class Panel {
         this.composer.text.focus();
       },
     });
+    this.cast = new Cast((sheet) =>
+      this.#ask(async () => (this.#session = await sessions.edit(this.#session, { sheet }))),
+    );
     this.composer = new Composer(this.settings, {
       send: () => this.#send(),
       stop: () => this.#stop(),
@@ -72,9 +78,9 @@ export class Panel {
     this.status = h("div", { className: "m2chat-status", role: "status" });
     this.spoken = h("div", { className: "m2chat-spoken", "aria-live": "polite" });
     this.error = h("div", { className: "m2chat-error", role: "alert", hidden: true });
-    const { header, transcript, composer } = this;
+    const { header, cast, transcript, composer } = this;
     const foot = h("div", { className: "m2chat-foot" }, this.error, this.status, this.spoken, composer.element);
-    this.element = h("div", { className: "m2chat-panel" }, header.element, transcript.element, foot);
+    this.element = h("div", { className: "m2chat-panel" }, header.element, cast.element, transcript.element, foot);
     takeDrops(this.element, (files) => composer.attach(files));
     this.element.addEventListener("paste", (event) => composer.paste(event));
     this.element.addEventListener("copy", (event) => event.stopPropagation()); // the text, not the nodes
@@ -107,7 +113,7 @@ export class Panel {
 
   /** @param {string} name */
   async #choose(name) {
-    this.transcript.forms.forget();
+    for (const { forms } of [this.transcript, this.cast]) forms.forget();
     this.#last = null;
     this.#thoughts = [];
     await this.#ask(async () => (this.#session = name ? await sessions.load(name) : NEW));
@@ -144,10 +150,10 @@ export class Panel {
       await change();
       this.#list = await sessions.list();
       this.#fail(null);
-      this.transcript.forms.settle(true);
+      for (const { forms } of [this.transcript, this.cast]) forms.settle(true);
     } catch (error) {
       this.#fail(error.message, error.conflict && (() => this.#reload()));
-      this.transcript.forms.settle(false);
+      for (const { forms } of [this.transcript, this.cast]) forms.settle(false);
     } finally {
       this.#keep();
       this.#show();
@@ -349,6 +355,7 @@ export class Panel {
       turns.map((turn, index) => ({ ...turn, thoughts: this.#thoughts[index] })),
       this.#busy,
     );
+    this.cast.show(this.#session.cast ?? [], { saved: Boolean(this.#session.revision), busy: this.#busy });
     this.composer.busy = this.#busy;
   }
 

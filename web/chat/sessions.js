@@ -11,11 +11,12 @@ const MOST = 40; // characters of a name made from a message
  * @typedef {{type: "text", text: string}} Text
  * @typedef {{place: number, count: number}} Versions Where there are several; `place` from 0 is the one that is shown.
  * @typedef {{type: "picture", caption: string, seed: ?string, gate: ?number, file?: ?string, url?: ?string,
- *   blob?: Blob, node?: string, versions?: Versions}} Picture `blob` is one
- *   that is yet to be uploaded; `node` is painting it.
+ *   blob?: Blob, node?: string, seen?: string, versions?: Versions}} Picture `blob` is one
+ *   that is yet to be uploaded; `node` is painting it; `seen` is what somebody saw in it.
+ * @typedef {{name: string, looks: string}} Character
  * @typedef {{role: "system" | "user" | "assistant", segments: (Text | Picture)[], node?: string, versions?: Versions}} Turn
  *   `node` is writing it.
- * @typedef {{name: string, revision: number, turns: Turn[]}} Session A new one has revision 0.
+ * @typedef {{name: string, revision: number, turns: Turn[], cast: Character[]}} Session A new one has revision 0.
  * @typedef {{name: string, revision: number, turns: number, pictures: number, error: string}} Summary
  */
 
@@ -47,7 +48,12 @@ export const remove = (name) => server.ask(one(name), { method: "DELETE" });
 /** Later turns go. @param {Session} session @param {number} turn From 0. @returns {Promise<Session>} */
 export const rewind = ({ name, revision }, turn) => post(`${one(name)}/rewind`, { revision, turn });
 
-/** Other words in place of one text. @param {Session} session @param {{turn: number, segment: number, text: string}} to */
+/**
+ * Other words in place of one text, of what was seen in a picture, or of the character sheet.
+ *
+ * @param {Session} session
+ * @param {{turn: number, segment: number, text?: string, seen?: string} | {sheet: string}} to
+ */
 export const edit = ({ name, revision }, to) => post(`${one(name)}/edit`, { revision, ...to });
 
 /** Another version. @param {Session} session @param {{turn: number, segment?: number, version: number}} which */

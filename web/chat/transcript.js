@@ -24,6 +24,7 @@ const EXAMPLES = [
  *   rewind: (turn: number) => void,
  *   rewrite: (turn: number, segment: number, text: string) => void,
  *   repaint: (turn: number, segment: number, caption?: string) => void,
+ *   reseen: (turn: number, segment: number, seen: string) => void,
  *   choose: (version: number, turn: number, segment?: number) => void,
  *   suggest: (premise: string) => void,
  * }} Actions Turns and segments are counted from 0.
@@ -178,7 +179,18 @@ export class Transcript {
       }),
       button(t("Edit caption"), edit),
     );
-    return h("figure", {}, image, h("figcaption", {}, caption, made), busy ? null : tools);
+    const seen = picture.seen ? this.#seen(picture.seen, index, place, busy) : null;
+    return h("figure", {}, image, h("figcaption", {}, caption, made), busy ? null : tools, seen);
+  }
+
+  /** What somebody who looked at a painted picture saw. @param {string} seen */
+  #seen(seen, index, place, busy) {
+    const shown = words(seen, "m2chat-thought");
+    const reseen = (text) => this.#actions.reseen(index, place, text);
+    const edit = this.forms.editor([index, place, 1], shown, t("What the picture shows"), seen, t("Save"), reseen);
+    const tools = h("div", { className: "m2chat-tools" }, button(t("Edit"), edit, { "aria-label": t("Edit what was seen") }));
+    const head = h("summary", {}, t("What was seen in it"));
+    return h("details", { className: "m2chat-thoughts m2chat-seen" }, head, shown, busy ? null : tools);
   }
 
   /** A picture that is there, which a click enlarges. @param {Picture} picture */

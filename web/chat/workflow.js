@@ -5,6 +5,21 @@ import { t } from "./texts.js";
 
 /** @typedef {import("./graph.js").Graph} Graph */
 
+const COLUMN = 640; // height of a column of nodes, so that a whole reply is read at once on a small screen
+const GAP = 30; // between nodes, and as high as their titles
+
+/** Places nodes in reading order: down a column, then the next one. */
+function arrange(graph) {
+  let [x, y, width] = [0, 0, 0];
+  for (const node of graph.computeExecutionOrder(false)) {
+    const [wide, high] = node.size;
+    if (y && y + high > COLUMN) [x, y, width] = [x + width + 2 * GAP, 0, 0];
+    node.pos = [x, y];
+    y += high + 2 * GAP;
+    width = Math.max(width, wide);
+  }
+}
+
 /** Gives a node the values and links of its twin in the API graph. */
 function fill(node, inputs, nodes) {
   for (const [name, value] of Object.entries(inputs)) {
@@ -44,7 +59,7 @@ export function workflowOf(api) {
   for (let round = 0; round < 2; round++) {
     for (const [id, { inputs }] of Object.entries(api)) fill(nodes[id], inputs, nodes);
   }
-  graph.arrange();
+  arrange(graph);
   const workflow = graph.serialize();
   graph.clear();
   return workflow;
