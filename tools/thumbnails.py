@@ -25,17 +25,19 @@ from .node_pictures import SETTINGS, TEMPLATES
 WIDTH, HEIGHT = 1024, 576
 # Returns the box of all nodes on the page, in CSS pixels, with the canvas drawn at that scale.
 SHOW = """async ([workflow, width, height]) => {
+  const drawn = () => new Promise(done => setTimeout(done, 800)); // and text boxes laid over the canvas
   await app.loadGraphData(workflow);
+  await drawn(); // only then does a node know how high it is
   const boxes = app.graph.nodes.map(node => node.boundingRect);
   const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])) - 10);
   const [right, bottom] = [0, 1].map(side => Math.max(...boxes.map(box => box[side] + box[side + 2])) + 10);
   const { ds } = app.canvas;
   ds.scale = Math.min(width / (right - left), height / (bottom - top));
-  ds.offset = [80 / ds.scale - left, 60 / ds.scale - top];
+  ds.offset = [80 / ds.scale - left, 120 / ds.scale - top];
   app.canvas.background_image = "";
   app.canvas.setDirty(true, true);
-  await new Promise(done => setTimeout(done, 800)); // until the page has laid its text boxes over the canvas
-  return [80, 60, (right - left) * ds.scale, (bottom - top) * ds.scale];
+  await drawn();
+  return [80, 120, (right - left) * ds.scale, (bottom - top) * ds.scale];
 }"""
 
 
@@ -67,7 +69,7 @@ def main(names: list[str]) -> None:
         ):
             server.wait_ready()
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
-            page = chromium.open_page(browser, server.url, WIDTH + 300, HEIGHT + 160)
+            page = chromium.open_page(browser, server.url, WIDTH + 300, HEIGHT + 320)
             for setting, value in SETTINGS.items():
                 page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [setting, value])
             for name, workflow in workflows.items():

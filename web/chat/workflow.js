@@ -6,6 +6,7 @@ import { t } from "./texts.js";
 /** @typedef {import("./graph.js").Graph} Graph */
 
 const COLUMN = 640; // height of a column of nodes, so that a whole reply is read at once on a small screen
+const READABLE = 0.6; // the scale at which texts of nodes can still be read
 const GAP = 30; // between nodes, and as high as their titles
 
 /** Places nodes in reading order: down a column, then the next one. */
@@ -18,6 +19,15 @@ function arrange(graph) {
     y += high + 2 * GAP;
     width = Math.max(width, wide);
   }
+}
+
+/** Where the canvas shows a placed graph, beside the panel: all of it, unless its texts could not be read then. */
+function view(graph) {
+  const panel = document.querySelector(".m2chat-panel")?.getBoundingClientRect().right ?? 0;
+  const left = Math.max(0, panel - app.canvas.canvas.getBoundingClientRect().left) + GAP;
+  const width = Math.max(...graph.nodes.map(({ pos, size }) => pos[0] + size[0]));
+  const scale = Math.min(1, Math.max(READABLE, (app.canvas.canvas.clientWidth - left - GAP) / width));
+  return { scale, offset: [left / scale, 130 / scale] };
 }
 
 /** Gives a node the values and links of its twin in the API graph. */
@@ -61,6 +71,7 @@ export function workflowOf(api) {
   }
   arrange(graph);
   const workflow = graph.serialize();
+  workflow.extra = { ...workflow.extra, ds: view(graph) };
   graph.clear();
   return workflow;
 }
