@@ -40,6 +40,8 @@ SHEET = {"fox": "small and blue", "Rosa": "an old owl with a green scarf"}
         ("foxes and Rosamund", "foxes and Rosamund"),
         ("le fox dort", "le fox dort. fox: small and blue"),
         ("", ""),
+        ("a small blue boat and a fox", "a small blue boat and a fox, the fox is small and blue"),
+        ("a small blue fox", "a small blue fox"),
     ],
 )
 def test_a_caption_carries_the_looks_of_those_whom_it_names(caption: str, described: str) -> None:

@@ -76,7 +76,7 @@ def with_looks(caption: str, cast: Iterable[Character], *, named_in: str | None 
     for place, character in found:
         others = [other.name for _, other in found if other is not character]
         looks = still_said(character.looks, text, plain(character.name), others, common=character.name[0].islower())
-        if not looks or plain(looks) in text:
+        if not looks:
             continue
         words = 3 if character.name[0].islower() else 0  # between the article and a name: "a clever little fox"
         if re.search(rf"\b(?:an?|the) (?:[\w'-]+ ){{0,{words}}}$", text[:place]):

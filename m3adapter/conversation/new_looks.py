@@ -17,6 +17,7 @@ Only English is read so.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ class _Look(NamedTuple):
 
 
 def still_said(looks: str, caption: str, name: str, others: Iterable[str] = (), *, common: bool = True) -> str:
-    """Return what a sheet still says of a character beside a caption; "" if nothing is left.
+    """Return what a sheet still says of a character beside a caption; "" if nothing is left, or the caption says it.
 
     Args:
         looks: What the sheet says: "a small red cub with a green scarf".
@@ -81,6 +82,9 @@ def still_said(looks: str, caption: str, name: str, others: Iterable[str] = (), 
     things = {thing for _, _, thing in phrases if thing}
     said = {_Look(thing, *look) for _, words, thing in phrases for look in _looks(words)}
     named = _named(_words(caption), _words(name), [_words(other) for other in others], things, common)
+    bare = all(_is_look(word) or word in ("and", ",") for word in _words(looks))
+    if (said <= named) if bare and said else (_plain(looks) in _plain(caption)):
+        return ""  # it is said already: of a bare "grey", only if it is this character's
     new = {(thing, kind) for thing, kind, _ in named - said} & {(thing, kind) for thing, kind, _ in said}
     if not new:
         return looks
@@ -91,6 +95,10 @@ def still_said(looks: str, caption: str, name: str, others: Iterable[str] = (), 
             kept.append((before, left))
     text = "".join(before + left for before, left in kept)
     return re.sub(r"^(?:,|;| and )\s*", "", text).strip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _words(text: str) -> list[str]:
