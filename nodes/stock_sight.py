@@ -143,11 +143,13 @@ def _result(node: Any, **given: Any) -> tuple[Any, ...]:
 def _apart(positive: Conditioning, negative: Conditioning) -> Seen:
     """Take what the nodes give beside the words out of the conditioning."""
     beside = {name: positive[0][1][name] for name in LISTS if name in positive[0][1]}
-    plain = (
-        [[embeds, {name: each for name, each in extra.items() if name not in LISTS}] for embeds, extra in words]
-        for words in (positive, negative)
-    )
-    return Seen(*plain, beside)
+    return Seen(_words(positive), _words(negative), beside)
+
+
+def _words(conditioning: Conditioning) -> Conditioning:
+    return [
+        [embeds, {name: each for name, each in extra.items() if name not in LISTS}] for embeds, extra in conditioning
+    ]
 
 
 QWEN, ONE = Family(("nodes_qwen", "TextEncodeQwenImageEditPlus"), 3, _qwen), ("nodes_qwen", "TextEncodeQwenImageEdit")
