@@ -161,7 +161,7 @@ def test_similarities_are_those_of_torchmetrics() -> None:
     expected = pairwise_cosine_similarity(a, b)
     assert torch.allclose(figures.cosines(a, b).float(), expected, atol=1e-4)
     assert torch.allclose(figures.cosine(a, b).float(), expected.diag(), atol=1e-4)
-    one, other = picture(1), picture(2)
+    one, other = (picture(seed, figures.SEEN) for seed in (1, 2))
     pearson = [pearson_corrcoef(one.flatten(), values.flatten()) for values in (other, other.flip(1))]
     assert figures.likeness(one, other) == pytest.approx(float(max(pearson)), abs=1e-4)
 
@@ -272,6 +272,15 @@ def test_what_a_copy_is(change: str, is_copy: bool) -> None:
         "other": picture(6, 64), "negative": 1 - one,
     }[change]  # fmt: skip
     assert (figures.likeness(painted, one) >= evaluators.COPY) == is_copy
+
+
+def test_pictures_of_one_place_are_no_copies_of_each_other() -> None:
+    data = Storybook.held_out("test", 0, 24)
+    samples = [data[index] for index in range(24)]
+    drawn = [sample.picture.pixels for sample in samples]
+    assert evaluators.Copies().measure(samples, drawn) == {"copy_paste": 0}
+    copied = [(sample.references[-1].picture.pixels * 255).round() / 255 for sample in samples]
+    assert evaluators.Copies().measure(samples, copied) == {"copy_paste": 1}
 
 
 def test_pictures_of_one_colour() -> None:
@@ -409,8 +418,12 @@ def toy_report(**changes: object) -> dict:
 def test_the_table_has_a_row_for_each_figure() -> None:
     text = report.markdown(toy_report())
     assert "| CLIP-T: picture and caption ↑ | 0.2 | 0.3 | 0.4 | 0.5 |" in text and "| new | 1 | 1 | 1 | — |" in text
-    assert "- fid: few." in text and "FID)" not in text and "stopped" not in text
+    assert "- fid: few." in text and "FID by" not in text and "stopped" not in text
     assert "stopped before its end" in report.markdown(toy_report(complete=False))
+
+
+def test_the_plots_font_has_all_letters_of_its_titles() -> None:
+    assert all(title.isascii() for title, _ in report.MEANINGS.values())
 
 
 def test_the_plot_has_a_panel_for_each_figure() -> None:

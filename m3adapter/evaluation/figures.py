@@ -11,7 +11,7 @@ from torch.nn import functional
 
 SUBSET = 1000  # pictures of a subset for KID, as it was published
 SUBSETS = 100
-SEEN = 32  # pixels a side at which pictures are compared for copies
+SEEN = 64  # pixels a side at which pictures are compared for copies
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def mm_relevance(reply: Tensor, truth: Tensor) -> float:
 def likeness(a: Tensor, b: Tensor) -> float:
     """Return how much two pictures [H, W, 3] look alike as wholes, -1..1, where 1 is a copy.
 
-    It is Pearson's correlation of their values, both scaled to 32 x 32 pixels, or that with one of them mirrored if
+    It is Pearson's correlation of their values, both scaled to 64 x 64 pixels, or that with one of them mirrored if
     it is higher: brightness, contrast, size and compression do not matter.
     """
     left, right = (_small(picture) for picture in (a, b))

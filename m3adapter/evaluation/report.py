@@ -15,7 +15,8 @@ PANEL = (340, 220)  # pixels
 MARGINS = (64, 34, 18, 34)  # of a panel: left, top, right, bottom
 INK, PALE, LINE, OWN = "#222222", "#dddddd", "#1f6fb2", "#c2571a"
 
-# What each figure says, and which way is good: "+" more, "-" less, "" neither.
+# What each figure says, in ASCII, since Pillow's own font has little else, and which way is good: "+" more, "-" less,
+# "" neither.
 MEANINGS = {
     "clip_t": ("CLIP-T: picture and caption", "+"),
     "clip_i_reference": ("CLIP-I to the references", "+"),
@@ -31,8 +32,8 @@ MEANINGS = {
     "lpips_reference": ("LPIPS to the references", ""),
     "lpips_first": ("LPIPS to the story's first picture", ""),
     "lpips_target": ("LPIPS to the data's picture", "-"),
-    "fid": ("Fréchet distance (FID)", "-"),
-    "kid": ("Kernel distance (KID)", "-"),
+    "fid": ("FID by the features of the network", "-"),
+    "kid": ("KID by the features of the network", "-"),
     "mm_relevance": ("MM-Relevance of replies", "+"),
     "copy_paste": ("Near-copies of a reference", "-"),
     "species": ("Right species", "+"),
