@@ -86,6 +86,22 @@ def test_references_show_the_hero_and_no_held_out_composition_is_learned() -> No
     assert all(index != other for (index, other), same in zip(shown, alike, strict=True) if same)
 
 
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--sheet"], "Give either --sheet or --edit-model"),
+        (["--data", "storybook"], "Give either --edit-model or --data"),
+        (["--without", "gate"], "Give either --without or --edit-model"),
+    ],
+)
+def test_its_measurement_is_one_of_its_own(
+    more: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["evaluate", "--edit-model", str(tmp_path), "--output", str(tmp_path / "report.json")]
+    assert cli.main([*given, *more]) == 2
+    assert complaint in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_it_is_trained_resumed_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--output", str(tmp_path), "--pictures", "4", "--batch", "2", "--width", "1", "--double", "1"]
@@ -102,8 +118,6 @@ def test_it_is_trained_resumed_and_measured(tmp_path: Path, capsys: pytest.Captu
     curve = json.loads(report.read_text("utf-8"))["edit_curve"]
     assert [row["gate"] for row in curve] == [0, 0.25, 0.5, 0.75, 1, 1.5, 2]
     assert all(row.keys() == {"gate", "species", "scene", "prop", "appearance_kept"} for row in curve)
-    assert cli.main([*given, "--sheet"]) == 2
-    assert "Give either --sheet or --edit-model" in capsys.readouterr().err
 
 
 @pytest.mark.slow

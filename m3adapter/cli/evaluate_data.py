@@ -86,6 +86,7 @@ def check_data_options(options: argparse.Namespace) -> None:
     """
     for given, name in (
         (options.ip_adapter, "--ip-adapter"),
+        (options.edit_model, "--edit-model"),
         (options.sheet, "--sheet"),
         (options.without, "--without"),
     ):
