@@ -122,11 +122,21 @@ def test_both_stages_change_their_own_parameters_and_nothing_else(
 def test_a_new_anchored_adapter_starts_exactly_at_the_anchor(
     parts: Path, tmp_path: Path, run: Callable[..., Path]
 ) -> None:
-    recipe = recipe_for(parts, tmp_path, stage1={"steps": 1, "lr": 1e-12}, stage2={"steps": 0})
+    recipe = recipe_for(
+        parts,
+        tmp_path,
+        stage1={"steps": 1, "lr": 1e-12},
+        stage2={"steps": 1, "lr": 1e-12},
+        run={"validation_samples": 3},
+    )
     run(recipe)
     lines = (tmp_path / "stage1_curve.jsonl").read_text("utf-8").splitlines()
     measured = next(line for line in map(json.loads, lines) if "validation_denoise" in line)
     assert abs(measured["validation_denoise"] - measured["validation_denoise_caption"]) < 1e-6
+    lines = (tmp_path / "stage2_curve.jsonl").read_text("utf-8").splitlines()
+    found = next(line for line in map(json.loads, lines) if "validation_denoise_0" in line)
+    gates = [found[f"validation_denoise_{name}"] for name in ("0", "0.5", "1", "1.5", "other")]
+    assert max(gates) - min(gates) < 1e-6, "an adapter that has learned nothing paints the same at every gate"
     with pytest.raises(UserError, match="give stage1 some steps first"):
         run(recipe_for(parts, tmp_path / "other", stage1={"steps": 0}))
 

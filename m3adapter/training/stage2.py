@@ -153,7 +153,8 @@ class Stage2:
         `denoise_1` is its loss at gate 1, `denoise_other` that with another sample's references.
         """
         rows = []
-        held_out = self.setting.held_out
+        # All figures are of the same samples: those that have references, if there are any.
+        held_out = [s for s in self.setting.held_out if s.references] or self.setting.held_out
         for number, sample in enumerate(held_out):
             h = self.semantic([sample])
             others = [other for other in (*held_out[number + 1 :], *held_out[:number]) if other.references]
