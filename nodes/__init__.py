@@ -12,6 +12,7 @@ from . import (
     clip_language,
     clip_vision,
     conversation,
+    datasets,
     describing,
     diffusion_loading,
     editing,
@@ -36,6 +37,7 @@ from . import (
     story,
     story_writing,
     text_and_pictures,
+    training,
 )
 
 NODES: list[type[io.ComfyNode]] = [
@@ -67,6 +69,8 @@ NODES: list[type[io.ComfyNode]] = [
     *gate_references.NODES,
     *adaptive_gate.NODES,
     *clip_language.NODES,
+    *datasets.NODES,
+    *training.NODES,
 ]
 
 

@@ -18,6 +18,7 @@ from ..m3adapter.diffusion.condition import Condition
 from ..m3adapter.painter import Painter
 from ..m3adapter.values import number, shown, whole
 from . import wires
+from .dataset_files import DatasetFiles
 from .memory import Handle
 
 # What travels on the pack's wires.
@@ -31,6 +32,7 @@ KINDS = {
     "M2CHAT_FEATURES": SlotFeatures,
     "M2CHAT_CONDITION": Condition,
     "M2CHAT_MEMORY": ReferencePolicy,
+    "M2CHAT_DATASET": DatasetFiles,
     "MASK": Tensor,
 }
 # What a prompt can hold where a wire should be.

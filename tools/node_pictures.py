@@ -45,6 +45,7 @@ SETTINGS = {
 # Returns the node's box on the page, in CSS pixels: left, top, width, height.
 PLACE = """async ([type, file, left, top, narrow, wide]) => {
   app.graph.clear();
+  app.graph.state.lastNodeId = window.pictured = (window.pictured ?? 0) + 1; // the page remembers values by it
   const node = LiteGraph.createNode(type);
   app.graph.add(node);
   const empty = (node.widgets ?? []).filter(widget => widget.type === "combo" && !widget.options.values.length);

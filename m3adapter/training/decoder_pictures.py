@@ -33,7 +33,8 @@ def embed(pipeline: Pipeline, captions: list[str]) -> tuple[Tensor, Tensor]:
     Returns:
         Prompt embeddings [B, N, D] and pooled ones [B, P].
     """
-    embeds, _, pooled, _ = pipeline.encode_prompt(captions, device=pipeline.device, do_classifier_free_guidance=False)
+    device = pipeline.text_encoder_2.device  # where the other models are does not matter
+    embeds, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
     return embeds, pooled
 
 

@@ -40,8 +40,13 @@ if TYPE_CHECKING:
 PLAIN = ("tokens", "queries", "pool_query", "vision_")  # parameters that Muon leaves to Adam
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Raise UserError unless everything that a recipe names is there, and its numbers go together."""
+def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
+    """Raise UserError unless everything that a recipe names is there, and its numbers go together.
+
+    Args:
+        recipe: The recipe.
+        opened: Whether its models are open already, and need no places.
+    """
     models, run = recipe.models, recipe.run
     if not run.output:
         raise UserError("run.output is empty: name the folder of the results.")
@@ -49,7 +54,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise UserError("data.path is empty: name a data set.")
     if recipe.data.path not in WORLDS and not Path(recipe.data.path).exists():
         raise UserError(f"data.path: there is no data set {recipe.data.path}.")
-    for name in STARTER_PARTS:
+    for name in () if opened else STARTER_PARTS:
         given = getattr(models, name)
         if not given and name != "adapter":
             raise UserError(f'models.{name} is empty: name a folder, or "starter".')
@@ -102,7 +107,7 @@ def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep 
     Raises:
         UserError: The recipe, its models or its data cannot be used, or the training cannot go on.
     """
-    check_recipe(recipe)
+    check_recipe(recipe, opened=models is not None)
     output = Path(recipe.run.output)
     with mendable():
         output.mkdir(parents=True, exist_ok=True)
@@ -159,7 +164,7 @@ def train_stage(
     if stage == 1:
         part = Stage1(setting, is_new=not recipe.models.adapter)
     else:
-        if recipe.loss.picture_text:
+        if recipe.loss.picture_text and recipe.models.vision:
             folder = place_of(recipe.models.vision, "vision")
             setting.picture_text = PictureText.measure(folder, frozen, measured[:64])
         if recipe.lora.rank:
