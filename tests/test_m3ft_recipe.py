@@ -372,3 +372,27 @@ def test_a_language_model_that_stays_on_the_device_is_let_go_once_it_has_read_ev
     assert let_go == [True, True] and len(curve(tmp_path, 2)) == 4
     sheet = Image.open(tmp_path / "stage2_pictures" / "00004.png")
     assert sheet.size == (4 * toys.SIDE, toys.SIDE)
+
+
+def test_checkpointing_changes_no_loss_and_half_precision_trains(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"lora": {"rank": 2, "merge": False}, "stage1": {"steps": 2, "settled": 1.0}, "stage2": {"steps": 2}}
+    m3ft_run.run_recipe(recipe_for(parts, tmp_path / "plain", **plain))
+    layers: list[bool] = []
+    original = frozen_models.Frozen.read
+
+    def watched(self: Any, sample: object) -> object:
+        found = original(self, sample)
+        layers.append(all(layer.training == torch.is_grad_enabled() for layer in self.models.recomputed))
+        assert len(self.models.recomputed) == toy_llms.LAYERS
+        return found
+
+    monkeypatch.setattr(frozen_models.Frozen, "read", watched)
+    m3ft_run.run_recipe(recipe_for(parts, tmp_path / "less", run={"checkpointing": True}, **plain))
+    assert layers and all(layers)
+    for stage in (1, 2):
+        assert curve(tmp_path / "less", stage) == pytest.approx(curve(tmp_path / "plain", stage), abs=1e-5)
+    half = {"run": {"checkpointing": True, "precision": "bfloat16"}}
+    m3ft_run.run_recipe(recipe_for(parts, tmp_path / "half", **half, **plain))
+    assert curve(tmp_path / "half", 1) == pytest.approx(curve(tmp_path / "plain", 1), rel=0.1)

@@ -192,6 +192,7 @@ class Frozen:
     def read(self, sample: Sample) -> SlotStates:
         """Return the language model's states of a sample's slot, as the pipeline reads them; gradients may flow."""
         self.models.at_work("language", "vision")
+        self.models.recompute(torch.is_grad_enabled())
         language, tokens = self.models.language, self.models.adapter.image_tokens
         visual: Sequence[Tensor] = ()
         if language.sees == "projection":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..adapter.auto import load_adapter
 from ..adapter.config import HEAD_WIDTH, M3AdapterConfig
@@ -80,11 +81,21 @@ def open_models(recipe: Recipe) -> Models:
     with options.opened("models.decoder", paths["decoder"]):
         decoder = load_decoder(paths["decoder"], dtype=painted_in, device=first)
     adapter = open_adapter(recipe, language, vision, decoder).to(device)
+    layers: tuple[nn.Module, ...] = ()
     if recipe.run.checkpointing:
         decoder.unet.enable_gradient_checkpointing()
-        if hasattr(language.model, "gradient_checkpointing_enable"):
-            language.model.gradient_checkpointing_enable({"use_reentrant": False})
-    return Models(language, vision, decoder, adapter, device, compute_in(recipe), recipe.run.offload)
+        layers = recomputed_layers(language.model)
+    return Models(language, vision, decoder, adapter, device, compute_in(recipe), recipe.run.offload, recomputed=layers)
+
+
+def recomputed_layers(model: Any) -> tuple[nn.Module, ...]:
+    """Switch gradient checkpointing of a language model on, and return the layers that do it in training mode."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        return ()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    return tuple(layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer))
 
 
 def open_adapter(recipe: Recipe, language: Any, vision: VisionEncoder, decoder: Any) -> M3Adapter:

@@ -25,6 +25,7 @@ class Models:
         offload: Whether only those that work stay on the device.
         autocast: Makes the context in which trained and frozen models compute.
         let_go: Whether the language model is gone.
+        recomputed: Layers of the language model whose activations are not kept for gradients.
     """
 
     language: LanguageModel
@@ -35,6 +36,15 @@ class Models:
     autocast: Callable[[], AbstractContextManager[None]]
     offload: bool = False
     let_go: bool = False
+    recomputed: tuple[nn.Module, ...] = ()
+
+    def recompute(self, wanted: bool) -> None:
+        """Say whether the language model computes its layers again for gradients; layers do so in training mode only.
+
+        Nothing else of it is in training mode, and where no gradients flow, such layers would not read in blocks.
+        """
+        for layer in self.recomputed:
+            layer.training = wanted
 
     def let_language_go(self) -> None:
         """Free the memory of a language model that cannot be moved off the device, once it has said everything."""
