@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.ops
@@ -28,12 +28,16 @@ from .memory import Handle, handle, offload_device
 from .previews import is_watched
 from .running import ShowsText, interruptible, show_text, shown
 
+if TYPE_CHECKING:
+    from .training_samples import Samples
+
 LossMap = io.Custom("LOSS_MAP")  # the engine's: what its node Plot Loss Graph draws
 FOLDER = "m2chat/training"  # below ComfyUI's output folder
 STAGES = {"both": ("stage1", "stage2"), "alignment": ("stage1",), "references": ("stage2",)}
 DTYPES = ("auto", "bf16", "fp32")
 OPTIMIZERS = ("Muon", "AdamW")
 PREVIEW_EVERY = 0.5  # seconds
+SHEET_SHOWN = 5.0  # seconds, before the curve of losses comes back
 MEASUREMENTS = 4  # of each stage
 MEASURED = 16  # held-out samples
 # What the trainer calls the inputs of the node.
@@ -274,6 +278,7 @@ def _train(
     from ..m3adapter.training.m3ft_run import run_recipe
     from ..m3adapter.training.recipe import as_toml, recipe_of
     from .training_models import training_models
+    from .training_samples import Samples
 
     folder.mkdir(parents=True, exist_ok=True)
     begin = "" if adapter.part.is_untrained else str(folder / "begin.safetensors")
@@ -293,6 +298,7 @@ def _train(
         "checkpointing": recipe.run.checkpointing,
     }
     with interruptible(), training_models(language_model, vision_encoder, decoder, adapter, **how) as models:
+        progress.samples = Samples(models, recipe)
         run_recipe(recipe, models=models, on_step=progress.step)
 
 
@@ -300,7 +306,8 @@ class _Progress:
     """Shows how a training goes on its node: the bar, the loss, and its curve if a page is watching."""
 
     def __init__(self, folder: Path, stages: tuple[str, ...], steps: dict[str, int]) -> None:
-        self.stages, self.steps = stages, steps
+        self.folder, self.stages, self.steps = folder, stages, steps
+        self.samples: Samples | None = None
         self.bar = comfy.utils.ProgressBar(sum(steps.values()))
         self.losses = training_curve.losses(training_curve.read(folder, stages))
         self.drawn = 0.0
@@ -312,8 +319,8 @@ class _Progress:
 
     def step(self, stage: str, done: int, steps: int, figures: Mapping[str, float]) -> None:
         """Take the figures of a step. Raises Interrupted if the user has stopped the run."""
+        before = sum(self.steps[each] for each in self.stages[: self.stages.index(stage)])
         if "loss" in figures:
-            before = sum(self.steps[each] for each in self.stages[: self.stages.index(stage)])
             del self.losses[before + done - 1 :]  # those after the checkpoint from which it goes on
             self.losses.append(figures["loss"])
             preview = None
@@ -323,6 +330,11 @@ class _Progress:
                 if is_watched():
                     preview = ("JPEG", training_curve.draw(self.losses), training_curve.WIDTH)
             self.bar.update_absolute(before + done, preview=preview)
+        elif self.samples is not None and is_watched():  # it was measured just now
+            sheet = self.samples.paint(self.folder / f"{stage}_{done:06}.png")
+            if sheet is not None:
+                self.drawn = time.monotonic() + SHEET_SHOWN - PREVIEW_EVERY
+                self.bar.update_absolute(before + done, preview=("JPEG", sheet, sheet.width))
         self.stop_if_asked()
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import drawn_pictures
 import graphs
+import toys
 from comfy_server import ComfyServer
 from graphs import ADAPTER, DECODER, LANGUAGE, VISION, Graph, node
-from m3adapter.adapter.auto import load_adapter
+from m3adapter.adapter.auto import load_adapter, save_adapter
 from m3adapter.training.recipe import read_recipe
 from m3adapter.weights.starter import STARTER
 from runs import Event, text
@@ -77,7 +79,8 @@ def said(events: list[Event]) -> str:
 def test_an_adapter_is_trained_saved_and_loaded_and_nothing_else_changes(comfy: ComfyServer, stories: str) -> None:
     before = comfy.run(graphs.story(seed=3))
     graph = training(stories)
-    entry = comfy.run(graph)
+    seen: list[Event] = []
+    entry = comfy.follow(graph, seen.append, previews="auto")
     report, name = text(entry, "report"), text(entry, "file")
     assert "Alignment: 2 steps" in report and "References: 2 steps" in report and "held out" in report
     assert name == "m2chat/trained/quick_4_steps_00001.safetensors"
@@ -85,6 +88,9 @@ def test_an_adapter_is_trained_saved_and_loaded_and_nothing_else_changes(comfy: 
     saved = load_adapter(comfy.base / "models" / name).state_dict()
     start = load_adapter(STARTER / "adapter.safetensors").state_dict()
     assert saved.keys() == start.keys() and not all(torch.equal(saved[key], start[key]) for key in saved)
+    assert any(event["type"] == "preview" for event in seen), "the loss was shown while it ran"
+    with Image.open(folder_of(comfy, "quick") / "stage2_000002.png") as sheet:  # data above, painted below
+        assert sheet.height == 384 and sheet.width in (192, 384, 576, 768)
     recipe = read_recipe(folder_of(comfy, "quick") / "recipe.toml")
     assert recipe.stage1.steps == recipe.stage2.steps == 2 and recipe.models.adapter.endswith("begin.safetensors")
     # The same once more: nothing runs, and nothing is saved twice.
@@ -180,3 +186,18 @@ def test_a_saved_session_is_a_data_set(comfy: ComfyServer) -> None:
     for name in ("sessions/to learn", "sessions"):
         found = comfy.run({"data": dataset(name, split="all"), "report": node("PreviewAny", source=["data", 1])})
         assert "(session): " in text(found, "report")
+
+
+def test_an_adapter_for_other_models_is_refused_and_says_which(comfy: ComfyServer, stories: str) -> None:
+    (comfy.base / "models" / "m2chat").mkdir(parents=True, exist_ok=True)
+    save_adapter(comfy.base / "models" / "m2chat" / "toy.safetensors", toys.adapter())
+    graph = training(stories, name="other")
+    graph["toy"] = node("M2Chat_LoadAdapter", file="m2chat/toy.safetensors")
+    graph["train"]["inputs"]["adapter"] = ["toy", 0]
+    message = said(comfy.events(graph))
+    assert message.startswith("Train M3-Adapter: adapter is made for a language_model of width") and toys.one_sentence(
+        message
+    )
+    graph = training(stories)
+    graph["train"]["inputs"]["dataset"] = "input/training/stories"
+    assert "dataset is 'input/training/stories': connect" in said(comfy.events(graph))
