@@ -25,7 +25,7 @@ from . import inputs, training_curve, wires
 from .dataset_files import DatasetFiles
 from .errors import complaint, names_node
 from .memory import Handle, handle, offload_device
-from .previews import is_watched
+from .previews import ProgressPreview, is_watched
 from .running import ShowsText, interruptible, show_text, shown
 
 if TYPE_CHECKING:
@@ -323,19 +323,27 @@ class _Progress:
         if "loss" in figures:
             del self.losses[before + done - 1 :]  # those after the checkpoint from which it goes on
             self.losses.append(figures["loss"])
-            preview = None
+            preview: ProgressPreview | None = None
             if time.monotonic() - self.drawn > PREVIEW_EVERY:
                 self.drawn = time.monotonic()
                 show_text(f"{stage} step {done} of {steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
                 if is_watched():
                     preview = ("JPEG", training_curve.draw(self.losses), training_curve.WIDTH)
-            self.bar.update_absolute(before + done, preview=preview)
+            self._show(before + done, preview)
         elif self.samples is not None and is_watched():  # it was measured just now
             sheet = self.samples.paint(self.folder / f"{stage}_{done:06}.png")
             if sheet is not None:
                 self.drawn = time.monotonic() + SHEET_SHOWN - PREVIEW_EVERY
-                self.bar.update_absolute(before + done, preview=("JPEG", sheet, sheet.width))
+                self._show(before + done, ("JPEG", sheet, sheet.width))
         self.stop_if_asked()
+
+    def _show(self, done: int, preview: ProgressPreview | None) -> None:
+        """Set the bar, which may find that the user has stopped the run; a training is to hear of it as Interrupted."""
+        try:
+            self.bar.update_absolute(done, preview=preview)
+        except comfy.model_management.InterruptProcessingException as error:
+            comfy.model_management.interrupt_current_processing(True)  # it is taken back when it is raised
+            raise Interrupted from error
 
 
 def _in_words_of_the_node(message: str) -> str:

@@ -18,7 +18,8 @@ import torch
 from ..m3adapter.adapter.m3_adapter import M3Adapter
 from ..m3adapter.events import Interrupted
 from ..m3adapter.language.language_model import LanguageModel
-from ..m3adapter.training.frozen import Models
+from ..m3adapter.training.m3ft_models import recomputed_layers
+from ..m3adapter.training.models_at_work import Models
 from .memory import Handle, load, make_ready
 
 # Bytes for each byte of an adapter's weights: gradients, the optimizer's moments, and the moving average.
@@ -101,17 +102,22 @@ def training_models(
     work = BESIDE_WEIGHTS * weights + comfy.model_management.minimum_inference_memory()
     vae = decoder.part.vae
     stored = vae.dtype  # a training computes latents in float32
-    saving = [module for module in (decoder.part.unet,) if checkpointing and not module.is_gradient_checkpointing]
-    for module in saving:
-        module.enable_gradient_checkpointing()
+    unet, writes = decoder.part.unet, language.part.model
+    layers = recomputed_layers(writes) if checkpointing else ()
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
     try:
         yield ManagedModels(
             language.part, vision.part, decoder.part, copy, device, context,
-            handles={"language": language, "vision": vision, "decoder": decoder}, work=work,
+            recomputed=layers, handles={"language": language, "vision": vision, "decoder": decoder}, work=work,
         )  # fmt: skip
     finally:
-        for module in saving:
-            module.disable_gradient_checkpointing()
+        if checkpointing:
+            unet.disable_gradient_checkpointing()
+        if layers:
+            writes.gradient_checkpointing_disable()
+            for layer in layers:
+                layer.training = False
         if vae.dtype != stored:
             vae.to(stored)
         language.part.forget()

@@ -136,7 +136,7 @@ def test_an_interrupted_training_goes_on_to_what_it_would_have_been(comfy: Comfy
 
 
 def test_a_new_adapter_is_trained_from_the_anchor(comfy: ComfyServer, stories: str) -> None:
-    graph = training(stories, name="new", steps=3)
+    graph = training(stories, name="new", steps=3, gradient_checkpointing=True, grad_accumulation_steps=2)
     graph["new"] = node("M2Chat_NewAdapter", **LANGUAGE, **VISION, **DECODER, width=64, blocks=1, seed=0)
     graph["train"]["inputs"]["adapter"] = ["new", 0]
     assert "Anchored" in text(comfy.run(graph), "report")
