@@ -90,9 +90,9 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="module", params=looks.ALL, ids=str)
+@pytest.fixture(scope="module", params=looks.USUAL, ids=str)
 def look(request: pytest.FixtureRequest) -> looks.Look:
-    """A front end and a way of drawing nodes; a test that takes it runs in all of them, or in those it names."""
+    """A front end and a way of drawing nodes; a test that takes it runs in the usual ones, or in those it names."""
     return request.param
 
 

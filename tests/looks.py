@@ -1,12 +1,14 @@
 """What ComfyUI's page can look like: its front ends, and the two ways in which each draws nodes.
 
-A browser test that takes the fixture ``look`` runs in all of them or, if parametrised, in some::
+A browser test that takes the fixture ``look`` runs in two of them, which have both front ends and both ways of drawing
+between them, or in all four with ``M2CHAT_ALL_LOOKS=1``. It can name others::
 
     @pytest.mark.parametrize("look", looks.FRONT_ENDS, ids=str, indirect=True)
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,3 +50,5 @@ class Look:
 ALL = [Look(newest, nodes_2) for newest in (False, True) for nodes_2 in (False, True)]
 FRONT_ENDS = [Look(newest) for newest in (False, True)]
 RENDERERS = [Look(nodes_2=nodes_2) for nodes_2 in (False, True)]
+# As they come: Nodes 2.0 is what the newest front end begins with.
+USUAL = ALL if os.environ.get("M2CHAT_ALL_LOOKS") else [Look(), Look(newest=True, nodes_2=True)]

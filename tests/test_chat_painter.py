@@ -124,7 +124,7 @@ def test_characters_and_what_was_seen_are_edited_and_used(
     chat.press("Edit the characters")
     chat.panel.get_by_label("What characters look like").fill("fox: blue fur")
     chat.panel.locator(".m2chat-cast").get_by_role("button", name="Save").click()
-    chat.until(lambda: "blue fur" in chat.panel.locator(".m2chat-cast li").all_inner_texts()[:1][0])
+    chat.until(lambda: any("blue fur" in text for text in chat.panel.locator(".m2chat-cast li").all_inner_texts()))
     chat.say("What does the fox do next?")
     assert not chat.has_error, chat.error
     cast = (Character("fox", looks="blue fur"),)

@@ -64,7 +64,9 @@ def open_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dt
     """
     from diffusers import FluxTransformer2DModel
 
-    model = FluxTransformer2DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).to(device)
+    model = FluxTransformer2DModel.from_pretrained(
+        folder, torch_dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    ).to(device)
     model.set_attn_processor(ReferenceAttention())
     return model.eval().requires_grad_(False)
 

@@ -40,9 +40,11 @@ class Embedder:
         self.name, self.device = folder.name, device
         check_folder(folder, "preprocessor_config.json")
         with _opening(folder):
-            self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+            self.processor = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_fast=False
+            )
             self.model = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
         self.model.eval().requires_grad_(False).to(device)
         self._known: dict[str, Tensor] = {}
@@ -93,7 +95,7 @@ class TextEmbedder(Embedder):
         if not hasattr(self.model, "get_text_features"):
             raise UserError(f"{folder.name} holds no CLIP, which knows texts as well as pictures: give its folder.")
         with _opening(folder):
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.scale = float(self.model.logit_scale.exp())
         self.length = int(self.model.config.text_config.max_position_embeddings)
         self._lower = self.model.config.model_type.startswith("siglip")  # was trained with padding to the full length

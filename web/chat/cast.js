@@ -30,7 +30,10 @@ export class Cast {
     const list = cast.map(({ name, looks }) => h("li", { dir: "auto" }, h("b", {}, name), looks ? `: ${looks}` : ""));
     const shown = list.length
       ? h("ul", {}, ...list)
-      : words(t("Nobody yet. Say what characters look like, and every picture that names them is painted so."));
+      : words(
+          t("Nobody yet. Say what characters look like, and every picture that names them is painted so."),
+          "m2chat-hint",
+        );
     const text = cast.map(({ name, looks }) => `${name}: ${looks}`.trim()).join("\n");
     const label = t("What characters look like, one on each line, such as Rosa: a small red fox");
     const edit = this.forms.editor([0], shown, label, text, t("Save"), (sheet) => this.#save(sheet));
