@@ -165,7 +165,7 @@ def measure(bench: Bench) -> dict[str, Figure | str]:
             with started(folder) as server:
                 turn = SecondTurn(server)
                 gate = gate_rounds(turn, bench.rounds(15, 3))
-                previews, came = preview_rounds(turn, bench.rounds(15, 4))
+                previews, came = preview_rounds(turn, bench.rounds(15, 2))
             found |= {
                 "gate_turn_over_picture": ratio(gate, "gate turned", "picture alone"),
                 "gate_preview_over_picture": ratio(gate, "gate turned, preview", "picture alone"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..language.language_model import LanguageModel
     from ..pipeline import M2Chat
 
-TOO_LONG = "it takes minutes, and --quick was asked for"
+TOO_LONG = "it takes too long, and --quick was asked for"
 NEEDS_COMFYUI = "it needs ComfyUI: run `python run.py bench`"
 
 
