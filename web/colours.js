@@ -15,6 +15,7 @@ const COLOURS = {
   M2CHAT_MEMORY: "#6f9fd8",
   M2CHAT_IP_ADAPTER: "#c98a5a",
   M2CHAT_REFERENCES: "#7fb3a0",
+  M2CHAT_DATASET: "#a8b4c4",
 };
 
 /** Add our colours to a table of colours by type. They stay when a palette clears the types that it does not know. */
