@@ -30,6 +30,7 @@ from . import (
     picture,
     planning,
     reply,
+    save_adapter,
     session_routes,
     sessions,
     stock,
@@ -71,6 +72,7 @@ NODES: list[type[io.ComfyNode]] = [
     *clip_language.NODES,
     *datasets.NODES,
     *training.NODES,
+    *save_adapter.NODES,
 ]
 
 

@@ -1,43 +1,34 @@
-"""Trains an M3-Adapter on a data set by the two stages of M3FT, and saves it."""
+"""Trains an M3-Adapter on a data set by the two stages of M3FT."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy.model_management
 import comfy.ops
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
 
 from ..m3adapter.adapter.auto import load_adapter, save_adapter
-from ..m3adapter.adapter.m3_adapter import M3Adapter
 from ..m3adapter.arguments import UserError
-from ..m3adapter.events import Interrupted
 from ..m3adapter.values import shown as quoted
 from . import inputs, training_curve, wires
 from .dataset_files import DatasetFiles
 from .errors import complaint, names_node
 from .memory import Handle, handle, offload_device
-from .previews import ProgressPreview, is_watched
-from .running import ShowsText, interruptible, show_text, shown
-
-if TYPE_CHECKING:
-    from .training_samples import Samples
+from .running import ShowsText, interruptible, shown
+from .save_adapter import check_file_name
+from .training_progress import TrainingProgress
 
 LossMap = io.Custom("LOSS_MAP")  # the engine's: what its node Plot Loss Graph draws
 FOLDER = "m2chat/training"  # below ComfyUI's output folder
 STAGES = {"both": ("stage1", "stage2"), "alignment": ("stage1",), "references": ("stage2",)}
 DTYPES = ("auto", "bf16", "fp32")
 OPTIMIZERS = ("Muon", "AdamW")
-PREVIEW_EVERY = 0.5  # seconds
-SHEET_SHOWN = 5.0  # seconds, before the curve of losses comes back
 MEASUREMENTS = 4  # of each stage
 MEASURED = 16  # held-out samples
 # What the trainer calls the inputs of the node.
@@ -52,16 +43,6 @@ FIELDS = (
     (r"stage[12]\.batch", "batch_size"),
     (r"\blower lr\b", "lower learning_rate"),
 )
-NAME = re.compile(r"\w(?:[\w .()+-]{0,78}[\w)+-])?")
-RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)
-
-
-def check_file_name(name: str, text: str) -> None:
-    """Raise ValueError unless a text can be the name of a file or folder on every system."""
-    if not NAME.fullmatch(text) or RESERVED.fullmatch(text):
-        raise ValueError(
-            f"{name} is {quoted(text)}: give a name of at most 80 letters, digits, spaces, hyphens and underscores."
-        )
 
 
 class TrainAdapter(ShowsText, io.ComfyNode):
@@ -290,7 +271,7 @@ def _train(
         "run": {**values["run"], "output": str(folder), "cache": str(folder.parent / "cache")},
     })  # fmt: skip
     (folder / "recipe.toml").write_text(as_toml(recipe), "utf-8")
-    progress = _Progress(folder, stages, {stage: getattr(recipe, stage).steps for stage in stages})
+    progress = TrainingProgress(folder, stages, {stage: getattr(recipe, stage).steps for stage in stages})
     options = {**recipe.data.options, "on_progress": lambda *_: progress.stop_if_asked()}
     recipe = replace(recipe, data=replace(recipe.data, options=options))
     how: Any = {
@@ -302,128 +283,10 @@ def _train(
         run_recipe(recipe, models=models, on_step=progress.step)
 
 
-class _Progress:
-    """Shows how a training goes on its node: the bar, the loss, and its curve if a page is watching."""
-
-    def __init__(self, folder: Path, stages: tuple[str, ...], steps: dict[str, int]) -> None:
-        self.folder, self.stages, self.steps = folder, stages, steps
-        self.samples: Samples | None = None
-        self.bar = comfy.utils.ProgressBar(sum(steps.values()))
-        self.losses = training_curve.losses(training_curve.read(folder, stages))
-        self.drawn = 0.0
-
-    def stop_if_asked(self) -> None:
-        """Raise Interrupted if the user has stopped the run."""
-        if comfy.model_management.processing_interrupted():
-            raise Interrupted
-
-    def step(self, stage: str, done: int, steps: int, figures: Mapping[str, float]) -> None:
-        """Take the figures of a step. Raises Interrupted if the user has stopped the run."""
-        before = sum(self.steps[each] for each in self.stages[: self.stages.index(stage)])
-        if "loss" in figures:
-            del self.losses[before + done - 1 :]  # those after the checkpoint from which it goes on
-            self.losses.append(figures["loss"])
-            preview: ProgressPreview | None = None
-            if time.monotonic() - self.drawn > PREVIEW_EVERY:
-                self.drawn = time.monotonic()
-                show_text(f"{stage} step {done} of {steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
-                if is_watched():
-                    preview = ("JPEG", training_curve.draw(self.losses), training_curve.WIDTH)
-            self._show(before + done, preview)
-        elif self.samples is not None and is_watched():  # it was measured just now
-            sheet = self.samples.paint(self.folder / f"{stage}_{done:06}.png")
-            if sheet is not None:
-                self.drawn = time.monotonic() + SHEET_SHOWN - PREVIEW_EVERY
-                self._show(before + done, ("JPEG", sheet, sheet.width))
-        self.stop_if_asked()
-
-    def _show(self, done: int, preview: ProgressPreview | None) -> None:
-        """Set the bar, which may find that the user has stopped the run; a training is to hear of it as Interrupted."""
-        try:
-            self.bar.update_absolute(done, preview=preview)
-        except comfy.model_management.InterruptProcessingException as error:
-            comfy.model_management.interrupt_current_processing(True)  # it is taken back when it is raised
-            raise Interrupted from error
-
-
 def _in_words_of_the_node(message: str) -> str:
     for pattern, name in FIELDS:
         message = re.sub(pattern, name, message)
     return message
 
 
-class SaveAdapter(ShowsText, io.ComfyNode):
-    """Saves an adapter where Load M3-Adapter finds it."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node."""
-        return io.Schema(
-            node_id="M2Chat_SaveAdapter",
-            display_name="Save M3-Adapter",
-            category="M2Chat/training",
-            description="Saves an M3-Adapter in models/m2chat, for Load M3-Adapter. It never replaces a file.",
-            search_aliases=["save lora", "store adapter", "export adapter", "checkpoint"],
-            inputs=[
-                inputs.adapter(tooltip="The M3-Adapter to save. From Train M3-Adapter."),
-                io.String.Input(
-                    "prefix",
-                    default="my_adapter",
-                    tooltip="The name of the file, to which steps and a number are added; a / makes a folder.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    optional=True,
-                    force_input=True,
-                    tooltip="How many steps it was trained for, which its name then says. From Train M3-Adapter.",
-                ),
-            ],
-            outputs=[
-                wires.Adapter.Output(display_name="adapter", tooltip="The same M3-Adapter, to be passed on."),
-                io.String.Output(display_name="file", tooltip="Its name in the list of Load M3-Adapter."),
-            ],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, prefix: str | None = None) -> bool | str:
-        """Refuse an impossible name before anything runs."""
-        return complaint(_check_prefix, prefix)
-
-    @classmethod
-    @names_node
-    def execute(cls, adapter: Handle, prefix: str, steps: int | None = None) -> io.NodeOutput:
-        """Write it to a new file."""
-        _check_prefix(prefix)
-        if not isinstance(adapter.part, M3Adapter):
-            raise ValueError(
-                "adapter is that of the official release, which its own file holds already: use that file."
-            )
-        root = Path(folder_paths.get_folder_paths("m2chat")[0])
-        told = "" if steps is None else f"_{steps}_steps"
-        (root / prefix).parent.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            path = root / f"{prefix}{told}_{number:05}.safetensors"
-            try:
-                path.touch(exist_ok=False)  # nobody else can take this name from now on
-                break
-            except FileExistsError:
-                number += 1
-        try:
-            save_adapter(path, adapter.part)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        name = f"m2chat/{path.relative_to(root).as_posix()}"
-        text = f"Saved as {name}."
-        show_text(text)
-        return io.NodeOutput(adapter, name, ui=shown(text))
-
-
-def _check_prefix(prefix: str) -> None:
-    for part in prefix.split("/"):
-        check_file_name("prefix", part)
-
-
-NODES = [TrainAdapter, SaveAdapter]
+NODES = [TrainAdapter]

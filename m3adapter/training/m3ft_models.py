@@ -76,7 +76,7 @@ def open_models(recipe: Recipe) -> Models:
     with options.opened("models.vision", paths["vision"]):
         vision = VisionEncoder.from_pretrained(paths["vision"], device=first)
     painted_in = kind[given.decoder_dtype]
-    if painted_in is None and device.type == "cuda":
+    if painted_in is None and device.type != "cpu":
         painted_in = DTYPES.get(precision(recipe))
     with options.opened("models.decoder", paths["decoder"]):
         decoder = load_decoder(paths["decoder"], dtype=painted_in, device=first)

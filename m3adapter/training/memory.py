@@ -7,6 +7,7 @@ parameters with their gradients, averages and the optimizer's moments, and activ
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,14 +114,12 @@ def check_memory(recipe: Recipe) -> None:
 
 def device_memory(device: torch.device) -> int | None:
     """Return how many bytes a device has, None where that is unknown."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
     if device.type == "cpu":
-        import os
-
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
             return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+        return None
+    properties = getattr(torch.get_device_module(device), "get_device_properties", None)  # MPS has none
+    return properties(device).total_memory if properties else None
 
 
 def _language(recipe: Recipe, cpu: bool) -> int:

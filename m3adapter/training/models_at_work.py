@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..diffusion.batches import release_memory
+
 if TYPE_CHECKING:
     from ..adapter.m3_adapter import M3Adapter
     from ..adapter.vision_encoder import VisionEncoder
@@ -51,8 +53,7 @@ class Models:
         self.language.forget()
         self.language.model = nn.Module()  # type: ignore[assignment]
         self.let_go = True
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self.device)
 
     def large(self) -> dict[str, list[Any]]:
         """Return the frozen models by what they are for."""
@@ -76,5 +77,5 @@ class Models:
                     if name == "language":
                         self.language.forget()
                     model.to(where)
-        if self.offload and self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self.offload:
+            release_memory(self.device)
