@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from m3adapter.datasets.buckets import Bucket, assign, batches, buckets, fit
+from m3adapter.datasets.buckets import Bucket, assign, buckets, fit
 
 
 def test_buckets_have_about_one_area_and_come_in_pairs() -> None:
@@ -46,12 +46,3 @@ def test_a_picture_is_resized_to_cover_its_bucket_and_cropped() -> None:
 def test_any_shape_fits_any_bucket(size: tuple[int, int]) -> None:
     for bucket in buckets(64 * 64, 16):
         assert fit(torch.rand(size[1], size[0], 3), bucket).pixels.shape == (bucket.height, bucket.width, 3)
-
-
-def test_an_epoch_has_every_sample_once_in_batches_of_one_bucket() -> None:
-    sizes = [Bucket(64, 64), Bucket(32, 128), Bucket(128, 32)]
-    assigned = [sizes[index % 3] for index in range(50)]
-    epoch = list(batches(assigned, 4, random.Random(1)))
-    assert sorted(index for batch in epoch for index in batch) == list(range(50))
-    assert all(len({assigned[index] for index in batch}) == 1 and len(batch) <= 4 for batch in epoch)
-    assert epoch == list(batches(assigned, 4, random.Random(1))) != list(batches(assigned, 4, random.Random(2)))

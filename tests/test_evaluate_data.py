@@ -248,6 +248,26 @@ def test_mm_relevance_aligns_from_left_to_right() -> None:
     assert figures.mm_relevance(-one[:1], one[:1]) == -1
 
 
+def test_mm_relevance_is_that_of_mmdialogs_own_script(clip_folder: Path, clip: TextEmbedder) -> None:
+    """Its compute_mmrel.py compares place by place, of whatever kind, in CLIP's scale."""
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(clip_folder)
+    words = tokenizer(["rosa", "a kite", "the beach"], padding=True, return_tensors="pt")
+    pixels = CLIPImageProcessor.from_pretrained(clip_folder)([to_pil(picture(n)) for n in (1, 2)], return_tensors="pt")
+    with torch.no_grad():
+        both = model(**words, **pixels)
+    # The reply is a text and a picture, the truth a picture and two texts: a text meets a picture, a picture a text.
+    scores = both.logits_per_text[0, 1] + both.logits_per_image[0, 1]
+    seen = torch.cat([clip.embed_texts(["rosa"]), clip.embed([picture(1)])])
+    truth = torch.cat([clip.embed([picture(2)]), clip.embed_texts(["a kite"]), clip.embed_texts(["the beach"])])
+    precision, recall = scores.double() / 2, scores.double() / 3
+    expected = float(2 * precision * recall / (precision + recall))
+    assert expected < 0, "and it is no other for scores below 0"
+    assert clip.scale * figures.mm_relevance(seen, truth) == pytest.approx(expected, rel=1e-4)
+
+
 def test_within_and_across_stories() -> None:
     one = torch.eye(3)
     shown = [one[:1], one[:2], one[2:]]

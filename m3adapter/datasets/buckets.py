@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,22 +103,3 @@ def fit(pixels: Tensor, bucket: Bucket, rng: random.Random | None = None) -> Fit
     left, top = (rng.randint(0, over) if rng else over // 2 for over in spare)
     cut = pixels[top : top + bucket.height, left : left + bucket.width].contiguous()
     return Fitted(cut, (width, height), (left, top), bucket)
-
-
-def batches(assigned: Sequence[Bucket], size: int, rng: random.Random) -> Iterator[list[int]]:
-    """Yield the indices of one epoch in batches of one bucket each, in random order; each index once.
-
-    Args:
-        assigned: The bucket of every sample.
-        size: How many samples a batch has; the last one of a bucket may have fewer.
-        rng: Chooses the order.
-    """
-    members: dict[Bucket, list[int]] = defaultdict(list)
-    for index, bucket in enumerate(assigned):
-        members[bucket].append(index)
-    cut: list[list[int]] = []
-    for bucket in sorted(members):
-        rng.shuffle(members[bucket])
-        cut += [members[bucket][start : start + size] for start in range(0, len(members[bucket]), size)]
-    rng.shuffle(cut)
-    yield from cut

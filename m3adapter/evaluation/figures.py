@@ -95,7 +95,7 @@ def mm_relevance(reply: Tensor, truth: Tensor) -> float:
     Both are sequences of texts and pictures in the order in which they stand, as CLIP's embeddings. They are aligned
     from left to right: element 1 with element 1, of whatever kind each is, as far as the shorter one reaches. The sum
     of the dot products of the normalised embeddings, divided by the length of the reply, is a precision; by the length
-    of the truth, a recall; MM-Relevance is their F1.
+    of the truth, a recall; MM-Relevance is their F1, 2 T / (M + N) for a sum T, whatever its sign (Feng et al., 2022; `compute_mmrel.py` of their repository).
 
     Args:
         reply: Embeddings [M, D].
@@ -105,8 +105,7 @@ def mm_relevance(reply: Tensor, truth: Tensor) -> float:
         return 0.0
     count = min(len(reply), len(truth))
     total = float(cosine(reply[:count], truth[:count]).sum())
-    precision, recall = total / len(reply), total / len(truth)
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else min(precision, recall)
+    return 2 * total / (len(reply) + len(truth))
 
 
 def likeness(a: Tensor, b: Tensor) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..adapter.features import SlotFeatures
 from ..adapter.slots import UserPictures
 from ..conversation.segments import Picture
-from ..datasets.buckets import assign, buckets, fit
+from ..datasets.buckets import Bucket, assign, buckets, fit
 from ..datasets.sample import Sample
 from ..diffusion.latents import latent_means
 from ..language.language_model import SlotStates
@@ -54,6 +54,7 @@ class Frozen:
         halvings = len(decoder.unet.config.block_out_channels) - 1
         step = decoder.pipeline.vae_scale_factor * 2**halvings  # what the sides of pictures are multiples of
         self.sizes = buckets(max(resolution, step) ** 2, step, ratio=LONGEST)
+        self._sizes: dict[tuple[int, int], Bucket] = {}
         self._vae = fingerprint(decoder.vae, dict(decoder.vae.config), self.sizes)
         self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2)
         self._eyes = fingerprint(vision.model, vision.levels, vision.mean, vision.std)
@@ -115,9 +116,15 @@ class Frozen:
         latents = [values["latents"].to(self.models.device, torch.float32) for values in found]
         return latents, Framing(ids[:, :2], ids[:, 2:4], ids[:, 4:])
 
+    def size_of(self, size: tuple[int, int]) -> Bucket:
+        """Return the size at which a picture of this width and height is learned from."""
+        if size not in self._sizes:
+            self._sizes[size] = assign(size, self.sizes)
+        return self._sizes[size]
+
     def latent_shape(self, picture: Picture) -> tuple[int, int, int]:
         """Return the shape [C, h, w] of a picture's latents without reading it."""
-        bucket = assign(picture.size, self.sizes)
+        bucket = self.size_of(picture.size)
         factor = self.models.decoder.pipeline.vae_scale_factor
         return (self.models.decoder.unet.config.in_channels, bucket.height // factor, bucket.width // factor)
 
@@ -126,7 +133,7 @@ class Frozen:
         self.models.at_work("vae")
         made = []
         for picture in pictures:
-            fitted = fit(picture.pixels, assign(picture.size, self.sizes))
+            fitted = fit(picture.pixels, self.size_of(picture.size))
             image = fitted.pixels.permute(2, 0, 1)[None] * 2 - 1
             latents = latent_means(self.models.decoder.vae, image)[0].bfloat16()
             made.append({"latents": latents, "time_ids": torch.tensor(fitted.time_ids)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,14 +26,36 @@ CLIPPED = 1.0  # the largest norm of a gradient
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a batch that is computed at a time: every `count`-th sample, from `number` on."""
+    """The part of a batch that is computed at a time, the `number`-th of `count`."""
 
     number: int = 0
     count: int = 1
 
-    def of(self, whole: int) -> list[int]:
-        """Return the places of its samples in a batch of this size."""
-        return list(range(self.number, whole, self.count))
+    def of(self, sizes: Sequence[Hashable], first: int | None = None) -> list[int]:
+        """Return the places of its samples in a batch of pictures of these sizes.
+
+        Pictures of one size come into one share, as far as their numbers allow: with S sizes, at most S - 1 more
+        groups are denoised than there are shares. Each share has as many samples, and as many of the first ones, as
+        if they were dealt out in turn, which is what is done where all sizes are the same.
+
+        Args:
+            sizes: Of each picture of the batch.
+            first: How many of the batch are denoised; the share's samples of these come first. None is all of them.
+        """
+        if len(set(sizes)) < 2:
+            return list(range(self.number, len(sizes), self.count))
+        first = len(sizes) if first is None else first
+        met = {size: number for number, size in enumerate(dict.fromkeys(sizes))}
+        found = []
+        for start, end in ((0, first), (first, len(sizes))):
+            places = sorted(range(start, end), key=lambda place: met[sizes[place]])
+            dealt = [
+                len(range(number, end, self.count)) - len(range(number, start, self.count))
+                for number in range(self.count)
+            ]
+            before = sum(dealt[: self.number])
+            found += places[before : before + dealt[self.number]]
+        return found
 
     def mean(self, values: Tensor, whole: int) -> Tensor:
         """Return what its values add to the mean over a batch of `whole`: the mean of all shares' is that mean."""

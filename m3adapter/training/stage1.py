@@ -18,7 +18,7 @@ from ..datasets.sample import Sample
 from ..diffusion.condition import Condition
 from .rewording import reworded
 from .shares import Share
-from .stage_common import Outputs, Setting, anchored, denoise, draw, mean_figures, measured_loss
+from .stage_common import Outputs, Setting, anchored, denoise, denoised, draw, mean_figures, measured_loss, own_places
 
 REWORDED = 0.5  # anchored adapters: part of the samples whose answer says a part of the caption
 
@@ -50,7 +50,7 @@ class Stage1:
                 whole[place] = reworded(found) if alters[place] else found
             return whole[place]
 
-        own = share.of(options.batch)
+        own = own_places(setting, share, indices, options)
         if not own:
             return next(iter(adapter.stage1_parameters().values())).sum() * 0.0, {"align": 0.0}
         chosen = [sample_at(place) for place in own]
@@ -64,8 +64,8 @@ class Stage1:
         figures = {"align": aligned.item()}
         total = options.align * aligned
         if progress >= options.denoise_from and options.denoise > 0:
-            count = max(1, int(options.batch * options.denoise_share))
-            painted = denoise(setting, outputs, [sample_at(place) for place in range(count)], share, count)
+            count = denoised(options)
+            painted = denoise(setting, outputs, [sample_at(place) for place in range(count)], share, own, count)
             total = total + options.denoise * painted
             figures["denoise"] = painted.item()
         return total, figures

@@ -23,7 +23,7 @@ from ..diffusion.condition import Condition
 from .lora import LanguageLora
 from .shares import Share
 from .sheet import row, save_sheet
-from .stage_common import Outputs, Setting, anchored, denoise, draw, mean_figures, measured_loss
+from .stage_common import Outputs, Setting, anchored, denoise, denoised, draw, mean_figures, measured_loss, own_places
 
 PARTIAL_STRENGTH = 0.3  # part of the steps at a gate strength between 0 and 1
 # Weights of the mean gate where references are useful and where they are not: a gate that is not needed stays closed.
@@ -61,7 +61,7 @@ class Stage2:
         samples = [data.exchanged(index, rng) if rng.random() < part else data[index] for index in indices]
         kept = torch.rand(options.batch, 1) >= options.dropped
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
-        own = share.of(options.batch)
+        own = own_places(setting, share, indices, options)
         if not own:
             nothing = next(iter(adapter.stage2_parameters().values())).sum() * 0.0
             return nothing, {"align": 0.0, "open": 0.0, "idle": 0.0}
@@ -100,8 +100,7 @@ class Stage2:
             likeness = self.likeness(outputs[1], chosen, ~knows & some) * strength
             total = total + setting.recipe.loss.picture_text * share.mean(likeness, options.batch)
         if progress >= options.denoise_from and options.denoise > 0 and strength == 1.0:
-            count = max(1, int(options.batch * options.denoise_share))
-            painted = denoise(setting, outputs, samples, share, count)
+            painted = denoise(setting, outputs, samples, share, own, denoised(options))
             total = total + options.denoise * painted
             figures["denoise"] = painted.item()
         if self.lora is not None:

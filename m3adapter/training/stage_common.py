@@ -59,6 +59,17 @@ def draw(rng: random.Random, count: int, batch: int) -> list[int]:
     return rng.sample(range(count), batch) if batch <= count else rng.choices(range(count), k=batch)
 
 
+def own_places(setting: Setting, share: Share, indices: Sequence[int], options: Stage) -> list[int]:
+    """Return the places in a step's samples that a share computes: of as few sizes of pictures as can be."""
+    sizes = [setting.frozen.size_of(setting.samples.size(index)) for index in indices]
+    return share.of(sizes, denoised(options))
+
+
+def denoised(options: Stage) -> int:
+    """Return how many of a step's samples are denoised: the first ones."""
+    return max(1, int(options.batch * options.denoise_share))
+
+
 def anchored(adapter: M3Adapter, outputs: Outputs, anchor: Outputs | None) -> Outputs:
     """Return the condition that an adapter's outputs make, with the anchor if there is one, as `M3Adapter.forward`."""
     if anchor is None:
@@ -70,20 +81,25 @@ def anchored(adapter: M3Adapter, outputs: Outputs, anchor: Outputs | None) -> Ou
     )
 
 
-def denoise(setting: Setting, outputs: Outputs, samples: Sequence[Sample], share: Share, count: int) -> Tensor:
+def denoise(
+    setting: Setting, outputs: Outputs, samples: Sequence[Sample], share: Share, own: Sequence[int], count: int
+) -> Tensor:
     """Return the decoder's loss on the first `count` of a step's samples: this share's part of their mean.
+
+    Pictures of one size are denoised together.
 
     Args:
         setting: The models.
         outputs: Conditions of the share's samples.
-        samples: All of the step's samples.
+        samples: All of the step's samples that are denoised, or more.
         share: The part of them whose conditions these are.
-        count: How many of them are denoised.
+        own: The places of the share's samples in the step, those that are denoised first.
+        count: How many of the step's samples are denoised.
     """
     device = setting.frozen.models.device
     shapes = [setting.frozen.latent_shape(sample.picture) for sample in samples[:count]]
     times, noise = setting.denoising.draw_each(shapes, device)
-    own = share.of(count)
+    own = [place for place in own if place < count]
     if not own:
         return outputs[0].sum() * 0.0
     latents, framing = setting.frozen.latents_of([samples[place].picture for place in own])
