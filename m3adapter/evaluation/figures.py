@@ -95,7 +95,8 @@ def mm_relevance(reply: Tensor, truth: Tensor) -> float:
     Both are sequences of texts and pictures in the order in which they stand, as CLIP's embeddings. They are aligned
     from left to right: element 1 with element 1, of whatever kind each is, as far as the shorter one reaches. The sum
     of the dot products of the normalised embeddings, divided by the length of the reply, is a precision; by the length
-    of the truth, a recall; MM-Relevance is their F1, 2 T / (M + N) for a sum T, whatever its sign (Feng et al., 2022; `compute_mmrel.py` of their repository).
+    of the truth, a recall; MM-Relevance is their F1, which is 2 T / (M + N) for a sum T of whatever sign (Feng et al.,
+    2022, and `compute_mmrel.py` of their repository).
 
     Args:
         reply: Embeddings [M, D].
