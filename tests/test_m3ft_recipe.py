@@ -24,7 +24,7 @@ from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
-from m3adapter.training import m3ft_run, shares
+from m3adapter.training import m3ft_run, shares, sources
 from m3adapter.training.m3ft_models import open_adapter, open_models
 from m3adapter.training.models_at_work import Models
 from m3adapter.training.recipe import Recipe, recipe_of
@@ -328,6 +328,49 @@ def test_a_reworded_sample_says_in_the_answer_what_its_caption_leaves_out(parts:
         assert reworded(sample).caption == found.caption and found.picture is sample.picture
         told = reworded(replace(sample, told="it is red"))
         assert told.caption == sample.caption and "it is red" in told.conversation.turns[told.slot.turn].text
+
+
+def test_pictures_that_nobody_paired_are_paired_by_likeness(
+    parts: Path, tmp_path: Path, opened: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of captioned pictures without names: red balls are references of red balls, copies of nothing."""
+    data, rng = tmp_path / "data", random.Random(4)
+    data.mkdir()
+    names = ["red", "blue", "red", "blue", "red", "blue"]
+    for number, colour in enumerate(names):
+        picture = Image.new("RGB", (48, 48), drawn_pictures.COLOURS[colour])
+        picture.putpixel((number, 0), (rng.randrange(255), 0, 0))
+        picture.save(data / f"{number}.png")
+        (data / f"{number}.txt").write_text("a wall", "utf-8")
+    (data / "7.png").write_bytes((data / "0.png").read_bytes())
+    (data / "7.txt").write_text("the same wall", "utf-8")
+    cache = tmp_path / "cache"
+    recipe = recipe_for(parts, tmp_path, data={"path": str(data), "options": {"held_out": 0.0}, "validation": ""})
+    samples, _ = open_samples(recipe, 2)
+    everything = [samples[index] for index in range(len(samples))]
+    colours = [sample.picture.pixels.mean((0, 1)).argmax().item() for sample in everything]
+    assert not any(sample.references for sample in everything) and len(samples) == 7
+
+    def paired() -> Any:
+        made = frozen_models.Frozen(opened, cache, 32)
+        return sources.by_looks(samples, [samples[1]], made, 0.999)
+
+    found, held_out = paired()
+    said = capsys.readouterr().out
+    for index in range(7):
+        sample = found[index]
+        shown = [reference.picture for reference in sample.references]
+        assert all(picture.pixels.mean((0, 1)).argmax().item() == colours[index] for picture in shown)
+        assert sample.picture.digest not in {picture.digest for picture in shown}
+        others = {reference.picture.digest for reference in found.exchanged(index, random.Random(index)).references}
+        assert not others & {picture.digest for picture in shown}
+    some = sum(bool(found[index].references) for index in range(7))
+    assert some >= 4 and f"{some} of 7 samples have some" in said
+    assert held_out[0].references and held_out[0].picture.digest == samples[1].picture.digest
+    monkeypatch.setattr(type(opened.vision), "embed", None)
+    again, _ = paired()
+    assert [again[index].references for index in range(7)] == [found[index].references for index in range(7)]
+    assert recipe.data.pairs == "given", "which is what the recipes say that do not know of it"
 
 
 @pytest.mark.parametrize(

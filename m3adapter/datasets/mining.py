@@ -123,8 +123,11 @@ class Paired:
     def __init__(self, data: Dataset, pairs: Iterable[Pair]) -> None:
         self.data = data
         self._ones: dict[int, list[Pair]] = defaultdict(list)
+        self._alike: dict[int, set[int]] = defaultdict(set)
         for pair in pairs:
             self._ones[pair.other].append(pair)
+            self._alike[pair.other].add(pair.one)
+            self._alike[pair.one].add(pair.other)
 
     @property
     def report(self) -> Report:
@@ -149,7 +152,7 @@ class Paired:
     def exchanged(self, index: int, rng: random.Random) -> Sample:
         """Return the sample at `index` with references that belong to another conversation, and are not its pairs."""
         sample = self.data.exchanged(index, rng)
-        mine = {self.data[pair.one].picture.digest for pair in self._ones.get(index, ())}
+        mine = {self.data[other].picture.digest for other in self._alike.get(index, ())}
         left = tuple(reference for reference in sample.references if reference.picture.digest not in mine)
         return replace(sample, references=left)
 

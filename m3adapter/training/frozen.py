@@ -3,6 +3,7 @@
     latents      what a sample's picture is for the decoder                        by picture
     captions     what the decoder's text encoders make of a caption                by caption
     references   the vision encoder's features of a picture                        by picture
+    looks        its pooled features, by which pictures are found alike            by picture
     states       what the language model knows of a slot                           by words, and image tokens
     semantic     what the adapter's first stage makes of these states              by the same, and its weights
 
@@ -62,6 +63,7 @@ class Frozen:
         self._reader = fingerprint(language.model, language.visual_projection, language.config, template)
         self.latents, self.captions = self._store("latents", self._vae), self._store("captions", self._texts)
         self.references, self.pictures = self._store("references", self._eyes), self._store("pictures", self._eyes)
+        self.looks = self._store("looks", self._eyes)
         self.states: Store | None = None
         self.semantics: Store | None = None
         self.notes: dict[str, int] = {}
@@ -84,7 +86,8 @@ class Frozen:
 
     def flush(self) -> None:
         """Write what is not on disk yet."""
-        for store in (self.latents, self.captions, self.references, self.pictures, self.states, self.semantics):
+        eyes = (self.references, self.pictures, self.looks)
+        for store in (self.latents, self.captions, *eyes, self.states, self.semantics):
             if store is not None:
                 store.flush()
 
@@ -188,6 +191,17 @@ class Frozen:
         with torch.no_grad():
             levels = self.models.vision.encode([picture.pixels for picture in pictures]).levels.bfloat16()
         return [{"levels": value} for value in levels]
+
+    def looks_of(self, pictures: Sequence[Picture]) -> Tensor:
+        """Return the vision encoder's pooled features [N, D] of pictures, float32 on the CPU."""
+        with _progress("looks") as told:
+            self.looks.fill(((picture.digest, picture) for picture in pictures), self._look, told=told)
+        return torch.stack([self.looks[picture.digest]["pooled"].float() for picture in pictures])
+
+    @torch.no_grad()
+    def _look(self, pictures: list[Picture]) -> list[Values]:
+        self.models.at_work("vision")
+        return [{"pooled": state} for state in self.models.vision.embed([picture.pixels for picture in pictures])]
 
     def picture_text_of(self, picture: Picture, embed: Callable[[Picture], Tensor]) -> Tensor:
         """Return a picture's own embedding [P] in the space of the decoder's text, as `embed` makes it."""

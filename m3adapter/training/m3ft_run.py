@@ -26,7 +26,7 @@ from .models_at_work import Models
 from .muon import Muon
 from .rewording import reworded
 from .shares import Schedule, train_shares
-from .sources import WORLDS, open_samples
+from .sources import WORLDS, by_looks, open_samples
 from .stage1 import Stage1
 from .stage2 import Stage2
 from .stage_common import Setting, group_of, parts
@@ -145,6 +145,9 @@ def train_stage(
     group = group_of(adapter, stage)
     resolution = recipe.data.resolution or models.decoder.native_size
     frozen = Frozen(models, cache, resolution)
+    if stage == 2 and recipe.data.pairs == "likeness":
+        with accelerator().main_process_first():
+            samples, held_out = by_looks(samples, held_out, frozen, recipe.data.alike)
     try:
         denoising = DiffusionLoss(
             models.decoder,

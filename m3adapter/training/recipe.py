@@ -61,9 +61,13 @@ class Data:
     resolution: int = option(
         0, "side in pixels of square pictures, of whose area the others are; 0 is the decoder's own"
     )
-    exchanged: float = option(
-        0.3, "stage 2: part of the samples that are given another conversation's references", 0, 1
+    pairs: str = option(
+        "given",
+        "stage 2: references as the data gives them, or also by likeness for pictures that have none",
+        choices=("given", "likeness"),
     )
+    alike: float = option(0.85, "pairs by likeness: the least cosine of the vision encoder's pooled features", -1, 1)
+    exchanged: float = option(0.3, "stage 2: part of the samples with another conversation's references", 0, 1)
     options: dict[str, Any] = option({}, "further options of the layout")
 
 
@@ -117,9 +121,7 @@ class Run:
     cache: str = option("", "folder of what frozen models have said; empty is a folder in the output")
     seed: int = option(0, "chooses samples, noise and a new adapter's weights", 0, 2**63 - 1)
     precision: str = option("auto", "what is computed in", choices=("auto", "float32", "bfloat16", "float16"))
-    checkpointing: bool = option(
-        False, "compute activations of decoder and language model twice instead of keeping them"
-    )
+    checkpointing: bool = option(False, "compute activations of decoder and language model twice, to keep none")
     offload: bool = option(False, "keep on the device only the models that work at the moment")
     optimizer: str = option("muon", "the optimizer", choices=("muon", "adamw"))
     weight_decay: float = option(0.01, "decoupled weight decay", 0, 10)

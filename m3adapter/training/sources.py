@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import UserError
+from ..conversation.references import Reference
+from ..datasets.mining import Paired, by_likeness
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset, DatasetError, Sample
 from .loop import accelerator
 
 if TYPE_CHECKING:
     from ..datasets.report import Report
+    from .frozen import Frozen
     from .recipe import Recipe
 
 
@@ -114,6 +118,36 @@ def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
         return chosen, []  # of a single sample, nothing can be held out
     count = min(recipe.run.validation_samples, len(held))
     return chosen, [held[index] for index in sorted(random.Random(0).sample(range(len(held)), count))]
+
+
+def by_looks(
+    samples: Dataset, held_out: Sequence[Sample], frozen: Frozen, threshold: float
+) -> tuple[Dataset, list[Sample]]:
+    """Return samples whose pictures without references have those as references that the vision encoder finds alike.
+
+    Copies of a picture are no references of it: they would teach to copy. Held-out samples may have references among
+    the others.
+
+    Args:
+        samples: What is learned from.
+        held_out: What is measured on.
+        frozen: Asks the vision encoder, and keeps what it says.
+        threshold: The least cosine of two pictures that are alike.
+    """
+    count = len(samples)
+    pictures = [samples[index].picture for index in range(count)] + [sample.picture for sample in held_out]
+    found = by_likeness(frozen.looks_of(pictures), threshold)
+    pairs = [pair for pair in found if pictures[pair.one].digest != pictures[pair.other].digest]
+    learned = Paired(samples, [pair for pair in pairs if pair.other < count])
+    if accelerator().is_main_process:
+        paired = sum(bool(learned[index].references) for index in range(count))
+        print(f"references by likeness: {paired} of {count} samples have some", flush=True)
+    measured = []
+    for place, sample in enumerate(held_out, count):
+        ones = sorted(pair.one for pair in pairs if pair.other == place)
+        given = sample.references or tuple(Reference(pictures[one], 1.0) for one in ones)
+        measured.append(replace(sample, references=given))
+    return learned, measured
 
 
 def _drawn(recipe: Recipe, stage: int) -> Any:
