@@ -82,9 +82,11 @@ class Watch:
             self.on_step(self.name, done, self.steps, found)
 
     def end(self) -> None:
-        """Close the trackers."""
+        """Close the trackers; another stage, and the processes' connection, which accelerate would end, go on."""
         if self._trackers:
-            accelerator().end_training()
+            for tracker in accelerator().trackers:
+                tracker.finish()
+            accelerator().trackers = []
 
     def _told(self, done: int, figures: Mapping[str, float], rest: str = "") -> None:
         values = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
@@ -124,6 +126,7 @@ def start_tracker(recipe: Recipe) -> None:
         raise UserError(f"run.tracker is {name!r}, which accelerate does not know: choose tensorboard.") from error
     if not run.log_with:
         raise UserError(f"run.tracker is {name!r}: install the Python package {name} first.")
+    run.project_configuration.logging_dir = recipe.run.output  # where trackers that write files make a folder
     values = {key: value for key, value in table_of(recipe) if isinstance(value, (bool, int, float, str))}
     run.init_trackers(Path(recipe.run.output).name, config=values)
 
