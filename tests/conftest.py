@@ -39,12 +39,45 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return no_skip_on_ci((yield))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also exhaustive tests, and browser tests in all looks")
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out exhaustive tests, and all but one look of a file's browser tests, unless `--all` or a test is named."""
+    if config.getoption("--all") or any("::" in argument for argument in config.args):
+        return
+    written: dict[tuple[Path, str], list[looks.Look]] = {}  # the looks that a test is written for
+
+    def look_of(item: pytest.Item) -> looks.Look | None:
+        given = getattr(item, "callspec", None)
+        return next((each for each in given.params.values() if isinstance(each, looks.Look)), None) if given else None
+
+    for item in items:
+        if look := look_of(item):
+            written.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(look)
+
+    def wanted(item: pytest.Item) -> bool:
+        if item.get_closest_marker("exhaustive"):
+            return False
+        if not (look := look_of(item)):
+            return True
+        among = list(dict.fromkeys(written[item.path, getattr(item, "originalname", item.name)]))
+        return look in looks.chosen(item.path.name, among, both=item.get_closest_marker("both_looks") is not None)
+
+    left_out = [item for item in items if not wanted(item)]
+    items[:] = [item for item in items if wanted(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that take the fixtures below, and move the files that take longest to the front.
 
     Where files are distributed, the last ones then end at about the same time.
     """
+    select(config, items)
     tiers = ("slow", "comfy", "browser")
     ranks: dict[Path, int] = {}
     for item in items:
@@ -90,9 +123,9 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="module", params=looks.USUAL, ids=str)
+@pytest.fixture(scope="module", params=looks.ALL, ids=str)
 def look(request: pytest.FixtureRequest) -> looks.Look:
-    """A front end and a way of drawing nodes; a test that takes it runs in the usual ones, or in those it names."""
+    """A front end and a way of drawing nodes; see looks.py for those in which a test runs."""
     return request.param
 
 

@@ -560,8 +560,18 @@ def run(scenario: Callable[..., Any], arguments: list[str], result: Path, log: P
     return 0
 
 
+def libraries() -> None:
+    """Import what most scenarios need, once for all copies of this process: it takes longer than many of them."""
+    for name in ("diffusers.StableDiffusionXLPipeline", "diffusers.UNet2DConditionModel", "diffusers.AutoencoderKL",
+                 "transformers.AutoModelForCausalLM", "transformers.CLIPTextModelWithProjection",
+                 "transformers.CLIPVisionModelWithProjection", "transformers.PreTrainedTokenizerFast"):  # fmt: skip
+        library, _, attribute = name.partition(".")
+        getattr(importlib.import_module(library), attribute)  # which imports the module that defines it
+
+
 if __name__ == "__main__":
     pack()
+    libraries()
     import ip_inside
     import painter_inside
     import reference_inside

@@ -1,14 +1,16 @@
 """What ComfyUI's page can look like: its front ends, and the two ways in which each draws nodes.
 
-A browser test that takes the fixture ``look`` runs in two of them, which have both front ends and both ways of drawing
-between them, or in all four with ``M2CHAT_ALL_LOOKS=1``. It can name others::
+A browser test that takes the fixture ``look`` is written for all four of them, or for those that it names::
 
     @pytest.mark.parametrize("look", looks.FRONT_ENDS, ids=str, indirect=True)
+
+``python run.py test --all`` runs it in each. Otherwise the tests of a file run in one, which differs between files, so
+that both front ends and both ways of drawing are seen in every run; with ``@pytest.mark.both_looks`` they run in two.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,4 +53,10 @@ ALL = [Look(newest, nodes_2) for newest in (False, True) for nodes_2 in (False, 
 FRONT_ENDS = [Look(newest) for newest in (False, True)]
 RENDERERS = [Look(nodes_2=nodes_2) for nodes_2 in (False, True)]
 # As they come: Nodes 2.0 is what the newest front end begins with.
-USUAL = ALL if os.environ.get("M2CHAT_ALL_LOOKS") else [Look(), Look(newest=True, nodes_2=True)]
+USUAL = [Look(), Look(newest=True, nodes_2=True)]
+
+
+def chosen(file: str, among: Sequence[Look], both: bool = False) -> list[Look]:
+    """The looks in which a file's tests run by default, of those that they are written for: one, or both usual ones."""
+    usual = [look for look in among if look in USUAL] if len(among) > len(USUAL) else [*among]
+    return usual if both else [usual[sum(file.encode()) % len(usual)]]

@@ -269,6 +269,7 @@ def test_a_picture_waits_for_open_ones_that_it_may_refer_to() -> None:
         assert not story.awaits(Slot(1, 0), policy, slots) and not story.awaits(Slot(1, 1), policy, ())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.comfy
 def test_nodes_paint_as_many_at_once_as_comfyui_has_memory_for() -> None:
     found = inside("batches")

@@ -140,6 +140,7 @@ def test_late_turns_of_a_model_that_remembers(tmp_path: Path, monkeypatch: pytes
     assert all(isinstance(one, Figure) and one.value > 0 for one in found.values())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_story_of_twenty_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "NEW_TOKENS", 1)
@@ -149,6 +150,7 @@ def test_a_story_of_twenty_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [*found["turns_1_to_20"].sides] == [f"turn {turn}" for turn in range(1, 21)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_session_is_opened_in_a_process_of_its_own() -> None:
     found = sessions.sessions(Bench(quick=True), count=3, side=8)
@@ -156,6 +158,7 @@ def test_a_session_is_opened_in_a_process_of_its_own() -> None:
     assert found["session40_seconds"].value > 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_starters_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stories, "STEPS", 1)
@@ -201,6 +204,7 @@ def test_the_real_sizes_are_those_of_the_real_models() -> None:
     assert billions == pytest.approx([2.567, 8.030], abs=0.001)
 
 
+@pytest.mark.exhaustive
 def test_turning_the_gate_and_previews_in_comfyui(comfy: ComfyServer) -> None:
     turn = comfy_rows.SecondTurn(comfy, steps=2)
     gate, (previews, came) = comfy_rows.gate_rounds(turn, 1), comfy_rows.preview_rounds(turn, 1)

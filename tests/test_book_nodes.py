@@ -63,6 +63,7 @@ def test_every_format_is_written_below_the_output_folder(
     assert {"conversation.json", "panel_1.png"} <= {each.name for each in path.parent.iterdir()}
 
 
+@pytest.mark.exhaustive
 def test_pictures_hold_the_workflow_unless_metadata_is_off(comfy: ComfyServer, tmp_path: Path) -> None:
     graph = export("metadata", format="pages", **DRAWN, format__page_width=512)
     for name in ("page_1.png", "panel_1.png"):

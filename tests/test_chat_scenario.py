@@ -193,6 +193,7 @@ def shared(tmp_path: Path) -> Iterator[ComfyServer]:
         yield server
 
 
+@pytest.mark.exhaustive
 def test_each_user_has_sessions_of_their_own(shared: ComfyServer, browser: Browser) -> None:
     user = json.loads(shared.request("/users", json.dumps({"username": "Ann"}).encode()))
     # The greeting of first-time users would cover the panel; ComfyUI keeps these settings for each user.

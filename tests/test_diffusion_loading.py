@@ -178,6 +178,7 @@ def test_fine_tunes_that_predict_velocity(tmp_path: Path, folder: Path) -> None:
         assert (config.prediction_type, config.rescale_betas_zero_snr) == (predicts, rescaled)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_schedulers_have_names_and_keep_the_models_schedule(folder: Path) -> None:
     own = load_decoder(folder, scheduler=AS_THE_MODEL_SAYS).pipeline.scheduler

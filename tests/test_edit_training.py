@@ -102,6 +102,7 @@ def test_its_measurement_is_one_of_its_own(
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_is_trained_resumed_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--output", str(tmp_path), "--pictures", "4", "--batch", "2", "--width", "1", "--double", "1"]

@@ -77,6 +77,7 @@ def test_a_fresh_one_adds_nothing(parts: Path) -> None:
     torch.testing.assert_close(*painted, atol=1e-5, rtol=0)
 
 
+@pytest.mark.exhaustive
 def test_it_learns_what_only_the_reference_tells(tmp_path: Path) -> None:
     """With the starter's decoder, trained on the same two pictures again and again."""
     data = ["--pictures", "2", "--windows", "1"]
@@ -110,6 +111,7 @@ def test_references_show_the_same_characters_elsewhere() -> None:
     assert {len(other.characters) for other in same} == {1, 2} and len({other.place for other in same}) > 5
 
 
+@pytest.mark.exhaustive
 def test_both_paths_are_compared_over_the_gate(tmp_path: Path, monkeypatch, capsys) -> None:
     decoder = DiffusionDecoder.from_pretrained(STARTER / "decoder")
     adapter = ip.fresh(decoder, 192)

@@ -103,6 +103,7 @@ def test_the_language_model_is_trained_and_resumed(tmp_path: Path, capsys) -> No
     assert all(torch.equal(a, b) for a, b in zip(told.model.parameters(), copied.model.parameters(), strict=True))
 
 
+@pytest.mark.exhaustive
 def test_what_the_adapter_reads_can_be_kept_while_the_rest_learns(tmp_path: Path) -> None:
     arguments = ["--batch", "2", "--length", "64", "--check-every", "5", "--checks", "1", "--layers", "2"]
     small = ["--tokenizer-stories", "30", "--vocabulary", "400", "--width", "32", "--heads", "2"]

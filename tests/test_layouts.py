@@ -109,6 +109,7 @@ def test_diffusers_converts_every_weight(name: str) -> None:
     assert len(found) == sum(map(len, converted.values())) - merged + 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.comfy  # runs its sources, though no server
 def test_comfyui_takes_the_same_names_for_sdxl(tmp_path: Path) -> None:
     """A second opinion on names and shapes that do not come from SDXL's own files."""

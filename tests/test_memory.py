@@ -46,6 +46,7 @@ def freed(comfy: ComfyServer) -> float:
 
 
 @reads_proc
+@pytest.mark.exhaustive
 def test_what_is_freed_goes_back_to_the_system(tmp_path: Path) -> None:
     with ComfyServer(tmp_path) as comfy:
         comfy.wait_ready()
@@ -60,6 +61,7 @@ def test_what_is_freed_goes_back_to_the_system(tmp_path: Path) -> None:
 
 
 @reads_proc
+@pytest.mark.exhaustive
 def test_two_language_models_alternate_without_growth(tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(STARTER / "language_model", other)

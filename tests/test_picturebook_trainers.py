@@ -67,6 +67,7 @@ def test_the_autoencoder_halves_four_times(trained: Path, capsys: pytest.Capture
         assert model.config.scaling_factor != 0.18215 and model.config.sample_size == 256
 
 
+@pytest.mark.exhaustive
 def test_a_step_learns_the_same_from_kept_pictures_and_compiled(
     trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -67,6 +67,7 @@ def test_templates_are_what_is_written_of_them(comfy: ComfyServer) -> None:
         assert written[name] == template(name), "run python -m tools.templates"
 
 
+@pytest.mark.both_looks
 @pytest.mark.parametrize("look", looks.ALL, ids=str, indirect=True)
 def test_the_page_has_the_front_end_and_the_nodes_that_were_asked_for(look_page: Page, look: Look) -> None:
     version = look_page.evaluate("window.__COMFYUI_FRONTEND_VERSION__")
@@ -79,6 +80,7 @@ def test_the_page_has_the_front_end_and_the_nodes_that_were_asked_for(look_page:
     assert look_page.evaluate("app.extensions.filter(each => each.name.startsWith('M2Chat')).length") >= 2
 
 
+@pytest.mark.both_looks
 @pytest.mark.parametrize("look", looks.ALL, ids=str, indirect=True)
 def test_every_template_is_read_at_first_sight(look_page: Page, look: Look) -> None:
     for name in graphs.NAMES:
