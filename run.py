@@ -2,7 +2,7 @@
 
 commands:
     python run.py story      paint the bundled story with the starter model and print the path of its page
-    python run.py test       run the tests (--fast: the library's alone, --all: exhaustive ones too); others go to pytest
+    python run.py test       run the tests (--fast: the library's alone, --all: exhaustive ones too); more go to pytest
     python run.py check      look for mistakes in style, formatting and types
     python run.py bench      measure how fast everything is; --help tells its options
     python run.py docs       write the pages of the library's API
@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     story.add_options(painting)
 
     tests = commands.add_parser(
-        "test", help="run the tests, exhaustive ones with --all; others go to pytest", add_help=False
+        "test", help="run the tests, all of them with --all; others go to pytest", add_help=False
     )
     tests.add_argument(
         "--fast", action="store_true", help="only those that need neither ComfyUI nor a browser nor much time"
