@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import drawn_pictures
 import toy_llms
@@ -179,27 +180,62 @@ def test_a_step_has_the_same_loss_however_it_is_divided(parts: Path, tmp_path: P
         assert curve(tmp_path / "cut", stage) == pytest.approx(curve(tmp_path / "whole", stage), abs=1e-5)
 
 
-def test_two_processes_with_half_the_batch_have_the_same_loss(parts: Path, tmp_path: Path) -> None:
-    m3ft_run.run_recipe(recipe_for(parts, tmp_path / "one"))
+# Trains each recipe it is given; with FSDP those whose name says so, of which it tells how the weights are divided.
+TWO_PROCESSES = """
+import os, sys
+from pathlib import Path
+from torch.distributed.tensor import DTensor
+from m3adapter.training import m3ft_run
+from m3adapter.training.recipe import read_recipe
+
+divide = m3ft_run.shard
+
+def shard(language, lora):
+    divide(language, lora)
+    parts = dict(language.model.named_parameters())
+    print("divided", sum(isinstance(part, DTensor) for part in parts.values()), "of", len(parts))
+    print("whole", not any(isinstance(part, DTensor) for part in lora.parameters.values()))
+
+m3ft_run.shard = shard
+for config in map(Path, sys.argv[1:]):
+    os.environ["ACCELERATE_USE_FSDP"] = str("fsdp" in config.name).lower()
+    m3ft_run.run_recipe(read_recipe(config))
+"""
+
+
+def test_two_processes_with_half_the_batch_have_the_same_loss(
+    parts: Path, tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    """Plain ones, and with FSDP, which divides the language model under its LoRA."""
+    pytest.importorskip("peft")
     from m3adapter.training.recipe import as_toml
 
-    config = tmp_path / "two.toml"
-    config.write_text(as_toml(recipe_for(parts, tmp_path / "two")), "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "m3adapter",
-    ]
-    settings = {**os.environ, "PYTHONPATH": str(environment.REPO), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([*command, "train", str(config)], env=settings, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr[-2000:]
-    for stage in (1, 2):
-        assert curve(tmp_path / "two", stage) == pytest.approx(curve(tmp_path / "one", stage), abs=1e-5)
+    changes = {"stage1": {"steps": 0}, "stage2": {"steps": 2}, "lora": {"rank": 2, "merge": False}}
+    adapter = {"adapter": str(tmp_path / "one" / "adapter_stage1.safetensors")}
+    configs = []
+    short = {"stage1": {"steps": 2}, "stage2": {"steps": 2}}
+    for name, how in {"": short, "_fsdp": {**changes, "models": adapter}}.items():
+        (m3ft_run.run_recipe if name else run)(recipe_for(parts, tmp_path / f"one{name}", **how))
+        configs.append(tmp_path / f"two{name}.toml")
+        configs[-1].write_text(as_toml(recipe_for(parts, tmp_path / f"two{name}", **how)), "utf-8")
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES, "utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    settings = {"PYTHONPATH": str(environment.REPO), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launched = subprocess.run(
+        [*command, *map(str, configs)],
+        env={**os.environ, **settings, "FSDP_VERSION": "2"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert launched.returncode == 0, launched.stderr[-2000:]
+    for name, stages in (("", (1, 2)), ("_fsdp", (2,))):
+        for stage in stages:
+            one, two = (curve(tmp_path / f"{count}{name}", stage) for count in ("one", "two"))
+            assert two == pytest.approx(one, abs=1e-5)
+    divided = re.search(r"divided (\d+) of (\d+)", launched.stdout)
+    assert divided and int(divided[1]) >= 9 * toy_llms.LAYERS and "whole True" in launched.stdout
+    saved = [load_file(tmp_path / f"{name}_fsdp/language_lora/adapter_model.safetensors") for name in ("one", "two")]
+    assert saved[0].keys() == saved[1].keys()
+    assert all(torch.allclose(value, saved[1][name], atol=1e-4) for name, value in saved[0].items())
 
 
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:

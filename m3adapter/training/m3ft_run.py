@@ -25,6 +25,7 @@ from .m3ft_models import STARTER_PARTS, open_models, place_of
 from .models_at_work import Models
 from .muon import Muon
 from .rewording import reworded
+from .sharding import asked_for, check_sharding, shard
 from .shares import Schedule, train_shares
 from .sources import WORLDS, by_looks, open_samples
 from .stage1 import Stage1
@@ -70,6 +71,7 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
             raise UserError(f"{name}.batch is smaller than the number of processes, {processes}: raise it.")
     if run.precision == "float16" and accelerator().device.type != "cuda":
         raise UserError("run.precision is float16, which trains on a CUDA device only: choose bfloat16 or float32.")
+    check_sharding(recipe)
     options.check_output(Path(run.output))
 
 
@@ -172,6 +174,8 @@ def train_stage(
             setting.picture_text = PictureText.measure(folder, frozen, measured[:64])
         if recipe.lora.rank:
             lora = LanguageLora(models.language, recipe.lora, recipe.run.seed)
+            if asked_for():
+                shard(models.language, lora)
             model = Trained(adapter, lora)
             group |= {f"lora.{key}": p for key, p in lora.parameters.items()}
         part = Stage2(setting, lora=lora, gated=chosen.gate)
