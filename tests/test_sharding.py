@@ -21,6 +21,7 @@ GOOD = {"stage2": {"batch": 8, "micro_batch": 2}, "lora": {"rank": 4, "merge": F
         ({}, {"lora": {"rank": 0}}, ""),
         (FSDP, {}, ""),
         ({**FSDP, "FSDP_VERSION": "1"}, {}, "set fsdp_version to 2"),
+        ({**FSDP, "FSDP_OFFLOAD_PARAMS": "true"}, {}, "set fsdp_offload_params to false"),
         (FSDP, {"lora": {"rank": 0}}, "set lora.rank"),
         (FSDP, {"lora": {"rank": 4, "merge": True}}, "lora.merge does not go with FSDP"),
         (FSDP, {"stage2": {"batch": 6, "micro_batch": 2}}, "give a multiple of 4"),

@@ -23,6 +23,7 @@ from ..weights.starter import STARTER
 from . import options
 from .loop import accelerator, native_bfloat16
 from .models_at_work import Models
+from .sharding import asked_for
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -70,7 +71,7 @@ def open_models(recipe: Recipe) -> Models:
             paths["language"],
             dtype=kind[given.language_dtype],
             quantization=given.quantization or None,  # type: ignore[arg-type]
-            device=first,
+            device="cpu" if asked_for() else first,  # the layers are divided one after the other
         )
     language.model.requires_grad_(False)
     with options.opened("models.vision", paths["vision"]):

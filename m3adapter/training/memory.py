@@ -48,16 +48,17 @@ class Need:
         return f"Memory needed: about {self.total / GIB:.1f} GiB ({named})."
 
 
-def estimate(recipe: Recipe, cpu: bool = False) -> Need | None:
+def estimate(recipe: Recipe, cpu: bool = False, divided: int = 1) -> Need | None:
     """Return what a recipe needs; None where its files do not tell.
 
     Args:
         recipe: The recipe.
         cpu: Whether it runs on the CPU, on which models are loaded in float32.
+        divided: Among how many processes the language model's weights are divided.
     """
     models = recipe.models
     try:
-        language = _language(recipe, cpu)
+        language = _language(recipe, cpu) // divided
         decoder = _decoder(place_of(models.decoder, "decoder"), models.decoder_dtype, cpu)
         vision = sum(_tensors(place_of(models.vision, "vision")).values()) * 4
     except (OSError, ValueError, KeyError):
@@ -97,9 +98,12 @@ def check_memory(recipe: Recipe) -> None:
         UserError: The device has less.
     """
     from .loop import accelerator
+    from .sharding import asked_for
 
     device = accelerator().device
-    need = estimate(recipe, cpu=device.type == "cpu")
+    # Stage 1 needs the whole language model in each process.
+    divided = accelerator().num_processes if asked_for() and not recipe.stage1.steps else 1
+    need = estimate(recipe, cpu=device.type == "cpu", divided=divided)
     if need is None:
         return
     if accelerator().is_main_process:

@@ -37,6 +37,8 @@ def check_sharding(recipe: Recipe) -> None:
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError("accelerate's configuration asks for FSDP version 1: set fsdp_version to 2.")
+    if os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
+        raise UserError("accelerate's configuration asks to offload parameters: set fsdp_offload_params to false.")
     if not (recipe.lora.rank and recipe.stage2.steps):
         raise UserError(
             "accelerate's configuration asks for FSDP, which divides a language model that has a LoRA: set "
@@ -57,7 +59,7 @@ def check_sharding(recipe: Recipe) -> None:
 
 
 def shard(language: LanguageModel, lora: LanguageLora) -> None:
-    """Divide the frozen weights of a language model's layers among the processes.
+    """Divide the frozen weights of a language model's layers among the processes, each layer moved to its device first.
 
     Raises:
         UserError: Its layers cannot be told.
@@ -82,6 +84,6 @@ def shard(language: LanguageModel, lora: LanguageLora) -> None:
             layer,
             mesh=mesh,
             reshard_after_forward=bool(asked.reshard_after_forward),
-            offload_policy=asked.cpu_offload,
             ignored_params=whole & set(layer.parameters()),
         )
+    model.to(accelerator().device)  # what is not divided
