@@ -1,4 +1,4 @@
-"""Where data sets for training lie: below ComfyUI's input folder, or among the saved sessions."""
+"""Where data sets for training lie: below ComfyUI's input folder, among the saved sessions, or in the pack."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import folder_paths
 
+from ..m3adapter import datasets
 from ..m3adapter.conversation.storage import is_conversation
 from ..m3adapter.values import shown
 from .sessions import sessions
 
-INPUT, SESSIONS = "input", "sessions"
+INPUT, SESSIONS, EXAMPLES = "input", "sessions", "examples"
+SHIPPED = Path(datasets.__file__).parent / "examples"  # those that come with the pack
 DEPTH = 3  # folders below the input folder that are listed
 FILES = (".jsonl", ".tar")  # data sets that are a single file
 
@@ -45,11 +47,12 @@ class DatasetFiles:
 
 
 def names() -> list[str]:
-    """Return what can be chosen: "input/..." in alphabetical order, then "sessions" and "sessions/..."."""
+    """Return what can be chosen: "input/..." in alphabetical order, "sessions" and "sessions/...", "examples/..."."""
     root = Path(folder_paths.get_input_directory())
     found = sorted((f"{INPUT}/{path.relative_to(root).as_posix()}" for path in _listed(root, DEPTH)), key=str.lower)
     saved = [f"{SESSIONS}/{path.name}" for path in _sessions()]
-    return [*found, *([SESSIONS] if saved else []), *saved]
+    shipped = sorted(f"{EXAMPLES}/{path.name}" for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
+    return [*found, *([SESSIONS] if saved else []), *saved, *shipped]
 
 
 def find(name: str) -> Path:
@@ -60,9 +63,12 @@ def find(name: str) -> Path:
     """
     kind, _, inside = name.partition("/")
     strange = not name or inside.startswith("/") or any(c in name for c in "\\\0:") or ".." in name.split("/")
-    if strange or kind not in (INPUT, SESSIONS) or (kind == INPUT and not inside):
+    if strange or kind not in (INPUT, SESSIONS, EXAMPLES) or (kind != SESSIONS and not inside):
         raise ValueError(f"dataset is {shown(name)}, which is no place for a data set: choose one from the list.")
-    root = Path(folder_paths.get_input_directory()) if kind == INPUT else sessions().root
+    if kind == EXAMPLES:
+        root = SHIPPED
+    else:
+        root = Path(folder_paths.get_input_directory()) if kind == INPUT else sessions().root
     path = root / inside if inside else root
     if not path.exists():
         raise ValueError(

@@ -33,7 +33,8 @@ class Dataset(ShowsText, io.ComfyNode):
                 io.Combo.Input(
                     "dataset",
                     options=dataset_files.names(),
-                    tooltip="A folder or file below ComfyUI's input folder, a saved session, or all of them.",
+                    tooltip="A folder or file below ComfyUI's input folder, a saved session or all of them, or "
+                    "an example.",
                 ),
                 io.Combo.Input(
                     "layout",

@@ -41,6 +41,7 @@ FIELDS = (
     (r"run\.output|--output", "name"),
     (r"stage[12]\.steps", "steps"),
     (r"stage[12]\.batch", "batch_size"),
+    (r"(stage[12]|loss)\.(denoise_from|min_snr)", r"\2"),
     (r"\blower lr\b", "lower learning_rate"),
 )
 
@@ -130,6 +131,27 @@ class TrainAdapter(ShowsText, io.ComfyNode):
                     default="my adapter",
                     tooltip="Folder below output/m2chat/training, where checkpoints are kept.",
                 ),
+                io.Float.Input(
+                    "denoise_from",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="After which part of the steps the decoder's own loss begins: 0 at once, 1 never. Until "
+                    "then only embeddings are learned, for which the decoder need not run: words are learned sooner.",
+                ),
+                io.Float.Input(
+                    "min_snr",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Gamma of the min-SNR weights of the decoder's loss, often 5; 0 weighs all times alike.",
+                ),
             ],
             outputs=[
                 wires.Adapter.Output(display_name="adapter", tooltip="The trained M3-Adapter."),
@@ -166,6 +188,8 @@ class TrainAdapter(ShowsText, io.ComfyNode):
         gradient_checkpointing: bool,
         resolution: int,
         name: str,
+        denoise_from: float = 0.0,
+        min_snr: float = 0.0,
     ) -> io.NodeOutput:
         """Train it, or go on where an interrupted run of the same inputs was."""
         from ..m3adapter.training.stores import fingerprint
@@ -194,6 +218,7 @@ class TrainAdapter(ShowsText, io.ComfyNode):
             "lr": learning_rate,
             "warmup": max(1, min(50, steps // 10)),
             "steps": steps,
+            **({"denoise_from": denoise_from} if denoise_from else {}),
         }
         chosen = STAGES[stages]
         recipe: dict[str, Any] = {
@@ -220,6 +245,8 @@ class TrainAdapter(ShowsText, io.ComfyNode):
         }
         parts = [language_model.part.model, language_model.part.visual_projection, vision_encoder.part.model]
         parts += [decoder.part.unet, decoder.part.vae, decoder.part.text_encoder, decoder.part.text_encoder_2]
+        if min_snr:  # what is at its default stays out of the digest, which names the folder
+            recipe["loss"] = {"min_snr": min_snr}
         mark = fingerprint(*parts, adapter.part, adapter.part.config, dataset.fingerprint, recipe)
         folder = Path(folder_paths.get_output_directory(), FOLDER, name, mark[:8])
         result = folder / f"adapter_{chosen[-1]}.safetensors"

@@ -20,6 +20,7 @@ from m3adapter.adapter.auto import load_adapter, save_adapter
 from m3adapter.training.recipe import read_recipe
 from m3adapter.weights.starter import STARTER
 from runs import Event, text
+from tools import example_data
 from tools.comfy import PromptRejected
 
 QUICK = {
@@ -137,14 +138,31 @@ def test_an_interrupted_training_goes_on_to_what_it_would_have_been(comfy: Comfy
 
 def test_a_new_adapter_is_trained_from_the_anchor(comfy: ComfyServer, stories: str) -> None:
     graph = training(stories, name="new", steps=3, gradient_checkpointing=True, grad_accumulation_steps=2)
+    graph["train"]["inputs"] |= {"denoise_from": 0.5, "min_snr": 5.0}
     graph["new"] = node("M2Chat_NewAdapter", **LANGUAGE, **VISION, **DECODER, width=64, blocks=1, seed=0)
     graph["train"]["inputs"]["adapter"] = ["new", 0]
     assert "Anchored" in text(comfy.run(graph), "report")
+    recipe = read_recipe(folder_of(comfy, "new") / "recipe.toml")
+    assert recipe.loss.min_snr == 5.0 and recipe.stage1.denoise_from == recipe.stage2.denoise_from == 0.5
+    lines = (folder_of(comfy, "new") / "stage1_curve.jsonl").read_text("utf-8").splitlines()
+    assert ["denoise" in line for line in map(json.loads, lines) if "loss" in line] == [False, False, True]
     graph["train"]["inputs"] |= {"stages": "references", "name": "too early"}
     assert "stages is references" in said(comfy.events(graph))
 
 
-@pytest.mark.parametrize("name", ["input/nothing", "input/../output", "/etc", "sessions/../..", "", "output/m2chat"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "input/nothing",
+        "input/../output",
+        "/etc",
+        "sessions/../..",
+        "",
+        "output/m2chat",
+        "examples",
+        "examples/../opening.py",
+    ],
+)
 def test_data_sets_elsewhere_are_refused_before_anything_runs(comfy: ComfyServer, name: str) -> None:
     graph = {"data": dataset(name), "report": node("PreviewAny", source=["data", 1])}
     with pytest.raises(PromptRejected) as caught:
@@ -186,6 +204,14 @@ def test_a_saved_session_is_a_data_set(comfy: ComfyServer) -> None:
     for name in ("sessions/to learn", "sessions"):
         found = comfy.run({"data": dataset(name, split="all"), "report": node("PreviewAny", source=["data", 1])})
         assert "(session): " in text(found, "report")
+
+
+def test_the_example_that_comes_with_the_pack_can_be_chosen_and_lies_where_it_is_made(comfy: ComfyServer) -> None:
+    listed = comfy.object_info()["M2Chat_Dataset"]["input"]["required"]["dataset"][1]["options"]
+    assert listed[-1] == "examples/short-captions" and example_data.FOLDER.is_dir()
+    graph = {"data": dataset(listed[-1], split="all"), "report": node("PreviewAny", source=["data", 1])}
+    report = text(comfy.run(graph), "report")
+    assert f"{2 * example_data.STORIES} samples" in report and "left out" not in report
 
 
 def test_an_adapter_for_other_models_is_refused_and_says_which(comfy: ComfyServer, stories: str) -> None:

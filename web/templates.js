@@ -13,6 +13,7 @@ const ORDER = [
   "session",
   "gate_lab",
   "stock_sampler",
+  "train_adapter",
   "any_painter_story",
   "sdxl_story",
   "sdxl_lora_story",

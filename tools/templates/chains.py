@@ -183,6 +183,68 @@ def portrait(info: Info, text: str, seed: int) -> Subgraph:
     return sub
 
 
+def story_by_hand(info: Info, look: str, species: str, captions: list[str], seed: int) -> Subgraph:
+    """Return a chain of a conversation with a painted picture, and three open ones with captions of the user's own."""
+    sub = Subgraph(info, "A story with your captions", "Paints a first picture, and opens one for each of three lines.")
+    decoder = sub.input("decoder", PARTS["decoder"])
+    lines = sub.input("captions", "STRING", "\n".join(captions))
+    encode = sub.add(
+        "M2Chat_EncodeText", "The look", at=(LEFT, TOP), size=(300, 220),
+        decoder=decoder, text=f"a {look} {species} in the meadow",
+    )  # fmt: skip
+    paint = sub.add(
+        "M2Chat_Decode", "The first picture", at=(380, TOP), size=(300, 340),
+        decoder=decoder, condition=encode["condition"], seed=seed,
+    )  # fmt: skip
+    told = sub.add(
+        "M2Chat_FromTextAndPictures", "The first panel", at=(720, TOP), size=(320, 260),
+        text=f"Once upon a time. <image>a {species} in the meadow</image>", images=paint[0],
+        message=f"A story about a {species}.",
+    )  # fmt: skip
+    slots = sub.add(
+        "RegexReplace", "A picture for each line", at=(380, 500), size=(300, 260),
+        string=lines, regex_pattern="^(.+)$", replace=r"<image>\1</image>", multiline=True,
+    )  # fmt: skip
+    more = sub.add(
+        "M2Chat_FromTextAndPictures", "Three more to paint", at=(1080, TOP), size=(320, 260),
+        text=slots[0], message="What happens next?", conversation=told["conversation"],
+    )  # fmt: skip
+    sub.output("conversation", more["conversation"])
+    sub.output("first_picture", paint[0])
+    return sub
+
+
+def open_pictures(info: Info, seed: int) -> Subgraph:
+    """Return a chain that paints the three open pictures of a conversation, each for itself, in a row."""
+    sub = Subgraph(info, "Paint three pictures", "Paints each open picture from the first one, and puts them in a row.")
+    models = taken(sub, *PARTS)
+    told = sub.input("conversation", "M2CHAT_CONVERSATION")
+    gate = sub.input("gate", "FLOAT", 1.0)
+    row: Any = None
+    for index, name in enumerate(("First", "Second", "Third")):
+        y = TOP + 440 * index
+        slot = sub.add(
+            "M2Chat_EncodeSlot", f"{name} slot", at=(LEFT, y), size=(300, 200),
+            **some(models, *READS, "adapter"), conversation=told, slot=index,
+        )  # fmt: skip
+        fuse = sub.add(
+            "M2Chat_FuseM3Adapter", f"{name} gate", at=(380, y), size=(300, 200),
+            adapter=models["adapter"], features=slot["features"], gate=gate,
+        )  # fmt: skip
+        paint = sub.add(
+            "M2Chat_Decode", f"{name} picture", at=(720, y), size=(300, 340),
+            decoder=models["decoder"], condition=fuse["condition"], seed=seed,
+        )  # fmt: skip
+        if row is None:
+            row = paint[0]
+        else:
+            row = sub.add(
+                "ImageStitch", f"{name} in the row", at=(1060, y), size=(300, 160), image1=row, image2=paint[0]
+            )[0]  # fmt: skip
+    sub.output("pictures", row)
+    return sub
+
+
 def words_of_panels(info: Info, said: list[str], seed: int) -> Subgraph:
     """Return a chain that tells some panels and leaves their pictures open."""
     sub = Subgraph(info, "The words of three panels", "Says one line after the other and lets the model reply to each.")

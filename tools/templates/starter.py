@@ -7,6 +7,7 @@ from .chains import LEFT, TOP, Info, note, pair, parts, some, under
 from .workflow import Graph, Json, saved
 
 LOADER = "M2Chat_LoadStarter"
+TRAINED = 200  # steps of each stage
 FOX = "A story about a fox with a kite on the beach."
 
 
@@ -200,4 +201,41 @@ def session(info: Info) -> Json:
     return saved("session", graph, [face, words, pictures, more])
 
 
-ALL = [storybook, gate, dialogue, book, gate_lab, stock_sampler, session]
+def train_adapter(info: Info) -> Json:
+    """Return the template of a training: the same pictures before and after."""
+    graph = Graph(info)
+    note(graph, "train_adapter", (270, 210))
+    load = graph.add(LOADER, at=(LEFT, 340), size=(270, 120))
+    data = graph.add(
+        "M2Chat_Dataset", "What it learns from", at=(LEFT, under(load)), size=(270, 240),
+        dataset="examples/short-captions",
+    )  # fmt: skip
+    train = graph.add(
+        "M2Chat_TrainAdapter", at=(335, TOP), size=(290, 460),
+        **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="short captions", denoise_from=1.0,
+    )  # fmt: skip
+    captions = ["fox with kite on beach", "Fox in forest at night", "fox with umbrella at castle in rain"]
+    begin = chains.story_by_hand(info, "red", "fox", captions, seed=1)
+    told = graph.place(
+        begin, "A story with your captions", at=(335, under(train)), size=(290, 150), decoder=load["decoder"]
+    )
+    paint = chains.open_pictures(info, seed=7)
+    before = graph.place(
+        paint, "Paint before", at=(650, TOP), size=(260, 150), **parts(load), conversation=told["conversation"]
+    )
+    after = graph.place(
+        paint, "Paint after", at=(650, under(before)), size=(260, 150),
+        **{**parts(load), "adapter": train["adapter"]}, conversation=told["conversation"],
+    )  # fmt: skip
+    save = graph.add(
+        "M2Chat_SaveAdapter", at=(650, under(after)), size=(260, 110),
+        adapter=train["adapter"], prefix="short_captions", steps=train["steps"],
+    )  # fmt: skip
+    graph.add("PreviewImage", "The look", at=(650, under(save)), size=(260, 110), images=told["first_picture"])
+    shown = graph.add("PreviewImage", "Before the training", at=(935, TOP), size=(340, 170), images=before["pictures"])
+    shown = graph.add("PreviewImage", "After it", at=(935, under(shown)), size=(340, 170), images=after["pictures"])
+    graph.add("LossGraphNode", "Its loss", at=(935, under(shown)), size=(340, 230), loss=train["loss_map"])
+    return saved("train_adapter", graph, [begin, paint])
+
+
+ALL = [storybook, gate, dialogue, book, gate_lab, stock_sampler, session, train_adapter]
