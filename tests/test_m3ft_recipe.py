@@ -25,7 +25,7 @@ from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
-from m3adapter.training import m3ft_run, shares, sources
+from m3adapter.training import m3ft_run, shares, sources, stage2
 from m3adapter.training.m3ft_models import open_adapter, open_models
 from m3adapter.training.models_at_work import Models
 from m3adapter.training.recipe import Recipe, recipe_of
@@ -140,6 +140,27 @@ def test_a_new_anchored_adapter_starts_exactly_at_the_anchor(
     assert max(gates) - min(gates) < 1e-6, "an adapter that has learned nothing paints the same at every gate"
     with pytest.raises(UserError, match="give stage1 some steps first"):
         run(recipe_for(parts, tmp_path / "other", stage1={"steps": 0}))
+
+
+def test_without_told_words_only_the_decoder_says_what_references_are_for(
+    parts: Path, tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    """Every step denoises, and nothing else pulls at another conversation's references or shuts the gate at first."""
+    run(recipe_for(parts, tmp_path, data={"exchanged": 1.0}, stage2={"steps": 8, "denoise": 0.5}))
+    lines = map(json.loads, (tmp_path / "stage2_curve.jsonl").read_text("utf-8").splitlines())
+    steps = [line for line in lines if "loss" in line]
+    assert len(steps) == 8 and all("denoise" in line and line["align"] == 0 for line in steps)
+    assert abs(steps[0]["loss"] - 0.5 * steps[0]["denoise"]) < 1e-6
+
+
+def test_the_gate_costs_nothing_until_there_is_something_to_let_through() -> None:
+    useful, unknown = torch.tensor([True, False, True, False]), torch.tensor([True, True, False, False])
+    costs = [stage2.gate_cost(useful, unknown, progress, worth=0.02) for progress in (0.1, 0.5, 1.0)]
+    assert [cost[2:].tolist() for cost in costs] == [costs[0][2:].tolist()] * 3, (
+        "told words are a target from the start"
+    )
+    assert costs[0][:2].tolist() == [0, 0] and torch.allclose(costs[2], costs[1] * torch.tensor([2.0, 2, 1, 1]))
+    assert costs[2][1] > costs[2][0] > 0 and torch.allclose(costs[2][:2], costs[2][2:] * 0.02)
 
 
 @pytest.mark.parametrize("stage", [1, 2])

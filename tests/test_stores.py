@@ -53,6 +53,31 @@ def test_only_what_is_missing_is_made_in_groups(tmp_path: Path) -> None:
     assert len(Store(tmp_path, "model")) == 4
 
 
+@pytest.mark.parametrize("killed", [KeyboardInterrupt, None])
+def test_what_was_made_before_a_run_was_stopped_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: type[BaseException] | None
+) -> None:
+    """Of one that is killed, a minute is lost; of one that is interrupted, nothing."""
+    store = Store(tmp_path, "model")
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(stores.time, "monotonic", lambda: next(clock))
+
+    def make(items: list[int]) -> list[dict[str, torch.Tensor]]:
+        if items == [4]:
+            if killed is not None:
+                raise killed
+            assert len(Store(tmp_path, "model")) >= 2, "nobody may ever come back to this one"
+        return [values(item) for item in items]
+
+    items = [(str(number), number) for number in range(1, 6)]
+    if killed is None:
+        store.fill(items, make)
+    else:
+        with pytest.raises(killed):
+            store.fill(items, make)
+        assert len(Store(tmp_path, "model")) == 3
+
+
 @pytest.mark.parametrize("damage", ["cut", "other", "part"])
 def test_a_file_that_is_not_whole_is_not_read_and_made_again(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path, "model")

@@ -5,6 +5,10 @@ text encoders' embedding of these words is the target: the low-level path learns
 Where it does not, the decoder's own loss on the picture teaches that, and the picture's own embedding if it lives in
 the space of the decoder's text. References of another conversation, which should tell nothing, teach the gate to stay
 closed; so does a cost on its mean, which is higher there.
+
+What references are worth to a decoder is a small part of its loss. So without told words, that loss is all that says
+what another conversation's references should do, and the gate's cost is measured in what a caption is worth to the
+decoder, and grows from nothing: a path that has not learned anything yet would otherwise be shut for good.
 """
 
 from __future__ import annotations
@@ -23,11 +27,23 @@ from ..diffusion.condition import Condition
 from .lora import LanguageLora
 from .shares import Share
 from .sheet import row, save_sheet
-from .stage_common import Outputs, Setting, anchored, denoise, denoised, draw, mean_figures, measured_loss, own_places
+from .stage_common import (
+    Outputs,
+    Setting,
+    anchored,
+    caption_worth,
+    denoise,
+    denoised,
+    draw,
+    mean_figures,
+    measured_loss,
+    own_places,
+)
 
 PARTIAL_STRENGTH = 0.3  # part of the steps at a gate strength between 0 and 1
 # Weights of the mean gate where references are useful and where they are not: a gate that is not needed stays closed.
 GATE_COST, IDLE_GATE_COST = 0.01, 0.25
+FREE, CHARGED = 0.25, 0.75  # without told words: until when the gate costs nothing, and from when on all, of the steps
 OPEN_SAMPLES = 512  # on which the opening of the trained gate is measured
 MEASURED_GATES = (0.0, 0.5, 1.0, 1.5)
 
@@ -37,6 +53,20 @@ def opening(adapter: M3Adapter, semantic: Tensor, features: SlotFeatures) -> flo
     low = adapter.low_level(semantic, features)
     through = (adapter.learned_gate(semantic, low) * low).norm() / low.norm().clamp_min(1e-9)
     return float(through.clamp(1e-3, 1))
+
+
+def gate_cost(useful: Tensor, unknown: Tensor, progress: float, worth: float) -> Tensor:
+    """Return what an open gate costs each sample [B].
+
+    Args:
+        useful: Whether the references tell something, as far as anybody knows [B].
+        unknown: Whether nobody told which words they tell [B].
+        progress: Of the stage, 0..1.
+        worth: What a caption is worth in the loss of such samples.
+    """
+    cost = torch.where(useful, GATE_COST, IDLE_GATE_COST)
+    grown = min(1.0, max(0.0, (progress - FREE) / (CHARGED - FREE)))
+    return torch.where(unknown, cost * worth * grown, cost)
 
 
 class Stage2:
@@ -50,8 +80,16 @@ class Stage2:
 
     def __init__(self, setting: Setting, *, lora: LanguageLora | None = None, gated: bool = True) -> None:
         self.setting, self.options, self.lora, self.gated = setting, setting.recipe.stage2, lora, gated
+        self._worth: float | None = None
         if lora is None:
             setting.frozen.freeze_semantic()
+
+    @property
+    def worth(self) -> float:
+        """What a caption is worth to the decoder: how much it lowers the denoising loss; measured once."""
+        if self._worth is None:
+            self._worth = max(0.0, caption_worth(self.setting))
+        return self._worth
 
     def loss(self, rng: random.Random, progress: float, share: Share) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a share of a step."""
@@ -59,8 +97,11 @@ class Stage2:
         indices = draw(rng, len(setting.samples), options.batch)
         data, part = setting.samples, setting.recipe.data.exchanged
         samples = [data.exchanged(index, rng) if rng.random() < part else data[index] for index in indices]
+        unknown = [data[index].told is None for index in indices]
         kept = torch.rand(options.batch, 1) >= options.dropped
         strength = rng.random() if rng.random() < PARTIAL_STRENGTH else 1.0
+        if all(unknown):
+            strength = 1.0  # nobody knows what the decoder should paint in between
         own = own_places(setting, share, indices, options)
         if not own:
             nothing = next(iter(adapter.stage2_parameters().values())).sum() * 0.0
@@ -84,12 +125,14 @@ class Stage2:
         outputs = anchored(adapter, fused, anchor)
         semantic_only = anchored(adapter, (plain[0].detach(), plain[1].detach()), anchor)
         goal = (semantic_only[0] + weight[:, None, None] * told[0], semantic_only[1] + weight[:, None] * told[1])
-        knows = torch.tensor([sample.told is not None for sample in chosen], device=device) | ~some
+        silent = torch.tensor([unknown[place] for place in own], device=device)
+        knows = ~silent | ~some
         distances = setting.target.distances(outputs, (goal[0].detach(), goal[1].detach()))
         aligned = share.mean(distances * knows, options.batch)
         useful = torch.tensor([sample.useful for sample in chosen], device=device)
         opened = gate.mean((1, 2)) * some
-        cost = torch.where(useful, GATE_COST, IDLE_GATE_COST)
+        worth = options.denoise * self.worth if bool(silent.any()) else 0.0
+        cost = gate_cost(useful, silent, progress, worth)
         total = options.align * aligned + share.mean(cost * opened, options.batch)
         figures = {
             "align": aligned.item(),
@@ -97,7 +140,7 @@ class Stage2:
             "idle": mean_of(opened, ~useful & some),
         }
         if setting.picture_text is not None and setting.recipe.loss.picture_text > 0:
-            likeness = self.likeness(outputs[1], chosen, ~knows & some) * strength
+            likeness = self.likeness(outputs[1], chosen, ~knows & some & useful) * strength
             total = total + setting.recipe.loss.picture_text * share.mean(likeness, options.batch)
         if progress >= options.denoise_from and options.denoise > 0 and strength == 1.0:
             painted = denoise(setting, outputs, samples, share, own, denoised(options))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe, Stage
     from .text_target import PictureText, TextTarget
 
+WORTH_SAMPLES = 32  # on which `caption_worth` is measured
 Outputs = tuple[Tensor, Tensor]  # prompt embeddings [B, N, D] and pooled ones [B, P]
 
 
@@ -131,6 +132,19 @@ def measured_loss(setting: Setting, condition: Condition, sample: Sample) -> flo
     framed = Framing(*(part.expand(count, 2) for part in (framing.original, framing.crop, framing.target)))
     embeds, pooled = (part.expand(count, *part.shape[1:]) for part in (condition.embeds, condition.pooled))
     return float(setting.denoising(batch, embeds, pooled, framed, draws).mean())
+
+
+@torch.no_grad()
+def caption_worth(setting: Setting) -> float:
+    """Return by how much captions lower the decoder's loss on pictures, against the empty condition."""
+    samples = [setting.samples[index] for index in range(min(len(setting.samples), WORTH_SAMPLES))]
+    found = []
+    for sample in samples:
+        told = setting.target([sample.caption])
+        nothing = (torch.zeros_like(told[0]), torch.zeros_like(told[1]))
+        losses = [measured_loss(setting, Condition(*given, *given), sample) for given in (nothing, told)]
+        found.append(losses[0] - losses[1])
+    return sum(found) / len(found)
 
 
 def parts(stage: Stage, processes: int) -> int:

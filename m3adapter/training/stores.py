@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 FORMAT = "m2chat-store-1"
 SHARD_BYTES = 2**26
+KEPT_EVERY = 60.0  # seconds of work that are lost if it is killed
 WHOLE_BYTES = 2**16  # of a tensor whose fingerprint is that of all of it
 SAMPLED = 1024  # elements of a larger one
 
@@ -107,14 +109,20 @@ class Store:
         """
         missing = {key: item for key, item in items if key not in self}
         keys = list(missing)
-        for start in range(0, len(keys), together):
-            part = keys[start : start + together]
-            for key, values in zip(part, make([missing[key] for key in part]), strict=True):
-                self[key] = values
-            if told is not None:
-                told(min(start + together, len(keys)), len(keys))
-        if keys:
-            self.flush()
+        kept = time.monotonic()
+        try:
+            for start in range(0, len(keys), together):
+                part = keys[start : start + together]
+                for key, values in zip(part, make([missing[key] for key in part]), strict=True):
+                    self[key] = values
+                if told is not None:
+                    told(min(start + together, len(keys)), len(keys))
+                if time.monotonic() - kept >= KEPT_EVERY:
+                    self.flush()
+                    kept = time.monotonic()
+        finally:
+            if keys:
+                self.flush()
 
     def _open(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
