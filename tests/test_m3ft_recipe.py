@@ -25,7 +25,7 @@ from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
-from m3adapter.training import m3ft_run, shares, sources, stage2
+from m3adapter.training import m3ft_run, shares, sources, stage2, stage_common
 from m3adapter.training.m3ft_models import open_adapter, open_models
 from m3adapter.training.models_at_work import Models
 from m3adapter.training.recipe import Recipe, recipe_of
@@ -151,6 +151,25 @@ def test_without_told_words_only_the_decoder_says_what_references_are_for(
     steps = [line for line in lines if "loss" in line]
     assert len(steps) == 8 and all("denoise" in line and line["align"] == 0 for line in steps)
     assert abs(steps[0]["loss"] - 0.5 * steps[0]["denoise"]) < 1e-6
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_what_scales_an_anchored_adapter_leaves_its_start_in_a_few_steps(
+    parts: Path, opened: Models, optimizer: str
+) -> None:
+    recipe = recipe_for(parts, parts, run={"optimizer": optimizer})
+    adapter = open_adapter(recipe, opened.language, opened.vision, opened.decoder)
+    group = stage_common.group_of(adapter, 1)
+    found = m3ft_run.optimizer_for(recipe, group, 1e-3)
+    assert sum(len(part["params"]) for part in found.param_groups) == len(group)
+    for part in found.param_groups:
+        part["lr"] = 1e-3 * part.get("lr_scale", 1.0)  # as the loop sets it
+    for parameter in group.values():
+        parameter.grad = torch.ones_like(parameter)
+    found.step()
+    assert abs(float(adapter.alpha)) > 0.01 and abs(float(adapter.alpha_pooled)) > 0.01
+    second = m3ft_run.optimizer_for(recipe, stage_common.group_of(adapter, 2), 1e-3)
+    assert not any("lr_scale" in part for part in second.param_groups)
 
 
 def test_the_gate_costs_nothing_until_there_is_something_to_let_through() -> None:

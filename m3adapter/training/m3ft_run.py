@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 
+# Scales of what an anchored adapter adds. They begin at 0 and move by the learning rate at a step, whatever the loss:
+# after a few hundred steps there would still be hardly anything that the second stage could say through them.
+SCALES = ("alpha", "alpha_pooled")
+SCALES_FASTER = 20.0
 PLAIN = ("tokens", "queries", "pool_query", "vision_")  # parameters that Muon leaves to Adam
 
 
@@ -78,12 +82,20 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
 def optimizer_for(recipe: Recipe, group: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """Return the optimizer of a group of parameters."""
     decay = recipe.run.weight_decay
+    scales = [group[name] for name in SCALES if name in group]
+    rest = {name: parameter for name, parameter in group.items() if name not in SCALES}
+    optimizer: torch.optim.Optimizer
     if recipe.run.optimizer == "muon":
-        return Muon(group.items(), lr=lr, weight_decay=decay, plain=PLAIN)
-    matrices = [p for p in group.values() if p.dim() > 1]
-    others = [p for p in group.values() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95))
+        optimizer = Muon(rest.items(), lr=lr, weight_decay=decay, plain=PLAIN)
+    else:
+        matrices = [p for p in rest.values() if p.dim() > 1]
+        others = [p for p in rest.values() if p.dim() <= 1]
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95))
+    if scales:
+        kind = {"muon": False} if recipe.run.optimizer == "muon" else {"weight_decay": 0.0}
+        optimizer.add_param_group({"params": scales, "lr": lr, "lr_scale": SCALES_FASTER, **kind})
+    return optimizer
 
 
 class Trained(nn.Module):
