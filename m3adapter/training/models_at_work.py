@@ -68,6 +68,7 @@ class Models:
 
     def at_work(self, *names: str) -> None:
         """Put these models on the device and, where memory is short, all others off it."""
+        moved = False
         for name, parts in self.large().items():
             for model in parts:
                 if model is None or (name == "language" and (self.let_go or not self.language.movable)):
@@ -77,5 +78,6 @@ class Models:
                     if name == "language":
                         self.language.forget()
                     model.to(where)
-        if self.offload:
+                    moved = True
+        if self.offload and moved:  # it takes long, and this is asked before every piece of work
             release_memory(self.device)
