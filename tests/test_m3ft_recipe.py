@@ -247,6 +247,7 @@ for config in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.exhaustive
 def test_two_processes_with_half_the_batch_have_the_same_loss(
     parts: Path, tmp_path: Path, run: Callable[..., Path]
 ) -> None:
