@@ -87,7 +87,7 @@ class Stage:
     denoise: float = option(0.5, "weight of the decoder's own loss")
     denoise_from: float = option(0.0, "when the decoder's own loss begins, as part of the steps", 0, 1)
     denoise_share: float = option(1.0, "part of a step's samples that are denoised", 0, 1)
-    settled: float = option(0.15, "stage 1, new adapter: part of the steps in which its image tokens learn", 0, 1)
+    settled: float = option(0.0, "stage 1, new adapter: part of the steps in which its image tokens learn", 0, 1)
     dropped: float = option(0.1, "part of the samples without text condition (stage 1) or references (stage 2)", 0, 1)
     gate: bool = option(True, "stage 2: false keeps the gate at 1, as an ablation")
 
