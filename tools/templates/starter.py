@@ -212,7 +212,7 @@ def train_adapter(info: Info) -> Json:
     )  # fmt: skip
     train = graph.add(
         "M2Chat_TrainAdapter", at=(335, TOP), size=(290, 460),
-        **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="short captions", denoise_from=1.0,
+        **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="short captions", denoise_from=0.5,
     )  # fmt: skip
     captions = ["fox with kite on beach", "Fox in forest at night", "fox with umbrella at castle in rain"]
     begin = chains.story_by_hand(info, "red", "fox", captions, seed=1)
