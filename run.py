@@ -96,7 +96,7 @@ def run_tests(options: argparse.Namespace) -> int:
         arguments += ["-m", "not comfy and not browser and not slow"]
     if not any(names_tests(argument) for argument in options.extra):
         cores = os.cpu_count() or 1
-        workers = min(cores, MOST_WORKERS)
+        workers = min(cores + 1, MOST_WORKERS)  # now and then one waits for a page or a process
         arguments += ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
         # More threads would only compete for the cores.
         settings.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))

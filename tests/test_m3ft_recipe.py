@@ -499,6 +499,7 @@ def test_a_language_model_that_stays_on_the_device_is_let_go_once_it_has_read_ev
     assert sheet.size == (4 * toys.SIDE, toys.SIDE)
 
 
+@pytest.mark.exhaustive
 def test_checkpointing_changes_no_loss_and_half_precision_trains(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_the_encoders_are_trained(trained: Path) -> None:
     assert encoder.encode([torch.rand(256, 256, 3)]).levels.shape == (1, 3, 100, clip.VISION_WIDTH)
 
 
+@pytest.mark.exhaustive
 def test_the_decoder_is_trained_and_opens_unmodified(trained: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusionXLPipeline
 
@@ -171,6 +172,7 @@ def open_prop_names() -> tuple[str, ...]:
     return PROPS
 
 
+@pytest.mark.exhaustive
 def test_processes_feed_a_pool(tmp_path: Path) -> None:
     from transformers import CLIPTokenizer
 

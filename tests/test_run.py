@@ -111,7 +111,7 @@ def test_tests_are_shared_among_the_processors_unless_some_are_named(
     monkeypatch.setattr(run.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(run.subprocess, "call", lambda command, **_: commands.append(command) or 5)
     assert run.main(["test", *arguments]) == 5
-    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"] if shared else []
+    workers = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"] if shared else []
     assert commands == [[str(environment.PYTHON), "-m", "pytest", *selected, *workers]]
 
 

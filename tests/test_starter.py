@@ -105,6 +105,7 @@ def test_a_look_is_kept_when_the_gate_is_open_and_free_when_it_is_shut(model: M2
     assert kept(0.0) <= 5 and kept(1.0) >= 11
 
 
+@pytest.mark.exhaustive
 def test_a_fixed_gate_is_measured_by_the_learned_one(model: M2Chat) -> None:
     """At 1 it keeps looks about as the learned gate does, at its default of 0.5 it paints what the caption says."""
     bench = Bench(model, Judge.load(), random.Random("fixed"), 0)

@@ -73,6 +73,7 @@ def test_the_text_and_vision_encoders_are_trained(trained_parts: Path) -> None:
     assert step_of(trained_parts / "clip.pt") == 2
 
 
+@pytest.mark.exhaustive
 def test_the_decoder_is_trained_and_resumed(trained_parts: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     build = decoder.build
 

@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path)
     assert {info + "licenses/LICENSE", info + "licenses/NOTICE"} <= names
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_outside_the_repository(installed: Path, tmp_path: Path) -> None:
     [code] = re.findall(r"```python\n(.*?)```", (environment.REPO / "README.md").read_text("utf-8"), re.DOTALL)
