@@ -47,12 +47,12 @@ class DatasetFiles:
 
 
 def names() -> list[str]:
-    """Return what can be chosen: "input/..." in alphabetical order, "sessions" and "sessions/...", "examples/..."."""
+    """Return what can be chosen: "examples/...", "input/..." in alphabetical order, "sessions" and "sessions/..."."""
     root = Path(folder_paths.get_input_directory())
     found = sorted((f"{INPUT}/{path.relative_to(root).as_posix()}" for path in _listed(root, DEPTH)), key=str.lower)
     saved = [f"{SESSIONS}/{path.name}" for path in _sessions()]
     shipped = sorted(f"{EXAMPLES}/{path.name}" for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
-    return [*found, *([SESSIONS] if saved else []), *saved, *shipped]
+    return [*shipped, *found, *([SESSIONS] if saved else []), *saved]  # what everybody has is the default
 
 
 def find(name: str) -> Path:
