@@ -617,3 +617,21 @@ def test_models_that_do_not_fit_are_one_sentence(stories: Path, monkeypatch) -> 
     model = SimpleNamespace(fuse=unfit)
     with pytest.raises(UserError, match="of width 24"):
         Measurement(model, open_dataset(stories), []).run(lambda _: None, lambda *_: None)
+
+
+def test_a_model_that_cannot_see_reads_the_words_beside_users_pictures() -> None:
+    """As it does in training, and the report counts such samples."""
+    import standins
+    from m3adapter.conversation.conversation import Conversation, Slot
+    from m3adapter.datasets.sample import Sample
+
+    model = standins.chat()
+    model.vision_encoder, model.adapter = toys.vision_encoder(), toys.adapter().requires_grad_(False)
+    asked = Conversation().user("Paint it again.", [Picture("a toy", picture(1))])
+    sample = Sample(asked.assistant([Picture("a fox")]), Slot(1, 0), Picture("a fox", picture(2)))
+    model.language_model.encode_slot = lambda *_, visual=(): toys.states(4, 6 + len(visual))
+    for sees, tokens, counted in (("not at all", 6, 1), ("projection", 7, 0)):
+        model.language_model.sees = sees
+        found = evaluation.features(model, sample)
+        assert found.text.shape[1] == tokens
+        assert evaluation.unseen(model, [sample]) == counted

@@ -83,6 +83,7 @@ class Measurement:
             "data": self.data.report.to_dict(),
             "pictures": len(samples),
             "with_references": sum(bool(sample.references) for sample in samples),
+            "with_unseen_pictures_of_users": unseen(self.model, samples),
             **{name: value for name, value in self.settings.items() if value},
             "evaluators": {one.name: getattr(getattr(one, "network", None), "name", None) for one in self.evaluators},
             "left_out": left_out,
@@ -178,18 +179,28 @@ def chosen(data: Dataset, count: int, rng: random.Random) -> list[Sample]:
     return [data[index] for index in sorted((found + others)[:count])]
 
 
+def unseen(model: M2Chat, samples: Sequence[Sample]) -> int:
+    """Return in how many samples a user shows pictures that the language model cannot see."""
+    if getattr(model.language_model, "sees", None) != "not at all":
+        return 0
+    return sum(bool(sample.conversation.user_slots(before=sample.slot)) for sample in samples)
+
+
 @torch.no_grad()
 def features(model: M2Chat, sample: Sample) -> SlotFeatures:
-    """Return what language model and vision encoder know of a sample's picture, from the sample's own references."""
-    shown = stages.UserPictures(model.language_model, model.vision_encoder, model.prepare)
-    states = stages.read_slot(
-        model.language_model,
-        model.adapter.image_tokens,
-        sample.conversation,
-        sample.slot,
-        shown=shown,
-        prepare=model.prepare,
-    )
+    """Return what language model and vision encoder know of a sample's picture, from the sample's own references.
+
+    A language model that cannot see reads the words beside users' pictures, as it does in training.
+    """
+    language, tokens = model.language_model, model.adapter.image_tokens
+    if language.sees == "not at all":
+        model.prepare("language_model")
+        states = language.encode_slot(sample.conversation, sample.slot, tokens)
+    else:
+        shown = stages.UserPictures(language, model.vision_encoder, model.prepare)
+        states = stages.read_slot(
+            language, tokens, sample.conversation, sample.slot, shown=shown, prepare=model.prepare
+        )
     references: Sequence[Reference] = sample.references[: model.adapter.config.references]
     if not references or not stages.uses_references(model.adapter, model.vision_encoder):
         return SlotFeatures.collate([(states, None)])

@@ -48,11 +48,14 @@ def markdown(report: dict[str, Any]) -> str:
     curve = report["gate_curve"]
     data = report["data"]
     part = f", {data['split']}" if data["split"] else ""
+    unseen = report.get("with_unseen_pictures_of_users", 0)
     lines = [
         f"# {data['path']} ({data['kind']}{part})",
         "",
-        f"{report['pictures']} pictures at each gate, {report['with_references']} with references; "
-        f"seed {report['seed']}." + ("" if report["complete"] else " The measurement was stopped before its end."),
+        f"{report['pictures']} pictures at each gate, {report['with_references']} with references"
+        + (f", {unseen} with pictures of users that the language model cannot see; " if unseen else "; ")
+        + f"seed {report['seed']}."
+        + ("" if report["complete"] else " The measurement was stopped before its end."),
         "",
         "| | " + " | ".join(f"gate {row['gate']:g}" for row in curve) + " | the data itself |",
         "| --- |" + " ---: |" * (len(curve) + 1),
