@@ -51,7 +51,7 @@ def names() -> list[str]:
     root = Path(folder_paths.get_input_directory())
     found = sorted((f"{INPUT}/{path.relative_to(root).as_posix()}" for path in _listed(root, DEPTH)), key=str.lower)
     saved = [f"{SESSIONS}/{path.name}" for path in _sessions()]
-    shipped = sorted(f"{EXAMPLES}/{path.name}" for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
+    shipped = sorted(f"{EXAMPLES}/{path.name}" for path in SHIPPED.iterdir())
     return [*shipped, *found, *([SESSIONS] if saved else []), *saved]  # what everybody has is the default
 
 

@@ -43,32 +43,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also exhaustive tests, and browser tests in all looks")
 
 
+def look_of(item: pytest.Item) -> looks.Look | None:
+    """Return the look of ComfyUI's page that a test is run in, if it opens one in a certain look."""
+    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return next((each for each in given if isinstance(each, looks.Look)), None)
+
+
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out exhaustive tests, and all but one look of a file's browser tests, unless `--all` or a test is named."""
     if config.getoption("--all") or any("::" in argument for argument in config.args):
         return
-    written: dict[tuple[Path, str], list[looks.Look]] = {}  # the looks that a test is written for
-
-    def look_of(item: pytest.Item) -> looks.Look | None:
-        given = getattr(item, "callspec", None)
-        return next((each for each in given.params.values() if isinstance(each, looks.Look)), None) if given else None
-
+    written: dict[str, list[looks.Look]] = {}  # the looks that a test is written for, by its name without parameters
     for item in items:
         if look := look_of(item):
-            written.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(look)
+            written.setdefault(item.nodeid.partition("[")[0], []).append(look)
 
     def wanted(item: pytest.Item) -> bool:
-        if item.get_closest_marker("exhaustive"):
+        look, both = look_of(item), item.get_closest_marker("both_looks") is not None
+        if look and look not in looks.chosen(item.path.name, written[item.nodeid.partition("[")[0]], both):
             return False
-        if not (look := look_of(item)):
-            return True
-        among = list(dict.fromkeys(written[item.path, getattr(item, "originalname", item.name)]))
-        return look in looks.chosen(item.path.name, among, both=item.get_closest_marker("both_looks") is not None)
+        return item.get_closest_marker("exhaustive") is None
 
     left_out = [item for item in items if not wanted(item)]
     items[:] = [item for item in items if wanted(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers

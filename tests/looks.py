@@ -58,5 +58,6 @@ USUAL = [Look(), Look(newest=True, nodes_2=True)]
 
 def chosen(file: str, among: Sequence[Look], both: bool = False) -> list[Look]:
     """The looks in which a file's tests run by default, of those that they are written for: one, or both usual ones."""
-    usual = [look for look in among if look in USUAL] if len(among) > len(USUAL) else [*among]
+    among = list(dict.fromkeys(among))
+    usual = [look for look in among if look in USUAL] if len(among) > len(USUAL) else among
     return usual if both else [usual[sum(file.encode()) % len(usual)]]

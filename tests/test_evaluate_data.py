@@ -103,7 +103,8 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Painter:
     """In place of a model: paints the first reference mixed with noise of the seed, by the gate."""
 
-    language_model = vision_encoder = decoder = None
+    vision_encoder = decoder = None
+    language_model = SimpleNamespace(sees="projection")
 
     def __init__(self) -> None:
         self.seeds: dict[float, list[int]] = {}

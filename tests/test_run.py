@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
+import looks
 import run
 from comfy_server import ComfyServer
 from runs import inside
@@ -269,3 +270,12 @@ def test_both_lists_of_requirements_agree() -> None:
     lines = environment.REQUIREMENTS.read_text("utf-8").splitlines()
     quoted = ", ".join(f'"{line}"' for line in lines if line and not line.startswith("#"))
     assert f"\ndependencies = [{quoted}]\n" in (environment.REPO / "pyproject.toml").read_text("utf-8")
+
+
+def test_a_files_browser_tests_see_one_look_by_default() -> None:
+    files = [f"test_{name}.py" for name in ("shown", "chat_jobs", "chat_daily", "templates", "browser")]
+    for among in (looks.ALL, looks.FRONT_ENDS, looks.RENDERERS):
+        found = [looks.chosen(file, [*among, *among]) for file in files]
+        assert all(len(each) == 1 and each[0] in among for each in found)
+        assert len({each[0] for each in found}) == 2, "not the same in all files"
+    assert looks.chosen(files[0], looks.ALL, both=True) == looks.USUAL

@@ -181,7 +181,7 @@ def chosen(data: Dataset, count: int, rng: random.Random) -> list[Sample]:
 
 def unseen(model: M2Chat, samples: Sequence[Sample]) -> int:
     """Return in how many samples a user shows pictures that the language model cannot see."""
-    if getattr(model.language_model, "sees", None) != "not at all":
+    if model.language_model.sees != "not at all":
         return 0
     return sum(bool(sample.conversation.user_slots(before=sample.slot)) for sample in samples)
 
@@ -193,14 +193,12 @@ def features(model: M2Chat, sample: Sample) -> SlotFeatures:
     A language model that cannot see reads the words beside users' pictures, as it does in training.
     """
     language, tokens = model.language_model, model.adapter.image_tokens
-    if language.sees == "not at all":
-        model.prepare("language_model")
-        states = language.encode_slot(sample.conversation, sample.slot, tokens)
-    else:
+    visual: Sequence[Tensor] = ()
+    if language.sees == "projection":
         shown = stages.UserPictures(language, model.vision_encoder, model.prepare)
-        states = stages.read_slot(
-            language, tokens, sample.conversation, sample.slot, shown=shown, prepare=model.prepare
-        )
+        visual = shown.features(sample.conversation, sample.slot)
+    model.prepare("language_model")
+    states = language.encode_slot(sample.conversation, sample.slot, tokens, visual=visual)
     references: Sequence[Reference] = sample.references[: model.adapter.config.references]
     if not references or not stages.uses_references(model.adapter, model.vision_encoder):
         return SlotFeatures.collate([(states, None)])
