@@ -156,6 +156,8 @@ def run_module(module: str, *arguments: str) -> int:
     process = subprocess.Popen([str(PYTHON), "-m", module, *arguments], cwd=REPO)
     while True:
         try:
+            if hasattr(os, "waitid"):  # wait() would lose the exit code if it was interrupted just as it had read it
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             return process.wait()
         except KeyboardInterrupt:
             # A terminal interrupts both processes. Whoever interrupts this one alone means the module, too.
