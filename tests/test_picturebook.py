@@ -12,11 +12,12 @@ import pytest
 
 from m3adapter.picturebook import render as drawing
 from m3adapter.picturebook import sprites, words
+from m3adapter.picturebook.captions import captioned, draw_names, draw_said
 from m3adapter.picturebook.labels import ACTOR_FIELDS, UNKNOWN, labels
 from m3adapter.picturebook.places import GROUNDS, SCENERY
 from m3adapter.picturebook.render import layout, render, render_with_figures
 from m3adapter.picturebook.sprites import CELL
-from m3adapter.picturebook.words import Said, aside, caption, captioned, draw_said
+from m3adapter.picturebook.words import Said, aside, caption
 from m3adapter.picturebook.world import (
     ACCESSORIES,
     ACTIONS,
@@ -202,7 +203,7 @@ def test_the_canonical_caption() -> None:
     assert caption(pair, told) == "a fox and a rabbit are running at the fair in the rain"
     alike = replace(pair, characters=(pair.characters[0], replace(pair.characters[0], look="red")))
     assert caption(alike, told) == "two foxes are running at the fair in the rain"
-    assert aside(scene, (0,), "a fox") == "a fox, the fox is blue and wears a scarf"
+    assert aside(scene, {0: ("look", "accessory")}, "a fox") == "a fox, the fox is blue and wears a scarf"
 
 
 def test_every_subset_of_facts_occurs() -> None:
@@ -243,6 +244,45 @@ def test_a_caption_says_what_it_is_to_say_and_nothing_else() -> None:
         names = {name for actor in scene.characters for name in (actor.species, *words.SYNONYMS.get(actor.species, ()))}
         names |= {words._plural(name) for name in names}
         assert any(name in text for name in names), text
+
+
+def test_a_part_of_the_captions_gives_names_in_every_form() -> None:
+    rng, found = random.Random(9), []
+    for _ in range(3000):
+        scene = random_scene(rng)
+        text = captioned(rng, scene)
+        names = re.findall(r"(?<!^)(?<!\. )\b[A-Z]\w+|^[A-Z]\w+(?= the | is |, )", text)
+        found += [text] * bool(names)
+    assert 0.1 < len(found) / 3000 < 0.3
+    for form in (
+        r"^[A-Z]\w+ the \w+,.*, ",
+        r"\bnamed [A-Z]",
+        r"\bcalled [A-Z]",
+        r"[A-Z]\w+ is ",
+        r"^[A-Z]\w+ the .* and [A-Z]",
+    ):
+        assert any(re.search(form, text) for text in found), form
+    drawn = [draw_names(rng, replace(ALONE, characters=(FOX, FOX, RABBIT))) for _ in range(300)]
+    assert all(len({*filter(None, names)}) == sum(map(bool, names)) for names in drawn), "nobody shares a name"
+
+
+def test_the_end_of_many_captions_of_pairs_tells_one_look_and_leaves_the_other_free() -> None:
+    rng, free = random.Random(10), 0
+    for _ in range(2000):
+        scene = random_scene(rng, characters=2)
+        one, other = scene.characters
+        text = captioned(rng, scene)
+        told = [f"the {actor.species} is {actor.look}" in text for actor in (one, other)]
+        says = {*re.findall("[a-z]+", text)} & {*LOOKS}
+        free += sum(told) == 1 and len(says) == 1
+    assert free > 200
+    pair = replace(ALONE, characters=(FOX, replace(FOX, look="red", accessory="hat")))
+    known = {1: ("look", "accessory")}
+    assert aside(pair, known, "two foxes") == "two foxes, the second fox is red and wears a hat"
+    named = aside(pair, {0: ("look",), **known}, "x", names=("Milo", ""))
+    assert named == "x, Milo is blue and the second fox is red and wears a hat"
+    assert aside(replace(ALONE, characters=(FOX,)), {0: ("look",)}, "x", names=("Milo",)) == "x, the fox is blue"
+    assert aside(pair, {0: ()}, "two foxes") == "two foxes"
 
 
 def test_captions_come_in_many_forms_and_fit() -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from m3adapter.adapter.vision_encoder import VisionEncoder
+from m3adapter.picturebook.captions import captioned
 from m3adapter.picturebook.judge import Judge
 from m3adapter.picturebook.render import render
-from m3adapter.picturebook.words import captioned
 from m3adapter.picturebook.world import SPECIES, random_scene
 from m3adapter.training import autoencoder, clip, compiling, decoder, feeding, judge, loop, picture_judge
 from m3adapter.training.decoder_pictures import embed, embed_tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ from .vocabulary import (
     WEATHER_PHRASES,
     WEATHER_WORDS,
 )
-from .world import ROCKY, SIDEWAYS, Character, Scene, Split
+from .world import ROCKY, Character, Scene, Split
 
 T = TypeVar("T")
 
@@ -70,32 +70,6 @@ def allowed(items: Sequence[T], split: Split) -> Sequence[T]:
     if len(items) < 5:
         return items
     return items[:-2] if split == "train" else items[-2:-1] if split == "validation" else items[-1:]
-
-
-def draw_said(rng: random.Random, scene: Scene) -> Said:
-    """Draw what to say about a scene: looks about half of the time, and nearly always what is unusual."""
-    talkative = rng.random()  # some captions say much, others little
-    characters = []
-    for actor in scene.characters:
-        said = {fact for fact in ("look", "accessory") if rng.random() < 0.25 + 0.5 * talkative}
-        said |= {fact for fact in ("facing", "near") if rng.random() < 0.3 * talkative}
-        for fact, plain in (("action", actor.action == "stands"), ("mood", actor.mood == "calm")):
-            if rng.random() < (0.15 * talkative + 0.02 if plain else 0.92):
-                said.add(fact)
-        if actor.accessory == "none" and rng.random() < 0.7:
-            said.discard("accessory")
-        if actor.species not in SIDEWAYS:
-            said.discard("facing")
-        characters.append(frozenset(said))
-    told = {"place"} if rng.random() < 0.93 else set()
-    for fact, plain in (("light", scene.light == "day"), ("weather", scene.weather == "clear")):
-        if rng.random() < (0.12 * talkative + 0.02 if plain else 0.97):
-            told.add(fact)
-    if scene.props and rng.random() < 0.97:
-        told.add("props")
-    if len(scene.characters) == 1 and rng.random() < 0.25 * talkative:
-        told.add("spot")
-    return Said(tuple(characters), frozenset(told))
 
 
 class _Voice:
@@ -137,8 +111,8 @@ def caption(
         names: What the characters are called ("Milo the fox"), "" for one without a name; nobody has one by default.
     """
     voice = _Voice(rng, split)
-    if not any(names) and voice.chance(0.08):
-        return _list(scene, said, voice)
+    if voice.chance(0.08):
+        return _list(scene, said, voice, names)
     behind: list[frozenset[str]] = [frozenset() for _ in scene.characters]
     if rng is not None:
         movable = ("look", "accessory", "mood")
@@ -160,7 +134,7 @@ def caption(
         text = " ".join(front) + ", " + text
     elif not finite and voice.chance(0.3) or voice.chance(0.04):
         text = f"{voice.pick(OPENINGS)} {text}"
-    asides = [_aside(actor, late, voice) for actor, late in zip(scene.characters, behind, strict=True) if late]
+    asides = [_aside(scene, index, late, voice, names) for index, late in enumerate(behind) if late]
     if asides:
         text += (", " if voice.chance(0.6) else ". ") + " and ".join(asides)
     if voice.chance(0.18):
@@ -168,19 +142,29 @@ def caption(
     return text + "." if voice.chance(0.15) else text
 
 
-def aside(scene: Scene, known: Sequence[int], plain: str) -> str:
-    """Append the looks that only references show to a caption: "..., the fox is blue and wears a scarf"."""
+def aside(scene: Scene, known: Mapping[int, Collection[str]], plain: str, *, names: Sequence[str] = ()) -> str:
+    """Append what only references show to a caption: "..., the fox is blue and wears a scarf".
+
+    Args:
+        scene: What the caption describes.
+        known: For each character that references show, by its index: which of "look" and "accessory" they tell.
+        plain: The caption.
+        names: As `caption` takes them; they tell apart characters of one species.
+    """
     voice = _Voice(None, "train")
-    parts = [_aside(scene.characters[index], frozenset(("look", "accessory")), voice) for index in known]
+    parts = [_aside(scene, index, facts, voice, names) for index, facts in known.items() if facts]
     return f"{plain}, {' and '.join(parts)}" if parts else plain
 
 
-def captioned(rng: random.Random, scene: Scene, *, split: Split = "train") -> str:
-    """Return a random caption of a scene."""
-    while True:
-        text = caption(scene, draw_said(rng, scene), rng, split=split)
-        if len(re.findall(r"\w+|[^\w\s]", text)) <= LONGEST:
-            return text
+def _whom(scene: Scene, index: int, names: Sequence[str], voice: _Voice) -> str:
+    """Return how a clause speaks of a character: "the fox", or, among several foxes, "Milo" or "the second fox"."""
+    species = scene.characters[index].species
+    alike = [place for place, actor in enumerate(scene.characters) if actor.species == species]
+    name = names[index] if index < len(names) else ""
+    if name and (len(alike) > 1 or voice.chance(0.5)):
+        return name
+    rank = f"{('first', 'second', 'third')[alike.index(index)]} " if len(alike) > 1 else ""
+    return f"the {rank}{species}"
 
 
 def _name(actor: Character, voice: _Voice) -> str:
@@ -217,7 +201,8 @@ def _noun_phrase(actor: Character, told: frozenset[str], voice: _Voice, other: b
         )
     noun = " ".join([*adjectives, _name(actor, voice)])
     if name:
-        return " ".join([f"{name} the {noun}", *after])
+        forms = (f"{name} the {noun}", f"{article(noun)} named {name}", f"{article(noun)} called {name}")
+        return " ".join([forms[voice.chance(0.2) + voice.chance(0.1)], *after])
     return " ".join([f"another {noun}" if other else article(noun), *after])
 
 
@@ -278,21 +263,22 @@ def _where(scene: Scene, said: Said, voice: _Voice) -> list[str]:
     return parts
 
 
-def _aside(actor: Character, facts: frozenset[str], voice: _Voice) -> str:
+def _aside(scene: Scene, index: int, facts: Collection[str], voice: _Voice, names: Sequence[str] = ()) -> str:
     """State facts about a character in a clause of their own: "the fox is blue and sad and wears a hat"."""
+    actor = scene.characters[index]
     words = [actor.look] if "look" in facts else []
     if "mood" in facts:
         words.append(voice.pick(MOOD_WORDS[actor.mood]))
     parts = [f"is {' and '.join(words)}"] if words else []
     if "accessory" in facts:
         parts.append(voice.pick(ACCESSORY_WORDS[actor.accessory]))
-    return f"the {actor.species} {' and '.join(parts)}"
+    return f"{_whom(scene, index, names, voice)} {' and '.join(parts)}"
 
 
-def _list(scene: Scene, said: Said, voice: _Voice) -> str:
+def _list(scene: Scene, said: Said, voice: _Voice, names: Sequence[str] = ()) -> str:
     """List the facts: "fox, blue, sleeping, beach, sunset"."""
     parts = []
-    for actor, told in zip(scene.characters, said.characters, strict=True):
+    for index, (actor, told) in enumerate(zip(scene.characters, said.characters, strict=True)):
         name = _name(actor, voice)
         words = []
         if "look" in told:
@@ -307,6 +293,8 @@ def _list(scene: Scene, said: Said, voice: _Voice) -> str:
             words.append(f"facing {actor.facing}")
         if "near" in told:
             words.append("close up" if actor.near else "far away")
+        if index < len(names) and names[index]:
+            name = f"{names[index]} the {name}"
         parts += [name, *words]
     if "spot" in said.scene:
         parts.append(voice.pick(SPOT_PHRASES[scene.spot]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -180,8 +180,12 @@ def random_scene(
             chosen = rng.sample(pairs, count) if len(pairs) >= count else []
             if len({name for name, _ in chosen}) < count:
                 continue
+        characters = tuple(random_character(rng, *pair) for pair in chosen)
+        if alike and pairs and rng.random() < 0.5:  # they do and feel the same, as "two foxes" do
+            first = characters[0]
+            characters = (first, *(replace(first, look=rng.choice(LOOKS)) for _ in characters[1:]))
         return Scene(
-            characters=tuple(random_character(rng, *pair) for pair in chosen),
+            characters=characters,
             place=place,
             light=rng.choices(LIGHTS, (5, 2, 3))[0],
             weather=rng.choices(WEATHERS, (6, 2, 2))[0],

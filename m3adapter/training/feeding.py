@@ -92,8 +92,8 @@ def _drawing(world: str) -> tuple[Callable, Callable, Callable]:
     """Return the functions that draw a world; torch is not imported, which would cost each process time and memory."""
     if world != "picturebook":
         raise ValueError(f"--workers only draws the picturebook, not the {world}")
+    from ..picturebook.captions import captioned
     from ..picturebook.render import render_with_figures
-    from ..picturebook.words import captioned
     from ..picturebook.world import random_scene
 
     return render_with_figures, random_scene, captioned

@@ -84,9 +84,9 @@ def _storybook() -> World:
 
 
 def _picturebook() -> World:
+    from ..picturebook.captions import captioned
     from ..picturebook.labels import ACTOR_FIELDS, WHOLE_FIELDS, labels
     from ..picturebook.render import SIZE, render_with_figures
-    from ..picturebook.words import captioned
     from ..picturebook.world import PROPS, SPECIES, random_scene
 
     return World(
