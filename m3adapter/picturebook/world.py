@@ -180,12 +180,12 @@ def random_scene(
             chosen = rng.sample(pairs, count) if len(pairs) >= count else []
             if len({name for name, _ in chosen}) < count:
                 continue
-        characters = tuple(random_character(rng, *pair) for pair in chosen)
+        actors = tuple(random_character(rng, *pair) for pair in chosen)
         if alike and pairs and rng.random() < 0.5:  # they do and feel the same, as "two foxes" do
-            first = characters[0]
-            characters = (first, *(replace(first, look=rng.choice(LOOKS)) for _ in characters[1:]))
+            first = actors[0]
+            actors = (first, *(replace(first, look=rng.choice(LOOKS)) for _ in actors[1:]))
         return Scene(
-            characters=characters,
+            characters=actors,
             place=place,
             light=rng.choices(LIGHTS, (5, 2, 3))[0],
             weather=rng.choices(WEATHERS, (6, 2, 2))[0],
