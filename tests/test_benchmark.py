@@ -10,7 +10,7 @@ import torch
 
 import toy_llms
 from comfy_server import ComfyServer
-from m3adapter.benchmark import command, language, painting, real_size, report, rows, sessions, stories
+from m3adapter.benchmark import command, language, painting, real_size, report, rows, sessions, stories, training
 from m3adapter.benchmark.rows import Bench, Group, NotHere, Row
 from m3adapter.benchmark.timing import Figure, Side, figure, interleave, ratio
 from m3adapter.cli import main as cli
@@ -178,6 +178,18 @@ def test_the_starters_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = [one.value for key, one in found.items() if key.endswith("_share")]
     assert sum(shares) == pytest.approx(100, abs=5)
     assert found["switches_8_panels"].sides["pictures"] >= 8 and found["switches_8_panels"].sides["turn by turn"] == 15
+
+
+@pytest.mark.slow
+def test_an_epoch_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAMPLES", 4)
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "ROUNDS", 1)
+    bench = Bench(language_model=toy_llms.llama(tmp_path))
+    found = training.epochs(bench)["second_epoch_over_first"]
+    assert isinstance(found, Figure) and 0 < found.sides["second"] < found.sides["first"]
+    with pytest.raises(NotHere, match="too long"):
+        training.epochs(Bench(quick=True))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from ..arguments import UserError, mendable
-from . import language, painting, report, sessions, start, stories
+from . import language, painting, report, sessions, start, stories, training
 from .machine import describe
 from .rows import NEEDS_COMFYUI, Bench, Group, NotHere, Row, unmeasured
 from .timing import Figure
@@ -38,6 +38,7 @@ def library_groups() -> tuple[Group, ...]:
         *painting.GROUPS,
         *sessions.GROUPS,
         *start.GROUPS,
+        *training.GROUPS,
         *real_size.GROUPS,
     )
 

@@ -97,10 +97,15 @@ class Bench:
 
         from ..language.auto import load_language_model
 
+        return load_language_model(self.plain_path, dtype=torch.float32, device=self.device)
+
+    @property
+    def plain_path(self) -> Path:
+        """The file of that language model; NotHere if there is none."""
         path = self.language_model or installed_model()
         if path is None:
             raise NotHere("it needs a language model: name SmolLM2 with --language-model")
-        return load_language_model(path, dtype=torch.float32, device=self.device)
+        return path
 
 
 def installed_model() -> Path | None:
