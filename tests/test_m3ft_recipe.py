@@ -8,7 +8,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import toy_llms
 import toys
 from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
+from m3adapter.events import Interrupted
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
 from m3adapter.training import m3ft_run, shares, sources, stage2, stage_common
@@ -377,8 +378,36 @@ def test_what_is_measured_is_kept_if_it_is_the_best(parts: Path, tmp_path: Path,
     run(recipe_for(parts, tmp_path, run={"validate_every": 2}))
     for stage, figure in ((1, "validation_denoise"), (2, "validation_denoise_1.5")):
         lines = [json.loads(line) for line in (tmp_path / f"stage{stage}_curve.jsonl").read_text("utf-8").splitlines()]
-        assert [line["step"] for line in lines if figure in line] == [2, 4]
+        assert [line["step"] for line in lines if figure in line] == [0, 2, 4]
         assert load_adapter(tmp_path / f"adapter_stage{stage}_best.safetensors")
+
+
+def test_the_curve_begins_before_the_first_step_and_measuring_changes_nothing(
+    parts: Path, tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    stops = [("stage1", 0), ("stage1", 2), ("stage2", 0), ("stage2", 3)]
+
+    def on_step(stage: str, done: int, steps: int, figures: Mapping[str, float]) -> None:
+        if stops and stops[0] == (stage, done):
+            del stops[0]
+            raise Interrupted
+
+    recipe = recipe_for(parts, tmp_path / "measured", run={"validate_every": 1})
+    for _ in list(stops):
+        with pytest.raises(Interrupted):
+            run(recipe, on_step=on_step)
+    run(recipe, on_step=on_step)
+    run(recipe_for(parts, tmp_path / "not", data={"validation": ""}))
+    for stage, figure, steps in ((1, "validation_denoise", [0, 1, 3, 4]), (2, "validation_denoise_1", [0, 1, 2, 4])):
+        lines = (tmp_path / "measured" / f"stage{stage}_curve.jsonl").read_text("utf-8").splitlines()
+        found = [line for line in map(json.loads, lines) if figure in line]
+        assert [line["step"] for line in found] == steps, "stopped before a measurement, it goes on after it"
+        if stage == 1:
+            assert found[0]["validation_denoise"] == pytest.approx(found[0]["validation_denoise_caption"], abs=1e-7)
+        ours, theirs = (
+            load_file(tmp_path / each / f"adapter_stage{stage}.safetensors") for each in ("measured", "not")
+        )
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 def test_a_lora_learns_in_stage_2_and_can_be_merged(parts: Path, tmp_path: Path) -> None:

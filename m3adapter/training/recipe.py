@@ -128,7 +128,9 @@ class Run:
     threads: int = option(0, "threads of torch; 0 is as many as there are cores", 0, 4096)
     log_every: int = option(50, "steps between two printed lines", 1)
     save_every: int = option(500, "steps between two checkpoints", 1)
-    validate_every: int = option(500, "steps between two measurements on the validation part", 1)
+    validate_every: int = option(
+        500, "steps between two measurements on the validation part; the first is before the first step", 1
+    )
     validation_samples: int = option(64, "samples of a measurement", 1)
     pictures: int = option(0, "pictures of the validation part that are painted at every measurement of stage 2", 0, 64)
     tracker: str = option("", "what accelerate logs to besides the terminal, such as tensorboard")

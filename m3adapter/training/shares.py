@@ -74,7 +74,7 @@ class Watcher(Protocol):
         """Take the figures of a step; may raise Interrupted to stop the training after it."""
 
     def measure(self, done: int) -> None:
-        """Measure the model as it is after `done` steps."""
+        """Measure the model as it is after `done` steps; 0 is before the first one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Schedule:
         seed: Of everything random.
         log_every: Steps between two reports.
         save_every: Steps between two checkpoints.
-        measure_every: Steps between two measurements; 0 makes none.
+        measure_every: Steps between two measurements, of which the first is before the first step; 0 makes none.
         scaled: Whether losses are scaled up for gradients in float16.
     """
 
@@ -132,9 +132,11 @@ def train_shares(
     done = start = resume(path, model, optimizer, average)
     trained = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(accelerator().device.type, enabled=schedule.scaled)
-    began = time.time()
     saved = start
     try:
+        if schedule.measure_every and not start:
+            watcher.measure(0)  # what it begins with
+        began = time.time()
         for step in range(start, schedule.steps):
             elapsed = clock(began)
             progress = elapsed / (60 * schedule.minutes) if schedule.minutes else step / schedule.steps

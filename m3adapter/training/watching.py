@@ -51,8 +51,8 @@ class Watch:
 
     def begin(self, done: int) -> None:
         """Forget what the curve says of steps after `done`, from which a run goes on; start the trackers."""
-        if accelerator().is_main_process:
-            kept = [line for line in self._lines() if line.get("step", 0) <= done]
+        if accelerator().is_main_process:  # without a step behind it, a run measures once more what it begins with
+            kept = [line for line in self._lines() if done and line.get("step", 0) <= done]
             self.curve.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         if self._trackers:
             start_tracker(self.recipe)
@@ -64,7 +64,10 @@ class Watch:
             self.on_step(self.name, done, steps, figures)
 
     def measure(self, done: int) -> None:
-        """Measure the averaged weights on held-out samples, and keep them if they are the best so far."""
+        """Measure the averaged weights on held-out samples, and keep them if they are the best so far.
+
+        Those of step 0 are what the training begins with, which is kept elsewhere.
+        """
         if self._measure is None:
             return
         with self.average.applied():
@@ -72,11 +75,11 @@ class Watch:
             if not accelerator().is_main_process:
                 return
             name = f"validation_{self.best_by}"
-            before = [line[name] for line in self._lines() if name in line]
+            before = [line[name] for line in self._lines() if name in line and line["step"]]
             self._told(done, found)
             if self.paint is not None:
                 self.paint(self.output / f"{self.name}_pictures" / f"{done:05}.png")
-            if name in found and math.isfinite(found[name]) and found[name] < min(before, default=math.inf):
+            if done and name in found and math.isfinite(found[name]) and found[name] < min(before, default=math.inf):
                 save_adapter(self.output / f"adapter_{self.name}_best.safetensors", self.adapter)
         if self.on_step is not None:
             self.on_step(self.name, done, self.steps, found)
