@@ -34,10 +34,12 @@ class Sample:
         slot: The place of the picture.
         picture: What the slot should show.
         references: The pictures that it should agree with, and their weights, as `Conversation.references` orders them.
-        told: The words that only the references tell: the whole caption is f"{caption}, {told}". "" if they tell
+        told: The words that only the references tell: the whole caption is f"{meaning}, {told}". "" if they tell
             nothing; None if nobody knows, as with most data.
         known: The characters that the caption names and the references show.
         source: Where the sample comes from (file and line), for people.
+        meant: What the caption means to somebody who has read the conversation, as a caption for the decoder: "a fox on
+            the beach" for "Milo, beach". "" if the caption says it itself, or nobody knows.
     """
 
     conversation: Conversation
@@ -47,6 +49,7 @@ class Sample:
     told: str | None = None
     known: tuple[str, ...] = ()
     source: str = ""
+    meant: str = ""
 
     @property
     def caption(self) -> str:
@@ -54,9 +57,14 @@ class Sample:
         return self.conversation.picture(self.slot).caption
 
     @property
+    def meaning(self) -> str:
+        """What the caption means: `meant`, or the caption itself."""
+        return self.meant or self.caption
+
+    @property
     def whole_caption(self) -> str:
-        """The caption with the words that only the references tell."""
-        return f"{self.caption}, {self.told}" if self.told else self.caption
+        """What the caption means, with the words that only the references tell."""
+        return f"{self.meaning}, {self.told}" if self.told else self.meaning
 
     @property
     def useful(self) -> bool:
@@ -76,7 +84,8 @@ class Sample:
     def key(self) -> str:
         """A digest of everything in the sample but its source."""
         references = [(reference.picture.digest, reference.weight) for reference in self.references]
-        return digest(self.words_key, self.caption, self.picture.digest, references, self.told)
+        meant = [self.meant] if self.meant else []
+        return digest(self.words_key, self.caption, self.picture.digest, references, self.told, *meant)
 
 
 @runtime_checkable

@@ -23,15 +23,19 @@ def draw_said(rng: random.Random, scene: Scene) -> Said:
         said = {fact for fact in ("look", "accessory") if rng.random() < 0.25 + 0.5 * talkative}
         said |= {fact for fact in ("facing", "near") if rng.random() < 0.3 * talkative}
         for fact, plain in (("action", actor.action == "stands"), ("mood", actor.mood == "calm")):
-            if rng.random() < (0.15 * talkative + 0.02 if plain else 0.92):
+            if rng.random() < (0.15 * talkative + 0.02 if plain else 0.97):
                 said.add(fact)
-        if actor.accessory == "none" and rng.random() < 0.7:
+        # What a caption does not say is seldom there, so that nobody gets what was not asked for.
+        if actor.accessory != "none" and rng.random() < 0.85:
+            said.add("accessory")
+        elif actor.accessory == "none" and rng.random() < 0.7:
             said.discard("accessory")
         if actor.species not in SIDEWAYS:
             said.discard("facing")
         characters.append(frozenset(said))
     doing = {(actor.species, actor.action, actor.held) for actor in scene.characters}
-    if len(characters) > 1 and len(doing) == 1 and rng.random() < 0.7:  # "two foxes are sleeping"
+    dressed = any(actor.mood != "calm" or actor.accessory != "none" for actor in scene.characters)
+    if len(characters) > 1 and len(doing) == 1 and rng.random() < (0.05 if dressed else 0.7):  # "two foxes run"
         characters = [characters[0] & {"action"}] * len(characters)
     told = {"place"} if rng.random() < 0.93 else set()
     for fact, plain in (("light", scene.light == "day"), ("weather", scene.weather == "clear")):
@@ -71,8 +75,12 @@ def _told(rng: random.Random, scene: Scene, said: Said, names: tuple[str, ...]) 
     everyone = range(len(scene.characters))
     count = rng.choice(everyone) + 1 if rng.random() < 0.5 else 1
     known = {index: ("look", "accessory")[: rng.choice((1, 2, 2))] for index in sorted(rng.sample(everyone, count))}
-    looks = {"look", "accessory"}
-    kept = [index not in known and rng.random() < 0.3 for index in everyone]
-    facts = (told if kept[index] else told - looks for index, told in enumerate(said.characters))
+    facts = []
+    for index, told in enumerate(said.characters):
+        if index in known:
+            told = told - {"look", "accessory"}
+        elif rng.random() < 0.7:
+            told = told - {"look"}
+        facts.append(told)
     plain = caption(scene, Said(tuple(facts), said.scene), names=names)
     return aside(scene, known, plain, names=names)

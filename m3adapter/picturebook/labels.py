@@ -36,7 +36,7 @@ ACTOR_FIELDS = {
 WHOLE_FIELDS = {"place": len(PLACES), "light": len(LIGHTS), "weather": len(WEATHERS)}
 
 
-def _covered(actor: Character) -> bool:
+def covered(actor: Character) -> bool:
     """Return whether it cannot be seen if the character wears a scarf."""
     return actor.action in ("sleeps", "swims", "hides") and actor.accessory in ("none", "scarf")
 
@@ -56,7 +56,7 @@ def labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
             column = SPECIES.index(actor.species)
             values = {
                 "look": LOOKS.index(actor.look),
-                "accessory": UNKNOWN if _covered(actor) else ACCESSORIES.index(actor.accessory),
+                "accessory": UNKNOWN if covered(actor) else ACCESSORIES.index(actor.accessory),
                 "action": ACTIONS.index(actor.action),
                 "mood": MOODS.index(actor.mood),
                 "facing": int(actor.facing == "right") if actor.species in SIDEWAYS else UNKNOWN,

@@ -183,6 +183,8 @@ def random_scene(
         actors = tuple(random_character(rng, *pair) for pair in chosen)
         if alike and pairs and rng.random() < 0.5:  # they do and feel the same, as "two foxes" do
             first = actors[0]
+            if rng.random() < 0.7:
+                first = replace(first, mood="calm", accessory="none")
             actors = (first, *(replace(first, look=rng.choice(LOOKS)) for _ in actors[1:]))
         return Scene(
             characters=actors,

@@ -13,6 +13,7 @@ from .stories import story
 from .world import LOOKS, SPECIES, Character, Scene, random_scene
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -113,13 +114,18 @@ def picture(scene: Scene, rng: random.Random, generator: torch.Generator | None 
         rng: Chooses the render, the blur and the noise's strength.
         generator: Draws the noise; torch's own by default.
     """
+    from .render import render
+
+    return worn(render(scene, rng.randrange(2**31)), rng, generator)
+
+
+def worn(render: np.ndarray, rng: random.Random, generator: torch.Generator | None = None) -> Tensor:
+    """Return a render uint8 [H, W, 3] as [H, W, 3] in 0..1, sometimes a little blurred and noisy: see `picture`."""
     import numpy as np
     import torch
     from PIL import Image, ImageFilter
 
-    from .render import render
-
-    image = Image.fromarray(render(scene, rng.randrange(2**31)))
+    image = Image.fromarray(render)
     if rng.random() < 0.6:
         image = image.filter(ImageFilter.GaussianBlur(rng.random() * 1.3))
     pixels = torch.from_numpy(np.array(image)).float() / 255

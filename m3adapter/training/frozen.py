@@ -99,7 +99,7 @@ class Frozen:
         with _progress("latents") as told:
             pictures = [sample.picture for sample in samples] if denoises else []
             self.latents.fill(((p.digest, p) for p in pictures), self._encode, told=told)
-        captions = [text for s in samples for text in dict.fromkeys((s.caption, s.whole_caption))]
+        captions = [text for s in samples for text in dict.fromkeys((s.caption, s.meaning, s.whole_caption))]
         with _progress("captions") as told:
             self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
         if self.states is not None:

@@ -15,8 +15,10 @@ from . import options
 from .loop import accelerator, add_cache_options, add_options, begin, make_folder
 from .m3ft_models import open_models
 from .m3ft_run import run_recipe
-from .m3ft_visual import fit, stand_in
+from .m3ft_visual import Portrait, fit, stand_in
 from .recipe import Data, Loss, Models, Recipe, Run, Stage
+from .tales import open_tales
+from .worlds import add_world_option
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
@@ -46,7 +48,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             language_dtype="float32",
             decoder_dtype="float32",
         ),
-        Data("storybook", validation=""),
+        Data(args.world, validation=""),
         chosen if args.stage == 1 else none,
         chosen if args.stage == 2 else none,
         Loss(early=0.6),
@@ -54,11 +56,23 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     )
 
 
+def portraits(world: str) -> Portrait:
+    """Return what draws a picture of a species in a world."""
+    if world == "picturebook":
+        from ..picturebook.pictures import portrait_of
+
+        return portrait_of
+    from ..storybook.pool import portrait
+
+    return portrait
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run `python -m m3adapter train m3ft`; see `--help`."""
     parser = options.parser("m3ft", __doc__)
     add_options(parser, steps=1500, batch=32, lr=1e-3)
     add_cache_options(parser)
+    add_world_option(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
     parser.add_argument("--init", type=Path, help="adapter to start from; stage 2 needs stage 1's")
     parser.add_argument("--language", type=Path, required=True, help="folder of the language model")
@@ -89,8 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     models = open_models(recipe)
     print(f"{sum(p.numel() for p in models.adapter.parameters()) / 1e6:.1f} M parameters", flush=True)
     if args.stage == 2 and models.language.visual_projection is not None:
-        from ..storybook.pool import portrait
-
+        portrait = portraits(args.world)
         with options.opened("stand_in", args.stand_in):
             target = stand_in(args.stand_in) if args.stand_in else None
         fit(
@@ -98,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
             models.vision,
             target,
             portrait,
+            open_tales(args.world),
             steps=args.projection_steps,
             next_token_steps=args.next_token_steps,
             seed=args.seed,

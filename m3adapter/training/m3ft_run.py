@@ -173,7 +173,7 @@ def train_stage(
         raise UserError(f"models.decoder: {error}") from error
     texts = random.Random(recipe.run.seed)
     measured = [samples[index] for index in texts.sample(range(len(samples)), min(MEASURED, len(samples)))]
-    target = TextTarget(frozen, [sample.caption for sample in measured])
+    target = TextTarget(frozen, [sample.meaning for sample in measured])
     setting = Setting(recipe, adapter, frozen, target, denoising, samples, held_out)
     lora: LanguageLora | None = None
     part: Stage1 | Stage2

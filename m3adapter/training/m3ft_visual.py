@@ -21,6 +21,7 @@ from ..language.language_model import LanguageModel
 from ..language.visual_projection import VisualProjection
 from .language_data import Batch, Stories
 from .loop import autocast, cosine
+from .tales import Tales
 
 Portrait = Callable[[int, random.Random], Tensor]
 
@@ -77,6 +78,7 @@ def fit(
     encoder: VisionEncoder,
     target: Tensor | None,
     portrait: Portrait,
+    tales: Tales | None = None,
     *,
     steps: int,
     next_token_steps: int,
@@ -89,6 +91,7 @@ def fit(
         encoder: The frozen vision encoder.
         target: The stand-in's output for each species [species, H]; without it, there is no regression.
         portrait: Draws a picture of a species, given as its index, of the world that the language model knows.
+        tales: The stories of that world; the storybook's by default.
         steps: Of the regression.
         next_token_steps: With the next-token loss.
         seed: Chooses pictures and stories.
@@ -120,7 +123,7 @@ def fit(
                 nearest = torch.cdist(projection(features[subset]).mean(1), target).argmin(1)
             shares.append((nearest == truth[subset]).float().mean().item())
         print(f"projection: species {shares[0]:.3f}, of new pictures {shares[1]:.3f}", flush=True)
-    stories = Stories(language.tokenizer, 8, 384)
+    stories = Stories(language.tokenizer, 8, 384, tales)
     for step in range(next_token_steps):
         optimizer.param_groups[0]["lr"] = 5e-4 * cosine(step, step / next_token_steps, warmup=10)
         batch = stories.draw(rng).to(device)

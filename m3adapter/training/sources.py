@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 100_000  # samples
-WORLDS = ("storybook",)  # data sets that the library draws
+WORLDS = ("storybook", "picturebook")  # data sets that the library draws
 
 
 class Remembered:
@@ -152,9 +152,14 @@ def by_looks(
 
 def _drawn(recipe: Recipe, stage: int) -> Any:
     """Return what a stage learns from in a world that the library draws."""
+    count = getattr(recipe, f"stage{stage}").samples or 6000
+    if recipe.data.path == "picturebook":
+        from ..picturebook.pictures import Picturebook
+
+        return Picturebook.draw(stage, recipe.run.seed, count)
     from ..storybook.pictures import Storybook
 
-    return Storybook.draw(stage, recipe.run.seed, getattr(recipe, f"stage{stage}").samples or 6000)
+    return Storybook.draw(stage, recipe.run.seed, count)
 
 
 def _opened(recipe: Recipe, split: str) -> Any:

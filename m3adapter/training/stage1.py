@@ -73,7 +73,7 @@ class Stage1:
     @staticmethod
     def aim(plain: Sample, read: Sample) -> str:
         """Return the words that the condition of a sample should mean: those that caption and answer say together."""
-        return plain.whole_caption if read is not plain and plain.told else plain.caption
+        return plain.whole_caption if read is not plain and plain.told else plain.meaning
 
     def anchor(self, samples: list[Sample]) -> Outputs | None:
         """Return the decoder's own embeddings of the captions, for an adapter that begins there."""

@@ -47,8 +47,8 @@ class TextTarget:
         rows = [row for row, sample in enumerate(samples) if sample.told]
         # If there are none, the first sample is compared with itself.
         chosen = [samples[row] for row in rows or [0]]
-        captions = [sample.caption for sample in chosen]
-        whole = [sample.whole_caption if rows else sample.caption for sample in chosen]
+        captions = [sample.meaning for sample in chosen]
+        whole = [sample.whole_caption if rows else sample.meaning for sample in chosen]
         found = []
         for part in self([*captions, *whole]):
             before, after = part.chunk(2)

@@ -132,7 +132,8 @@ class Stage:
     def panel(self, text: str) -> Panel:
         """Return a panel that shows this stage."""
         names, who = tuple(actor.name for actor in self.actors), tuple(actor.number for actor in self.actors)
-        return Panel(text, self.scene(), self.caption(), names, who, self.told())
+        said = self.said()
+        return Panel(text, self.scene(), self.caption(), names, who, said.characters, said.scene)
 
     def fits(self, split: Split) -> bool:
         """Return whether a picture of this stage may be in a split; training never sees a held-out composition."""

@@ -21,6 +21,7 @@ class Panel:
         names: What the characters of the scene are called, "" for those without a name.
         who: For each character of the scene, a number that it keeps throughout the story.
         said: For each character of the scene, the facts of `words.FACTS` that the caption says.
+        facts: Those of `words.SCENE_FACTS` that it says.
     """
 
     text: str
@@ -29,6 +30,7 @@ class Panel:
     names: tuple[str, ...]
     who: tuple[int, ...]
     said: tuple[frozenset[str], ...]
+    facts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
