@@ -19,6 +19,7 @@ from m3adapter.picturebook.stories.stage import Stage, new_actor
 from m3adapter.picturebook.stories.tale import SPLITS, Exchange, Panel, Story, to_conversation
 from m3adapter.picturebook.stories.talk import Talk
 from m3adapter.picturebook.stories.teller import story
+from m3adapter.picturebook.stories.typing import typed
 from m3adapter.picturebook.words import LONGEST
 from m3adapter.picturebook.world import MOST_CHARACTERS, splits_of
 
@@ -214,3 +215,8 @@ def test_a_new_character_has_not_changed(told: dict[str, list[Story]]) -> None:
                     r"(\w+) is (\w+) now\.", " ".join(panel.text for panel in exchange.panels)
                 ):
                     assert f"{name} the {colour}" not in exchange.panels[0].text, exchange
+
+
+def test_no_message_is_empty_however_it_is_typed() -> None:
+    rng = random.Random(4)
+    assert all(typed(rng, "...").strip() for _ in range(600))

@@ -92,6 +92,8 @@ def check_data_options(options: argparse.Namespace) -> None:
     ):
         if given:
             raise UserError(f"Give either {name} or --data: the comparison is a measurement of its own.")
+    if options.world:
+        raise UserError("Give either --world or --data: a data set is a world of its own.")
     with mendable():
         values.check_seed(options.seed)
         for name, low, high in (("pictures", 1, 2**31), ("replies", 0, 2**31)):

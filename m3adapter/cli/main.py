@@ -24,7 +24,7 @@ from ..export.pages.panels import WORDS
 from ..export.pages.styles import LAYOUTS
 from ..export.story import FORMATS, check_formats, export_story
 from ..version import __version__
-from ..weights.starter import STARTER, check_weights
+from ..weights.starter import STARTER, WORLDS, check_weights, world_of
 from .bench import add_options as add_bench_options
 from .chat import Chat, check_output
 from .console import (
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--edit-model", type=Path, metavar="DIR", help="measure this edit model, which `train edit` made, over the gate"
     )
+    evaluate.add_argument("--world", choices=WORLDS, help="whose stories (default: the one that the starter knows)")
     evaluate.add_argument("--sheet", action="store_true", help="compare captions with a character sheet with the gate")
     add_model_options(evaluate)
     add_data_options(evaluate)
@@ -211,6 +212,9 @@ def _evaluate(options: argparse.Namespace) -> int | None:
         check_report(options.output)
         starter = options.starter or STARTER
         check_weights(starter)
+        world = options.world or world_of(starter)
+        if world != WORLDS[0] and (options.sheet or options.ip_adapter or options.edit_model):
+            raise UserError(f"The comparison is made on the {WORLDS[0]} only: give --world {WORLDS[0]}.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
     check_device(options.device)
     quiet_loading()
@@ -228,9 +232,8 @@ def _evaluate(options: argparse.Namespace) -> int | None:
     elif options.sheet:
         report = _module("evaluation.character_sheet").compare(starter=starter, **arguments)
     else:
-        report = _module("evaluation.starter").evaluate(
-            starter=starter, without=options.without, split=options.split, **arguments
-        )
+        module = "evaluation.starter" if world == WORLDS[0] else f"evaluation.{world}"
+        report = _module(module).evaluate(starter=starter, without=options.without, split=options.split, **arguments)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     with mendable():
         write_file(options.output, text.encode("utf-8") + b"\n")

@@ -156,6 +156,11 @@ def aside(scene: Scene, known: Mapping[int, Collection[str]], plain: str, *, nam
     return f"{plain}, {' and '.join(parts)}" if parts else plain
 
 
+def listing(scene: Scene, said: Said) -> str:
+    """List the facts in the plainest words: "fox, blue, sleeping, beach, sunset"."""
+    return _list(scene, said, _Voice(None, "train"))
+
+
 def _whom(scene: Scene, index: int, names: Sequence[str], voice: _Voice) -> str:
     """Return how a clause speaks of a character: "the fox", or, among several foxes, "Milo" or "the second fox"."""
     species = scene.characters[index].species

@@ -12,6 +12,7 @@ from ..conversation.references import Reference
 from ..datasets.mining import Paired, by_likeness
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset, DatasetError, Sample
+from ..weights.starter import WORLDS
 from .loop import accelerator
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 100_000  # samples
-WORLDS = ("storybook", "picturebook")  # data sets that the library draws
 
 
 class Remembered:

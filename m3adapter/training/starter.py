@@ -18,7 +18,9 @@ from ..arguments import mendable
 from ..diffusion.decoder import DiffusionDecoder
 from ..language.auto import load_language_model
 from ..language.language_model import LanguageModel
+from ..weights.starter import WORLD, WORLDS
 from . import options
+from .worlds import add_world_option
 
 LEVELS = (1, 2, 4)  # depths of the vision encoder that the adapter sees
 # Folders in whose weights transformers 4 expects a prefix that transformers 5 no longer writes; both can read it.
@@ -85,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--low-level", type=options.number(0, 100), default=1.0, metavar="X", help="factor of the low-level feature"
     )
+    add_world_option(parser)
     args = parser.parse_args(argv)
     options.check_new(args.output)
     options.check_folders(args, "language", "vision", "decoder", "vae")
@@ -96,6 +99,8 @@ def main(argv: list[str] | None = None) -> None:
         with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
             draft = Path(folder, "starter")
             put_together(parts, draft)
+            if args.world != WORLDS[0]:
+                write(draft / WORLD, json.dumps({"world": args.world}) + "\n")
             if output.is_dir():
                 output.rmdir()  # fails unless it is empty
             draft.rename(output)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-NAMES = ("storybook", "picturebook")
+from ..weights.starter import WORLDS as NAMES
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ def _pair(text: str, caption: str) -> tuple[bool, bool]:
     return told, told and all(shown.of(name) <= said.of(name) for name in ("prop", "light", "weather"))
 
 
+def told(text: str, caption: str) -> bool:
+    """Return whether a caption names a species and a place, and its text the same."""
+    return _pair(text, caption)[0]
+
+
 def _by_name(text: str, caption: str, species: str) -> bool:
     """Return whether the text has the name that the caption gives to a species: "Milo the blue fox"."""
     return any(name in text for name in re.findall(rf"(\w+) the (?:[a-z]+ ){{0,2}}{species}\b", caption))

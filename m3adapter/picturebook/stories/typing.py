@@ -24,6 +24,8 @@ def typed(rng: random.Random, text: str, *, names: tuple[str, ...] = ()) -> str:
         text: The correct message.
         names: Names in it, most of which keep their capitals.
     """
+    if not re.search(r"\w", text):  # "..." would be nothing without its dots
+        return text
     if rng.random() < 0.12 and not _NEEDED.search(text):
         text = _ARTICLE.sub("", text)
         text = text[:1].upper() + text[1:]
