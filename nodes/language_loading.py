@@ -96,8 +96,10 @@ class LoadLanguageModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_other: Any) -> str:
-        """Return a text that changes when the model's files do."""
-        return MODELS.fingerprint(model)
+        """Return a text that changes when the model's files do, those in the folder of a GGUF file's name too."""
+        path = MODELS.find(model) if model else None
+        parts = [path, path.with_suffix("")] if path is not None and path.is_file() else [path]
+        return " ".join(folders.fingerprint(part) for part in parts if part is not None and part.exists())
 
     @classmethod
     @names_node

@@ -30,6 +30,25 @@ def drawn(shape: str, colour: str, place: str, side: int, rng: random.Random) ->
     return Image.fromarray((np.asarray(image, dtype=float) + noise).clip(0, 255).astype("uint8"))
 
 
+def save_shown(folder: Path, count: int, *, side: int = 48, seed: int = 0) -> Path:
+    """Conversations in which the assistant names the colour of what the user shows, which only the picture tells."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(count):
+        colour, shape = ("red", "blue")[number % 2], rng.choice(SHAPES)
+        for part, place in (("shown", "field"), ("painted", "sea")):
+            drawn(shape, colour, place, side, rng).save(folder / f"{number}_{part}.png")
+        shown = [{"type": "image", "path": f"{number}_shown.png"}, {"type": "text", "text": "Paint it."}]
+        picture = {"type": "image", "path": f"{number}_painted.png", "caption": colour}
+        said = [{"type": "text", "text": colour}, picture]
+        lines.append(
+            json.dumps({"messages": [{"role": "user", "content": shown}, {"role": "assistant", "content": said}]})
+        )
+    (folder / "shown.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder
+
+
 def save_stories(folder: Path, count: int, *, side: int = 48, seed: int = 0) -> Path:
     """Stories of three pictures whose captions name shape and place, and never the colour, which stays the same."""
     rng = random.Random(seed)

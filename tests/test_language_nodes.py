@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ import graphs
 import toy_llms
 from comfy_server import ComfyServer
 from graphs import node
+from m3adapter.adapter.vision_encoder import VisionEncoder
+from m3adapter.language.visual_projection import VisualProjection
+from m3adapter.weights.starter import STARTER
 from runs import text
 from test_inputs import failed, refused
 
@@ -80,6 +84,35 @@ def test_a_text_model_replies_and_takes_no_pictures(comfy: ComfyServer) -> None:
         "use a vision-language model, or leave the pictures out."
     )
     assert text(comfy.run(graphs.changed(loaded("LLM/makers/toy-llama"), "load", dtype="fp32"))) == first
+
+
+@pytest.mark.parametrize("kind", ["folder", "GGUF file"])
+def test_a_text_model_sees_once_its_projection_is_put_beside_it(comfy: ComfyServer, kind: str) -> None:
+    """A folder of its own name is where that of a GGUF file lies."""
+    beside = comfy.base / "models" / "LLM" / "blind"
+    if kind == "folder":
+        toy_llms.build("Llama", beside)
+    else:
+        pytest.importorskip("gguf")
+        toy_llms.gguf_llama(beside.with_suffix(".gguf"))
+    graph = loaded("LLM/blind" if kind == "folder" else "LLM/blind.gguf")
+    without = text(comfy.run(graph))
+    graph["starter"] = node("M2Chat_LoadStarter")
+    graph["picture"] = node("EmptyImage", width=32, height=16, batch_size=1, color=0xFF0000)
+    graph["user"]["inputs"]["pictures.picture_0"] = ["picture", 0]
+    assert "the language model cannot see" in failed(comfy, graph)
+    beside.mkdir(exist_ok=True)
+    vision = VisionEncoder.from_pretrained(STARTER / "vision_encoder")
+    VisualProjection(vision.hidden_size, toy_llms.WIDTH).save_pretrained(beside)
+    try:
+        assert "connect vision_encoder" in failed(comfy, graph)
+        graph["reply"]["inputs"]["vision_encoder"] = ["starter", 1]
+        assert "M2Chat: " in text(comfy.run(graph))
+        del graph["user"]["inputs"]["pictures.picture_0"]
+        assert text(comfy.run(graph)) == without
+    finally:
+        shutil.rmtree(beside)
+        beside.with_suffix(".gguf").unlink(missing_ok=True)
 
 
 def test_a_vision_language_model_is_shown_the_users_pictures(comfy: ComfyServer) -> None:

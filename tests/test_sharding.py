@@ -25,6 +25,7 @@ GOOD = {"stage2": {"batch": 8, "micro_batch": 2}, "lora": {"rank": 4, "merge": F
         (FSDP, {"lora": {"rank": 0}}, "set lora.rank"),
         (FSDP, {"lora": {"rank": 4, "merge": True}}, "lora.merge does not go with FSDP"),
         (FSDP, {"stage2": {"batch": 6, "micro_batch": 2}}, "give a multiple of 4"),
+        (FSDP, {"stage2": {"batch": 8, "projection": True}}, "stage2.projection does not go with FSDP"),
         (FSDP, {"models": {"quantization": "4bit"}}, "models.quantization does not go with FSDP"),
         (FSDP, {"run": {"offload": True}}, "run.offload does not go with FSDP"),
         (FSDP, {"run": {"pictures": 2}}, "run.pictures does not go with FSDP"),

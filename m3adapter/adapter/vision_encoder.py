@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import CLIPVisionModel
 
 SETTINGS = "preprocessor_config.json"
+GRID = 2  # places in a row and in a column of a picture that the language model receives
+POOLED = GRID**2
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class VisionEncoder:
         # The patches come last: CLIP has a class token before them, SigLIP has none.
         levels = torch.stack([states[index][:, -side * side :] for index in self.levels], dim=1)
         grid = levels[:, -1].transpose(1, 2).unflatten(-1, (side, side))
-        return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
+        return VisionFeatures(levels, functional.adaptive_avg_pool2d(grid, GRID).flatten(2).transpose(1, 2))
 
     def embed(self, images: Sequence[Tensor]) -> Tensor:
         """Return the pooled state [B, D] of pictures as `encode` takes them, for an IP-Adapter of the kind base.

@@ -25,7 +25,7 @@ from .detokenizing import Detokenizer
 from .loading import embedding, examine, open_model
 from .prefix_cache import PrefixCache, usual_limit
 from .prompt_embeddings import embedded, projected
-from .prompts import Prompt, PromptWriter, special_tokens
+from .prompts import Prompt, PromptWriter, knowing, special_tokens
 from .reading import BlockReader, TransformersReader
 from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
 from .sampling import Sampling, choose
@@ -66,7 +66,8 @@ class LanguageModel:
         model: A causal language model of transformers.
         tokenizer: Its tokenizer, with a chat template.
         visual_projection: Projects vision features [K, D_v] to embeddings [K, H]; None for a model that cannot see.
-            With one, the tokenizer must know config.picture_token.
+            With one, a tokenizer that does not know config.picture_token is copied and given it; the model's table
+            of embeddings stays as it is.
         config: The pack's settings of the model.
 
     Attributes:
@@ -78,7 +79,7 @@ class LanguageModel:
             words then depend on them; what it knows of a picture yet to be painted never does.
 
     Raises:
-        ValueError: The tokenizer has no chat template.
+        ValueError: The tokenizer has no chat template, or cannot be given the token.
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class LanguageModel:
         visual_projection: VisualProjection | None = None,
         config: LanguageModelConfig | None = None,
     ) -> None:
+        self.config = config or LanguageModelConfig()
+        if visual_projection is not None:
+            tokenizer = knowing(tokenizer, self.config.picture_token)
         self.model = model
         self.tokenizer = tokenizer
         self.sees_own = False
         self.visual_projection = visual_projection
-        self.config = config or LanguageModelConfig()
         self.prompts = self._prompt_writer()
         self.prefixes = PrefixCache(usual_limit(self._weight_bytes()))
         self._reader = self._block_reader()

@@ -159,7 +159,7 @@ def _open_gguf(files: ModelFiles, options: _WeightOptions) -> OpenedModel:
     _check_vocabulary(name, tokenizer, header.tensors["token_embd.weight"].shape[0], template)
     trouble = "is not a GGUF file that transformers can open"
     model = _load_weights(files, AutoModelForCausalLM, config, options, trouble=trouble)
-    return OpenedModel(_whole(model), tokenizer, None, None, files.settings)
+    return OpenedModel(_whole(model), tokenizer, None, _projection(path.with_suffix(""), model), files.settings)
 
 
 def _whole(model: PreTrainedModel) -> PreTrainedModel:

@@ -24,7 +24,7 @@ def embedded(
         table: The model's embeddings of ids.
         prompts: The prompts.
         seen: For each, the embeddings of its pictures as `projected` returns them.
-        picture_id: The id whose places they take.
+        picture_id: The id whose places they take. If the table has no such id, pictures that stay unseen are zeros.
         image_tokens: Embeddings [K, H] that follow each prompt.
     """
     device, extra = table.weight.device, 0 if image_tokens is None else len(image_tokens)
@@ -33,7 +33,10 @@ def embedded(
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt.ids)] = torch.tensor(prompt.ids)
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-    embeds = table(ids.to(device))
+    known = ids < len(table.weight)  # not the token of a picture, for a model that was not made with one
+    embeds = table(ids.where(known, 0).to(device))
+    if not known.all():
+        embeds = embeds.masked_fill(~known[..., None].to(device), 0.0)
     if any(item is not None for item in seen):
         places = ids.eq(picture_id)
         for number, item in enumerate(seen):

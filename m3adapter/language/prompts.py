@@ -305,6 +305,27 @@ def _picture_count(turn: Turn) -> int:
     return sum(isinstance(segment, Picture) for segment in turn.segments) if turn.role == "user" else 0
 
 
+def knowing(tokenizer: PreTrainedTokenizerBase, token: str) -> PreTrainedTokenizerBase:
+    """Return a tokenizer that reads `token` as one token: the given one, or else a copy to which it is added.
+
+    Its id may lie beyond the model's table of embeddings.
+
+    Raises:
+        ValueError: The token cannot be added.
+    """
+
+    def known(one: PreTrainedTokenizerBase) -> bool:
+        return len(one(token, add_special_tokens=False)["input_ids"]) == 1
+
+    if known(tokenizer):
+        return tokenizer
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([token], special_tokens=True)
+    if not known(other):
+        raise ValueError(f"The tokenizer does not take {token} as a token of pictures: use another picture_token.")
+    return other
+
+
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Return the special tokens, which are not part of what anyone says, by their ids."""
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -3,6 +3,7 @@
     latents      what a sample's picture is for the decoder                        by picture
     captions     what the decoder's text encoders make of a caption                by caption
     references   the vision encoder's features of a picture                        by picture
+    shown        those that the language model receives of it                      by picture
     looks        its pooled features, by which pictures are found alike            by picture
     states       what the language model knows of a slot                           by words, and image tokens
     semantic     what the adapter's first stage makes of these states              by the same, and its weights
@@ -23,7 +24,6 @@ import torch
 from torch import Tensor
 
 from ..adapter.features import SlotFeatures
-from ..adapter.slots import UserPictures
 from ..conversation.segments import Picture
 from ..datasets.buckets import Bucket, assign, buckets, fit
 from ..datasets.sample import Sample
@@ -33,6 +33,7 @@ from .decoder_pictures import embed
 from .diffusion_loss import Framing
 from .models_at_work import Models
 from .stores import Store, Values, fingerprint
+from .words import word_losses
 
 LONGEST = 2.0  # ratio of the sides of the longest pictures
 GROUP = 8  # captions that are computed together, however many are needed
@@ -63,10 +64,11 @@ class Frozen:
         self._reader = fingerprint(language.model, language.visual_projection, language.config, template)
         self.latents, self.captions = self._store("latents", self._vae), self._store("captions", self._texts)
         self.references, self.pictures = self._store("references", self._eyes), self._store("pictures", self._eyes)
-        self.looks = self._store("looks", self._eyes)
+        self.looks, self.shown = self._store("looks", self._eyes), self._store("shown", self._eyes)
         self.states: Store | None = None
         self.semantics: Store | None = None
         self.notes: dict[str, int] = {}
+        self._changing: Callable[[Sample], bool] = lambda sample: False
 
     def _store(self, name: str, made_by: str) -> Store:
         return Store(None if self.folder is None else self.folder / name, made_by)
@@ -84,9 +86,13 @@ class Frozen:
         made_by = fingerprint(self._reader, self._eyes, *(first[name] for name in sorted(first)), self._precision())
         self.semantics = self._store("semantic", made_by)
 
+    def read_anew(self, changing: Callable[[Sample], bool]) -> None:
+        """Take note of which samples the language model is learning to read: their states are never kept."""
+        self._changing = changing
+
     def flush(self) -> None:
         """Write what is not on disk yet."""
-        eyes = (self.references, self.pictures, self.looks)
+        eyes = (self.references, self.pictures, self.looks, self.shown)
         for store in (self.latents, self.captions, *eyes, self.states, self.semantics):
             if store is not None:
                 store.flush()
@@ -102,12 +108,16 @@ class Frozen:
         captions = [text for s in samples for text in dict.fromkeys((s.caption, s.meaning, s.whole_caption))]
         with _progress("captions") as told:
             self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
+        with _progress("pictures of users") as told:
+            shown = [picture for sample in samples for picture in self._user_pictures(sample)]
+            self.shown.fill(((p.digest, p) for p in shown), self._show, told=told)
+        steady = [sample for sample in samples if not self._changing(sample)]
         if self.states is not None:
             with _progress("states") as told:
-                self.states.fill(((s.words_key, s) for s in samples), self._states, told=told)
+                self.states.fill(((s.words_key, s) for s in steady), self._states, told=told)
         if self.semantics is not None:
             with _progress("semantic features") as told:
-                self.semantics.fill(((s.words_key, s) for s in samples), self._semantic, told=told)
+                self.semantics.fill(((s.words_key, s) for s in steady), self._semantic, told=told)
 
     # What the decoder is to paint
 
@@ -203,6 +213,23 @@ class Frozen:
         self.models.at_work("vision")
         return [{"pooled": state} for state in self.models.vision.embed([picture.pixels for picture in pictures])]
 
+    def _user_pictures(self, sample: Sample) -> list[Picture]:
+        """Return the pictures that the language model sees through its projection before a sample's slot."""
+        told = sample.conversation
+        sees = self.models.language.sees == "projection"
+        return [told.picture(at) for at in told.user_slots(before=sample.slot)] if sees else []
+
+    def shown_to(self, sample: Sample) -> list[Tensor]:
+        """Return the features [K, D] of each picture that the language model sees before a sample's slot."""
+        pictures = self._user_pictures(sample)
+        self.shown.fill(((picture.digest, picture) for picture in pictures), self._show)
+        return [self.shown[picture.digest]["pooled"] for picture in pictures]
+
+    @torch.no_grad()
+    def _show(self, pictures: list[Picture]) -> list[Values]:
+        self.models.at_work("vision")
+        return [{"pooled": value} for value in self.models.vision.encode([p.pixels for p in pictures]).pooled.float()]
+
     def picture_text_of(self, picture: Picture, embed: Callable[[Picture], Tensor]) -> Tensor:
         """Return a picture's own embedding [P] in the space of the decoder's text, as `embed` makes it."""
         self.pictures.fill([(picture.digest, picture)], lambda given: [{"text": embed(one)} for one in given])
@@ -212,16 +239,26 @@ class Frozen:
 
     def read(self, sample: Sample) -> SlotStates:
         """Return the language model's states of a sample's slot, as the pipeline reads them; gradients may flow."""
-        self.models.at_work("language", "vision")
+        visual = self.shown_to(sample)
+        self.models.at_work("language")
         self.models.recompute(torch.is_grad_enabled())
-        language, tokens = self.models.language, self.models.adapter.image_tokens
-        visual: Sequence[Tensor] = ()
-        if language.sees == "projection":
-            visual = UserPictures(language, self.models.vision).features(sample.conversation, sample.slot)
-        states = language.encode_slot(sample.conversation, sample.slot, tokens, visual=visual)
+        tokens = self.models.adapter.image_tokens
+        states = self.models.language.encode_slot(sample.conversation, sample.slot, tokens, visual=visual)
         if states.note:
             self.notes[states.note] = self.notes.get(states.note, 0) + 1
         return states
+
+    def word_losses(self, samples: Sequence[Sample], shown: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+        """Return the losses [B] on what the assistant says in samples; gradients may flow.
+
+        Args:
+            samples: The samples.
+            shown: Other features than those of the users' own pictures.
+        """
+        shown = [self.shown_to(sample) for sample in samples] if shown is None else shown
+        self.models.at_work("language")
+        self.models.recompute(torch.is_grad_enabled())
+        return word_losses(self.models.language, samples, shown)
 
     def features_of(self, samples: Sequence[Sample]) -> SlotFeatures:
         """Return the adapter's input for samples, without references; from the store once `settle` was called."""
@@ -251,10 +288,26 @@ class Frozen:
         return made
 
     def semantic_of(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the semantic feature h [B, N, W] of samples, once `freeze_semantic` was called."""
+        """Return the semantic feature h [B, N, W] of samples, once `freeze_semantic` was called.
+
+        Gradients may flow to what the language model is learning of them.
+        """
         assert self.semantics is not None
-        self.semantics.fill(((sample.words_key, sample) for sample in samples), self._semantic)
-        return torch.stack([self.semantics[sample.words_key]["h"] for sample in samples]).to(self.models.device)
+        steady = ((sample.words_key, sample) for sample in samples if not self._changing(sample))
+        self.semantics.fill(steady, self._semantic)
+        return torch.stack(
+            [
+                self._read_semantic(sample)
+                if self._changing(sample)
+                else self.semantics[sample.words_key]["h"].to(self.models.device)
+                for sample in samples
+            ]
+        )
+
+    def _read_semantic(self, sample: Sample) -> Tensor:
+        with self.models.autocast():
+            features = SlotFeatures.collate([(self._float(self.read(sample)), None)])
+            return self.models.adapter.semantic(features)[0].float()
 
     @torch.no_grad()
     def _semantic(self, samples: list[Sample]) -> list[Values]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from ..arguments import UserError
 
 if TYPE_CHECKING:
-    from ..datasets.sample import Sample
     from ..language.language_model import LanguageModel
     from .recipe import Lora
 
@@ -59,19 +55,6 @@ class LanguageLora:
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
             parameter.data = parameter.data.float()
-
-    def word_losses(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the cross entropy [B] of each sample's answer up to and with its caption, as it should say them."""
-        losses = []
-        for sample in samples:
-            prompt = self.language.prompts.for_slot(sample.conversation, sample.slot, self.language.context_length)
-            said = sorted({*prompt.answer, *prompt.caption})
-            ids = torch.tensor([prompt.ids], device=self.language.model.device)
-            hidden = self.language.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-            places = torch.tensor([place - 1 for place in said if place], device=hidden.device)
-            logits = self.language.model.get_output_embeddings()(hidden[places])
-            losses.append(functional.cross_entropy(logits.float(), ids[0, places + 1]))
-        return torch.stack(losses)
 
     def save(self, output: Path, *, merge: bool) -> None:
         """Write the changes, and the language model with them if wished."""

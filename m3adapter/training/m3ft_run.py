@@ -16,7 +16,8 @@ from ..adapter.config import HEAD_WIDTH
 from ..adapter.m3_adapter import M3Adapter
 from ..arguments import UserError, mendable
 from ..datasets.sample import Dataset, Sample
-from . import options
+from ..language.visual_projection import PROJECTION_NAME, VisualProjection
+from . import options, sight
 from .diffusion_loss import DiffusionLoss
 from .frozen import Frozen
 from .loop import Average, accelerator
@@ -70,6 +71,8 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
     if not recipe.stage1.steps and not recipe.stage2.steps:
         raise UserError("stage1.steps and stage2.steps are both 0: there is nothing to train.")
     processes = accelerator().num_processes
+    if recipe.stage1.projection:
+        raise UserError("stage1.projection is true, and a projection is learned in stage 2: set stage2.projection.")
     for name in ("stage1", "stage2"):
         if getattr(recipe, name).steps and getattr(recipe, name).batch < processes:
             raise UserError(f"{name}.batch is smaller than the number of processes, {processes}: raise it.")
@@ -99,12 +102,15 @@ def optimizer_for(recipe: Recipe, group: dict[str, nn.Parameter], lr: float) -> 
 
 
 class Trained(nn.Module):
-    """An adapter and the changes to a language model, as one model."""
+    """An adapter and what a language model is taught, as one model."""
 
-    def __init__(self, adapter: M3Adapter, lora: LanguageLora) -> None:
+    def __init__(self, adapter: M3Adapter, lora: LanguageLora | None, projection: VisualProjection | None) -> None:
         super().__init__()
         self.adapter = adapter
-        self.lora = nn.ParameterDict({name.replace(".", "-"): p for name, p in lora.parameters.items()})
+        if lora is not None:
+            self.lora = nn.ParameterDict({name.replace(".", "-"): p for name, p in lora.parameters.items()})
+        if projection is not None:
+            self.projection = projection
 
 
 def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep | None = None) -> Path:
@@ -132,9 +138,13 @@ def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep 
     for stage in (1, 2):
         if getattr(recipe, f"stage{stage}").steps:
             samples, held_out = open_samples(recipe, stage)
+            if sight.wanted(recipe) and (stage == 2 or not recipe.stage1.samples):
+                sight.check_shown(samples)
             if models is None or models.let_go:
                 started = recipe.models if models is None else replace(recipe.models, adapter=str(result))
                 models = open_models(replace(recipe, models=started))
+            if sight.wanted(recipe):
+                sight.check_blind(models.language)
             if stage == 2 and models.adapter.is_untrained:
                 raise UserError(
                     "The adapter is anchored and untrained, so nothing that stage 2 learns would show: "
@@ -157,6 +167,7 @@ def train_stage(
     output, adapter = Path(recipe.run.output), models.adapter
     cache = Path(recipe.run.cache) if recipe.run.cache else output / "cache"
     group = group_of(adapter, stage)
+    models.taught = False
     resolution = recipe.data.resolution or models.decoder.native_size
     frozen = Frozen(models, cache, resolution)
     if stage == 2 and recipe.data.pairs == "likeness":
@@ -176,6 +187,7 @@ def train_stage(
     target = TextTarget(frozen, [sample.meaning for sample in measured])
     setting = Setting(recipe, adapter, frozen, target, denoising, samples, held_out)
     lora: LanguageLora | None = None
+    projection: VisualProjection | None = None
     part: Stage1 | Stage2
     model: nn.Module = adapter
     if stage == 1:
@@ -184,20 +196,26 @@ def train_stage(
         if recipe.loss.picture_text and recipe.models.vision:
             folder = place_of(recipe.models.vision, "vision")
             setting.picture_text = PictureText.measure(folder, frozen, measured[:64])
+        if chosen.projection:
+            projection = sight.give_sight(models, recipe.run.seed)
+            group |= {f"projection.{key}": p for key, p in projection.named_parameters()}
         if recipe.lora.rank:
             lora = LanguageLora(models.language, recipe.lora, recipe.run.seed)
             if asked_for():
                 shard(models.language, lora)
-            model = Trained(adapter, lora)
             group |= {f"lora.{key}": p for key, p in lora.parameters.items()}
-        part = Stage2(setting, lora=lora, gated=chosen.gate)
+        if lora is not None or projection is not None:
+            model = Trained(adapter, lora, projection)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert {*map(id, trained)} == {*map(id, group.values())} and len(trained) == len(group), "the groups overlap"
+        part = Stage2(setting, lora=lora, projection=projection, gated=chosen.gate)
     with accelerator().main_process_first():
         everything = [samples[index] for index in range(len(samples))] + list(held_out)
         if stage == 1 and adapter.config.anchor:
             everything += [reworded(sample) for sample in everything]
         frozen.prepare(everything, stage, denoises=chosen.denoise > 0)
         del everything
-    if models.offload and frozen.states is not None and not models.language.movable:
+    if models.offload and frozen.states is not None and not models.taught and not models.language.movable:
         models.let_language_go()
     optimizer = optimizer_for(recipe, group, chosen.lr)
     average = Average(model, chosen.average)
@@ -221,12 +239,17 @@ def train_stage(
         watch.end()
     average.write()
     adapter.requires_grad_(False)
+    if projection is not None:
+        projection.requires_grad_(False)
     if isinstance(part, Stage2) and part.gated:
         adapter.config = replace(adapter.config, open_gate=part.open_gate())
     path = output / f"adapter_{name}.safetensors"
     if writes:
         with mendable():
             save_adapter(path, adapter)
+            if projection is not None:
+                projection.save_pretrained(output)
+                print(f"{output / PROJECTION_NAME}: put it into the folder of the language model", flush=True)
             if lora is not None:
                 lora.save(output, merge=recipe.lora.merge)
     accelerator().wait_for_everyone()

@@ -74,19 +74,20 @@ def estimate(recipe: Recipe, cpu: bool = False, divided: int = 1) -> Need | None
     activations = UNET_CHECKPOINTED if recipe.run.checkpointing else UNET_ACTIVATIONS
     painting = int(activations * scale * shares * word / 2)
     reading = 0
-    if lora or (not models.adapter and recipe.stage1.steps and recipe.stage1.settled):
+    taught = bool(lora) or (recipe.stage2.projection and recipe.stage2.steps > 0)
+    if taught or (not models.adapter and recipe.stage1.steps and recipe.stage1.settled):
         reading = _reading(place_of(models.language, "language"), shares, word, recipe.run.checkpointing)
     if recipe.run.offload:
         together = {"decoder": unet["bytes"] + painting, "language model": language + reading}
-        if lora:  # both take part in every step, one after the other, with the activations of both
-            together = {"decoder and language model": max(unet["bytes"] + painting, language + reading) + reading}
+        if taught:  # gradients flow through both in every step, and weights that move would be lost to these
+            together = {"decoder and language model": unet["bytes"] + painting + language + reading}
         name = max(together, key=lambda part: together[part])
         return Need({name: together[name], "adapter": trained})
     others = decoder["texts"] + decoder["vae"] + vision
     return Need(
         {
             "language model": language, "decoder": unet["bytes"], "other frozen models": others,
-            "adapter": trained, "activations": max(painting, reading) if not lora else painting + reading,
+            "adapter": trained, "activations": max(painting, reading) if not taught else painting + reading,
         }
     )  # fmt: skip
 

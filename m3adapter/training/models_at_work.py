@@ -28,6 +28,8 @@ class Models:
         autocast: Makes the context in which trained and frozen models compute.
         let_go: Whether the language model is gone.
         recomputed: Layers of the language model whose activations are not kept for gradients.
+        taught: Whether gradients flow through the language model, which then stays where it works: weights that move
+            between a loss and its gradients are lost to these.
     """
 
     language: LanguageModel
@@ -39,6 +41,7 @@ class Models:
     offload: bool = False
     let_go: bool = False
     recomputed: tuple[nn.Module, ...] = ()
+    taught: bool = False
 
     def recompute(self, wanted: bool) -> None:
         """Say whether the language model computes its layers again for gradients; layers do so in training mode only.
@@ -73,8 +76,9 @@ class Models:
             for model in parts:
                 if model is None or (name == "language" and (self.let_go or not self.language.movable)):
                     continue
-                where = self.device if name in names else torch.device("cpu")
-                if (name in names or self.offload) and next(model.parameters()).device != where:
+                stays = name in names or (name == "language" and self.taught)
+                where = self.device if stays else torch.device("cpu")
+                if (stays or self.offload) and next(model.parameters()).device != where:
                     if name == "language":
                         self.language.forget()
                     model.to(where)

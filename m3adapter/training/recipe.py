@@ -90,6 +90,9 @@ class Stage:
     settled: float = option(0.0, "stage 1, new adapter: part of the steps in which its image tokens learn", 0, 1)
     dropped: float = option(0.1, "part of the samples without text condition (stage 1) or references (stage 2)", 0, 1)
     gate: bool = option(True, "stage 2: false keeps the gate at 1, as an ablation")
+    projection: bool = option(
+        False, "stage 2: teach a language model that cannot see to see users' pictures, through a visual projection"
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Lora:
     alpha: int = option(16, "scale: changes are multiplied by alpha / rank")
     dropout: float = option(0.0, "dropout of the changes' input", 0, 0.99)
     targets: str = option("all-linear", "names of the layers to change, separated by commas")
-    words: float = option(0.5, "weight of the loss on the assistant's own words and captions")
+    words: float = option(0.5, "weight of the loss on the assistant's own words and captions, of a projection too")
     merge: bool = option(True, "also write the language model with the changes in its weights")
 
 

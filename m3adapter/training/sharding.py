@@ -51,6 +51,7 @@ def check_sharding(recipe: Recipe) -> None:
         ("models.quantization", bool(recipe.models.quantization), "leave it empty"),
         ("run.offload", recipe.run.offload, "set it to false"),
         ("run.pictures", bool(recipe.run.pictures), "set it to 0"),
+        ("stage2.projection", recipe.stage2.projection, "set it to false"),
         ("lora.merge", recipe.lora.merge, "set it to false, and merge afterwards"),
         ("stage2.batch", bool(stage.batch % (processes * parts)), f"give a multiple of {processes * parts}"),
     ):

@@ -1,4 +1,6 @@
-"""M3FT's second stage, visual instruction: the low-level path, the gate and, if wished, a LoRA on the language model.
+"""M3FT's second stage, visual instruction: the low-level path, the gate and what the language model learns, if wished.
+
+That is a LoRA (`lora.py`), a projection of the users' pictures (`sight.py`), or both.
 
 The semantic path is frozen. Where a data set knows which words only the references tell ("..., the fox is blue"), the
 text encoders' embedding of these words is the target: the low-level path learns to tell the decoder what it has seen.
@@ -24,9 +26,11 @@ from ..adapter.features import SlotFeatures
 from ..adapter.m3_adapter import M3Adapter
 from ..datasets.sample import Sample
 from ..diffusion.condition import Condition
+from ..language.visual_projection import VisualProjection
 from .lora import LanguageLora
 from .shares import Share
 from .sheet import row, save_sheet
+from .sight import shows
 from .stage_common import (
     Outputs,
     Setting,
@@ -75,12 +79,24 @@ class Stage2:
     Args:
         setting: What it works with.
         lora: Changes to the language model that are trained too; None leaves it as it is.
+        projection: The language model's visual projection, if that is trained too.
         gated: Whether there is a gate; False keeps it at 1, as an ablation.
     """
 
-    def __init__(self, setting: Setting, *, lora: LanguageLora | None = None, gated: bool = True) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        lora: LanguageLora | None = None,
+        projection: VisualProjection | None = None,
+        gated: bool = True,
+    ) -> None:
         self.setting, self.options, self.lora, self.gated = setting, setting.recipe.stage2, lora, gated
+        self.projection = projection
         self._worth: float | None = None
+        setting.frozen.models.taught = lora is not None or projection is not None
+        if projection is not None:
+            setting.frozen.read_anew(shows)
         if lora is None:
             setting.frozen.freeze_semantic()
 
@@ -142,15 +158,32 @@ class Stage2:
         if setting.picture_text is not None and setting.recipe.loss.picture_text > 0:
             likeness = self.likeness(outputs[1], chosen, ~knows & some & useful) * strength
             total = total + setting.recipe.loss.picture_text * share.mean(likeness, options.batch)
+        words = self.words(samples, own, share)
         if progress >= options.denoise_from and options.denoise > 0 and strength == 1.0:
             painted = denoise(setting, outputs, samples, share, own, denoised(options))
             total = total + options.denoise * painted
             figures["denoise"] = painted.item()
-        if self.lora is not None:
-            words = share.mean(self.lora.word_losses(chosen), options.batch)
+        if words is not None:
             total = total + setting.recipe.lora.words * words
             figures["words"] = words.item()
+        if self.projection is not None:  # it has gradients in every step, so that any process's step is the same
+            total = total + sum(p.sum() for p in self.projection.parameters()) * 0.0
         return total, figures
+
+    def words(self, samples: Sequence[Sample], own: Sequence[int], share: Share) -> Tensor | None:
+        """Return a share's part of the loss on what the assistant says in a step's samples; None if none teaches that.
+
+        A projection alone learns from those in which users show pictures. This comes before the decoder works, which
+        may have to make room for the language model.
+        """
+        if self.lora is None and self.projection is None:
+            return None
+        taught = [self.lora is not None or shows(sample) for sample in samples]
+        chosen = [samples[place] for place in own if taught[place]]
+        if not any(taught):
+            return None
+        losses = self.setting.frozen.word_losses(chosen) if chosen else torch.zeros(1)
+        return share.mean(losses.to(self.setting.frozen.models.device), sum(taught))
 
     def semantic(self, samples: Sequence[Sample]) -> Tensor:
         """Return the semantic feature h [B, N, W]: kept, or through the language model if that is trained."""
@@ -192,7 +225,8 @@ class Stage2:
     def measure(self) -> dict[str, float]:
         """Return figures of the held-out samples: the decoder's loss over the gate, and how far the gate opens.
 
-        `denoise_1` is its loss at gate 1, `denoise_other` that with another sample's references.
+        `denoise_1` is its loss at gate 1, `denoise_other` that with another sample's references. If a projection is
+        learned, `words` is the loss of what is said of users' pictures, `words_other` that with another sample's.
         """
         rows = []
         # All figures are of the same samples: those that have references, if there are any.
@@ -212,6 +246,24 @@ class Stage2:
                     if references or strength == 0:
                         key = f"denoise_{strength:g}" if name == "own" else "denoise_other"
                         row[key] = measured_loss(self.setting, self._condition(h, features, sample, strength), sample)
+            rows.append(row)
+        return {**mean_figures(rows), **self._measured_sight()}
+
+    def _measured_sight(self) -> dict[str, float]:
+        """Return the loss of what is said of users' pictures, and that where another conversation's are shown."""
+        if self.projection is None:
+            return {}
+        frozen = self.setting.frozen
+        rows: list[dict[str, float]] = []
+        samples = [sample for sample in self.setting.held_out if shows(sample)]
+        shown = [frozen.shown_to(sample) for sample in samples]
+        for sample, own in zip(samples, shown, strict=True):
+            row = {"words": float(frozen.word_losses([sample], [own]))}
+            others = [other for other in shown if not torch.equal(other[0], own[0])]
+            if others:
+                other = others[len(rows) % len(others)]
+                exchanged = [other[place % len(other)] for place in range(len(own))]
+                row["words_other"] = float(frozen.word_losses([sample], [exchanged]))
             rows.append(row)
         return mean_figures(rows)
 
