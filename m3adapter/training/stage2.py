@@ -147,7 +147,7 @@ class Stage2:
         aligned = share.mean(distances * knows, options.batch)
         useful = torch.tensor([sample.useful for sample in chosen], device=device)
         opened = gate.mean((1, 2)) * some
-        worth = options.denoise * self.worth if bool(silent.any()) else 0.0
+        worth = options.denoise * self.worth if options.denoise and bool(silent.any()) else 0.0
         cost = gate_cost(useful, silent, progress, worth)
         total = options.align * aligned + share.mean(cost * opened, options.batch)
         figures = {
