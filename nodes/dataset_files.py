@@ -1,17 +1,18 @@
-"""Where data sets for training lie: below ComfyUI's input folder, among the saved sessions, or in the pack."""
+"""Data sets for training: below ComfyUI's input folder, among the saved sessions, or in the pack."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import folder_paths
 
 from ..m3adapter import datasets
 from ..m3adapter.conversation.storage import is_conversation
+from ..m3adapter.datasets.sample import Dataset
 from ..m3adapter.values import shown
 from .sessions import sessions
 
@@ -23,7 +24,7 @@ FILES = (".jsonl", ".tar")  # data sets that are a single file
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A data set on a wire: where it lies, and what of it is learned from.
+    """A data set on a wire: where it lies, what of it is learned from, and the samples as they were read.
 
     Attributes:
         path: Its folder or file.
@@ -34,6 +35,7 @@ class DatasetFiles:
         fingerprint: Changes when a file of it does.
         report: What was read, and what was left out and why.
         samples: How many there are to learn from.
+        opened: The samples; their pictures are read when somebody looks at them.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class DatasetFiles:
     fingerprint: str
     report: str
     samples: int
+    opened: Dataset = field(compare=False, repr=False)
 
 
 def names() -> list[str]:

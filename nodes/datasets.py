@@ -115,7 +115,9 @@ class Dataset(ShowsText, io.ComfyNode):
             except DatasetError as error:
                 raise ValueError(f"dataset: {error}") from error
         report = str(opened.report)
-        files = dataset_files.DatasetFiles(path, opened.report.kind, part, held_out, check, mark, report, len(opened))
+        files = dataset_files.DatasetFiles(
+            path, opened.report.kind, part, held_out, check, mark, report, len(opened), opened
+        )
         return io.NodeOutput(files, report, len(opened), ui=shown(report))
 
 

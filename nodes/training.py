@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from comfy_api.latest import io
 
 from ..m3adapter.adapter.auto import load_adapter, save_adapter
 from ..m3adapter.arguments import UserError
+from ..m3adapter.events import Interrupted
 from ..m3adapter.values import shown as quoted
-from . import inputs, training_curve, wires
+from . import inputs, training_curve, training_kept, wires
 from .dataset_files import DatasetFiles
 from .errors import complaint, names_node
 from .memory import Handle, handle, offload_device
 from .running import ShowsText, interruptible, shown
 from .save_adapter import check_file_name
-from .training_progress import TrainingProgress
+from .training_progress import TrainingProgress, place
 
 LossMap = io.Custom("LOSS_MAP")  # the engine's: what its node Plot Loss Graph draws
 FOLDER = "m2chat/training"  # below ComfyUI's output folder
@@ -243,17 +245,40 @@ class TrainAdapter(ShowsText, io.ComfyNode):
             },
             **{stage: values if stage in chosen else {"steps": 0} for stage in ("stage1", "stage2")},
         }
-        parts = [language_model.part.model, language_model.part.visual_projection, vision_encoder.part.model]
-        parts += [decoder.part.unet, decoder.part.vae, decoder.part.text_encoder, decoder.part.text_encoder_2]
+        language_parts = [language_model.part.model, language_model.part.visual_projection]
+        decoder_parts = [decoder.part.unet, decoder.part.vae, decoder.part.text_encoder, decoder.part.text_encoder_2]
+        parts = [*language_parts, vision_encoder.part.model, *decoder_parts]
         if min_snr:  # what is at its default stays out of the digest, which names the folder
             recipe["loss"] = {"min_snr": min_snr}
         mark = fingerprint(*parts, adapter.part, adapter.part.config, dataset.fingerprint, recipe)
         folder = Path(folder_paths.get_output_directory(), FOLDER, name, mark[:8])
         result = folder / f"adapter_{chosen[-1]}.safetensors"
+        note = f"It was trained before with these inputs, and is taken from {folder.name}."
         if not result.is_file():
+            widgets = {
+                "stages": stages, "steps": steps, "batch_size": batch_size,
+                "grad_accumulation_steps": grad_accumulation_steps, "learning_rate": learning_rate,
+                "optimizer": optimizer, "seed": seed, "training_dtype": training_dtype,
+                "gradient_checkpointing": gradient_checkpointing, "resolution": resolution,
+                "denoise_from": denoise_from, "min_snr": min_snr,
+            }  # fmt: skip
+            if training_kept.is_kept(folder):
+                note = ""
+            else:
+                digests = {
+                    "language_model": fingerprint(*language_parts),
+                    "vision_encoder": fingerprint(vision_encoder.part.model),
+                    "decoder": fingerprint(*decoder_parts),
+                    "adapter": fingerprint(adapter.part, adapter.part.config),
+                    "dataset": fingerprint(dataset.fingerprint, dataset.kind, dataset.split, dataset.held_out),
+                }
+                note = training_kept.differs(folder, widgets, digests)
+                training_kept.keep(folder, widgets, digests)
             try:
                 with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
-                    _train(recipe, folder, language_model, vision_encoder, decoder, adapter, chosen)
+                    note = _train(
+                        recipe, folder, language_model, vision_encoder, decoder, adapter, dataset, chosen, note
+                    )
             except UserError as error:
                 raise ValueError(_in_words_of_the_node(str(error))) from error
         lines = training_curve.read(folder, chosen)
@@ -265,7 +290,7 @@ class TrainAdapter(ShowsText, io.ComfyNode):
             {"loss": losses},
             steps * len(chosen),
             report,
-            ui=shown(report),
+            ui=shown(f"{report}\n{note}"),
         )
 
 
@@ -276,19 +301,34 @@ def _train(
     vision_encoder: Handle,
     decoder: Handle,
     adapter: Handle,
+    dataset: DatasetFiles,
     stages: tuple[str, ...],
-) -> None:
+    note: str,
+) -> str:
     """Run a recipe in a folder; what was asked of frozen models is shared by all trainings of the same name.
+
+    Args:
+        values: The recipe, without its places.
+        folder: Of the training.
+        language_model: The language model.
+        vision_encoder: The vision encoder.
+        decoder: The decoder.
+        adapter: The adapter to begin with.
+        dataset: What it learns from.
+        stages: The names of the stages.
+        note: What is to be said of a training that begins.
+
+    Returns:
+        What was said of it: the note, or where it went on.
 
     Raises:
         UserError: The data or a model cannot be used.
     """
-    from ..m3adapter.training.m3ft_run import run_recipe
+    from ..m3adapter.training.m3ft_run import run_recipe, steps_done
     from ..m3adapter.training.recipe import as_toml, recipe_of
     from .training_models import training_models
     from .training_samples import Samples
 
-    folder.mkdir(parents=True, exist_ok=True)
     begin = "" if adapter.part.is_untrained else str(folder / "begin.safetensors")
     if begin and not Path(begin).is_file():
         save_adapter(begin, adapter.part)
@@ -298,16 +338,30 @@ def _train(
         "run": {**values["run"], "output": str(folder), "cache": str(folder.parent / "cache")},
     })  # fmt: skip
     (folder / "recipe.toml").write_text(as_toml(recipe), "utf-8")
-    progress = TrainingProgress(folder, stages, {stage: getattr(recipe, stage).steps for stage in stages})
-    options = {**recipe.data.options, "on_progress": lambda *_: progress.stop_if_asked()}
+    steps = {stage: getattr(recipe, stage).steps for stage in stages}
+    done = {stage: steps_done(folder / f"{stage}.pt") for stage in stages}
+    behind = next((stage for stage in reversed(stages) if done[stage]), None)
+    if behind is not None:
+        note = f"It went on after step {place(behind, done[behind], steps[behind])}."
+    progress = TrainingProgress(folder, steps, done, note)
+    options = {**recipe.data.options, "on_progress": partial(progress.work, "reading held-out samples")}
     recipe = replace(recipe, data=replace(recipe.data, options=options))
     how: Any = {
         "dtype": "bf16" if recipe.run.precision == "bfloat16" else "fp32",
         "checkpointing": recipe.run.checkpointing,
     }
     with interruptible(), training_models(language_model, vision_encoder, decoder, adapter, **how) as models:
-        progress.samples = Samples(models, recipe)
-        run_recipe(recipe, models=models, on_step=progress.step)
+        models.told = progress.work
+        opened = {dataset.split: dataset.opened}
+        begun = folder / f"{stages[0]}_{0:06}.png"
+        held_out = recipe.data.validation
+        progress.samples = Samples(models, lambda: opened.get(held_out) if held_out else None, begun)
+        try:
+            run_recipe(recipe, models=models, opened=opened, on_step=progress.step)
+        except Interrupted:
+            progress.stopped()
+            raise
+    return note
 
 
 def _in_words_of_the_node(message: str) -> str:

@@ -23,6 +23,7 @@ import toy_llms
 import toys
 from m3adapter.adapter.auto import load_adapter
 from m3adapter.arguments import UserError
+from m3adapter.datasets.opening import open_dataset
 from m3adapter.events import Interrupted
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.training import frozen as frozen_models
@@ -372,6 +373,25 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
     monkeypatch.undo()
     run(recipe)
     assert len(curve(tmp_path, 1)) == 4
+
+
+def test_both_stages_read_the_data_set_once_and_not_at_all_what_is_open(
+    parts: Path, tmp_path: Path, run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def opening(*given: Any, **options: Any) -> Any:
+        read.append(options["split"])
+        return open_dataset(*given, **options)
+
+    monkeypatch.setattr(sources, "open_dataset", opening)
+    steps = {"stage1": {"steps": 1}, "stage2": {"steps": 1}}
+    run(recipe_for(parts, tmp_path / "one", **steps))
+    assert read == ["train", "validation"]
+    run(recipe_for(parts, tmp_path / "two", **steps), opened={"train": open_dataset(parts / "data", split="train")})
+    assert read == ["train", "validation", "validation"]
+    ours, theirs = (load_file(tmp_path / name / "adapter_stage2.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 def test_what_is_measured_is_kept_if_it_is_the_best(parts: Path, tmp_path: Path, run: Callable[..., Path]) -> None:

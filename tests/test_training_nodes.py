@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -20,7 +21,7 @@ from m3adapter.adapter.auto import load_adapter, save_adapter
 from m3adapter.training.recipe import read_recipe
 from m3adapter.weights.starter import STARTER
 from runs import Event, text
-from tools import example_data
+from tools import environment, example_data
 from tools.comfy import PromptRejected
 
 QUICK = {
@@ -72,6 +73,15 @@ def ran(events: list[Event]) -> set[str]:
     return {event["data"]["node"] for event in events if event["type"] == "executing"} - {None}
 
 
+def texts(events: list[Event]) -> str:
+    """What the training node showed while it ran."""
+    return "\n".join(
+        event["data"]["text"]
+        for event in events
+        if event["type"] == "progress_text" and event["data"]["node"] == "train"
+    )
+
+
 def said(events: list[Event]) -> str:
     (error,) = [event["data"]["exception_message"] for event in events if event["type"] == "execution_error"]
     return error.strip()
@@ -90,8 +100,21 @@ def test_an_adapter_is_trained_saved_and_loaded_and_nothing_else_changes(comfy: 
     start = load_adapter(STARTER / "adapter.safetensors").state_dict()
     assert saved.keys() == start.keys() and not all(torch.equal(saved[key], start[key]) for key in saved)
     assert any(event["type"] == "preview" for event in seen), "the loss was shown while it ran"
-    with Image.open(folder_of(comfy, "quick") / "stage2_000002.png") as sheet:  # data above, painted below
-        assert sheet.height == 384 and sheet.width in (192, 384, 576, 768)
+    folder = folder_of(comfy, "quick")
+    for sheet_name, rows in (("stage1_000000", 2), ("stage1_000002", 3), ("stage2_000002", 3)):  # data, before, now
+        with Image.open(folder / f"{sheet_name}.png") as sheet:
+            assert sheet.height == 192 * rows and sheet.width in (192, 384, 576, 768)
+    told = texts(seen)
+    for work in (
+        "Reading held-out samples",
+        "Preparing latents",
+        "Measuring 1 of",
+        "step 0 of 2: painting samples 1 of",
+    ):
+        assert work in told, "long work says how far it is"
+    assert "Alignment, step 1 of 2: loss " in told and "References, step 2 of 2" in told
+    lines = (folder / "stage1_curve.jsonl").read_text("utf-8").splitlines()
+    assert "validation_denoise" in json.loads(lines[0]) and json.loads(lines[0])["step"] == 0
     recipe = read_recipe(folder_of(comfy, "quick") / "recipe.toml")
     assert recipe.stage1.steps == recipe.stage2.steps == 2 and recipe.models.adapter.endswith("begin.safetensors")
     # The same once more: nothing runs, and nothing is saved twice.
@@ -107,6 +130,24 @@ def test_an_adapter_is_trained_saved_and_loaded_and_nothing_else_changes(comfy: 
     entry = comfy.run(graph)
     assert (folder_of(comfy, "quick") / "stage1.pt").stat().st_mtime_ns == begun, "a finished training is not run again"
     assert text(entry, "report") == report and text(entry, "file") == name.replace("00001", "00002")
+
+
+def test_the_curve_shows_losses_of_both_stages_and_what_was_measured_below(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("curve", environment.REPO / "nodes" / "training_curve.py")
+    curve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(curve)
+    steps = {"stage1": 3, "stage2": 3}
+    lines = [{"stage": "stage1", "step": step, "loss": 1 / step} for step in (1, 2, 3)]
+    alone = curve.draw(lines, steps)
+    lines += [{"stage": "stage2", "step": step, "loss": 0.5} for step in (1, 2, 3)]
+    lines += [{"stage": "stage1", "step": step, "validation_denoise": 0.4 - step / 10} for step in (0, 3)]
+    both = curve.draw(lines, steps)
+    assert alone.size == (512, 200) and both.size == (512, 330)
+    colours = {colour for _, colour in both.crop((0, 200, 512, 330)).convert("P").convert("RGB").getcolors(999)}
+    assert any(red > 200 and green > 150 and blue < 150 for red, green, blue in colours), "measured ones are dots"
+    assert curve.draw([], steps).size == curve.draw(lines[:1], steps).size == (512, 200)
+    report = curve.describe(lines, ("stage1", "stage2"))
+    assert "held out, from step 0 to 3: denoise 0.4000 to 0.1000" in report
 
 
 def test_an_interrupted_training_goes_on_to_what_it_would_have_been(comfy: ComfyServer, stories: str) -> None:
@@ -128,12 +169,21 @@ def test_an_interrupted_training_goes_on_to_what_it_would_have_been(comfy: Comfy
     assert [event["data"]["node_id"] for event in events if event["type"] == "execution_interrupted"] == ["train"]
     folder = folder_of(comfy, "stopped")
     done = torch.load(folder / "stage1.pt", weights_only=True)["step"]
+    assert f"Stopped after step {done} of 6 of the alignment. Run again" in texts(events)
     assert 2 <= done < 6 and not (folder / "adapter_stage1.safetensors").exists()
-    comfy.run(graph)
+    again = comfy.events(graph)
+    assert f"It went on after step {done} of 6 of the alignment." in texts(again)
     ours, theirs = (load_adapter(each / "adapter_stage1.safetensors") for each in (folder, folder_of(comfy, "whole")))
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
     curve = [json.loads(line) for line in (folder / "stage1_curve.jsonl").read_text("utf-8").splitlines()]
     assert [line["step"] for line in curve if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    graph["train"]["inputs"] |= {"steps": 1, "seed": 3}
+    before = f"the training before is kept in {folder.name}."
+    assert f"It begins anew, since steps is 1 instead of 6 and seed is 3 instead of 0; {before}" in texts(
+        comfy.events(graph)
+    )
+    graph["data"]["inputs"]["held_out"] = 0.3
+    assert "It begins anew, since dataset is another one;" in texts(comfy.events(graph))
 
 
 def test_a_new_adapter_is_trained_from_the_anchor(comfy: ComfyServer, stories: str) -> None:

@@ -99,24 +99,24 @@ class Frozen:
 
     def prepare(self, samples: Sequence[Sample], stage: int, *, denoises: bool = True) -> None:
         """Ask each model in turn for all that a stage needs of these samples, as far as that is known before it."""
-        with _progress("references") as told:
+        with self._progress("references") as told:
             pictures = [r.picture for s in samples for r in s.references[: self.models.adapter.config.references]]
             self.references.fill(((p.digest, p) for p in pictures * (stage == 2)), self._see, told=told)
-        with _progress("latents") as told:
+        with self._progress("latents") as told:
             pictures = [sample.picture for sample in samples] if denoises else []
             self.latents.fill(((p.digest, p) for p in pictures), self._encode, told=told)
         captions = [text for s in samples for text in dict.fromkeys((s.caption, s.meaning, s.whole_caption))]
-        with _progress("captions") as told:
+        with self._progress("captions") as told:
             self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
-        with _progress("pictures of users") as told:
+        with self._progress("pictures of users") as told:
             shown = [picture for sample in samples for picture in self._user_pictures(sample)]
             self.shown.fill(((p.digest, p) for p in shown), self._show, told=told)
         steady = [sample for sample in samples if not self._changing(sample)]
         if self.states is not None:
-            with _progress("states") as told:
+            with self._progress("states") as told:
                 self.states.fill(((s.words_key, s) for s in steady), self._states, told=told)
         if self.semantics is not None:
-            with _progress("semantic features") as told:
+            with self._progress("semantic features") as told:
                 self.semantics.fill(((s.words_key, s) for s in steady), self._semantic, told=told)
 
     # What the decoder is to paint
@@ -204,7 +204,7 @@ class Frozen:
 
     def looks_of(self, pictures: Sequence[Picture]) -> Tensor:
         """Return the vision encoder's pooled features [N, D] of pictures, float32 on the CPU."""
-        with _progress("looks") as told:
+        with self._progress("looks") as told:
             self.looks.fill(((picture.digest, picture) for picture in pictures), self._look, told=told)
         return torch.stack([self.looks[picture.digest]["pooled"].float() for picture in pictures])
 
@@ -323,19 +323,19 @@ class Frozen:
             kind = self.models.device.type
             return str(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
 
+    @contextmanager
+    def _progress(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Give a function that tells how much of something is made, and prints it twice a minute."""
+        began = last = time.time()
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that prints, twice a minute, how much of something is made."""
-    began = last = time.time()
+        def told(done: int, count: int) -> None:
+            nonlocal last
+            self.models.tell(f"preparing {name}", done, count)
+            if time.time() - last > 30:
+                last = time.time()
+                left = (last - began) / done * (count - done)
+                print(f"preparing {name}: {done} of {count}, {left / 60:.1f} min left", flush=True)
 
-    def told(done: int, count: int) -> None:
-        nonlocal last
-        if time.time() - last > 30:
-            last = time.time()
-            left = (last - began) / done * (count - done)
-            print(f"preparing {name}: {done} of {count}, {left / 60:.1f} min left", flush=True)
-
-    yield told
-    if last > began:
-        print(f"prepared {name} in {(time.time() - began) / 60:.1f} min", flush=True)
+        yield told
+        if last > began:
+            print(f"prepared {name} in {(time.time() - began) / 60:.1f} min", flush=True)

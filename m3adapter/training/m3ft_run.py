@@ -113,12 +113,19 @@ class Trained(nn.Module):
             self.projection = projection
 
 
-def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep | None = None) -> Path:
+def run_recipe(
+    recipe: Recipe,
+    *,
+    models: Models | None = None,
+    opened: dict[str, Dataset] | None = None,
+    on_step: OnStep | None = None,
+) -> Path:
     """Train the stages of a recipe that have steps; goes on where an earlier run of it was stopped.
 
     Args:
         recipe: The recipe.
         models: The models, if they are open already.
+        opened: Parts of the data set that were read already, by their names; those that are read now are added.
         on_step: As `Watch` takes it.
 
     Returns:
@@ -127,6 +134,7 @@ def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep 
     Raises:
         UserError: The recipe, its models or its data cannot be used, or the training cannot go on.
     """
+    opened = {} if opened is None else opened
     check_recipe(recipe, opened=models is not None)
     output = Path(recipe.run.output)
     with mendable():
@@ -137,7 +145,7 @@ def run_recipe(recipe: Recipe, *, models: Models | None = None, on_step: OnStep 
     result = output
     for stage in (1, 2):
         if getattr(recipe, f"stage{stage}").steps:
-            samples, held_out = open_samples(recipe, stage)
+            samples, held_out = open_samples(recipe, stage, opened)
             if sight.wanted(recipe) and (stage == 2 or not recipe.stage1.samples):
                 sight.check_shown(samples)
             if models is None or models.let_go:

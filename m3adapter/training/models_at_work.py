@@ -30,6 +30,7 @@ class Models:
         recomputed: Layers of the language model whose activations are not kept for gradients.
         taught: Whether gradients flow through the language model, which then stays where it works: weights that move
             between a loss and its gradients are lost to these.
+        told: Called between steps with what is being done, how much of it is done, and how much there is.
     """
 
     language: LanguageModel
@@ -42,6 +43,12 @@ class Models:
     let_go: bool = False
     recomputed: tuple[nn.Module, ...] = ()
     taught: bool = False
+    told: Callable[[str, int, int], None] | None = None
+
+    def tell(self, work: str, done: int, count: int) -> None:
+        """Say how far a piece of work is, if anybody listens."""
+        if self.told is not None:
+            self.told(work, done, count)
 
     def recompute(self, wanted: bool) -> None:
         """Say whether the language model computes its layers again for gradients; layers do so in training mode only.

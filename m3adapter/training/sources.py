@@ -93,8 +93,13 @@ class Some:
         return self.whole.size(self.indices[index])
 
 
-def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
+def open_samples(recipe: Recipe, stage: int, opened: dict[str, Dataset] | None = None) -> tuple[Dataset, list[Sample]]:
     """Return the samples that a stage learns from, and those on which it is measured; prints what was left out.
+
+    Args:
+        recipe: The recipe.
+        stage: 1 or 2.
+        opened: Parts of the data set that were read already, by their names; those that are read now are added.
 
     Raises:
         UserError: The data set cannot be used.
@@ -102,7 +107,8 @@ def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
     data, most = recipe.data, getattr(recipe, f"stage{stage}").samples
     if data.path in WORLDS:
         return Remembered(_drawn(recipe, stage)), []
-    whole = Remembered(_opened(recipe, data.split))
+    opened = {} if opened is None else opened
+    whole = Remembered(_opened(recipe, data.split, opened))
     if accelerator().is_main_process:
         print(whole.report, flush=True)
     chosen: Dataset = whole
@@ -111,7 +117,7 @@ def open_samples(recipe: Recipe, stage: int) -> tuple[Dataset, list[Sample]]:
     if not data.validation:
         return chosen, []
     try:
-        held = _opened(recipe, data.validation)
+        held = _opened(recipe, data.validation, opened)
     except UserError:
         if len(whole) > 1:
             raise
@@ -162,10 +168,12 @@ def _drawn(recipe: Recipe, stage: int) -> Any:
     return Storybook.draw(stage, recipe.run.seed, count)
 
 
-def _opened(recipe: Recipe, split: str) -> Any:
+def _opened(recipe: Recipe, split: str, opened: dict[str, Dataset]) -> Dataset:
     data = recipe.data
     try:
-        return open_dataset(data.path, data.kind or None, split=split or None, **data.options)
+        if split not in opened:
+            opened[split] = open_dataset(data.path, data.kind or None, split=split or None, **data.options)
+        return opened[split]
     except DatasetError as error:
         raise UserError(str(error)) from error
     except TypeError as error:

@@ -92,7 +92,8 @@ class Stage1:
     def measure(self) -> dict[str, float]:
         """Return figures of the held-out samples: alignment, and the decoder's loss beside the plain caption's."""
         rows = []
-        for plain in self.setting.held_out:
+        for number, plain in enumerate(self.setting.held_out, 1):
+            self.setting.frozen.models.tell("measuring", number, len(self.setting.held_out))
             sample = reworded(plain) if self.setting.adapter.config.anchor else plain
             features = self.setting.frozen.features_of([sample])
             outputs = self.outputs(features, self.anchor([sample]))

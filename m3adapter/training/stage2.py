@@ -232,6 +232,7 @@ class Stage2:
         # All figures are of the same samples: those that have references, if there are any.
         held_out = [s for s in self.setting.held_out if s.references] or self.setting.held_out
         for number, sample in enumerate(held_out):
+            self.setting.frozen.models.tell("measuring", number + 1, len(held_out))
             h = self.semantic([sample])
             others = [other for other in (*held_out[number + 1 :], *held_out[:number]) if other.references]
             row: dict[str, float] = {}

@@ -81,8 +81,8 @@ class Watch:
                 self.paint(self.output / f"{self.name}_pictures" / f"{done:05}.png")
             if done and name in found and math.isfinite(found[name]) and found[name] < min(before, default=math.inf):
                 save_adapter(self.output / f"adapter_{self.name}_best.safetensors", self.adapter)
-        if self.on_step is not None:
-            self.on_step(self.name, done, self.steps, found)
+            if self.on_step is not None:
+                self.on_step(self.name, done, self.steps, found)
 
     def end(self) -> None:
         """Close the trackers; another stage, and the processes' connection, which accelerate would end, go on."""

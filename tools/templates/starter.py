@@ -204,37 +204,36 @@ def session(info: Info) -> Json:
 def train_adapter(info: Info) -> Json:
     """Return the template of a training: the same pictures before and after."""
     graph = Graph(info)
-    note(graph, "train_adapter", (270, 210))
-    load = graph.add(LOADER, at=(LEFT, 340), size=(270, 120))
+    note(graph, "train_adapter", (258, 235))
+    load = graph.add(LOADER, at=(LEFT, 365), size=(258, 130))
     data = graph.add(
-        "M2Chat_Dataset", "What it learns from", at=(LEFT, under(load)), size=(270, 240),
+        "M2Chat_Dataset", "What it learns from", at=(LEFT, under(load)), size=(258, 255),
         dataset="examples/short-captions",
     )  # fmt: skip
+    # Below its widgets there is room for what it shows while it trains.
     train = graph.add(
-        "M2Chat_TrainAdapter", at=(335, TOP), size=(290, 460),
+        "M2Chat_TrainAdapter", at=(313, TOP), size=(258, 720),
         **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="short captions", denoise_from=0.5,
     )  # fmt: skip
     captions = ["fox with kite on beach", "Fox in forest at night", "fox with umbrella at castle in rain"]
     begin = chains.story_by_hand(info, "red", "fox", captions, seed=1)
-    told = graph.place(
-        begin, "A story with your captions", at=(335, under(train)), size=(290, 150), decoder=load["decoder"]
-    )
+    told = graph.place(begin, "A story with your captions", at=(586, TOP), size=(258, 170), decoder=load["decoder"])
     paint = chains.open_pictures(info, seed=7)
     before = graph.place(
-        paint, "Paint before", at=(650, TOP), size=(260, 150), **parts(load), conversation=told["conversation"]
+        paint, "Paint before", at=(586, under(told)), size=(258, 150), **parts(load), conversation=told["conversation"]
     )
     after = graph.place(
-        paint, "Paint after", at=(650, under(before)), size=(260, 150),
+        paint, "Paint after", at=(586, under(before)), size=(258, 150),
         **{**parts(load), "adapter": train["adapter"]}, conversation=told["conversation"],
     )  # fmt: skip
-    save = graph.add(
-        "M2Chat_SaveAdapter", at=(650, under(after)), size=(260, 110),
+    shown = graph.add("PreviewImage", "Before the training", at=(859, TOP), size=(258, 200), images=before["pictures"])
+    shown = graph.add("PreviewImage", "After it", at=(859, under(shown)), size=(258, 200), images=after["pictures"])
+    graph.add("LossGraphNode", "Its loss", at=(859, under(shown)), size=(258, 220), loss=train["loss_map"])
+    look = graph.add("PreviewImage", "The look", at=(1132, TOP), size=(258, 200), images=told["first_picture"])
+    graph.add(
+        "M2Chat_SaveAdapter", at=(1132, under(look)), size=(258, 200),
         adapter=train["adapter"], prefix="short_captions", steps=train["steps"],
     )  # fmt: skip
-    graph.add("PreviewImage", "The look", at=(650, under(save)), size=(260, 110), images=told["first_picture"])
-    shown = graph.add("PreviewImage", "Before the training", at=(935, TOP), size=(340, 170), images=before["pictures"])
-    shown = graph.add("PreviewImage", "After it", at=(935, under(shown)), size=(340, 170), images=after["pictures"])
-    graph.add("LossGraphNode", "Its loss", at=(935, under(shown)), size=(340, 230), loss=train["loss_map"])
     return saved("train_adapter", graph, [begin, paint])
 
 
