@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import toy_llms
 import toys
 from m3adapter.arguments import UserError
 from m3adapter.training import memory
@@ -101,3 +102,11 @@ def test_what_the_files_do_not_tell_is_not_guessed(tmp_path: Path) -> None:
     need = estimate(recipe_of({"models": {name: "starter" for name in models}}), cpu=True)
     assert need is not None and need.total < 8 * GIB
     assert memory.device_memory(torch.device("cpu")) > GIB  # type: ignore[operator]
+
+
+def test_a_gguf_file_tells_what_gradients_through_it_need(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    models = {"language": str(toy_llms.gguf_llama(tmp_path / "toy.gguf")), "vision": "starter", "decoder": "starter"}
+    for learns in ({"lora": {"rank": 4}}, {"stage2": {"projection": True}}):
+        need = estimate(recipe_of({"models": models, **learns}), cpu=True)
+        assert need is not None and need.total < 8 * GIB

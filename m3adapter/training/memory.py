@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..arguments import UserError
+from ..language.gguf_files import read_header
 from ..language.sizes import weight_bytes
 from ..weights.model_files import read_json
 from .m3ft_models import place_of
@@ -28,6 +29,11 @@ WORD = {"auto": 0, "float32": 4, "bfloat16": 2, "float16": 2}
 # from its layers, in bytes of 16-bit numbers; with checkpointing only the inputs of its blocks and one block's own.
 UNET_ACTIVATIONS, UNET_CHECKPOINTED = 18 * GIB, 3 * GIB
 SDXL_AREA, SDXL_WEIGHTS = 1024**2, 2.57e9
+GGUF_SIZES = {
+    "num_hidden_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+}
 CONTEXT_TOKENS = 1024  # of a conversation that the language model is trained on
 
 
@@ -208,7 +214,10 @@ def _reading(path: Path, rows: int, word: int, checkpointing: bool) -> int:
 
 
 def _text_config(path: Path) -> dict[str, Any]:
+    """Return the sizes of a language model, under the names that transformers has for them."""
     if not path.is_dir():
-        return {}
+        header = read_header(path)
+        sizes = {name: header.whole(f"{header.architecture}.{key}") for name, key in GGUF_SIZES.items()}
+        return {name: size for name, size in sizes.items() if size}
     config = read_json(path / "config.json")
     return {**config, **config.get("text_config", {})}
