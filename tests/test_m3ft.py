@@ -116,7 +116,7 @@ def test_the_options_are_those_of_the_recipe_that_ships(
     init = ["--init", str(STARTER / "adapter.safetensors")] * (stage == 2)
     sizes = ["--steps", str(steps), "--samples", str(samples), "--batch", "128", "--lr", "1.5e-3"]
     m3ft.main(["--stage", str(stage), "--output", str(tmp_path), *named, *init, *sizes])
-    shipped = read_recipe(Path("starter"))
+    shipped = read_recipe(Path("storybook"))
     assert given[0].stage1 == shipped.stage1 if stage == 1 else given[0].stage2 == shipped.stage2
     assert given[0].loss == shipped.loss and given[0].data == shipped.data
     same = ("anchor", "width", "blocks", "language_dtype", "decoder_dtype")

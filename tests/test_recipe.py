@@ -25,6 +25,12 @@ def test_a_recipe_that_is_printed_reads_as_the_same(name: str, comments: bool, t
     assert found.run.output == str(tmp_path / recipe.run.output)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+def test_a_recipe_is_reached_by_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", name, "--print-config"]) == 0
+    assert capsys.readouterr().out == as_toml(read_recipe(Path(name))) + "\n"
+
+
 def test_every_field_is_documented() -> None:
     for table in fields(Recipe):
         for item in fields(getattr(Recipe(), table.name)):
@@ -69,7 +75,7 @@ def test_a_mistake_is_a_sentence_that_names_the_field(text: str, says: str, tmp_
 )
 def test_a_change_on_the_command_line_is_checked_alike(change: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        read_recipe(Path("starter"), [change])
+        read_recipe(Path("storybook"), [change])
     assert says in str(caught.value) and toys.one_sentence(caught.value)
 
 

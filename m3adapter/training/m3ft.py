@@ -32,7 +32,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         align=args.align,
         denoise_from=args.denoise_from,
         denoise_share=0.5,
-        settled=0.15 if args.stage == 1 else 0.0,  # as in the starter's recipe
+        settled=0.15 if args.stage == 1 else 0.0,  # as in the recipe storybook
         gate=not args.no_gate,
     )
     none = Stage(steps=0)
