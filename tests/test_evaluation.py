@@ -21,7 +21,9 @@ from m3adapter.diffusion.condition import Condition
 from m3adapter.evaluation import character_sheet
 from m3adapter.evaluation import ip_adapter as ip_evaluation
 from m3adapter.evaluation import starter as evaluation
-from m3adapter.evaluation.starter import ABLATIONS, Bench, mean
+from m3adapter.evaluation import storybook_more as more
+from m3adapter.evaluation.figures import mean
+from m3adapter.evaluation.starter import ABLATIONS, Bench
 from m3adapter.gate import GateSetting
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook import stories
@@ -327,6 +329,83 @@ def test_replies_are_asked_of_unfinished_test_stories(monkeypatch) -> None:
     assert empty.replies(5) == {"replies_parse": 0.0, "captions_match": 0.0}
 
 
+# Newcomers, forms of captions, names, foreign and weighted references
+
+
+def judged(monkeypatch, paint: Callable[[Sample], Scene]) -> tuple[Bench, list[Sample], list[SlotFeatures]]:
+    """A bench whose judge sees what `paint` makes of its slots, the slots, and the features that were painted."""
+    one, chosen, painted = bench(), [], []
+    original = one.features
+
+    def features(found: list[Sample], *shown: object) -> SlotFeatures:
+        chosen[:] = found
+        return original(found, *shown)
+
+    monkeypatch.setattr(one, "features", features)
+    fuse = one.model.fuse
+    one.model.fuse = lambda given, gate: painted.append(given) or fuse(given, gate)
+    one.judge = Seeing(lambda count: [paint(found) for found in chosen])
+    return one, chosen, painted
+
+
+def as_shown(found: Sample) -> Scene:
+    """What a slot should show: known characters as the oldest reference does."""
+    actors = [found.shown(i) if i in found.known else actor for i, actor in enumerate(found.scene.characters)]
+    return replace(found.scene, characters=tuple(actors))
+
+
+def of_the_hero(found: Sample) -> Scene:
+    """Everybody in the look of the first known character."""
+    look = found.shown(found.known[0]).look
+    return replace(found.scene, characters=tuple(replace(actor, look=look) for actor in found.scene.characters))
+
+
+def recoloured(found: Sample) -> Scene:
+    right = as_shown(found)
+    other = {look: LOOKS[number - 1] for number, look in enumerate(LOOKS)}
+    return replace(right, characters=tuple(replace(actor, look=other[actor.look]) for actor in right.characters))
+
+
+def test_more_figures_are_full_of_right_pictures_and_empty_of_wrong_ones(monkeypatch) -> None:
+    for paint, expected in ((as_shown, 1.0), (recoloured, 0.0)):
+        one, chosen, painted = judged(monkeypatch, paint)
+        forms = more.caption_forms(one, 4)
+        assert forms == dict.fromkeys(more.FORMS, expected) and len(forms) == 10
+        assert more.foreign_reference(one, 4) == expected
+        assert not any(torch.equal(painted[-1].vision[0], features.vision[0]) for features in painted[:-1])
+        pairs = [more.named(one.rng, found) for found in one.slots(3, more._both_known)]
+        assert more.kept(pairs, one.verdict(one.features(pairs), 1.0)) == expected
+    one, chosen, painted = judged(monkeypatch, of_the_hero)
+    assert more.newcomers(one, 4) == 1.0
+    assert all(found.shown(1 - found.known[0]) is None for found in chosen)
+
+
+def test_the_heavier_of_two_references_decides(monkeypatch) -> None:
+    def heavier(found: Sample) -> Scene:
+        weights = painted[-1].vision_weight[chosen.index(found)].tolist()
+        return replace(found.scene, characters=found.references[weights.index(max(weights))].characters)
+
+    def lighter(found: Sample) -> Scene:
+        weights = painted[-1].vision_weight[chosen.index(found)].tolist()
+        return replace(found.scene, characters=found.references[weights.index(min(weights))].characters)
+
+    for paint, expected in ((heavier, 1.0), (lighter, 0.0)):
+        one, chosen, painted = judged(monkeypatch, paint)
+        assert more.weighted(one, 8) == expected
+        assert {max(weights) for weights in painted[-1].vision_weight.tolist()} == {more.HEAVY}
+
+
+def test_names_are_given_by_the_user_and_stand_in_the_caption() -> None:
+    for alone in (False, True):
+        for found in bench().slots(4, more._both_known):
+            given = more.named(random.Random(1), found, alone=alone)
+            said = given.conversation.turns[given.slot.turn - 1].text
+            for actor in found.scene.characters:
+                name = re.search(rf"The {actor.species} is called (\w+)\.", said)[1]
+                assert (f"{name} the {actor.species}" in given.caption) == (not alone) and name in given.caption
+            assert given.conversation.picture(given.slot).caption == given.caption
+
+
 # The report
 
 
@@ -342,15 +421,21 @@ def test_the_report(monkeypatch, capsys) -> None:
     monkeypatch.setattr(evaluation, "judge_accuracy", lambda judge, count, seed: {"species": 1.0})
     monkeypatch.setattr(evaluation, "autoencoder", lambda model, count, seed: 30.0)
     monkeypatch.setattr(Bench, "long_stories", lambda bench, count: 0.5)
+    for name in ("newcomers", "foreign_reference", "weighted"):
+        monkeypatch.setattr(more, name, lambda bench, count: bench.rng.random())
+    monkeypatch.setattr(more, "caption_forms", lambda bench, count: {"plain": 0.75, "large": bench.rng.random() / 2})
+    monkeypatch.setattr(more, "kept", lambda chosen, verdict: len(chosen) / 100)
     asked = {"starter": Path("weights"), "seed": 3, "device": "cpu", "pictures": 2}
     report = evaluation.evaluate(**asked)
     assert folders == [(Path("weights"), "cpu", torch.float32)]
     assert report.keys() == {
         "pictures", "seed", "dtype", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
         "named_change", "story6_appearance", "replies_parse", "captions_match", "messages_right",
-        "messages_right_by_kind", "seconds",
+        "messages_right_by_kind", "newcomer_has_heros_look", "caption_forms", "caption_forms_worst",
+        "named_pair_looks", "foreign_reference", "weighted_reference", "seconds",
     }  # fmt: skip
     assert (report["pictures"], report["seed"]) == (2, 3)
+    assert report["caption_forms_worst"] == report["caption_forms"]["large"] < 0.5 and report["named_pair_looks"] == 0.2
     assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)
     again = evaluation.evaluate(**asked)
     assert {**again, "seconds": 0} == {**report, "seconds": 0}, "a seed means the same figures"

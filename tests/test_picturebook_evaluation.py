@@ -31,6 +31,7 @@ from m3adapter.picturebook.labels import ACTOR_FIELDS, WHOLE_FIELDS, labels
 from m3adapter.picturebook.reading import read
 from m3adapter.picturebook.stories import teller
 from m3adapter.picturebook.world import ACTIONS, LOOKS, MOODS, PLACES, PROPS, SPECIES, Scene
+from m3adapter.training import starter as assembly
 from m3adapter.weights.starter import STARTER, world_of
 
 
@@ -342,6 +343,23 @@ def test_the_world_is_told_by_the_starter_or_by_the_option(monkeypatch: pytest.M
     assert main(["evaluate", "--output", report, "--starter", str(tmp_path)]) == 0
     assert main(["evaluate", "--output", report, "--starter", str(tmp_path), "--world", "storybook"]) == 0
     assert asked == ["starter", "picturebook", "picturebook", "starter"]
+
+
+def test_a_starter_is_put_together_with_the_world_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(assembly, "read_parts", lambda args: None)
+    monkeypatch.setattr(assembly, "put_together", lambda parts, folder: folder.mkdir())
+    for name in ("language", "vision", "decoder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "adapter").write_bytes(b"")
+    parts = [
+        text for name in ("language", "vision", "decoder", "adapter") for text in (f"--{name}", str(tmp_path / name))
+    ]
+    for world in ("storybook", "picturebook"):
+        assembly.main(["--output", str(tmp_path / world), *parts, "--world", world])
+        assert world_of(tmp_path / world) == world
+    assert not any((tmp_path / "storybook").iterdir()), "the shipped starter has no such file"
 
 
 @pytest.mark.parametrize(

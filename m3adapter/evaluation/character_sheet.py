@@ -19,8 +19,9 @@ from ..diffusion.condition import Condition
 from ..pipeline import M2Chat
 from ..storybook.dataset import Sample
 from ..storybook.judge import Judge, Verdict
+from .figures import mean
 from .ip_adapter import paint
-from .starter import GUIDANCE, STEPS, Bench, changes_look, mean
+from .starter import GUIDANCE, STEPS, Bench, changes_look
 
 GATES = (0.0, 0.5, 1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,7 +61,7 @@ def nearest(picture: Tensor, among: Sequence[tuple[np.ndarray, np.ndarray]]) -> 
     pixels, best = picture.float().cpu().numpy(), 0.0
     for render, figures in among:
         error = float(((pixels - render / 255.0)[figures] ** 2).mean())
-        best = max(best, -10 * np.log10(max(error, 1e-8)))
+        best = max(best, -10 * math.log10(max(error, 1e-8)))
     return best
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,12 @@ from torch.nn import functional
 SUBSET = 1000  # pictures of a subset for KID, as it was published
 SUBSETS = 100
 SEEN = 64  # pixels a side at which pictures are compared for copies
+
+
+def mean(values: Iterable[bool]) -> float:
+    """Return the fraction of true values to four digits."""
+    listed = list(values)
+    return round(sum(listed) / max(1, len(listed)), 4)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -26,10 +26,11 @@ from ..picturebook.world import ACCESSORIES, LOOKS, Scene
 from ..pipeline import M2Chat
 from . import messages
 from .figure_psnr import figure_psnr
+from .figures import mean
 from .picturebook_bench import Bench
 from .picturebook_cases import FORMS, Cases
 from .picturebook_scores import heros_look, looks_kept, named_looks, scores
-from .starter import ABLATIONS, GATES, GUIDANCE, STEPS, mean
+from .starter import ABLATIONS, GATES, GUIDANCE, STEPS
 
 
 class Painter(Protocol):

@@ -25,8 +25,9 @@ from ..picturebook.stories.tale import Split, to_conversation
 from ..picturebook.stories.teller import story
 from ..picturebook.world import Scene
 from ..pipeline import M2Chat
+from .figures import mean
 from .picturebook_cases import Cases
-from .starter import BATCH, GUIDANCE, STEPS, TEXT, TRIES, mean
+from .starter import BATCH, GUIDANCE, STEPS, TEXT, TRIES
 
 
 @dataclass

@@ -9,7 +9,7 @@ from ..picturebook.dataset import Sample
 from ..picturebook.judge import Verdict
 from ..picturebook.labels import covered
 from ..picturebook.world import LIGHTS, PLACES, SPECIES, WEATHERS, Scene
-from .starter import mean
+from .figures import mean
 
 
 def scores(chosen: Sequence[Sample], verdict: Verdict) -> dict[str, float]:

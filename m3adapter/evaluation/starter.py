@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from ..storybook.render import render
 from ..storybook.stories import Split, story, to_conversation
 from ..storybook.world import PLACES, PROPS, SPECIES, Scene
 from . import messages
+from .figures import mean
+from .storybook_more import more_figures
 
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 20
@@ -97,6 +99,9 @@ def evaluate(
         report |= dict.fromkeys(("messages_right", "messages_right_by_kind"))
     else:
         report |= messages.figures(messages.answered(model, said, seed))
+    # With random numbers of their own: the figures above are those of every version.
+    more = replace(bench, rng=random.Random(f"more figures {seed}"))
+    report |= more_figures(more, max(20, pictures // 10))
     report["seconds"] = round(time.time() - began)
     return report
 
@@ -154,11 +159,11 @@ class Bench:
         return chosen
 
     @torch.no_grad()
-    def features(self, chosen: Sequence[Sample]) -> SlotFeatures:
-        """Return the features of slots whose references are renders."""
+    def features(self, chosen: Sequence[Sample], shown: Sequence[list[Tensor]] | None = None) -> SlotFeatures:
+        """Return the features of slots whose references are renders, or the pictures `shown` of each."""
         parts = []
-        for sample in chosen:
-            pictures = [self.picture(scene) for scene in sample.references]
+        for row, sample in enumerate(chosen):
+            pictures = shown[row] if shown else [self.picture(scene) for scene in sample.references]
             seen = self.model.vision_encoder.encode(pictures) if pictures else None
             users = [self.picture(scene) for scene in sample.user_scenes]
             visual = list(self.model.vision_encoder.encode(users).pooled) if users else []
@@ -319,9 +324,3 @@ def _named(text: str) -> set[str]:
     """Return the species and places that a text names."""
     words = set(re.findall(r"[a-z]+", text.lower()))
     return {name for name in (*SPECIES, *PLACES) if name in words}
-
-
-def mean(values: Iterable[bool]) -> float:
-    """Return the fraction of true values to four digits."""
-    listed = list(values)
-    return round(sum(listed) / max(1, len(listed)), 4)
