@@ -44,6 +44,8 @@ class TrainingProgress:
         self._shown = self._sheet = float("-inf")
         self._first: tuple[int, float] | None = None  # a step and when it was done, since when time is measured
 
+        self._tell("Getting ready.")
+
     def stop_if_asked(self) -> None:
         """Raise Interrupted if the user has stopped the run."""
         if comfy.model_management.processing_interrupted():
@@ -71,7 +73,8 @@ class TrainingProgress:
                 self._show(self._curve() if time.monotonic() > self._sheet else None)
             else:
                 self._show(None)
-        elif self.samples is not None and is_watched():  # it was measured just now
+        elif self.samples is not None and (done or stage == next(iter(self.steps))) and is_watched():
+            # It was measured just now; before the second stage, samples are as they were after the first.
             sheet = self.samples.paint(self.folder / f"{stage}_{done:06}.png", self.work)
             if sheet is not None:
                 self._sheet = time.monotonic() + SHEET_SHOWN

@@ -72,7 +72,9 @@ class Samples:
                     sheet.paste(_fitted(Image.fromarray(values)), (column * SIDE, row * SIDE))
         for row, name in enumerate(names):
             write(ImageDraw.Draw(sheet), (4, row * SIDE), name)
-        sheet.save(path)
+        part = path.with_suffix(".part")  # a sheet that was cut off would be read by the next run
+        sheet.save(part, "PNG")
+        part.replace(path)
         return sheet
 
     def _first(self, count: int) -> Image.Image | None:
