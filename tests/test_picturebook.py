@@ -209,7 +209,7 @@ def test_the_canonical_caption() -> None:
 def test_every_subset_of_facts_occurs() -> None:
     rng = random.Random(6)
     scene = Scene((replace(RABBIT, accessory="hat", action="runs", mood="sad"),), "lake", "night", "snow", ("key",))
-    found = [draw_said(rng, scene) for _ in range(6000)]
+    found = [draw_said(rng, scene) for _ in range(120_000)]
     own = {said.characters[0] & {"look", "accessory", "action", "mood"} for said in found}
     assert len(own) == 16
     whole = {said.scene & {"place", "light", "weather"} for said in found}
