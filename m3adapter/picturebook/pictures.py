@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..conversation.conversation import Conversation
 from ..conversation.deferred import Deferred
 from ..conversation.references import Reference
-from ..conversation.segments import Picture, Turn
+from ..conversation.segments import Picture
 from ..datasets import sample as datasets
+from ..datasets.drawing import sources, with_users_pictures
 from ..datasets.report import Report
 from . import dataset as world
 from .dataset import RENDERED, Shown
@@ -54,7 +53,7 @@ class Drawn(Deferred):
     @property
     def digest(self) -> str:
         """The digest of what it shows, and of the world's sources."""
-        return hashlib.blake2b(self._name + _sources(), digest_size=16).hexdigest()
+        return hashlib.blake2b(self._name + sources(Path(__file__).parent), digest_size=16).hexdigest()
 
     def decode(self) -> Tensor:
         """Draw the picture [H, W, 3]."""
@@ -172,28 +171,5 @@ class Picturebook:
 
 def shown_to(sample: world.Sample, index: int) -> Conversation:
     """Return the conversation of a sample with the users' pictures drawn; `index` chooses their renders."""
-    scenes = iter(enumerate(sample.users))
-
-    def turn(old: Turn) -> Turn:
-        if old.role != "user":
-            return old
-        segments = []
-        for segment in old.segments:
-            if isinstance(segment, Picture):
-                place, scene = next(scenes)
-                image = Drawn(scene, index * 64 + place, worn=True)
-                segment = replace(segment, image=image)  # type: ignore[arg-type]
-            segments.append(segment)
-        return Turn(old.role, tuple(segments))
-
-    return replace(sample.conversation, turns=tuple(map(turn, sample.conversation.turns)))
-
-
-@cache
-def _sources() -> bytes:
-    """Return the digest of all from which pictures are made."""
-    found = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            found.update(path.relative_to(Path(__file__).parent).as_posix().encode() + path.read_bytes())
-    return found.digest()
+    drawn = (Drawn(scene, index * 64 + place, worn=True) for place, scene in enumerate(sample.users))
+    return with_users_pictures(sample.conversation, drawn)
