@@ -406,6 +406,15 @@ def test_names_are_given_by_the_user_and_stand_in_the_caption() -> None:
             assert given.conversation.picture(given.slot).caption == given.caption
 
 
+def test_figures_that_are_measured_have_a_render_for_each_side() -> None:
+    found = more.drawn(3)
+    assert found[0][0] == more.drawn(3)[0][0] != more.drawn(4)[0][0] and len(found) == more.SCENES
+    for text, among in found:
+        alone = " and " not in text
+        assert len(among) == 1 + alone and all(figures.any() for _, figures in among)
+        assert any(look in text for look in LOOKS)
+
+
 # The report
 
 
@@ -421,6 +430,7 @@ def test_the_report(monkeypatch, capsys) -> None:
     monkeypatch.setattr(evaluation, "judge_accuracy", lambda judge, count, seed: {"species": 1.0})
     monkeypatch.setattr(evaluation, "autoencoder", lambda model, count, seed: 30.0)
     monkeypatch.setattr(Bench, "long_stories", lambda bench, count: 0.5)
+    monkeypatch.setattr(evaluation, "psnr_of_model", lambda model, paint, drawn: {"painted": float(len(drawn))})
     for name in ("newcomers", "foreign_reference", "weighted"):
         monkeypatch.setattr(more, name, lambda bench, count: bench.rng.random())
     monkeypatch.setattr(more, "caption_forms", lambda bench, count: {"plain": 0.75, "large": bench.rng.random() / 2})
@@ -432,9 +442,10 @@ def test_the_report(monkeypatch, capsys) -> None:
         "pictures", "seed", "dtype", "steps", "guidance", "judge", "vae_psnr", "gate_curve", "baselines", "gate_auc",
         "named_change", "story6_appearance", "replies_parse", "captions_match", "messages_right",
         "messages_right_by_kind", "newcomer_has_heros_look", "caption_forms", "caption_forms_worst",
-        "named_pair_looks", "foreign_reference", "weighted_reference", "seconds",
+        "named_pair_looks", "foreign_reference", "weighted_reference", "figure_psnr", "seconds",
     }  # fmt: skip
     assert (report["pictures"], report["seed"]) == (2, 3)
+    assert report["figure_psnr"] == {"painted": 24.0}
     assert report["caption_forms_worst"] == report["caption_forms"]["large"] < 0.5 and report["named_pair_looks"] == 0.2
     assert len(capsys.readouterr().out.splitlines()) == len(evaluation.GATES)
     again = evaluation.evaluate(**asked)

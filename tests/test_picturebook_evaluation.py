@@ -19,6 +19,7 @@ from m3adapter.cli.main import main
 from m3adapter.evaluation import figure_psnr as psnr
 from m3adapter.evaluation import picturebook as evaluation
 from m3adapter.evaluation import picturebook_cases
+from m3adapter.evaluation import picturebook_drawn as book
 from m3adapter.evaluation.picturebook import Renders, figures, stranger, upper_bound
 from m3adapter.evaluation.picturebook_bench import Bench
 from m3adapter.evaluation.picturebook_cases import FORMS, HEAVY, Cases, changed
@@ -256,16 +257,16 @@ def test_the_upper_bound_has_every_figure_but_those_of_models(
 
 
 def test_figures_are_compared_with_the_nearest_render_that_the_caption_allows() -> None:
-    chosen = psnr.scenes(random.Random(0), 4)
-    assert chosen == psnr.scenes(random.Random(0), 4)
+    chosen = book.scenes(random.Random(0), 4)
+    assert chosen == book.scenes(random.Random(0), 4)
     scene, text = next(pair for pair in chosen if len(pair[0].characters) == 1)
     assert {*read(text).species} == {scene.characters[0].species}
-    among = psnr.renders(scene)
-    assert 3 <= len(among) <= psnr.VARIANTS
+    among = book.renders(scene)
+    assert 3 <= len(among) <= book.VARIANTS
     last = torch.from_numpy(among[-1][0].copy()).float() / 255
     assert psnr.nearest(last, among) > 70
     other = every(scene, look=next_of(LOOKS))
-    wrong = torch.from_numpy(psnr.renders(other)[0][0].copy()).float() / 255
+    wrong = torch.from_numpy(book.renders(other)[0][0].copy()).float() / 255
     assert psnr.nearest(wrong, among) < 22
     worn = (last + 0.1 * torch.randn(last.shape, generator=toys.generator())).clamp(0, 1)
     assert 18 < psnr.nearest(worn, among) < 24
@@ -274,12 +275,11 @@ def test_figures_are_compared_with_the_nearest_render_that_the_caption_allows() 
     assert psnr.nearest(behind, among) > 70, "only figures count"
 
 
-def test_the_autoencoder_and_the_painter_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = psnr.scenes(random.Random(0), 3)
-    monkeypatch.setattr(psnr, "scenes", lambda rng: chosen)
-    found = psnr.figure_psnr(lambda images: images, None, 0)
+def test_the_autoencoder_and_the_painter_are_measured_apart() -> None:
+    drawn = [(text, book.renders(scene)) for scene, text in book.scenes(random.Random(0), 3)]
+    found = psnr.figure_psnr(lambda images: images, None, drawn)
     assert found["autoencoder"] > 70 and found["painted"] is None
-    grey = psnr.figure_psnr(torch.zeros_like, lambda texts: [torch.full((256, 256, 3), 0.5) for _ in texts], 0)
+    grey = psnr.figure_psnr(torch.zeros_like, lambda texts: [torch.full((256, 256, 3), 0.5) for _ in texts], drawn)
     assert grey["autoencoder"] < 15 and grey["painted"] < 15
 
 

@@ -47,7 +47,18 @@ def test_the_same_scene_and_seed_the_same_picture() -> None:
         picture = render(scene, seed)
         assert picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.uint8
         assert np.array_equal(picture, render(scene, seed))
-    assert not np.array_equal(render(ALONE, 1), render(ALONE, 2)), "seeds choose layouts"
+    assert len({render(ALONE, seed).tobytes() for seed in range(12)}) == 2, "seeds choose the side"
+
+
+def test_a_figure_is_the_same_pattern_of_cells_on_both_sides() -> None:
+    cells = []
+    for seed in range(12):
+        figures = drawing.render_with_figures(replace(ALONE, prop=None), seed)[1]
+        left = int(np.flatnonzero(figures.any(0))[0]) // drawing.CELL
+        covered = figures[:, drawing.CELL * left :][:, :64]
+        assert covered.sum() == figures.sum()
+        cells.append((left, covered.tobytes()))
+    assert len({left for left, _ in cells}) == 2 and len({covered for _, covered in cells}) == 1
 
 
 def test_global_chance_has_no_part_in_a_picture() -> None:

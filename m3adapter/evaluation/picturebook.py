@@ -24,8 +24,8 @@ from ..picturebook.render import render
 from ..picturebook.stories.tale import Split
 from ..picturebook.world import ACCESSORIES, LOOKS, Scene
 from ..pipeline import M2Chat
-from . import messages
-from .figure_psnr import figure_psnr
+from . import messages, picturebook_drawn
+from .figure_psnr import psnr_of_model
 from .figures import mean
 from .picturebook_bench import Bench
 from .picturebook_cases import FORMS, Cases
@@ -74,7 +74,7 @@ def evaluate(
     report["gate_auc"] = bench.gate_auc(Cases(rng, split), max(40, pictures // 2))
     report["story6_appearance"] = bench.long_stories(judge, max(8, pictures // 12), split=split)
     report |= bench.replies(max(40, pictures // 2), split)
-    report["figure_psnr"] = figure_psnr(bench.autoencode, bench.caption, seed)
+    report["figure_psnr"] = psnr_of_model(model, bench.paint, picturebook_drawn.drawn(seed))
     if said is None:
         print(f"messages_right is left out: {messages.MESSAGES.name} belongs to the repository", flush=True)
         report |= dict.fromkeys(("messages_right", "messages_right_by_kind"))

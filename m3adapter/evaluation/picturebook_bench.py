@@ -83,17 +83,6 @@ class Bench:
             images += self.model.decoder.decode(part, seed=seeds, steps=STEPS, guidance=GUIDANCE)
         return images
 
-    def caption(self, texts: list[str]) -> list[Tensor]:
-        """Paint captions as the decoder's own text encoders read them."""
-        return self.paint(self.model.encode_text(texts))
-
-    @torch.no_grad()
-    def autoencode(self, images: Tensor) -> Tensor:
-        """Encode and decode pictures [B, 3, H, W] in -1..1."""
-        vae = self.model.decoder.vae
-        latents = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mode()
-        return vae.decode(latents).sample.clamp(-1, 1)
-
     def gate_auc(self, cases: Cases, count: int) -> float:
         """Return how well the mean of the learned gate tells slots with a known character from those without any.
 

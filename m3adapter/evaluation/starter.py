@@ -30,8 +30,9 @@ from ..storybook.render import render
 from ..storybook.stories import Split, story, to_conversation
 from ..storybook.world import PLACES, PROPS, SPECIES, Scene
 from . import messages
+from .figure_psnr import psnr_of_model
 from .figures import mean
-from .storybook_more import more_figures
+from .storybook_more import drawn, more_figures
 
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 20
@@ -69,9 +70,9 @@ def evaluate(
         split: Which stories: "validation" for making choices, "test" for reports.
 
     Returns:
-        The report; all figures are fractions of 1, except `vae_psnr` in dB and `seconds`. Where the library stands
-        without its repository, `messages_right` is None, since its messages are with the tests, and so is
-        `messages_right_by_kind`.
+        The report; all figures are fractions of 1, except `vae_psnr` and `figure_psnr` in dB and `seconds`. Where the
+        library stands without its repository, `messages_right` is None, since its messages are with the tests, and so
+        is `messages_right_by_kind`.
 
     Raises:
         UserError: The messages of `tests/data/messages.jsonl` are damaged.
@@ -102,6 +103,7 @@ def evaluate(
     # With random numbers of their own: the figures above are those of every version.
     more = replace(bench, rng=random.Random(f"more figures {seed}"))
     report |= more_figures(more, max(20, pictures // 10))
+    report["figure_psnr"] = psnr_of_model(model, more.paint, drawn(seed))
     report["seconds"] = round(time.time() - began)
     return report
 

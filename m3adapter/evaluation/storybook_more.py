@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ..picturebook import foreign
-from ..picturebook.world import Character as Drawn
+from ..picturebook.world import Character as Foreigner
 from ..storybook.dataset import Sample
 from ..storybook.pool import with_references
+from ..storybook.render import render_with_figures
+from ..storybook.retyping import TEST_NAMES
 from ..storybook.world import LIGHT_PHRASES, LOOKS, PLACE_PHRASES, WEATHER_PHRASES, article, caption, random_scene
+from .figure_psnr import Drawn
 from .figures import mean
 
 if TYPE_CHECKING:
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from ..adapter.features import SlotFeatures
     from ..storybook.judge import Verdict
 
-NAMES = ("Milo", "Rosie", "Bruno", "Luna", "Oscar", "Daisy")
 HEAVY = 4.0  # weight of the reference that should win, beside one of weight 1
+SCENES = 24  # whose figures are measured
 UNSEEN = "blocks"  # the style of foreign references; nothing of it is a render
 
 
@@ -57,6 +60,18 @@ def more_figures(bench: Bench, count: int) -> dict[str, Any]:
     pairs = [named(bench.rng, sample) for sample in bench.slots(count, _both_known)]
     found["named_pair_looks"] = kept(pairs, bench.verdict(bench.features(pairs), 1.0))
     return {**found, "foreign_reference": foreign_reference(bench, count), "weighted_reference": weighted(bench, count)}
+
+
+def drawn(seed: int) -> Sequence[Drawn]:
+    """Return captions that name all looks and their renders; `seed` chooses the scenes, half of them of two."""
+    rng = random.Random(f"figures {seed}")
+    found = []
+    for number in range(SCENES):
+        scene = random_scene(rng, characters=1 + number % 2)
+        both = [render_with_figures(scene, side) for side in range(8)]
+        different = {picture.tobytes(): (picture, figures) for picture, figures in both}
+        found.append((caption(scene, looks=range(len(scene.characters))), list(different.values())))
+    return found
 
 
 def kept(chosen: Sequence[Sample], verdict: Verdict) -> float:
@@ -104,7 +119,7 @@ def foreign_reference(bench: Bench, count: int) -> float:
         look = bench.rng.choice(LOOKS)
         shown = replace(random_scene(bench.rng, characters=1), characters=(replace(actor, look=look),))
         chosen.append(with_references(sample, (shown,)))
-        drawn = foreign.draw(Drawn("fox", look), UNSEEN, bench.rng.randrange(2**31))
+        drawn = foreign.draw(Foreigner("fox", look), UNSEEN, bench.rng.randrange(2**31))
         pictures.append([torch.from_numpy(drawn.copy()).float() / 255])
     return kept(chosen, bench.verdict(bench.features(chosen, pictures), 1.0))
 
@@ -141,7 +156,7 @@ def named(rng: random.Random, sample: Sample, *, alone: bool = False) -> Sample:
         sample: The slot.
         alone: Whether the caption calls them by these alone.
     """
-    names = rng.sample(NAMES, len(sample.scene.characters))
+    names = rng.sample(TEST_NAMES, len(sample.scene.characters))
     text, calls = sample.caption, []
     for name, actor in zip(names, sample.scene.characters, strict=True):
         text = re.sub(rf"\ban? {actor.species}\b", name if alone else f"{name} the {actor.species}", text)

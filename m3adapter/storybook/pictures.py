@@ -16,6 +16,7 @@ from ..datasets.drawing import sources, with_users_pictures
 from ..datasets.report import Report
 from . import dataset as world
 from .pool import Pool, picture, pool
+from .retyping import retyped
 from .stories import Split, story
 from .world import Scene
 
@@ -77,16 +78,17 @@ class Storybook:
 
     Args:
         drawn: The samples.
+        retyped: Part of the samples whose captions are as people type them; `meant` then has that of the story.
     """
 
-    def __init__(self, drawn: Pool) -> None:
-        self.pool = drawn
+    def __init__(self, drawn: Pool, retyped: float = 0.0) -> None:
+        self.pool, self.retyped = drawn, retyped
         self._report = Report("storybook", "storybook", samples=len(drawn.samples), conversations=len(drawn.samples))
 
     @classmethod
-    def draw(cls, stage: int, seed: int, count: int) -> Storybook:
+    def draw(cls, stage: int, seed: int, count: int, *, retyped: float = 0.0) -> Storybook:
         """Draw what a stage of M3FT trains on, from the same stories for the same seed."""
-        return cls(pool(random.Random(seed + stage), count, **STAGES[stage]))
+        return cls(pool(random.Random(seed + stage), count, **STAGES[stage]), retyped)
 
     @classmethod
     def held_out(cls, split: Split, seed: int, count: int) -> Storybook:
@@ -140,14 +142,18 @@ class Storybook:
             for place, scene in enumerate(sample.references)
         )
         painted = Drawn(self.pool.painted(sample), index % RENDERS)
+        told = world.aside(sample)[len(sample.caption) :].removeprefix(", ")
+        rng = random.Random(f"retyped {index} {sample.caption}")
+        typed = retyped(rng, sample) if rng.random() < self.retyped else sample
         return datasets.Sample(
-            conversation=_shown(sample, index),
+            conversation=_shown(typed, index),
             slot=sample.slot,
-            picture=Picture(sample.caption, painted),  # type: ignore[arg-type]
+            picture=Picture(typed.caption, painted),  # type: ignore[arg-type]
             references=references,
-            told=world.aside(sample)[len(sample.caption) :].removeprefix(", "),
+            told=told,
             known=tuple(sample.scene.characters[place].species for place in sample.known),
             source=f"storybook {index + 1}",
+            meant=sample.caption if typed.caption != sample.caption else "",
         )
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from .world import Scene
 
 SIZE = 128
+CELL = 8  # side of a cell of the latents; figures stand on its grid, so that each is one pattern wherever it stands
 HORIZON = 78
 FINE = 4  # shapes are drawn this many times larger and then reduced, for smooth edges
 SPRITES = Path(__file__).parent / "sprites"
@@ -94,6 +95,12 @@ def _gradient(top: tuple[int, int, int], bottom: tuple[int, int, int], height: i
 
 def _paste(canvas: Image.Image, image: Image.Image, centre: int, foot: int) -> None:
     canvas.alpha_composite(image, (max(0, centre - image.width // 2), max(0, foot - image.height)))
+
+
+def _stand(canvas: Image.Image, image: Image.Image, centre: int, foot: int) -> None:
+    """Paste a figure on the place of the grid that is nearest."""
+    left, top = centre - image.width / 2, foot - image.height
+    canvas.alpha_composite(image, (max(0, CELL * round(left / CELL)), max(0, CELL * round(top / CELL))))
 
 
 class _Pen:
@@ -175,12 +182,12 @@ def _backdrop(place: str, light: str, weather: str) -> Image.Image:
     return canvas
 
 
-@lru_cache(maxsize=16)
-def _weather(weather: str, shift: int) -> Image.Image:
+@lru_cache(maxsize=2)
+def _weather(weather: str) -> Image.Image:
     pen = _Pen()
     for row in range(4):
         for column in range(4):
-            x, y = 14 + 32 * column + 14 * (row % 2) + shift, 16 + 30 * row
+            x, y = 18 + 32 * column + 14 * (row % 2), 16 + 30 * row
             if weather == "rain":
                 pen.stroke((x, y, x - 4, y + 11), 2, (190, 215, 245))
             elif weather == "snow":
@@ -193,7 +200,7 @@ def render(scene: Scene, seed: int) -> np.ndarray:
 
     Args:
         scene: What to draw.
-        seed: Chooses the layout (which side, small shifts); equal seeds give equal pictures.
+        seed: Chooses the layout (on which side one character stands); equal seeds give equal pictures.
 
     Returns:
         uint8 array [128, 128, 3].
@@ -205,25 +212,23 @@ def render_with_figures(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray
     """Draw a scene like `render`, and return the mask of its characters and prop as well: bool array [128, 128]."""
     rng = random.Random(seed)
     canvas = _backdrop(scene.place, scene.light, scene.weather).copy()
-    shift = rng.randrange(8)
     if scene.weather == "snow":
-        canvas.alpha_composite(_weather("snow", shift))
+        canvas.alpha_composite(_weather("snow"))
     figures = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
-    foot = 116 + rng.randrange(-3, 4)
     if len(scene.characters) == 1:
         side = rng.choice((-1, 1))
-        spots, height = [64 + side * (18 + rng.randrange(-3, 4))], 64
-        prop_spot, prop_foot, prop_height = 64 - side * (32 + rng.randrange(-3, 4)), foot - rng.randrange(0, 8), 40
+        spots, foot, height = [64 + 18 * side], 120, 64
+        prop_spot, prop_foot, prop_height = 64 - 34 * side, 120, 40
     else:
-        spots, height = [30 + rng.randrange(-3, 4), 98 + rng.randrange(-3, 4)], 52
-        prop_spot, prop_foot, prop_height = 64 + rng.randrange(-3, 4), 124, 38
+        spots, foot, height = [30, 98], 116, 52
+        prop_spot, prop_foot, prop_height = 64, 126, 38
     for actor, spot in zip(scene.characters, spots, strict=True):
-        _paste(figures, sprite(actor.species, height, actor.look), spot, foot)
+        _stand(figures, sprite(actor.species, height, actor.look), spot, foot)
     if scene.prop:
-        _paste(figures, sprite(scene.prop, prop_height), prop_spot, prop_foot)
+        _stand(figures, sprite(scene.prop, prop_height), prop_spot, prop_foot)
     canvas.alpha_composite(figures)
     if scene.weather == "rain":
-        canvas.alpha_composite(_weather("rain", shift))
+        canvas.alpha_composite(_weather("rain"))
     tint = np.array(LIGHT_TINTS[scene.light], dtype=np.float32)
     pixels = np.asarray(canvas.convert("RGB"), dtype=np.float32) * (0.75 + 0.25 * tint)
     return pixels.astype(np.uint8), np.asarray(figures)[..., 3] > 32

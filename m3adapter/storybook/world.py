@@ -112,12 +112,14 @@ def random_scene(rng: random.Random, *, characters: int | None = None) -> Scene:
 
 
 def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, str]:
-    """Return a scene, a random one by default, and one of its captions, which names looks about half of the time."""
+    """Return a scene, a random one by default, and one of its captions.
+
+    A third of the captions of two characters names the look of one only: nothing then tells that of the other, which
+    must not take over the one that is named.
+    """
     scene = scene or random_scene(rng)
-    everyone = range(len(scene.characters))
-    looks = [index for index in everyone if rng.random() < 0.5] if rng.random() < 0.3 else []
-    if not looks and rng.random() < 0.5:
-        looks = list(everyone)
+    count = len(scene.characters)
+    looks = sorted(rng.sample(range(count), rng.randrange(count + 1)))
     style = 0 if rng.random() < 0.5 else rng.randrange(len(CAPTION_STYLES))
     behind = [index for index in looks if rng.random() < 0.5]
     before = [index for index in looks if index not in behind]

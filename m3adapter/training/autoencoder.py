@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
         if pool is None:
             images, figures = pictures(rng, count if whole else 4 * count, world)
             if not whole:
-                images, figures = crops(images, figures, rng, world.cell if world.cell > 8 else 1)
+                images, figures = crops(images, figures, rng, world.cell)
             return images.to(device), figures.to(device)
         pool.refresh()
         drawn = pool.sample(count if whole else 4 * count)["pictures"].permute(0, 3, 1, 2)

@@ -48,7 +48,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             language_dtype="float32",
             decoder_dtype="float32",
         ),
-        Data(args.world, validation=""),
+        Data(args.world, validation="", options={"retyped": args.retyped} if args.retyped else {}),
         chosen if args.stage == 1 else none,
         chosen if args.stage == 2 else none,
         Loss(early=0.6),
@@ -83,6 +83,12 @@ def main(argv: list[str] | None = None) -> None:
         type=options.whole(2, 10**7),
         default=6000,
         help="number of pictures of stories (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--retyped",
+        type=options.number(0, 1),
+        default=0.0,
+        help="storybook: part of the captions as people type them (default: %(default)s)",
     )
     parser.add_argument("--align", type=options.number(0), default=1.0, help="weight of the text alignment loss")
     parser.add_argument("--denoise-from", type=options.number(0, 1), default=0.7, help="when denoising begins (0..1)")

@@ -12,6 +12,7 @@ from ..conversation.references import Reference
 from ..datasets.mining import Paired, by_likeness
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset, DatasetError, Sample
+from ..values import shown
 from ..weights.starter import WORLDS
 from .loop import accelerator
 
@@ -159,13 +160,19 @@ def by_looks(
 def _drawn(recipe: Recipe, stage: int) -> Any:
     """Return what a stage learns from in a world that the library draws."""
     count = getattr(recipe, f"stage{stage}").samples or 6000
-    if recipe.data.path == "picturebook":
+    world, wanted = recipe.data.path, dict(recipe.data.options)
+    retyped = wanted.pop("retyped", 0.0) if world == "storybook" else 0.0
+    if wanted:
+        raise UserError(f"data.options has {', '.join(sorted(wanted))}, which {world} does not know: leave it out.")
+    if isinstance(retyped, bool) or not isinstance(retyped, (int, float)) or not 0 <= retyped <= 1:
+        raise UserError(f"data.options.retyped is {shown(retyped)}: give the part of the captions, a number of 0..1.")
+    if world == "picturebook":
         from ..picturebook.pictures import Picturebook
 
         return Picturebook.draw(stage, recipe.run.seed, count)
     from ..storybook.pictures import Storybook
 
-    return Storybook.draw(stage, recipe.run.seed, count)
+    return Storybook.draw(stage, recipe.run.seed, count, retyped=retyped)
 
 
 def _opened(recipe: Recipe, split: str, opened: dict[str, Dataset]) -> Dataset:

@@ -1,0 +1,84 @@
+"""Captions as people type them say what the story's caption says, and nothing on which the starter is measured."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from m3adapter.arguments import UserError
+from m3adapter.evaluation import storybook_more as more
+from m3adapter.storybook import retyping
+from m3adapter.storybook.pictures import Storybook
+from m3adapter.storybook.world import LOOKS
+from m3adapter.training.recipe import Data, Recipe, Run, Stage
+from m3adapter.training.sources import open_samples
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
+
+
+def test_a_typed_caption_says_who_is_there_and_the_looks_that_were_told() -> None:
+    plain, typed = Storybook.draw(1, 3, 120), Storybook.draw(1, 3, 120, retyped=1.0)
+    changed = 0
+    for index in range(120):
+        sample, other = plain[index], typed[index]
+        assert other.meaning == sample.caption and (other.told, other.known) == (sample.told, sample.known)
+        assert other.conversation.picture(other.slot).caption == other.caption == other.picture.caption
+        said = words(other.caption)
+        assert words(sample.caption) & {*LOOKS} <= said, "looks that are told stay told"
+        before = other.conversation.turns[other.slot.turn - 1].text
+        for actor in plain.pool.samples[index].scene.characters:
+            named = [name for name in retyping.TRAINING_NAMES if re.search(rf"\b{name}\b", before)]
+            assert actor.species in said or said & {name.lower() for name in named}
+        prop = plain.pool.samples[index].scene.prop
+        assert prop is None or prop in said
+        changed += other.caption != sample.caption
+    assert changed > 100
+
+
+def test_names_are_given_by_the_users_last_message_and_the_rest_stays() -> None:
+    plain, typed = Storybook.draw(1, 3, 120), Storybook.draw(1, 3, 120, retyped=1.0)
+    given = 0
+    for index in range(120):
+        turns = zip(plain[index].conversation.turns, typed[index].conversation.turns, strict=True)
+        changed = [place for place, (one, other) in enumerate(turns) if one.text != other.text]
+        assert changed in ([], [typed[index].slot.turn - 1])
+        given += bool(changed)
+    assert 20 < given < 60
+
+
+def test_nothing_is_trained_on_the_wordings_that_are_measured() -> None:
+    found = Storybook.draw(2, 5, 200, retyped=1.0)
+    for index in range(200):
+        texts = [found[index].caption, *(turn.text for turn in found[index].conversation.turns if turn.role == "user")]
+        added = texts[0] + texts[-1]
+        assert not any(re.search(rf"\bis called {name}\b|\b{name} the\b", added) for name in retyping.TEST_NAMES)
+        assert "a picture of" not in texts[0].lower()
+    rng = random.Random(0)
+    named = {name for _ in range(40) for name in rng.sample(more.TEST_NAMES, 2)}
+    assert named == {*retyping.TEST_NAMES}
+
+
+def test_a_part_is_retyped_and_always_the_same_part() -> None:
+    whole = [Storybook.draw(2, 1, 100, retyped=part) for part in (0.0, 0.4, 0.4)]
+    assert not any(whole[0][index].meant for index in range(100))
+    parts = [[bool(found[index].meant) for index in range(100)] for found in whole]
+    assert 25 < sum(parts[1]) < 55
+    assert [whole[1][index].key for index in range(100)] == [whole[2][index].key for index in range(100)]
+    exchanged = whole[1].exchanged(parts[1].index(True), random.Random(0))
+    assert exchanged.meant, "other references, the same words"
+
+
+def test_a_recipe_says_how_many_are_retyped() -> None:
+    def recipe(**options: object) -> Recipe:
+        stage = Stage(steps=1, samples=30)
+        return Recipe(data=Data("storybook", validation="", options=options), stage2=stage, run=Run("out"))
+
+    plain, typed = (open_samples(chosen, 2)[0] for chosen in (recipe(), recipe(retyped=1.0)))
+    assert not any(plain[index].meant for index in range(30)) and any(typed[index].meant for index in range(30))
+    for wrong in ({"retyped": 2.0}, {"retyped": "much"}, {"capitals": True}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            open_samples(recipe(**wrong), 2)
