@@ -258,7 +258,9 @@ def test_a_saved_session_is_a_data_set(comfy: ComfyServer) -> None:
 
 def test_the_example_that_comes_with_the_pack_can_be_chosen_and_lies_where_it_is_made(comfy: ComfyServer) -> None:
     listed = comfy.object_info()["M2Chat_Dataset"]["input"]["required"]["dataset"][1]["options"]
-    assert listed[0] == "examples/short-captions" and example_data.FOLDER.is_dir()
+    shipped = [name for name in listed if name.startswith("examples/")]
+    assert shipped == listed[:2] == ["examples/german-captions", "examples/short-captions"]
+    assert example_data.FOLDER.name == "german-captions"
     graph = {"data": dataset(listed[0], split="all"), "report": node("PreviewAny", source=["data", 1])}
     report = text(comfy.run(graph), "report")
     assert f"{2 * example_data.STORIES} samples" in report and "left out" not in report

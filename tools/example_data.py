@@ -1,10 +1,10 @@
-"""Write the example data set that the template train_adapter learns from: stories whose captions are as people type.
+"""Write the example data set that the template train_adapter learns from: stories whose captions are German.
 
     .run/venv/bin/python -m tools.example_data
 
 Each conversation shows a character twice. The first caption is worded as the starter's own stories are, "a fox in the
-forest"; the second one, in three stories of four, as people type, "fox with kite on beach", a wording that the starter
-has never read. It always writes the same pictures.
+forest"; the second one, in three stories of four, is "Fuchs mit Drachen am Strand", in words that the starter has never
+read. It always writes the same pictures.
 """
 
 from __future__ import annotations
@@ -21,23 +21,34 @@ from m3adapter.storybook.world import Scene
 
 from . import environment
 
-FOLDER = environment.REPO / "m3adapter" / "datasets" / "examples" / "short-captions"
+FOLDER = environment.REPO / "m3adapter" / "datasets" / "examples" / "german-captions"
 STORIES = 88  # four of each species
 QUALITY = 75  # of JPEG
+GERMAN = {
+    "rabbit": "Hase", "squirrel": "Eichhörnchen", "hedgehog": "Igel", "turtle": "Schildkröte", "elephant": "Elefant",
+    "dinosaur": "Dinosaurier", "snail": "Schnecke", "duck": "Ente", "penguin": "Pinguin", "owl": "Eule", "cat": "Katze",
+    "dog": "Hund", "pig": "Schwein", "sheep": "Schaf", "mouse": "Maus", "giraffe": "Giraffe", "kangaroo": "Känguru",
+    "frog": "Frosch", "bear": "Bär", "fox": "Fuchs", "lion": "Löwe", "monkey": "Affe",
+    "balloon": "Luftballon", "kite": "Drachen", "umbrella": "Regenschirm", "guitar": "Gitarre", "cake": "Kuchen",
+    "key": "Schlüssel", "gift": "Geschenk", "ball": "Ball", "drum": "Trommel", "book": "Buch",
+    "sunflower": "Sonnenblume", "bucket": "Eimer",
+    "forest": "im Wald", "beach": "am Strand", "desert": "in der Wüste", "mountains": "in den Bergen",
+    "city": "in der Stadt", "meadow": "auf der Wiese", "castle": "am Schloss", "village": "im Dorf",
+    "volcano": "am Vulkan", "camp": "im Lager",
+    "sunset": "bei Sonnenuntergang", "night": "bei Nacht", "rain": "im Regen", "snow": "im Schnee",
+}  # fmt: skip
 
 
-def short(scene: Scene, rng: random.Random) -> str:
-    """Return a caption without articles, as people type one: "fox with kite on beach at night"."""
-    place = world.PLACE_PHRASES[scene.place]
+def german(scene: Scene) -> str:
+    """Return a caption in German: "Fuchs mit Drachen am Strand bei Nacht"."""
     words = [
-        scene.characters[0].species,
-        f"with {scene.prop}" if scene.prop else "",
-        place if rng.random() < 0.5 else place.replace(" the ", " "),
-        world.LIGHT_PHRASES[scene.light],
-        world.WEATHER_PHRASES[scene.weather].replace(" the ", " "),
+        GERMAN[scene.characters[0].species],
+        f"mit {GERMAN[scene.prop]}" if scene.prop else "",
+        GERMAN[scene.place],
+        GERMAN.get(scene.light, ""),
+        GERMAN.get(scene.weather, ""),
     ]
-    text = " ".join(filter(None, words))
-    return text.capitalize() if rng.random() < 0.5 else text
+    return " ".join(filter(None, words))
 
 
 def scene_of(species: str, look: str, rng: random.Random) -> Scene:
@@ -62,14 +73,21 @@ def main() -> None:
             Image.fromarray(render(scene, rng.randrange(2**31))).save(FOLDER / name, quality=QUALITY, optimize=True)
             pictures.append(name)
         usual = number >= STORIES - len(world.SPECIES)  # so that references stay useful for the wording of stories
-        typed = world.caption(second) if usual else short(second, rng)
+        written = world.caption(second) if usual else german(second)
         messages = [
             said("user", f"A story about {world.article(species)}."),
             said("assistant", "Once upon a time.", path=pictures[0], caption=world.caption(first)),
-            said("user", typed),
-            said("assistant", "Here it is.", path=pictures[1], caption=typed, told=f"the {species} is {look}"),
+            said("user", written),
+            said(
+                "assistant",
+                "Here it is.",
+                path=pictures[1],
+                caption=written,
+                told=f"the {species} is {look}",
+                meant=world.caption(second),
+            ),
         ]
-        lines.append(json.dumps({"messages": messages}))
+        lines.append(json.dumps({"messages": messages}, ensure_ascii=False))
     (FOLDER / "stories.jsonl").write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
     size = sum(path.stat().st_size for path in FOLDER.iterdir())
     print(f"{STORIES} stories, {size / 1000:.0f} kB")

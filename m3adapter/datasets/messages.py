@@ -6,7 +6,8 @@
         {"type": "image", "path": "kite.png", "caption": "Rosa with a kite"}]}]}
 
 A line is one conversation; it may also be the list of messages alone. A picture may have "told", the words that only
-its references tell: "Rosa is red".
+its references tell: "Rosa is red"; and "meant", its caption in words that the decoder knows, where the caption's own are
+of another language or names: "a fox with a kite".
 """
 
 from __future__ import annotations
@@ -97,15 +98,17 @@ class Lines:
         base, where = self.files[place[0]].parent, self.where(place)
         turns: list[Turn] = []
         told: dict[tuple[int, int], str] = {}
+        meant: dict[tuple[int, int], str] = {}
         for message in messages:
             if not isinstance(message, dict) or message.get("role") not in ROLES:
                 role = message.get("role") if isinstance(message, dict) else message
                 raise Wrong("a message has no role", f"it is {shown(role)}: give system, user or assistant")
             parts = _parts(message.get("content"))
-            told |= {(len(turns), place): words for place, words in _told(parts)}
+            told |= {(len(turns), place): words for place, words in _words(parts, "told")}
+            meant |= {(len(turns), place): words for place, words in _words(parts, "meant")}
             if not add_turn(turns, message["role"], [_segment(part, base, where, pictures) for part in parts]):
                 break
-        return Story(tuple(turns), told=told)
+        return Story(tuple(turns), told=told, meant=meant)
 
     def _record(self, place: Place) -> Any:
         number, line, start, length = place
@@ -173,12 +176,12 @@ def _parts(content: Any) -> list[Any]:
     return content
 
 
-def _told(parts: list[Any]) -> Iterator[tuple[int, str]]:
-    """Yield the words that only references tell, with the number of the picture."""
+def _words(parts: list[Any], key: str) -> Iterator[tuple[int, str]]:
+    """Yield what pictures have under a key, with the number of the picture."""
     images = [part for part in parts if isinstance(part, dict) and part.get("type") in IMAGES]
     for place, part in enumerate(images):
-        if isinstance(part.get("told"), str):
-            yield place, " ".join(clean(part["told"]).split())
+        if isinstance(part.get(key), str):
+            yield place, " ".join(clean(part[key]).split())
 
 
 def _segment(part: Any, base: Path, where: str, pictures: Pictures) -> Segment:

@@ -25,12 +25,14 @@ class Story(NamedTuple):
         cast: Its characters.
         groups: What its pictures share with those of other conversations: the name of a character, or of a folder.
         told: The words that only references tell, by turn and number of the picture in it, where the data set knows.
+        meant: What captions mean in the decoder's words, likewise.
     """
 
     turns: tuple[Turn, ...]
     cast: tuple[Character, ...] = ()
     groups: tuple[str, ...] = ()
     told: Mapping[tuple[int, int], str] | None = None
+    meant: Mapping[tuple[int, int], str] | None = None
 
 
 class Reader(Protocol):

@@ -99,8 +99,11 @@ class Stories:
         told = (story.told or {}).get((turn, place))
         if told is not None and not references:
             told = ""  # since there is nothing that could tell it
+        meant = (story.meant or {}).get((turn, place), "")
+        meant = meant if meant != picture.caption else ""
         conversation, slot = up_to(story, slot, self.history)
-        return Sample(conversation, slot, picture, references, told, known, self.reader.where(self._places[number]))
+        source = self.reader.where(self._places[number])
+        return Sample(conversation, slot, picture, references, told, known, source, meant)
 
     def exchanged(self, index: int, rng: random.Random) -> Sample:
         """Return the sample at `index` with references of another conversation, which tell nothing."""

@@ -221,7 +221,7 @@ def train_stage(
         everything = [samples[index] for index in range(len(samples))] + list(held_out)
         if stage == 1 and adapter.config.anchor:
             everything += [reworded(sample) for sample in everything]
-        frozen.prepare(everything, stage, denoises=chosen.denoise > 0)
+        frozen.prepare(everything, stage, denoises=chosen.denoise > 0 and chosen.denoise_from < 1)
         del everything
     if models.offload and frozen.states is not None and not models.taught and not models.language.movable:
         models.let_language_go()

@@ -208,14 +208,14 @@ def train_adapter(info: Info) -> Json:
     load = graph.add(LOADER, at=(LEFT, 365), size=(258, 130))
     data = graph.add(
         "M2Chat_Dataset", "What it learns from", at=(LEFT, under(load)), size=(258, 255),
-        dataset="examples/short-captions",
+        dataset="examples/german-captions",
     )  # fmt: skip
     # Below its widgets there is room for what it shows while it trains.
     train = graph.add(
         "M2Chat_TrainAdapter", at=(313, TOP), size=(258, 720),
-        **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="short captions", denoise_from=0.5,
+        **parts(load), dataset=data["dataset"], steps=TRAINED, batch_size=8, name="German captions", denoise_from=0.5,
     )  # fmt: skip
-    captions = ["fox with kite on beach", "Fox in forest at night", "fox with umbrella at castle in rain"]
+    captions = ["Fuchs mit Drachen am Strand", "Fuchs im Wald bei Nacht", "Fuchs mit Regenschirm am Schloss im Regen"]
     begin = chains.story_by_hand(info, "red", "fox", captions, seed=1)
     told = graph.place(begin, "A story with your captions", at=(586, TOP), size=(258, 170), decoder=load["decoder"])
     paint = chains.open_pictures(info, seed=7)
@@ -232,7 +232,7 @@ def train_adapter(info: Info) -> Json:
     look = graph.add("PreviewImage", "The look", at=(1132, TOP), size=(258, 200), images=told["first_picture"])
     graph.add(
         "M2Chat_SaveAdapter", at=(1132, under(look)), size=(258, 200),
-        adapter=train["adapter"], prefix="short_captions", steps=train["steps"],
+        adapter=train["adapter"], prefix="german_captions", steps=train["steps"],
     )  # fmt: skip
     return saved("train_adapter", graph, [begin, paint])
 
