@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +11,16 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..m3adapter.adapter.auto import load_adapter, save_adapter
+from ..m3adapter.adapter.auto import load_adapter
 from ..m3adapter.arguments import UserError
-from ..m3adapter.events import Interrupted
 from ..m3adapter.values import shown as quoted
 from . import inputs, training_curve, training_kept, wires
 from .dataset_files import DatasetFiles
 from .errors import complaint, names_node
 from .memory import Handle, handle, offload_device
-from .running import ShowsText, interruptible, shown
+from .running import ShowsText, shown
 from .save_adapter import check_file_name
-from .training_progress import TrainingProgress, place
+from .training_run import in_words_of_the_node, train
 
 LossMap = io.Custom("LOSS_MAP")  # the engine's: what its node Plot Loss Graph draws
 FOLDER = "m2chat/training"  # below ComfyUI's output folder
@@ -33,19 +29,6 @@ DTYPES = ("auto", "bf16", "fp32")
 OPTIMIZERS = ("Muon", "AdamW")
 MEASUREMENTS = 4  # of each stage
 MEASURED = 16  # held-out samples
-# What the trainer calls the inputs of the node.
-FIELDS = (
-    (r"models\.language|--models\.language", "language_model"),
-    (r"models\.vision", "vision_encoder"),
-    (r"models\.(decoder|adapter)", r"\1"),
-    (r"data\.path", "dataset"),
-    (r"data\.resolution", "resolution"),
-    (r"run\.output|--output", "name"),
-    (r"stage[12]\.steps", "steps"),
-    (r"stage[12]\.batch", "batch_size"),
-    (r"(stage[12]|loss)\.(denoise_from|min_snr)", r"\2"),
-    (r"\blower lr\b", "lower learning_rate"),
-)
 
 
 class TrainAdapter(ShowsText, io.ComfyNode):
@@ -276,11 +259,11 @@ class TrainAdapter(ShowsText, io.ComfyNode):
                 training_kept.keep(folder, widgets, digests)
             try:
                 with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
-                    note = _train(
+                    note = train(
                         recipe, folder, language_model, vision_encoder, decoder, adapter, dataset, chosen, note
                     )
             except UserError as error:
-                raise ValueError(_in_words_of_the_node(str(error))) from error
+                raise ValueError(in_words_of_the_node(str(error))) from error
         lines = training_curve.read(folder, chosen)
         losses = training_curve.losses(lines)
         trained = load_adapter(result, operations=comfy.ops.manual_cast, device=offload_device())
@@ -292,82 +275,6 @@ class TrainAdapter(ShowsText, io.ComfyNode):
             report,
             ui=shown(f"{report}\n{note}"),
         )
-
-
-def _train(
-    values: dict[str, Any],
-    folder: Path,
-    language_model: Handle,
-    vision_encoder: Handle,
-    decoder: Handle,
-    adapter: Handle,
-    dataset: DatasetFiles,
-    stages: tuple[str, ...],
-    note: str,
-) -> str:
-    """Run a recipe in a folder; what was asked of frozen models is shared by all trainings of the same name.
-
-    Args:
-        values: The recipe, without its places.
-        folder: Of the training.
-        language_model: The language model.
-        vision_encoder: The vision encoder.
-        decoder: The decoder.
-        adapter: The adapter to begin with.
-        dataset: What it learns from.
-        stages: The names of the stages.
-        note: What is to be said of a training that begins.
-
-    Returns:
-        What was said of it: the note, or where it went on.
-
-    Raises:
-        UserError: The data or a model cannot be used.
-    """
-    from ..m3adapter.training.m3ft_run import run_recipe, steps_done
-    from ..m3adapter.training.recipe import as_toml, recipe_of
-    from .training_models import training_models
-    from .training_samples import Samples
-
-    begin = "" if adapter.part.is_untrained else str(folder / "begin.safetensors")
-    if begin and not Path(begin).is_file():
-        save_adapter(begin, adapter.part)
-    recipe = recipe_of({
-        **values,
-        "models": {**values["models"], "adapter": begin},
-        "run": {**values["run"], "output": str(folder), "cache": str(folder.parent / "cache")},
-    })  # fmt: skip
-    (folder / "recipe.toml").write_text(as_toml(recipe), "utf-8")
-    steps = {stage: getattr(recipe, stage).steps for stage in stages}
-    done = {stage: steps_done(folder / f"{stage}.pt") for stage in stages}
-    behind = next((stage for stage in reversed(stages) if done[stage]), None)
-    if behind is not None:
-        note = f"It went on after step {place(behind, done[behind], steps[behind])}."
-    progress = TrainingProgress(folder, steps, done, note)
-    options = {**recipe.data.options, "on_progress": partial(progress.work, "reading held-out samples")}
-    recipe = replace(recipe, data=replace(recipe.data, options=options))
-    how: Any = {
-        "dtype": "bf16" if recipe.run.precision == "bfloat16" else "fp32",
-        "checkpointing": recipe.run.checkpointing,
-    }
-    with interruptible(), training_models(language_model, vision_encoder, decoder, adapter, **how) as models:
-        models.told = progress.work
-        opened = {dataset.split: dataset.opened}
-        begun = folder / f"{stages[0]}_{0:06}.png"
-        held_out = recipe.data.validation
-        progress.samples = Samples(models, lambda: opened.get(held_out) if held_out else None, begun)
-        try:
-            run_recipe(recipe, models=models, opened=opened, on_step=progress.step)
-        except Interrupted:
-            progress.stopped()
-            raise
-    return note
-
-
-def _in_words_of_the_node(message: str) -> str:
-    for pattern, name in FIELDS:
-        message = re.sub(pattern, name, message)
-    return message
 
 
 NODES = [TrainAdapter]
