@@ -51,7 +51,7 @@ class TurnSettings:
     gate: GateSetting | float = 1.0
     seed: int = 0
     steps: int = 20
-    guidance: float = 3.0
+    guidance: float = 2.0
     references: ReferencePolicy = ReferencePolicy()
     style: str = ""
     negative: str = ""

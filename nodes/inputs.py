@@ -260,7 +260,7 @@ def guidance() -> io.Input:
     """Return the input for the scale of classifier-free guidance."""
     return io.Float.Input(
         "guidance",
-        default=3.0,
+        default=2.0,
         min=0.0,
         max=MAX_GUIDANCE,
         step=0.1,

@@ -44,7 +44,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--replies", type=int, metavar="N", help="replies to write for MM-Relevance (default: 0)")
     group.add_argument("--gates", type=float, nargs="+", metavar="X", help="0..4 (default: 0 0.25 0.5 0.75 1 1.5 2)")
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: 20)")
-    group.add_argument("--guidance", type=float, metavar="X", help="how closely to follow captions (default: 3)")
+    group.add_argument("--guidance", type=float, metavar="X", help="how closely to follow captions (default: 2)")
     for side in ("width", "height"):
         group.add_argument(f"--{side}", type=int, metavar="N", help="in pixels (default: the model's own)")
     group.add_argument("--batch-size", type=int, metavar="N", help="pictures painted at once (default: 1)")
@@ -123,7 +123,7 @@ def check_data_options(options: argparse.Namespace) -> None:
             if not options.models[name].exists():
                 raise UserError(f"There is no {options.models[name]}: --{name.replace('_', '-')} takes {what}.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.settings = {"steps": 20, "guidance": 3.0, **settings}
+    options.settings = {"steps": 20, "guidance": 2.0, **settings}
     options.gates, options.pictures, options.split = gates, options.pictures or PICTURES, options.split or "validation"
     options.storybook = options.data == STORYBOOK
     if options.storybook and options.layout:

@@ -225,7 +225,7 @@ class DiffusionDecoder:
         *,
         seed: int | Sequence[int],
         steps: int = 20,
-        guidance: float = 3.0,
+        guidance: float = 2.0,
         width: int | None = None,
         height: int | None = None,
         image: Tensor | None = None,

@@ -36,7 +36,7 @@ from .storybook_more import drawn, more_figures
 
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 20
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 BATCH = 16
 TEXT = Sampling(temperature=0.7)
 TRIES = 8  # at most so many stories are told for each long one that is needed

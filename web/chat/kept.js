@@ -18,7 +18,7 @@ const side = (value) => number(0, SIDE)(value) && value % 8 === 0;
 const KEPT = {
   gate: [1, number(0, MAX_GATE)],
   steps: [20, (value) => Number.isInteger(value) && number(1, 1000)(value)],
-  guidance: [3, number(0, 30)],
+  guidance: [2, number(0, 30)],
   width: [0, side], // 0 is the decoder's own
   height: [0, side],
   models: ["starter", (value) => ["starter", "canvas"].includes(value)],
