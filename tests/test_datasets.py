@@ -191,10 +191,10 @@ def test_what_a_caption_means_may_stand_beside_a_picture(tmp_path: Path) -> None
     for name in "abc":
         draw(tmp_path / f"{name}.png", (ord(name), 0, 0))
     first = image("a.png", caption="Rosa am Strand", meant=" a fox \n on the beach ")
-    later = [image("b.png", caption="Rosa", told="the fox is red", meant="a fox"), image("c.png", caption="x", meant="x")]
-    found = open_dataset(
-        lines(tmp_path, [said("user", text("x")), said("assistant", first), said("user", "y"), said("assistant", *later)])
-    )
+    second = image("b.png", caption="Rosa", told="the fox is red", meant="a fox")
+    third = image("c.png", caption="x", meant="x")
+    record = [said("user", "x"), said("assistant", first), said("user", "y"), said("assistant", second, third)]
+    found = open_dataset(lines(tmp_path, record))
     assert [found[index].meaning for index in range(3)] == ["a fox on the beach", "a fox", "x"]
     assert [found[index].caption for index in range(3)] == ["Rosa am Strand", "Rosa", "x"]
     assert found[1].whole_caption == "a fox, the fox is red" and found[2].meant == ""

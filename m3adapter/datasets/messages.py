@@ -6,8 +6,8 @@
         {"type": "image", "path": "kite.png", "caption": "Rosa with a kite"}]}]}
 
 A line is one conversation; it may also be the list of messages alone. A picture may have "told", the words that only
-its references tell: "Rosa is red"; and "meant", its caption in words that the decoder knows, where the caption's own are
-of another language or names: "a fox with a kite".
+its references tell: "Rosa is red"; and "meant", its caption in words that the decoder knows, where the caption's own
+are of another language or names: "a fox with a kite".
 """
 
 from __future__ import annotations
