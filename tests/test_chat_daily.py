@@ -209,7 +209,7 @@ def test_whatever_the_browser_keeps_the_panel_opens(chat: ChatPage, sessions: Se
     for broken in BROKEN:
         kept = chat.page.evaluate(read, broken)
         name = kept.pop("session")
-        painting = {"gate": 1, "steps": 20, "guidance": 3, "width": 0, "height": 0}
+        painting = {"gate": 1, "steps": 20, "guidance": 2, "width": 0, "height": 0}
         assert kept == {**painting, "models": "starter"} and isinstance(name, str)
     # A new page in which the store cannot even be touched, and the last entry with a session that is gone.
     chat.page.add_init_script("""for (const name of ['getItem', 'setItem']) {
