@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from m3adapter.adapter.auto import load_adapter
+from m3adapter.weights.starter import STARTER
 from tools import environment
 
 Graph = dict[str, dict[str, Any]]
@@ -280,3 +282,8 @@ def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[int, int]]:
         for (one, (left, top, right, bottom)), (other, box) in itertools.combinations(boxes, 2)
         if left < box[2] and box[0] < right and top < box[3] and box[1] < bottom
     ]
+
+
+def open_gate() -> float:
+    """How far the starter's gate opens where the references determine the look: what 1 means for a fixed gate."""
+    return load_adapter(STARTER / "adapter.safetensors").config.open_gate

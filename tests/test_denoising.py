@@ -83,7 +83,7 @@ def same(found: Tensor, expected: Tensor) -> bool:
 def test_every_scheduler_paints_as_in_diffusers(folder: Path, name: str) -> None:
     condition = toys.condition(2)
     latents, generators = noise()
-    how = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "height": toys.SIDE, "width": toys.SIDE}
+    how = {"num_inference_steps": STEPS, "guidance_scale": 2.0, "height": toys.SIDE, "width": toys.SIDE}
     theirs = pipeline(StableDiffusionXLPipeline, folder, name)
     expected = theirs(**embeddings(condition), latents=latents, generator=generators, output_type="pt", **how).images
     state = torch.get_rng_state()
@@ -105,7 +105,7 @@ def test_from_a_picture_it_paints_as_diffusers_does(folder: Path, name: str) -> 
         image=start.permute(2, 0, 1)[None],
         strength=0.6,
         num_inference_steps=STEPS,
-        guidance_scale=3.0,
+        guidance_scale=2.0,
         generator=[toys.generator(seed) for seed in SEEDS],
         output_type="pt",
     ).images
@@ -130,7 +130,7 @@ def test_a_refiner_takes_over_as_in_diffusers(folder: Path, refiner_folder: Path
     base = pipeline(StableDiffusionXLPipeline, folder, name)
     refined = pipeline(StableDiffusionXLImg2ImgPipeline, refiner_folder, name, vae=base.vae)
     latents, generators = noise()
-    how = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "generator": generators}
+    how = {"num_inference_steps": STEPS, "guidance_scale": 2.0, "generator": generators}
     begun = base(
         **embeddings(condition), latents=latents, height=32, width=32, denoising_end=0.6, output_type="latent", **how
     ).images
@@ -148,7 +148,7 @@ def test_a_refiner_after_a_picture_to_start_from(folder: Path, refiner_folder: P
     base = pipeline(StableDiffusionXLImg2ImgPipeline, folder)
     refined = pipeline(StableDiffusionXLImg2ImgPipeline, refiner_folder, vae=base.vae)
     generators = [toys.generator(seed) for seed in SEEDS]
-    how = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "generator": generators}
+    how = {"num_inference_steps": STEPS, "guidance_scale": 2.0, "generator": generators}
     begun = base(
         **embeddings(condition),
         image=start.permute(2, 0, 1)[None],
@@ -172,7 +172,7 @@ def test_a_refiner_refines_a_picture_of_its_own(refiner_folder: Path, refiner: D
         image=start.permute(2, 0, 1)[None],
         strength=0.4,
         num_inference_steps=STEPS,
-        guidance_scale=3.0,
+        guidance_scale=2.0,
         generator=[toys.generator(7)],
         output_type="pt",
     ).images
@@ -347,7 +347,7 @@ def test_from_a_picture_a_tiny_autoencoder_paints_as_in_diffusers(folder: Path) 
     torch.manual_seed(0)
     tiny = AutoencoderTiny(encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4).eval()
     condition, start = toys.condition(2), picture()
-    how = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "pt"}
+    how = {"num_inference_steps": STEPS, "guidance_scale": 2.0, "output_type": "pt"}
     expected = pipeline(StableDiffusionXLImg2ImgPipeline, folder, vae=tiny)(
         **embeddings(condition),
         image=start.permute(2, 0, 1)[None],

@@ -71,7 +71,7 @@ def test_a_folder_paints_what_it_painted_as_the_starter(comfy: ComfyServer, mode
     graph["starter"]["inputs"] = {}
     graph["a"]["inputs"]["decoder"] = ["starter", 3]
     graph |= {"image": node("EmptyImage", width=100, height=64, batch_size=1, color=0xFF0000)}
-    graph["d"] = decode("mine", image=["image", 0], denoise=0.5)
+    graph["d"] = decode("mine", image=["image", 0], denoise=0.4)
     graph["e"] = decode("mine", width=64, height=96)
     graph |= {"vae": load(vae="vae/mine.safetensors", vae_dtype="fp32"), "spaced": load(spacing="linspace")}
     graph |= {"f": decode("vae"), "g": decode("spaced")}
@@ -80,7 +80,7 @@ def test_a_folder_paints_what_it_painted_as_the_starter(comfy: ComfyServer, mode
     assert same(a, b) and not same(a, c) and same(a, f) and not same(a, g)
     assert (d.size, e.size) == ((96, 64), (64, 96))
     red, green, _ = d.resize((1, 1)).getpixel((0, 0))
-    assert red > 2 * green, "half of the steps leave the red of the picture"
+    assert red > 2 * green, "two fifths of the steps leave the red of the picture"
 
 
 def test_a_changed_model_is_loaded_again(comfy: ComfyServer, models: Path) -> None:

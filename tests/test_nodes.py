@@ -189,7 +189,9 @@ def test_another_gate_fuses_and_paints_again_and_nothing_else(comfy: ComfyServer
 
 def test_a_fixed_gate_is_the_same_for_every_token(comfy: ComfyServer) -> None:
     entry = comfy.run(graphs.blocks(mode="fixed", mode__value=0.25))
-    assert float(text(entry, "mean")) == pytest.approx(0.25 * 0.11, rel=1e-3), "of how far the starter's gate opens"
+    assert float(text(entry, "mean")) == pytest.approx(0.25 * graphs.open_gate(), rel=1e-3), (
+        "of how far the starter's gate opens"
+    )
     assert picture(comfy, entry, "map").size == (gate_map.WIDTH, gate_map.HEIGHT)
     assert float(text(comfy.run(graphs.blocks(gate=0.0)), "mean")) == 0
 
