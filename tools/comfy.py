@@ -9,11 +9,12 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,18 @@ def own_server(*arguments: str, port: int | None = None, log: Path | None = None
     base = environment.prepare_base(environment.BASE)
     device = [] if environment.has_accelerator() or "--cpu" in arguments else ["--cpu"]
     return Server(environment.PYTHON, environment.ENGINE, *base, *device, *arguments, port=port, log=log)
+
+
+@contextlib.contextmanager
+def fresh_server() -> Iterator[Server]:
+    """Run a ComfyUI with the pack in it on the processor, in a base directory of its own that goes with it."""
+    environment.ensure()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        flags = environment.prepare_base(base)
+        with Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server:
+            server.wait_ready()
+            yield server
 
 
 def succeeded(entry: Json) -> Json:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from . import comfy, environment
@@ -140,13 +138,8 @@ def report(before: Texts, now: Texts) -> list[str]:
 
 def main() -> int:
     """Write English and return the exit code, which is 1 if another language must be changed."""
-    environment.ensure()
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        flags = environment.prepare_base(base)
-        with comfy.Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server:
-            server.wait_ready()
-            now = english(server.get("/object_info"))
+    with comfy.fresh_server() as server:
+        now = english(server.get("/object_info"))
     before = read(ENGLISH)
     write(ENGLISH, now)
     lines = report(before, now)

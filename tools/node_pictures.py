@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,13 +130,9 @@ def main() -> None:
     if chromium.find() is None:
         raise SystemExit(chromium.MISSING)
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        flags = environment.prepare_base(base)
-        with comfy.Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server:
-            server.wait_ready()
-            nodes = sorted(name for name in server.get("/object_info") if name.startswith(PACK))
-            paint(server.url, nodes)
+    with comfy.fresh_server() as server:
+        nodes = sorted(name for name in server.get("/object_info") if name.startswith(PACK))
+        paint(server.url, nodes)
     for path in PICTURES.iterdir():
         if path.stem not in nodes:
             path.unlink()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import textwrap
 import urllib.parse
 from collections.abc import Sequence
@@ -142,13 +141,8 @@ def take(server: comfy.Server) -> None:
 
 def main() -> None:
     """Start ComfyUI and write all pictures."""
-    environment.ensure()
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        flags = environment.prepare_base(base)
-        with comfy.Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server:
-            server.wait_ready()
-            take(server)
+    with comfy.fresh_server() as server:
+        take(server)
 
 
 if __name__ == "__main__":
