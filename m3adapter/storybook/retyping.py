@@ -10,7 +10,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..conversation.conversation import Conversation, Text
 from .dataset import Sample
 from .wording.people import LIGHT_VARIANTS, NAMES, PLACE_VARIANTS, WEATHER_VARIANTS
 from .world import LIGHT_PHRASES, PLACE_PHRASES, WEATHER_PHRASES, Scene, article, caption
@@ -44,19 +43,10 @@ def retyped(rng: random.Random, sample: Sample) -> Sample:
             rng.choice(CALLED).format(species=actor.species, name=name)
             for name, actor in zip(names, scene.characters, strict=True)
         ]
-        conversation = _with_words(conversation, sample.slot.turn - 1, " ".join([before.text, *said]))
+        conversation = conversation.with_text(sample.slot.turn - 1, " ".join([before.text, *said]))
     text = _listed(rng, scene, sample.named) if not names and rng.random() < LISTED else None
     text = _cased(rng, (text or _sentence(rng, scene, sample.named, names)) + aside)
     return replace(sample, conversation=conversation.with_caption(sample.slot, text), caption=text)
-
-
-def _with_words(conversation: Conversation, turn: int, text: str) -> Conversation:
-    """Return a conversation with the words of a turn replaced by one text; pictures stay."""
-    whole = conversation.turns[turn]
-    pictures = [segment for segment in whole.segments if not isinstance(segment, Text)]
-    turns = list(conversation.turns)
-    turns[turn] = replace(whole, segments=(*pictures, Text(text)))
-    return Conversation(tuple(turns), conversation.cast)
 
 
 def _sentence(rng: random.Random, scene: Scene, looks: Sequence[int], names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ writes what the page would queue. It has the same requirements as the tests, whi
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,18 @@ def write(path: Path, content: Any) -> None:
 
 def main() -> None:
     """Write all templates."""
-    environment.ensure()
     if chromium.find() is None:
         raise SystemExit(chromium.MISSING)
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        flags = environment.prepare_base(base)
-        with (
-            comfy.Server(environment.PYTHON, environment.ENGINE, *flags, "--cpu", log=base / "comfyui.log") as server,
-            sync_playwright() as playwright,
-        ):
-            server.wait_ready()
-            info = server.get("/object_info")
-            browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
-            page = chromium.open_page(browser, server.url, 1280, 720)
-            for template in (*starter.ALL, *sdxl.ALL, *painters.ALL, *zimage.ALL, *edit.ALL):
-                name, workflow = template.__name__, template(info)
-                write(TEMPLATES / f"{name}.json", workflow)
-                write(TWINS / f"{name}.json", page.evaluate(PROMPT, workflow))
-                print(f"{name}: {len(workflow['nodes'])} nodes", flush=True)
-            browser.close()
+    with comfy.fresh_server() as server, sync_playwright() as playwright:
+        info = server.get("/object_info")
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
+        page = chromium.open_page(browser, server.url, 1280, 720)
+        for template in (*starter.ALL, *sdxl.ALL, *painters.ALL, *zimage.ALL, *edit.ALL):
+            name, workflow = template.__name__, template(info)
+            write(TEMPLATES / f"{name}.json", workflow)
+            write(TWINS / f"{name}.json", page.evaluate(PROMPT, workflow))
+            print(f"{name}: {len(workflow['nodes'])} nodes", flush=True)
+        browser.close()
 
 
 if __name__ == "__main__":
