@@ -8,11 +8,10 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..m3adapter.conversation.conversation import Conversation
-from ..m3adapter.conversation.markup import with_captions
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.settings import TurnSettings
-from ..m3adapter.stages import write_reply
+from ..m3adapter.stages import illustrated, write_reply
 from ..m3adapter.values import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
@@ -142,8 +141,8 @@ class Reply(ShowsText, io.ComfyNode):
         text.show()
         said = replied.turns[-1]
         if always_picture:
-            segments = with_captions(said.segments, conversation.turns[-1].text)
-            replied = conversation.assistant(segments)
+            asked = conversation.turns[-1].text
+            replied = conversation.assistant(illustrated(language_model.part, said.segments, asked))
         return io.NodeOutput(replied, said.text, *text.replies(1), ui=shown(said.text) | text.ui)
 
 

@@ -13,6 +13,7 @@ from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation
 from m3adapter.events import Event, PictureDone, PictureStarted, ReplyWritten, Step, TextChunk, TurnDone
 from m3adapter.gate import GateSetting
+from m3adapter.language.config import LanguageModelConfig
 from m3adapter.pipeline import M2Chat
 
 SAMPLING = SimpleNamespace(max_length=8)
@@ -20,9 +21,10 @@ REPLY = ["Part one. <im", "age>a fox</ima", "ge>"]
 
 
 class LanguageModelStandIn:
-    """Gives its next reply, and records what it was asked."""
+    """Gives its next reply, and records what it was asked. It needs instructions to write pictures."""
 
     sees = "projection"
+    config = LanguageModelConfig(instructions="Write a picture.")
 
     def __init__(self, replies: list[list[str]]) -> None:
         self.replies = replies

@@ -77,6 +77,7 @@ def test_sessions_that_cannot_be_read_are_read_later(
     sessions.save("later", story(1))
     chat.page.route("**/m2chat/sessions", answer)
     chat.reopen()
+    chat.until(lambda: chat.has_error)
     assert chat.error.startswith(sentence) and len(chat.error.splitlines()) <= 2
     chat.page.unroute("**/m2chat/sessions")
     if answer is away:

@@ -17,7 +17,7 @@ from m3adapter.language.detokenizing import Detokenizer
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
 from m3adapter.storybook.checking import words
-from m3adapter.storybook.stories import story, to_conversation
+from m3adapter.storybook.stories import to_conversation
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies
 from m3adapter.training.language_data import (
@@ -80,9 +80,10 @@ def test_checks_recognise_good_and_bad_replies(
 
     rng = random.Random(0)
     for number in range(30):
-        tale = story(rng, "validation")
+        tale = open_tales("storybook").story(rng, "validation")
         at = 0 if number % 2 == 0 else rng.randrange(len(tale.exchanges))
-        truth.append("".join(f"{panel.text}<image>{panel.caption}</image>" for panel in tale.exchanges[at].panels))
+        told = "".join(f"{panel.text}<image>{panel.caption}</image>" for panel in tale.exchanges[at].panels)
+        truth.append(told or tale.exchanges[at].answer)
     monkeypatch.setattr(LanguageModel, "reply", recite)
     good = check_replies(blind, "validation", 30)
     assert (good.parsed, good.told, good.complete, good.followed) == (1, 1, 1, 1), good.examples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -18,7 +20,9 @@ from m3adapter.events import (
     TextChunk,
     TurnDone,
 )  # fmt: skip
+from m3adapter.language.config import LanguageModelConfig
 from m3adapter.language.prompts import PromptError
+from m3adapter.language.reply import Declined
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_story
@@ -107,6 +111,32 @@ def test_the_words_of_a_story_can_be_written_alone() -> None:
     assert not model.decoder.painted
     with pytest.raises(ValueError, match="The premise is empty"):
         write_story(model.language_model, " ", 3)
+
+
+def trained(*replies: list[str]) -> M2Chat:
+    """A chat whose language model was trained for pictures and needs no instructions."""
+    model = chat(*replies)
+    model.language_model.config = LanguageModelConfig()
+    return model
+
+
+def test_what_a_trained_model_answers_without_a_picture_is_no_story() -> None:
+    refusal = ["I cannot draw a tiger. ", "How about a fox?"]
+    for tell in (trained(refusal).story, partial(write_story, trained(refusal).language_model)):
+        with pytest.raises(Declined) as declined:
+            tell("A tiger.", 3, sampling=SAMPLING)
+        assert str(declined.value) == (
+            "The language model answers in words alone: “I cannot draw a tiger. How about a fox?” "
+            "Ask for something that it can draw."
+        )
+    events = events_of(trained(REPLY, refusal).story, "A fox.", 3, steps=1, sampling=SAMPLING)
+    assert isinstance(events[-1], StoryEnded) and (events[-1].told, events[-1].panels) == (1, 3)
+    assert (
+        "“I cannot draw a tiger. How about a fox?”" in events[-1].text and len(events[-1].conversation.pictures()) == 1
+    )
+    answered = trained(refusal).turn(Conversation().user("A tiger."), steps=1, sampling=SAMPLING)
+    assert answered.turns[-1].text == "".join(refusal) and not answered.slots(), "in a conversation it is an answer"
+    assert len(trained([]).story("A fox.", 2, steps=1, sampling=SAMPLING).pictures()) == 2, "silence is no answer"
 
 
 class FailsAt:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
+from typing import Any
 
 import pytest
 
 from m3adapter.arguments import UserError
 from m3adapter.evaluation import storybook_more as more
+from m3adapter.picturebook import foreign
 from m3adapter.storybook import retyping
 from m3adapter.storybook.pictures import Storybook
 from m3adapter.storybook.world import LOOKS
@@ -79,6 +82,38 @@ def test_a_recipe_says_how_many_are_retyped() -> None:
 
     plain, typed = (open_samples(chosen, 2)[0] for chosen in (recipe(), recipe(retyped=1.0)))
     assert not any(plain[index].meant for index in range(30)) and any(typed[index].meant for index in range(30))
-    for wrong in ({"retyped": 2.0}, {"retyped": "much"}, {"capitals": True}):
+    for wrong in ({"retyped": 2.0}, {"retyped": "much"}, {"foreign": -1}, {"capitals": True}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             open_samples(recipe(**wrong), 2)
+
+
+def test_a_part_of_the_references_is_drawn_by_somebody_else() -> None:
+    def drawn(**options: object) -> Any:
+        stage = Stage(steps=1, samples=150)
+        return open_samples(
+            Recipe(data=Data("storybook", validation="", options=options), stage2=stage, run=Run("out")), 2
+        )[0]
+
+    renders, all_foreign, some = drawn(), drawn(foreign=1.0), drawn(foreign=0.4)
+    counts = Counter[str]()
+    for index in range(150):
+        plain, other = renders[index], all_foreign[index]
+        assert (plain.told, plain.known, plain.caption) == (other.told, other.known, other.caption)
+        assert plain.picture.digest == other.picture.digest, "what is painted stays the renderer's"
+        rows = zip(plain.references, other.references, some[index].references, strict=True)
+        for one, two, three in rows:
+            render, copy, sometimes = (vars(each.picture)["_image"] for each in (one, two, three))
+            alone = len(render.scene.characters) == 1
+            assert (copy.digest != render.digest) == alone, "only who is alone"
+            counts["alone"] += alone
+            counts["some"] += sometimes.digest != render.digest
+            if not alone:
+                continue
+            (actor,), (drawn_as,) = render.scene.characters, copy.scene.characters
+            assert (actor.species, actor.look) == (drawn_as.species, drawn_as.look)
+            assert copy.style in foreign.STYLES and copy.style not in foreign.UNSEEN
+            if counts["alone"] < 6:
+                assert copy.decode().shape == (256, 256, 3)
+    assert 0.25 * counts["alone"] < counts["some"] < 0.55 * counts["alone"]
+    again = drawn(foreign=0.4)
+    assert [some[index].key for index in range(20)] == [again[index].key for index in range(20)]

@@ -11,8 +11,14 @@ from .prompts import PromptError
 from .thoughts import Said, ThoughtError, ThoughtSplitter, Withdrawn
 
 PICTURES = 4  # of a reply, by default
+
+
+class Declined(ValueError):
+    """A model that was trained to tell stories in pictures answers in words alone; the message quotes it."""
+
+
 # Failures of models while they write or paint a reply; their messages are sentences.
-FAILED_REPLY = (ThoughtError, PromptError, NotFinite)
+FAILED_REPLY = (ThoughtError, PromptError, NotFinite, Declined)
 
 
 class ReplyReader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from . import dataset as world
 from .pool import Pool, picture, pool
 from .retyping import retyped
 from .stories import Split, story
-from .world import Scene
+from .world import Character, Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +72,19 @@ class Drawn(Deferred):
         return torch.from_numpy(render(self.scene, self._seed >> 33)).float() / 255
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """References that are no renders of this world.
+
+    Attributes:
+        part: Part of the references to a single character that are drawn otherwise, 0..1.
+        draw: Draws a character; the number chooses how.
+    """
+
+    part: float
+    draw: Callable[[Character, int], Deferred]
+
+
 class Storybook:
     """Pictures of training stories as a data set: see `datasets.sample.Dataset`.
 
@@ -79,16 +94,19 @@ class Storybook:
     Args:
         drawn: The samples.
         retyped: Part of the samples whose captions are as people type them; `meant` then has that of the story.
+        foreign: Draws some of the references; all are renders by default.
     """
 
-    def __init__(self, drawn: Pool, retyped: float = 0.0) -> None:
-        self.pool, self.retyped = drawn, retyped
+    def __init__(self, drawn: Pool, retyped: float = 0.0, foreign: Foreign | None = None) -> None:
+        self.pool, self.retyped, self.foreign = drawn, retyped, foreign
         self._report = Report("storybook", "storybook", samples=len(drawn.samples), conversations=len(drawn.samples))
 
     @classmethod
-    def draw(cls, stage: int, seed: int, count: int, *, retyped: float = 0.0) -> Storybook:
+    def draw(
+        cls, stage: int, seed: int, count: int, *, retyped: float = 0.0, foreign: Foreign | None = None
+    ) -> Storybook:
         """Draw what a stage of M3FT trains on, from the same stories for the same seed."""
-        return cls(pool(random.Random(seed + stage), count, **STAGES[stage]), retyped)
+        return cls(pool(random.Random(seed + stage), count, **STAGES[stage]), retyped, foreign)
 
     @classmethod
     def held_out(cls, split: Split, seed: int, count: int) -> Storybook:
@@ -138,7 +156,7 @@ class Storybook:
     def _sample(self, sample: world.Sample, index: int, other: int) -> datasets.Sample:
         """Return a sample whose references belong to number `other`."""
         references = tuple(
-            Reference(Picture(image=Drawn(scene, other * world.REFERENCES + place, worn=True)), 1.0)  # type: ignore[arg-type]
+            Reference(Picture(image=self._reference(scene, other * world.REFERENCES + place)), 1.0)  # type: ignore[arg-type]
             for place, scene in enumerate(sample.references)
         )
         painted = Drawn(self.pool.painted(sample), index % RENDERS)
@@ -155,6 +173,13 @@ class Storybook:
             source=f"storybook {index + 1}",
             meant=sample.caption if typed.caption != sample.caption else "",
         )
+
+    def _reference(self, scene: Scene, number: int) -> Deferred:
+        """Return a reference: a worn render, or its only character as somebody else draws it."""
+        rng = random.Random(f"foreign {number} {scene}")
+        if self.foreign and len(scene.characters) == 1 and rng.random() < self.foreign.part:
+            return self.foreign.draw(scene.characters[0], rng.randrange(2**31))
+        return Drawn(scene, number, worn=True)
 
 
 def _shown(sample: world.Sample, index: int) -> Conversation:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 DRIFTED = 0.3  # part of the samples with several references whose latest one has lost the look; the oldest one counts
 SAID = 0.4  # part of the captions of stage 1 that name what only references show, because stage 2 uses its heads
 LEFT_OUT = 0.85  # part of the easy samples, with a single character in every picture, that is left out
-# If hard samples are preferred: the part kept of samples with two characters whose looks only references show, and of
-# others. The hardest, whose caption names the look of one character but not of the other, are all kept.
-BOTH_KNOWN, OTHERS = 1.0, 0.1
+# If hard samples are preferred: the part kept of samples with two characters whose looks only references show, of those
+# with one such character and a newcomer, and of others. The hardest, whose caption names the look of one character but
+# not of the other, are all kept.
+BOTH_KNOWN, NEWCOMER, OTHERS = 1.0, 0.7, 0.1
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, perhaps in another look
 
 
@@ -156,7 +157,9 @@ def _species(scenes: Sequence[Scene]) -> set[str]:
 def _kept(sample: Sample) -> float:
     if sample.known and sample.named:
         return 1.0
-    return BOTH_KNOWN if len(sample.known) > 1 else OTHERS
+    if len(sample.known) > 1:
+        return BOTH_KNOWN
+    return NEWCOMER if sample.known and len(sample.scene.characters) > 1 else OTHERS
 
 
 def _drifted(sample: Sample, rng: random.Random) -> Sample:

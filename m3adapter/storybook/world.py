@@ -114,12 +114,13 @@ def random_scene(rng: random.Random, *, characters: int | None = None) -> Scene:
 def captioned(rng: random.Random, scene: Scene | None = None) -> tuple[Scene, str]:
     """Return a scene, a random one by default, and one of its captions.
 
-    A third of the captions of two characters names the look of one only: nothing then tells that of the other, which
-    must not take over the one that is named.
+    Half of the captions of two characters name the look of one only: nothing then tells that of the other, which must
+    not take over the one that is named. That is the hardest to learn.
     """
     scene = scene or random_scene(rng)
     count = len(scene.characters)
-    looks = sorted(rng.sample(range(count), rng.randrange(count + 1)))
+    told = rng.choices((0, 1, 2), (1, 3, 2))[0] if count == 2 else rng.randrange(count + 1)
+    looks = sorted(rng.sample(range(count), told))
     style = 0 if rng.random() < 0.5 else rng.randrange(len(CAPTION_STYLES))
     behind = [index for index in looks if rng.random() < 0.5]
     before = [index for index in looks if index not in behind]

@@ -17,6 +17,7 @@ from .m3ft_models import open_models
 from .m3ft_run import run_recipe
 from .m3ft_visual import Portrait, fit, stand_in
 from .recipe import Data, Loss, Models, Recipe, Run, Stage
+from .sources import PARTS
 from .tales import open_tales
 from .worlds import add_world_option
 
@@ -48,7 +49,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             language_dtype="float32",
             decoder_dtype="float32",
         ),
-        Data(args.world, validation="", options={"retyped": args.retyped} if args.retyped else {}),
+        Data(args.world, validation="", options={name: getattr(args, name) for name in PARTS if getattr(args, name)}),
         chosen if args.stage == 1 else none,
         chosen if args.stage == 2 else none,
         Loss(early=0.6),
@@ -89,6 +90,12 @@ def main(argv: list[str] | None = None) -> None:
         type=options.number(0, 1),
         default=0.0,
         help="storybook: part of the captions as people type them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--foreign",
+        type=options.number(0, 1),
+        default=0.0,
+        help="storybook: part of the references to one character that are drawn in other styles (default: %(default)s)",
     )
     parser.add_argument("--align", type=options.number(0), default=1.0, help="weight of the text alignment loss")
     parser.add_argument("--denoise-from", type=options.number(0, 1), default=0.7, help="when denoising begins (0..1)")

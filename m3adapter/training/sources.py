@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 100_000  # samples
+# The options of the storybook, each a part of what it draws.
+PARTS = {"retyped": "captions", "foreign": "references to one character"}
 
 
 class Remembered:
@@ -161,18 +163,32 @@ def _drawn(recipe: Recipe, stage: int) -> Any:
     """Return what a stage learns from in a world that the library draws."""
     count = getattr(recipe, f"stage{stage}").samples or 6000
     world, wanted = recipe.data.path, dict(recipe.data.options)
-    retyped = wanted.pop("retyped", 0.0) if world == "storybook" else 0.0
+    parts = {name: wanted.pop(name, 0.0) if world == "storybook" else 0.0 for name in PARTS}
     if wanted:
         raise UserError(f"data.options has {', '.join(sorted(wanted))}, which {world} does not know: leave it out.")
-    if isinstance(retyped, bool) or not isinstance(retyped, (int, float)) or not 0 <= retyped <= 1:
-        raise UserError(f"data.options.retyped is {shown(retyped)}: give the part of the captions, a number of 0..1.")
+    for name, part in parts.items():
+        if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 <= part <= 1:
+            raise UserError(
+                f"data.options.{name} is {shown(part)}: give the part of the {PARTS[name]}, a number of 0..1."
+            )
     if world == "picturebook":
         from ..picturebook.pictures import Picturebook
 
         return Picturebook.draw(stage, recipe.run.seed, count)
-    from ..storybook.pictures import Storybook
+    from ..storybook.pictures import Foreign, Storybook
 
-    return Storybook.draw(stage, recipe.run.seed, count, retyped=retyped)
+    foreign = Foreign(parts["foreign"], _drawn_otherwise) if parts["foreign"] else None
+    return Storybook.draw(stage, recipe.run.seed, count, retyped=parts["retyped"], foreign=foreign)
+
+
+def _drawn_otherwise(actor: Any, number: int) -> Any:
+    """Return a picture of a character of the storybook in one of the styles that trainings may see."""
+    from ..picturebook.foreign import STYLES
+    from ..picturebook.pictures import Drawn
+    from ..picturebook.world import PLACES, Character, Scene
+
+    alone = Scene((Character(actor.species, actor.look, facing=("left", "right")[number % 2]),), PLACES[0])
+    return Drawn(alone, number, style=STYLES[number // 2 % len(STYLES)], worn=True)
 
 
 def _opened(recipe: Recipe, split: str, opened: dict[str, Dataset]) -> Dataset:

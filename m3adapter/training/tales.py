@@ -44,18 +44,19 @@ def open_tales(name: str) -> Tales:
 
 
 def storybook() -> Tales:
-    """Return the stories of the storybook, the world of the shipped starter."""
-    from ..storybook.checking import judged
-    from ..storybook.stories import story
+    """Return what people say to the storybook, the world of the shipped starter, and its replies."""
+    from ..picturebook.stories.checking import judged
+    from ..picturebook.stories.ordinary import story
     from ..storybook.wording.requests import SYSTEM
     from ..storybook.world import LOOKS, PLACES, PROPS, SPECIES
 
+    named = ("sunset", "night", "rain", "snow", "and", "called", "cannot", "not")
     return Tales(
         name="storybook",
         species=SPECIES,
         story=story,
         systems=SYSTEM,
-        content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, "sunset", "night", "rain", "snow", "and", "called")),
+        content=frozenset((*SPECIES, *PLACES, *PROPS, *LOOKS, *named)),
         caption_weight=1.0,
         vocabulary=2048,
         marked=False,

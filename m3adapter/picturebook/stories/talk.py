@@ -58,7 +58,7 @@ class Talk:
 
     def able(self) -> Exchange:
         """Say what can be drawn."""
-        return self._exchange(self.pick(said.ABLE), self._offering(said.ABLE_ANSWERS))
+        return self._exchange(self.pick(said.ABLE), self.offering(said.ABLE_ANSWERS))
 
     def thanks(self) -> Exchange:
         """Take thanks."""
@@ -87,7 +87,7 @@ class Talk:
         names = (slots["name"],) if slots["name"] in message else ()
         message = typed(rng, message if rng.random() < 0.5 else capitalised(message), names=names)
         return Exchange(
-            message, answer=self._offering(said.REFUSALS, thing=named, thing_c=named[:1].upper() + named[1:])
+            message, answer=self.offering(said.REFUSALS, thing=named, thing_c=named[:1].upper() + named[1:])
         )
 
     def question(self) -> Exchange:
@@ -99,7 +99,7 @@ class Talk:
             "title": rng.choice(said.TITLES), "person": rng.choice(said.PERSONS), "other": rng.choice(said.PERSONS),
         }  # fmt: skip
         message = self.pick(rng.choices((said.QUESTIONS, said.PROSE, said.CODE), (5, 2, 3))[0]).format_map(slots)
-        return Exchange(message.lower() if rng.random() < 0.15 else message, answer=self._offering(said.OFF))
+        return Exchange(message.lower() if rng.random() < 0.15 else message, answer=self.offering(said.OFF))
 
     def foreign(self) -> Exchange:
         """Ask for English."""
@@ -107,12 +107,12 @@ class Talk:
         message = self.pick(frames).format(x=self.rng.choice(things))
         return Exchange(
             message[:1].upper() + message[1:] if self.rng.random() < 0.5 else message,
-            answer=self._offering(said.FOREIGN),
+            answer=self.offering(said.FOREIGN),
         )
 
     def senseless(self) -> Exchange:
         """Say that a message makes no sense, however long it is."""
-        return Exchange(nonsense(self.rng), answer=self._offering(said.SENSELESS))
+        return Exchange(nonsense(self.rng), answer=self.offering(said.SENSELESS))
 
     def crowd(self) -> Exchange:
         """Refuse more characters than a picture has room for."""
@@ -127,7 +127,7 @@ class Talk:
         message = rng.choice(
             ("{x}", "{x}", "draw {x}", "Please draw {x}.", "{x}!", "A story about {x}", "I want to see {x}.")
         ).format(x=what + place)
-        answer = self._offering(said.CROWDS, three=rng.choice(("two", "three")), as_=plural(species))
+        answer = self.offering(said.CROWDS, three=rng.choice(("two", "three")), as_=plural(species))
         return self._exchange(message, answer)
 
     def long(self) -> Exchange:
@@ -147,7 +147,7 @@ class Talk:
         )
         message = self.pick(frames).format(a=species, n=count, p=pages)
         few = f"{rng.choice(('three', 'four', 'five', 'six', 'eight'))} pictures"
-        return self._exchange(message, self._offering(said.LONG, few=few))
+        return self._exchange(message, self.offering(said.LONG, few=few))
 
     def coat(self) -> Exchange:
         """Refuse coats that are not in the paint box."""
@@ -161,14 +161,14 @@ class Talk:
         first, second = rng.sample(("red", "orange", "yellow", "green", "blue", "purple", "pink", "grey"), 2)
         return self._exchange(
             message,
-            self._offering(said.COATS, thing=thing, coats=f"{article(f'{first} {species}')} or {article(second)} one"),
+            self.offering(said.COATS, thing=thing, coats=f"{article(f'{first} {species}')} or {article(second)} one"),
         )
 
     def _exchange(self, message: str, answer: str) -> Exchange:
         return Exchange(typed(self.rng, message), answer=answer)
 
     def _offer(self) -> str:
-        return self._offering(
+        return self.offering(
             (
                 "Shall I draw {a}?",
                 "I could draw {a} {place}.",
@@ -177,7 +177,7 @@ class Talk:
             )
         )
 
-    def _offering(self, frames: tuple[str, ...], **slots: str) -> str:
+    def offering(self, frames: tuple[str, ...], **slots: str) -> str:
         """Fill an answer that offers animals of the picture book."""
         species = self.rng.sample(SPECIES, 3)
         offered = {letter: article(name) for letter, name in zip("abc", species, strict=True)}

@@ -24,6 +24,7 @@ class Panel:
             while the hero is absent), "change" (a character that was seen before gets a new look), "join" (two
             characters together, later in a story).
         named: Indices of the characters whose colour the caption names.
+        names: What the caption calls its characters, "" for those without a name; () if nobody has one.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Panel:
     caption: str
     task: Task
     named: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""What people say to the storybook, and its replies: what the starter's language model learns.
+
+Most are the picture book's conversations in the storybook's means, which have far more of what people type. The others
+are the storybook's own stories, as far as they show only what somebody asked for.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+from ...storybook.stories import Split, Story
+from ...storybook.stories import story as own
+from ...storybook.wording.people import NAMES
+from ...storybook.wording.requests import ANY_STORY
+from ...storybook.world import Scene
+from ..reading import read
+from .plainer import plainer
+from .teller import story as rich
+
+SPOKEN = 0.7  # part that are the picture book's conversations
+
+_NAMED = re.compile(rf"\bcalled [A-Z]|\b({'|'.join(NAMES)})\b")
+_FREE = frozenset(frame.strip(" .!?").lower() for frame in ANY_STORY)
+
+
+def story(rng: random.Random, split: Split) -> Story:
+    """Tell a conversation that depends only on the state of `rng`, in the wordings of a split.
+
+    In "train", no picture shows a composition (species, place, prop) of another split.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    while True:
+        found = plainer(rng, rich(rng, split)) if rng.random() < SPOKEN else invited(own(rng, split))
+        if found is not None:
+            return found
+
+
+def invited(told: Story) -> Story | None:
+    """Return a story up to the first exchange whose pictures show what nobody asked for; None if nothing is left.
+
+    Somebody, a thing, a light or a weather is asked for if a message names it or a picture has shown it. Who asks for
+    any story leaves the choice to the teller. Names end a story, too: its captions do not have them.
+    """
+    exchanges = []
+    known: set[str] = {"day", "clear"}
+    for exchange in told.exchanges:
+        asked = read(exchange.message, loose=True)
+        known |= {*asked.species, *asked.of("prop"), *asked.of("light"), *asked.of("weather")}
+        if exchange.user_scene:
+            known |= _shown(exchange.user_scene)
+        scenes = [panel.scene for panel in exchange.panels]
+        if exchange.message.strip(" .!?").lower() in _FREE and scenes:
+            known |= _shown(scenes[0])
+        named = any(_NAMED.search(panel.text) for panel in exchange.panels)
+        if named or any(not _shown(scene) <= known for scene in scenes):
+            break
+        exchanges.append(exchange)
+    return replace(told, exchanges=tuple(exchanges)) if exchanges else None
+
+
+def _shown(scene: Scene) -> set[str]:
+    """Return who and what a picture shows, its light and its weather."""
+    things = {scene.prop} if scene.prop else set()
+    return {*(actor.species for actor in scene.characters), *things, scene.light, scene.weather}
