@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from m3adapter.conversation import markup
 from m3adapter.conversation.conversation import Conversation
@@ -233,3 +233,19 @@ def test_the_language_model_learns_the_picture_book(tmp_path: Path, capsys) -> N
     assert told.tokenizer.decode(told.tokenizer("Milo the Fox")["input_ids"]) == "Milo the Fox"
     stand_in = load_file(tmp_path / "picture_stand_in.safetensors")
     assert stand_in["linear.weight"].shape[1] == len(open_tales("picturebook").species)
+
+
+def test_words_in_capitals_are_read_as_words_that_begin_with_one(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    for shouted, said in (
+        ("FOX IN THE SNOW!!!", "Fox In The Snow!!!"),
+        ("A RABBIT'S KITE", "A Rabbit'S Kite"),
+        ("M²Chat", "M²Chat"),
+        ("<|user|>I SEE A FOX<|end|>", "<|user|>I See A Fox<|end|>"),
+    ):
+        for each in (tokenizer, again):
+            assert each(shouted)["input_ids"] == each(said)["input_ids"]
+            assert each.decode(each(shouted)["input_ids"]) == said

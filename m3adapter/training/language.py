@@ -29,6 +29,7 @@ from .language_check import check_replies, failures
 from .language_data import Stories, story_texts, train_tokenizer
 from .language_learner import Learner, grow, keep_features, new_model
 from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
+from .marked_tokenizer import quieten
 from .muon import Muon
 from .tales import Tales, open_tales
 from .worlds import add_world_option
@@ -100,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
             train_tokenizer(texts, size, marked=tales.marked).save_pretrained(tokens)
     with options.opened("init" if args.init else "output", tokens):
         tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
+    if args.init and not tales.marked:
+        quieten(tokenizer.backend_tokenizer)
     config, projection = LanguageModelConfig(), None
     if args.init:
         with options.opened("init", args.init):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..conversation.markup import CLOSE, OPEN, escape
-from .marked_tokenizer import mark
+from .marked_tokenizer import mark, quieten
 from .tales import Tales, storybook
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int, *, marked: bool = Fal
     Args:
         texts: Texts without special tokens.
         vocab_size: Number of tokens including special ones; at least 263.
-        marked: Whether capitals and words without a blank before them are marked (`marked_tokenizer`).
+        marked: Whether capitals and words without a blank before them are marked (`marked_tokenizer`); or else words in
+            capitals are read as if only their first letter were one.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -129,8 +130,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int, *, marked: bool = Fal
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    if marked:
-        mark(core)
+    (mark if marked else quieten)(core)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),

@@ -3,6 +3,8 @@
 A mark says that the next letter is a capital, that the next word is in capitals, or that no blank stands before the
 next word. They are inserted before the text is split, and removed when tokens are decoded, by the tokenizer itself, so
 that the files of a model need nothing else.
+
+A tokenizer without marks can at least be quietened: "RABBIT" is then read as "Rabbit".
 """
 
 from __future__ import annotations
@@ -50,3 +52,11 @@ def mark(core: Tokenizer) -> None:
             *[decoders.Replace(sign, "") for sign in (CAPITAL, JOINED)],
         ]
     )
+
+
+def quieten(core: Tokenizer) -> None:
+    """Let a tokenizer without marks read capitals inside words as small letters; it writes as before."""
+    from tokenizers import Regex, normalizers
+
+    inside = (normalizers.Replace(Regex(f"(?<=[A-Za-z]){letter}"), letter.lower()) for letter in ascii_uppercase)
+    core.normalizer = normalizers.Sequence(list(inside))
