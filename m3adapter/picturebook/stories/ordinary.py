@@ -16,10 +16,11 @@ from ...storybook.wording.people import NAMES
 from ...storybook.wording.requests import ANY_STORY
 from ...storybook.world import Scene
 from ..reading import read
-from .plainer import plainer
+from .plainer import asks_nothing, plainer, same
 from .teller import story as rich
 
-SPOKEN = 0.7  # part that are the picture book's conversations
+SPOKEN = 0.6  # part that are the picture book's conversations
+LONG = 0.7  # part of the storybook's own stories that begin as long ones: most end early, and long ones shall be learned
 
 _NAMED = re.compile(rf"\bcalled [A-Z]|\b({'|'.join(NAMES)})\b")
 _FREE = frozenset(frame.strip(" .!?").lower() for frame in ANY_STORY)
@@ -34,7 +35,13 @@ def story(rng: random.Random, split: Split) -> Story:
         ValueError: There is no such split.
     """
     while True:
-        found = plainer(rng, rich(rng, split)) if rng.random() < SPOKEN else invited(own(rng, split))
+        if rng.random() < SPOKEN:
+            found = plainer(rng, rich(rng, split))
+        else:
+            long = rng.random() < LONG
+            found = invited(own(rng, split, exchanges=8 if long else None))
+            if found and long and len(found.exchanges) < 2:
+                continue
         if found is not None:
             return found
 
@@ -45,7 +52,7 @@ def invited(told: Story) -> Story | None:
     Somebody, a thing, a light or a weather is asked for if a message names it or a picture has shown it. Who asks for
     any story leaves the choice to the teller. Names end a story, too: its captions do not have them.
     """
-    exchanges = []
+    exchanges, before = [], ""
     known: set[str] = {"day", "clear"}
     for exchange in told.exchanges:
         asked = read(exchange.message, loose=True)
@@ -56,9 +63,12 @@ def invited(told: Story) -> Story | None:
         if exchange.message.strip(" .!?").lower() in _FREE and scenes:
             known |= _shown(scenes[0])
         named = any(_NAMED.search(panel.text) for panel in exchange.panels)
+        if same(before if asks_nothing(exchange.message) else "", exchange.panels):
+            break
         if named or any(not _shown(scene) <= known for scene in scenes):
             break
         exchanges.append(exchange)
+        before = exchange.panels[-1].caption if exchange.panels else before
     return replace(told, exchanges=tuple(exchanges)) if exchanges else None
 
 

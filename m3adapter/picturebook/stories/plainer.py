@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 
 from ...storybook import world as storybook
 from ...storybook.wording import tale
@@ -113,6 +115,8 @@ def plainer(rng: random.Random, told: Story) -> tale.Story | None:
             answer = _offered(talk, VIEW, here=panels[0].scene.place)
             exchanges.append(tale.Exchange(exchange.message, (), seen, answer))
             continue
+        if same(before if asks_nothing(exchange.message) else "", panels):
+            break
         if told.split == "train" and any(_held_out(panel.scene) for panel in panels):
             break
         exchanges.append(tale.Exchange(exchange.message, panels, seen))
@@ -182,6 +186,18 @@ def _offered(talk: Talk, frames: tuple[str, ...], *, here: str = "", thing: str 
 def _turned(panel: Panel) -> bool:
     """Return whether somebody asked how near a character is, or where it looks."""
     return any(facts & {"near", "facing"} for facts in panel.said)
+
+
+def same(before: str, panels: Sequence[tale.Panel]) -> bool:
+    """Return whether a picture would be the one before again: what differs is nothing that the storybook paints."""
+    captions = [before, *(panel.caption for panel in panels)]
+    return any(one == other for one, other in pairwise(captions))
+
+
+def asks_nothing(message: str) -> bool:
+    """Return whether a message names nothing that a picture could show: "What happens next?"."""
+    asked = read(message, loose=True)
+    return not (asked.species or asked.facts or asked.denied)
 
 
 def _held_out(scene: storybook.Scene) -> bool:
