@@ -40,6 +40,7 @@ class Sample:
         source: Where the sample comes from (file and line), for people.
         meant: What the caption means to somebody who has read the conversation, as a caption for the decoder: "a fox on
             the beach" for "Milo, beach". "" if the caption says it itself, or nobody knows.
+        whole: The whole caption, if the decoder reads what only the references tell better elsewhere than at the end.
     """
 
     conversation: Conversation
@@ -50,6 +51,7 @@ class Sample:
     known: tuple[str, ...] = ()
     source: str = ""
     meant: str = ""
+    whole: str = ""
 
     @property
     def caption(self) -> str:
@@ -64,7 +66,7 @@ class Sample:
     @property
     def whole_caption(self) -> str:
         """What the caption means, with the words that only the references tell."""
-        return f"{self.meaning}, {self.told}" if self.told else self.meaning
+        return (self.whole or f"{self.meaning}, {self.told}") if self.told else self.meaning
 
     @property
     def useful(self) -> bool:
@@ -84,8 +86,8 @@ class Sample:
     def key(self) -> str:
         """A digest of everything in the sample but its source."""
         references = [(reference.picture.digest, reference.weight) for reference in self.references]
-        meant = [self.meant] if self.meant else []
-        return digest(self.words_key, self.caption, self.picture.digest, references, self.told, *meant)
+        further = [text for text in (self.meant, self.whole) if text]
+        return digest(self.words_key, self.caption, self.picture.digest, references, self.told, *further)
 
 
 @runtime_checkable

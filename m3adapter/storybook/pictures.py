@@ -20,7 +20,7 @@ from . import dataset as world
 from .pool import Pool, picture, pool
 from .retyping import retyped
 from .stories import Split, story
-from .world import Character, Scene
+from .world import Character, Scene, bare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,19 +159,20 @@ class Storybook:
             Reference(Picture(image=self._reference(scene, other * world.REFERENCES + place)), 1.0)  # type: ignore[arg-type]
             for place, scene in enumerate(sample.references)
         )
-        painted = Drawn(self.pool.painted(sample), index % RENDERS)
         told = world.aside(sample)[len(sample.caption) :].removeprefix(", ")
+        shown = self.pool.painted(sample)
         rng = random.Random(f"retyped {index} {sample.caption}")
         typed = retyped(rng, sample) if rng.random() < self.retyped else sample
         return datasets.Sample(
             conversation=_shown(typed, index),
             slot=sample.slot,
-            picture=Picture(typed.caption, painted),  # type: ignore[arg-type]
+            picture=Picture(typed.caption, Drawn(shown, index % RENDERS)),  # type: ignore[arg-type]
             references=references,
             told=told,
             known=tuple(sample.scene.characters[place].species for place in sample.known),
             source=f"storybook {index + 1}",
             meant=sample.caption if typed.caption != sample.caption else "",
+            whole=bare(sample.caption, shown, sample.known),
         )
 
     def _reference(self, scene: Scene, number: int) -> Deferred:
