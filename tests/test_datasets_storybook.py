@@ -22,7 +22,12 @@ def test_a_stage_trains_on_the_samples_that_its_seed_has_always_drawn() -> None:
             sample = found[index]
             assert sample.caption == expected.caption and sample.slot == expected.slot
             assert [t.text for t in sample.conversation.turns] == [t.text for t in expected.conversation.turns]
-            assert sample.whole_caption == aside(expected) and sample.useful == bool(expected.known)
+            assert f"{sample.caption}, {sample.told}".removesuffix(", ") == aside(expected)
+            assert sample.useful == bool(expected.known)
+            looks = {expected.shown(place).look for place in expected.known}
+            assert looks <= {*sample.whole_caption.split()} and len(sample.whole_caption.split()) == len(
+                sample.caption.split()
+            ), "a look takes the place of an article"
             assert len(sample.references) == len(expected.references)
             users = sample.conversation.user_slots(before=sample.slot)
             assert len(users) == len(expected.user_scenes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -27,7 +28,9 @@ from m3adapter.storybook.world import (
     Character,
     Scene,
     article,
+    bare,
     caption,
+    captioned,
     random_scene,
 )
 
@@ -276,3 +279,25 @@ def test_the_caption_with_what_only_references_tell(stories: list[tuple[Story, l
             )
             scene = replace(sample.scene, characters=actors)
             assert aside(sample) == caption(scene, looks=sample.named, asides=sample.known)
+
+
+def test_a_look_in_place_of_an_article_moves_no_word() -> None:
+    scene = Scene((Character("owl", "red"), Character("fox", "blue")), "kite", "forest", "night")
+    plain = "an owl and a fox with a kite in the forest at night"
+    assert bare(plain, scene, [1]) == "an owl and blue fox with a kite in the forest at night"
+    assert bare(plain, scene, [0, 1]) == "red owl and blue fox with a kite in the forest at night"
+    assert bare("a red owl and a fox in the forest", scene, [0]) == "red owl and a fox in the forest"
+    assert bare(plain, scene, []) == plain
+    rng, kinds = random.Random(4), Counter()
+    for _ in range(3000):
+        scene, text = captioned(rng)
+        told = [bool(re.search(rf"\b{actor.look} {actor.species}\b", text)) for actor in scene.characters]
+        behind = [f"the {actor.species} is {actor.look}" in text for actor in scene.characters]
+        assert not any(one and other for one, other in zip(told, behind, strict=True))
+        if len(scene.characters) == 2:
+            kinds[sum(told) + sum(behind)] += 1
+            kinds["behind"] += sum(behind)
+            kinds["bare"] += bool(sum(told)) and not re.search(rf"\ba ({'|'.join(LOOKS)}) ", text.replace("an ", "a "))
+    pairs = kinds[0] + kinds[1] + kinds[2]
+    assert kinds[1] > 0.4 * pairs and kinds[0] > 0.1 * pairs and kinds[2] > 0.25 * pairs, kinds
+    assert kinds["behind"] > 0.2 * pairs and kinds["bare"] > 0.2 * pairs, kinds
