@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .gate import GateSetting
     from .language.language_model import LanguageModel
 __all__ = [
-    "Prepare", "UserPictures", "check_stop", "encode_slot", "fuse", "ignore", "illustrated", "paint", "paint_all",
+    "Prepare", "UserPictures", "check_stop", "encode_slot", "fuse", "ignore", "paint", "paint_all",
     "read_slot", "see", "see_references", "styled", "unprepared", "uses_references", "write_reply",
 ]  # fmt: skip
 
@@ -71,7 +71,7 @@ def write_reply(
         conversation: It must end with the user's turn.
         settings: Of these, `seed`, `sampling` and `max_pictures` matter here.
         premise: What the story is about. If given, a reply without any picture gets one, captioned with the reply's
-            first sentence (of the premise if the reply is empty); see `illustrated`.
+            first sentence (of the premise if the reply is empty).
         should_stop: Asked before every chunk of text.
         on_event: Called with TextChunk, TextWithdrawn, ThoughtChunk and Shortened as they happen. Thoughts are not part
             of the reply.
@@ -86,7 +86,8 @@ def write_reply(
     Raises:
         ConversationError: It is not the assistant's turn, or nothing can encode the user's pictures.
         ThoughtError: The reply has nothing but thoughts.
-        Declined: As `illustrated`, if a premise is given.
+        Declined: A premise is given, and a model that was trained for pictures ended its reply without one: it answers,
+            or says what it cannot draw.
         Interrupted: should_stop() returned true.
     """
     settings, on_event = changed(settings, changes), on_event or ignore
@@ -107,22 +108,18 @@ def write_reply(
         on_event(event)
     if note := getattr(reply, "note", ""):  # a plain iterator of texts has none
         on_event(Shortened(note))
-    if premise is None:
-        return conversation.assistant(with_captions(reader.segments(), None))
-    return conversation.assistant(illustrated(language_model, reader.segments(), premise))
+    segments = reader.segments()
+    if premise is not None and getattr(reply, "ended", False) and not language_model.config.instructions:
+        check_illustrated(segments)
+    return conversation.assistant(with_captions(segments, premise))
 
 
-def illustrated(language_model: LanguageModel, segments: Sequence[Segment], premise: str) -> tuple[Segment, ...]:
-    """Return a reply with a picture at least: see `with_captions`.
-
-    Raises:
-        Declined: The model was trained for pictures, and says something without one: it answers, or cannot paint that.
-    """
+def check_illustrated(segments: Sequence[Segment]) -> None:
+    """Raise Declined if a reply of a model that was trained for pictures has words, and no picture."""
     said = " ".join("".join(segment.text for segment in segments if isinstance(segment, Text)).split())
-    if said and not language_model.config.instructions and not any(isinstance(each, Picture) for each in segments):
+    if said and not any(isinstance(each, Picture) for each in segments):
         quoted = said if len(said) <= QUOTED else first_sentence(said, QUOTED)
         raise Declined(f"The language model answers in words alone: “{quoted}” Ask for something that it can draw.")
-    return with_captions(segments, premise)
 
 
 def fuse(

@@ -11,7 +11,7 @@ from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.events import Event, TextChunk
 from ..m3adapter.language.reply import PICTURES
 from ..m3adapter.settings import TurnSettings
-from ..m3adapter.stages import illustrated, write_reply
+from ..m3adapter.stages import write_reply
 from ..m3adapter.values import SEED_LIMIT
 from . import inputs, wires
 from .errors import names_node
@@ -133,6 +133,7 @@ class Reply(ShowsText, io.ComfyNode):
                 None if vision_encoder is None else vision_encoder.part,
                 conversation,
                 settings,
+                premise=conversation.turns[-1].text if always_picture and conversation.turns else None,
                 should_stop=should_stop,
                 on_event=on_event,
                 prepare=preparing(language_model=language_model, vision_encoder=vision_encoder),
@@ -140,9 +141,6 @@ class Reply(ShowsText, io.ComfyNode):
         bar.update_absolute(max_length)
         text.show()
         said = replied.turns[-1]
-        if always_picture:
-            asked = conversation.turns[-1].text
-            replied = conversation.assistant(illustrated(language_model.part, said.segments, asked))
         return io.NodeOutput(replied, said.text, *text.replies(1), ui=shown(said.text) | text.ui)
 
 

@@ -23,6 +23,7 @@ from m3adapter.events import (
 from m3adapter.language.config import LanguageModelConfig
 from m3adapter.language.prompts import PromptError
 from m3adapter.language.reply import Declined
+from m3adapter.language.streamed_reply import Course, StreamedReply
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.pipeline import M2Chat
 from m3adapter.story_writing import write_story
@@ -114,9 +115,11 @@ def test_the_words_of_a_story_can_be_written_alone() -> None:
 
 
 def trained(*replies: list[str]) -> M2Chat:
-    """A chat whose language model was trained for pictures and needs no instructions."""
+    """A chat whose language model was trained for pictures, needs no instructions, and ends its replies."""
     model = chat(*replies)
     model.language_model.config = LanguageModelConfig()
+    write = model.language_model.reply
+    model.language_model.reply = lambda *given, **how: StreamedReply(write(*given, **how), Course(ended=True))
     return model
 
 
@@ -137,6 +140,9 @@ def test_what_a_trained_model_answers_without_a_picture_is_no_story() -> None:
     answered = trained(refusal).turn(Conversation().user("A tiger."), steps=1, sampling=SAMPLING)
     assert answered.turns[-1].text == "".join(refusal) and not answered.slots(), "in a conversation it is an answer"
     assert len(trained([]).story("A fox.", 2, steps=1, sampling=SAMPLING).pictures()) == 2, "silence is no answer"
+    cut = chat(refusal)
+    cut.language_model.config = LanguageModelConfig()
+    assert len(cut.story("A fox.", 2, steps=1, sampling=SAMPLING).pictures()) == 2, "nor is what was cut off"
 
 
 class FailsAt:

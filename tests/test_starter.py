@@ -16,6 +16,8 @@ from m3adapter.adapter.features import SlotFeatures
 from m3adapter.conversation.conversation import Conversation, Picture, Text
 from m3adapter.evaluation.starter import Bench
 from m3adapter.gate import GateSetting
+from m3adapter.language.reply import Declined
+from m3adapter.language.sampling import Sampling
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook.judge import Judge
 from m3adapter.storybook.render import render
@@ -198,3 +200,17 @@ def test_configuration_of_the_decoder_keeps_sdxls_conventions() -> None:
     heads = unet["attention_head_dim"]
     assert len({c // h for c, h in zip(widths, heads, strict=True)}) == 1
     assert Path(STARTER / "decoder" / "model_index.json").is_file()
+
+
+def test_a_reply_tells_whether_it_has_ended(model: M2Chat) -> None:
+    asked = Conversation().user("A fox with a kite on the beach.")
+    for length, ended in ((256, True), (4, False)):
+        reply = model.language_model.reply(asked, sampling=Sampling(max_length=length), seed=1)
+        assert not reply.ended, "it has not begun"
+        assert ("</image>" in "".join(reply)) == reply.ended == ended
+
+
+def test_what_cannot_be_drawn_is_refused_with_an_offer(model: M2Chat) -> None:
+    for asked in ("A dragon in the forest.", "Please draw a shark.", "my grandmother"):
+        with pytest.raises(Declined, match="The language model answers in words alone: “.+” Ask for something"):
+            model.story(asked, 1, steps=1)

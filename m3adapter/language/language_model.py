@@ -29,7 +29,7 @@ from .prompts import Prompt, PromptWriter, knowing, special_tokens
 from .reading import BlockReader, TransformersReader
 from .reply_tokens import ReplyTokens, end_tokens, unfinished_thought
 from .sampling import Sampling, choose
-from .streamed_reply import StreamedReply
+from .streamed_reply import Course, StreamedReply
 from .thought_marks import is_mark
 from .thoughts import ThoughtError
 from .visual_projection import PROJECTION_NAME, VisualProjection
@@ -248,9 +248,9 @@ class LanguageModel:
             ValueError: The number or shape of `visual` is not what the conversation needs.
         """
         conversation.check_ready_for_reply()
-        notes: list[str] = []
-        chunks = self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop, notes)
-        return StreamedReply(chunks, notes)
+        course = Course()
+        chunks = self._reply(conversation, list(visual), sampling or Sampling(), seed, should_stop, course)
+        return StreamedReply(chunks, course)
 
     def _reply(
         self,
@@ -259,14 +259,14 @@ class LanguageModel:
         sampling: Sampling,
         seed: int,
         should_stop: Callable[[], bool] | None,
-        notes: list[str],
+        course: Course,
     ) -> Generator[str, None, None]:
         generator = torch.Generator("cpu").manual_seed(seed)
         prompts = self.prompts.with_thinking() if sampling.thinking else self.prompts
         length = min(sampling.max_length, self.context_length // 2)
         read = with_seen(self._with_sheet(conversation), pictures=self.sees_own and self.sees == "natively")
         prompt = prompts.for_reply(read, self._reply_limit(sampling, prompts))
-        notes.append(prompt.note)
+        course.note = prompt.note
         room = max(self.context_length - len(prompt.ids) - length, 0)
         tokens = ReplyTokens(prompts.opening, length, min(sampling.max_thinking, room))
         if tokens.splitter.begun:
@@ -283,6 +283,7 @@ class LanguageModel:
             barred = barred.to(logits.device)
             token = choose(logits, sampling, generator, said=repeated, barred=barred)
             if token in self._ends and not tokens.splitter.goes_on(self._decoded([token])):
+                course.ended = True
                 break
             if chunk := words.add(token):
                 yield chunk

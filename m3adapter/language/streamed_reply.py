@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+
+@dataclass
+class Course:
+    """What happens while a reply is written.
+
+    Attributes:
+        note: What the prompt shortened or left out, in a sentence; "" for nothing, or before the reply has begun.
+        ended: Whether the model has ended its reply, which is not cut off.
+    """
+
+    note: str = ""
+    ended: bool = False
 
 
 class StreamedReply(Iterator[str]):
@@ -10,16 +24,21 @@ class StreamedReply(Iterator[str]):
 
     Args:
         chunks: The chunks.
-        notes: A list that gets notes about the prompt once it has been made.
+        course: Kept up to date by what writes them.
     """
 
-    def __init__(self, chunks: Generator[str, None, None], notes: Sequence[str]) -> None:
-        self._chunks, self._notes = chunks, notes
+    def __init__(self, chunks: Generator[str, None, None], course: Course) -> None:
+        self._chunks, self._course = chunks, course
 
     @property
     def note(self) -> str:
-        """What the prompt shortened or left out, in a sentence; "" for nothing, or before the reply has begun."""
-        return " ".join(filter(None, self._notes))
+        """As in `Course`."""
+        return self._course.note
+
+    @property
+    def ended(self) -> bool:
+        """As in `Course`."""
+        return self._course.ended
 
     def __next__(self) -> str:
         return next(self._chunks)
