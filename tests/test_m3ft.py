@@ -114,7 +114,8 @@ def test_the_options_are_those_of_the_recipe_that_ships(
     parts = {"--language": "language_model", "--vision": "vision_encoder", "--decoder": "decoder"}
     named = [text for option, part in parts.items() for text in (option, str(STARTER / part))]
     init = ["--init", str(STARTER / "adapter.safetensors")] * (stage == 2)
-    sizes = ["--steps", str(steps), "--samples", str(samples), "--batch", "128", "--lr", "1.5e-3", "--retyped", "0.5"]
+    sizes = ["--steps", str(steps), "--samples", str(samples), "--batch", "128", "--lr", "1.5e-3"]
+    sizes += ["--retyped", "0.5", "--foreign", "0.3"]
     m3ft.main(["--stage", str(stage), "--output", str(tmp_path), *named, *init, *sizes])
     shipped = read_recipe(Path("storybook"))
     assert given[0].stage1 == shipped.stage1 if stage == 1 else given[0].stage2 == shipped.stage2
