@@ -26,7 +26,7 @@ from tools.comfy import ExecutionFailed
 
 pytestmark = pytest.mark.comfy
 
-SAID = ("A fox finds a kite on the beach.", "What happens next?", "How does it end?")
+SAID = ("A fox finds a kite on the beach.", "What happens next?", "Tell me more.")
 
 
 @pytest.fixture(scope="module")

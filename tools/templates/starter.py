@@ -65,7 +65,7 @@ def dialogue(info: Info) -> Json:
     )  # fmt: skip
     last = graph.add(
         "M2Chat_Turn", "Third turn, in one node", at=(610, TOP), size=(260, 560),
-        **pair(load), conversation=second["conversation"], text="How does it end?", seed=4,
+        **pair(load), conversation=second["conversation"], text="What happens next?", seed=4,
     )  # fmt: skip
     show = graph.add(
         "M2Chat_ShowConversation", "The dialogue", at=(895, TOP), size=(380, 430), conversation=last["conversation"]
