@@ -25,6 +25,7 @@ from m3adapter.evaluation import storybook_more as more
 from m3adapter.evaluation.figures import mean
 from m3adapter.evaluation.starter import ABLATIONS, Bench
 from m3adapter.gate import GateSetting
+from m3adapter.picturebook.stories import ordinary
 from m3adapter.pipeline import M2Chat
 from m3adapter.storybook import stories
 from m3adapter.storybook.dataset import Sample
@@ -306,20 +307,31 @@ def test_stories_that_cannot_be_compared_do_not_go_on_for_ever(reply: Callable) 
 def test_replies_are_asked_of_unfinished_test_stories(monkeypatch) -> None:
     told: list[stories.Story] = []
 
-    def story(rng: random.Random, split: str, **how: object) -> stories.Story:
+    def story(rng: random.Random, split: str) -> stories.Story:
         assert split == "test"
-        told.append(stories.story(rng, split, **how))
-        return told[-1]
+        found = ordinary.story(rng, split)
+        while wished and any(bool(exchange.panels) != (wished == "pictures") for exchange in found.exchanges):
+            found = ordinary.story(rng, split)
+        told.append(found)
+        return found
 
-    monkeypatch.setattr(evaluation, "story", story)
+    wished = ""
+    monkeypatch.setattr(evaluation, "ordinary", story)
 
     def right(conversation: Conversation) -> list[Text | Picture]:
-        """What the story itself tells."""
-        assert conversation.turns[-1].text == told[-1].exchanges[-1].message
+        """What the story itself tells, or answers."""
+        asked = told[-1].exchanges[sum(turn.role == "user" for turn in conversation.turns) - 1]
+        assert conversation.turns[-1].text == asked.message
         assert all(not picture.is_open for _, picture in conversation._pictures())
-        return [s for p in told[-1].exchanges[-1].panels for s in (Text(p.text), Picture(p.caption))]
+        panels = [s for p in asked.panels for s in (Text(p.text), Picture(p.caption))]
+        return panels or [Text(asked.answer)]
 
     assert bench(Chat(right)).replies(25) == {"replies_parse": 1.0, "captions_match": 1.0}
+    assert {bool(exchange.panels) for each in told for exchange in each.exchanges} == {True, False}
+    wished = "answers"
+    chatty = bench(Chat(lambda conversation: [Text("A fox on the beach."), Picture("a fox on the beach")])).replies(5)
+    assert chatty == {"replies_parse": 0.0, "captions_match": 1.0}, "there is nothing to be painted"
+    wished = "pictures"
     lazy = bench(Chat(lambda conversation: [Text("Once upon a time.")])).replies(5)
     assert lazy == {"replies_parse": 0.0, "captions_match": 0.0}
     stranger = bench(Chat(lambda conversation: [s for p in right(conversation)[1::2] for s in (Text("Well."), p)]))

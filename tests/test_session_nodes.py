@@ -143,6 +143,9 @@ def test_a_conversation_is_edited(comfy: ComfyServer, sessions: Sessions) -> Non
 
 def test_what_was_there_before_comes_back(comfy: ComfyServer, sessions: Sessions) -> None:
     graph = edited(comfy, sessions, edit="retell", edit__turn=2)
+    asked = {"edit": "text", "edit__turn": 1, "edit__text": "A fox on the beach."}
+    graph["asked"] = node("M2Chat_EditConversation", conversation=["session", 0], **asked)
+    graph["edit"]["inputs"]["conversation"] = ["asked", 0]
     turn = {**graphs.MODELS, **graphs.PAINT, "text": "", "gate": 1.0, "seed": 3}
     graph["load"] = node("M2Chat_LoadStarter")
     graph["turn"] = node("M2Chat_Turn", **turn, conversation=["edit", 0])

@@ -44,6 +44,7 @@ def story(seed: int) -> graphs.Graph:
     """A story of two panels, with a node of every kind that shows text beside it."""
     lines = f"{SAID}\nIt is night."
     told = {"premise": "A fox.", "panels": 2, "gate": 1.0, "seed": ["seed", 0], "outline": ["outline", 0]}
+    told["max_length"] = 8  # of such an outline the starter would say that it is no story, if it came to an end
     return {
         "load": node("M2Chat_LoadStarter"),
         "seed": node("M2Chat_TurnSeed", seed=seed, panel=1, reroll=0),
