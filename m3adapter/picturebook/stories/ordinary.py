@@ -20,10 +20,7 @@ from .plainer import asks_nothing, plainer, same
 from .teller import story as rich
 
 SPOKEN = 0.6  # part that are the picture book's conversations
-LONG = (
-    0.7  # part of the storybook's own stories that begin as long ones: most end early, and long ones shall be learned
-)
-
+LONG = 0.7  # part of the storybook's own stories that begin as long ones: most end early, and long ones are wanted
 _NAMED = re.compile(rf"\bcalled [A-Z]|\b({'|'.join(NAMES)})\b")
 _FREE = frozenset(frame.strip(" .!?").lower() for frame in ANY_STORY)
 
