@@ -16,7 +16,6 @@ from m3adapter.conversation.markup import CLOSE
 from m3adapter.language.detokenizing import Detokenizer
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
-from m3adapter.storybook.checking import words
 from m3adapter.storybook.stories import to_conversation
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies
@@ -69,7 +68,6 @@ def test_going_on_counts_as_much_as_ending(tokenizer: PreTrainedTokenizerFast) -
 def test_checks_recognise_good_and_bad_replies(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert words("A fox's kite!") == {"a", "fox", "s", "kite"}
     blind = LanguageModel(language.new_model(tokenizer, width=32, layers=1, heads=2).eval(), tokenizer)
     bad = check_replies(blind, "validation", 3, seed=1, sampling=Sampling(do_sample=False, max_length=10))
     assert bad.parsed == 0 and len(bad.examples) == 3

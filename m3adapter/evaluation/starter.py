@@ -23,7 +23,7 @@ from ..conversation.outline import CONTINUE
 from ..diffusion.condition import Condition
 from ..gate import GateSetting
 from ..language.sampling import Sampling
-from ..picturebook.reading import read
+from ..picturebook.stories.checking import told as matches
 from ..picturebook.stories.ordinary import story as ordinary
 from ..pipeline import M2Chat
 from ..storybook.dataset import Sample, samples
@@ -41,7 +41,6 @@ STEPS = 20
 GUIDANCE = 2.0
 BATCH = 16
 TEXT = Sampling(temperature=0.7)
-_CALLED = re.compile(rf"\b(\w+) the (?:\w+ )?({'|'.join(SPECIES)})\b")
 TRIES = 8  # at most so many stories are told for each long one that is needed
 
 ABLATIONS = {
@@ -271,10 +270,7 @@ class Bench:
             complete = len(captions) == len(asked.panels) and len(texts) == max(1, len(asked.panels))
             parsed.append(complete and all(caption.strip() for caption in captions))
             for caption, text in zip(captions, texts, strict=False):
-                words = _named(caption)
-                by_name = {species for name, species in _CALLED.findall(caption) if name in text}
-                said = read(text)
-                matched.append(bool(words) and words <= {*said.species, *said.of("place")} | by_name)
+                matched.append(matches(text, caption))
         return {"replies_parse": mean(parsed), "captions_match": mean(matched)}
 
     def _tell(self, premise: str, panels: int) -> tuple[Tensor, Tensor, str] | None:

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
             train_tokenizer(texts, size, marked=tales.marked).save_pretrained(tokens)
     with options.opened("init" if args.init else "output", tokens):
         tokenizer = AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
-    if args.init and not tales.marked:
+    if not tales.marked and tokenizer.backend_tokenizer.normalizer is None:
         quieten(tokenizer.backend_tokenizer)
     config, projection = LanguageModelConfig(), None
     if args.init:

@@ -29,7 +29,6 @@ class ReplyReport:
         complete: As `told`, and the prop and colours of the caption are in its text; colours may be in earlier text.
         followed: What the user named and the true caption shows is in the first caption; only replies to users who
             named something count.
-        by_task: The fraction followed, by task of the true first picture.
         examples: Replies that failed a check: name of the check, the user's message, the reply.
     """
 
@@ -37,14 +36,11 @@ class ReplyReport:
     told: float = 0.0
     complete: float = 0.0
     followed: float = 0.0
-    by_task: dict[str, float] = field(default_factory=dict)
     examples: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return all figures on one line."""
-        tasks = " ".join(f"{task} {value:.2f}" for task, value in sorted(self.by_task.items()))
-        figures = ((name, getattr(self, name)) for name in ("parsed", "told", "complete", "followed"))
-        return " ".join(f"{name} {value:.3f}" for name, value in figures) + f" ({tasks})"
+        return " ".join(f"{name} {getattr(self, name):.3f}" for name in ("parsed", "told", "complete", "followed"))
 
 
 def check_replies(
@@ -90,7 +86,6 @@ def check_replies(
     share = {name: good[name] / total for name, total in totals.items()}
     report.parsed, report.told = share.get("parsed", 0.0), share.get("told", 0.0)
     report.complete, report.followed = share.get("complete", 0.0), share.get("followed", 0.0)
-    report.by_task = {name.partition(" ")[2]: value for name, value in share.items() if name.startswith("followed ")}
     return report
 
 
