@@ -98,7 +98,7 @@ def test_in_the_chat_panel(
     browser: Browser,
 ) -> None:
     folder = os.environ.get(SCREENSHOTS)
-    steps = 20 if folder else 8
+    steps = 20 if folder else 60  # so that even a quick machine paints for as long as it takes to see a preview
     chat = ChatPage(browser, comfy.url, steps=steps)
 
     def picture_of(step: str) -> None:

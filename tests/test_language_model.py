@@ -15,6 +15,7 @@ from m3adapter.language.prompts import PromptError
 from m3adapter.language.sampling import Sampling
 from m3adapter.language.thoughts import ThoughtError
 from m3adapter.language.visual_projection import VisualProjection
+from m3adapter.picturebook.stories.ordinary import story as ordinary
 from m3adapter.storybook.stories import story, to_conversation
 from m3adapter.training.language_data import SPECIAL_TOKENS, pieces
 from toys import one_sentence
@@ -70,14 +71,17 @@ def test_prompt_is_what_the_chat_template_writes(model: LanguageModel) -> None:
 
 def test_training_sees_the_very_tokens_of_the_prompt(model: LanguageModel) -> None:
     rng = random.Random(2)
-    for _ in range(30):
-        tale = story(rng, "train", exchanges=2)
+    named = 0
+    for number in range(200):
+        tale = ordinary(rng, "train") if number % 4 else story(rng, "train", exchanges=2)
+        named += any(panel.names for exchange in tale.exchanges for panel in exchange.panels)
         conversation = to_conversation(tale, system="Be kind.")
         tokens: list[int] = []
         for piece in pieces(tale, system="Be kind."):
             tokens += model.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
         written = model.tokenizer.apply_chat_template(conversation.messages(), tokenize=True, return_dict=True)
         assert written["input_ids"] == tokens
+    assert named > 10, "names are pieces of their own"
 
 
 def test_users_cannot_write_special_tokens(model: LanguageModel) -> None:

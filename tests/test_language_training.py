@@ -16,18 +16,21 @@ from m3adapter.conversation.markup import CLOSE
 from m3adapter.language.detokenizing import Detokenizer
 from m3adapter.language.language_model import LanguageModel
 from m3adapter.language.sampling import Sampling
-from m3adapter.storybook.stories import to_conversation
+from m3adapter.picturebook.stories.ordinary import story as ordinary
+from m3adapter.storybook.stories import Story, to_conversation
 from m3adapter.training import language
 from m3adapter.training.language_check import check_replies
 from m3adapter.training.language_data import (
     CONTENT_WEIGHT,
     END,
+    REPLY,
     USER_WEIGHT,
     Stories,
     pieces,
     story_texts,
     train_tokenizer,
 )
+from m3adapter.training.language_feeding import Steps, batches
 from m3adapter.training.tales import open_tales
 
 pytestmark = pytest.mark.slow
@@ -63,6 +66,34 @@ def test_going_on_counts_as_much_as_ending(tokenizer: PreTrainedTokenizerFast) -
         chosen |= set(batch.ids[:, 1:][after].tolist())
         assert (batch.weights[:, 1:][after] == CONTENT_WEIGHT).all()
     assert len(chosen) == 2 and end in chosen
+
+
+def test_how_a_reply_begins_counts_as_much_as_its_content(tokenizer: PreTrainedTokenizerFast) -> None:
+    batch = Stories(tokenizer, 8, 256).draw(random.Random(1))
+    begun = batch.ids[:, :-1] == tokenizer.convert_tokens_to_ids(REPLY)
+    assert begun.sum() > 8 and (batch.weights[:, 1:][begun] == CONTENT_WEIGHT).all()
+
+
+def test_names_count_as_content(tokenizer: PreTrainedTokenizerFast) -> None:
+    rng, counted = random.Random(4), 0
+    for _ in range(60):
+        for exchange in ordinary(rng, "train").exchanges:
+            told = Story((exchange,), "train")
+            names = {name for panel in exchange.panels for name in panel.names if name}
+            heavy = [piece.text.strip() for piece in pieces(told) if piece.weight == CONTENT_WEIGHT]
+            counted += len(heavy)
+            assert set(heavy) == names
+    assert counted > 30
+
+
+def test_processes_draw_what_the_training_itself_would(tokenizer: PreTrainedTokenizerFast) -> None:
+    steps = Steps(Stories(tokenizer, 2, 64), "language", 3)
+    alone, together = (list(batches(steps, 5, 11, workers)) for workers in (0, 2))
+    assert len(alone) == 6 and not torch.equal(alone[0].ids, alone[1].ids)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.ids, other.ids) and torch.equal(one.weights, other.weights)
+        assert torch.equal(one.pictures, other.pictures)
+    assert torch.equal(steps[5].ids, alone[0].ids), "a resumed run sees what the first one would have seen"
 
 
 def test_checks_recognise_good_and_bad_replies(

@@ -17,9 +17,13 @@ from .world import LIGHT_PHRASES, PLACE_PHRASES, WEATHER_PHRASES, Scene, article
 TEST_NAMES = ("Milo", "Rosie", "Bruno", "Luna", "Oscar", "Daisy")  # on which nothing is trained
 TRAINING_NAMES = tuple(name for name in NAMES if name not in TEST_NAMES)
 CALLED = ("The {species} is named {name}.", "{name} is the {species}.", "Call the {species} {name}.",
-          "The {species}'s name is {name}.", "{name} is what we call the {species}.")  # fmt: skip
-NAMED = 0.3  # part of the captions whose characters have names, where a user can have given them
-NAME_ALONE = 0.6  # part of the names that stand alone: "Pip" for "Pip the fox"
+          "The {species}'s name is {name}.", "{name} is what we call the {species}.", "My {species} is {name}.",
+          "I call the {species} {name}.", "The name of the {species} is {name}.")  # fmt: skip
+# Part of the captions whose characters have names, where a user can have given them, by the number of characters: two
+# names are much harder than one.
+NAMED = {1: 0.3, 2: 0.6}
+NAME_ALONE = 0.5  # part of the names that stand alone: "Pip" for "Pip the fox"
+NOT_CALLED = 0.2  # part of those with their kinds in the caption for which no message says so
 LISTED = 0.2  # part of the captions that are lists
 OTHER_WORDS = 0.25  # part of the phrases of place, light and weather that users' words replace
 DETERMINERS = ("a", "a", "the", "the", "", "", "one", "my", "this", "our", "a little", "the same")
@@ -36,20 +40,25 @@ def retyped(rng: random.Random, sample: Sample) -> Sample:
     aside = sample.caption.removeprefix(caption(scene, looks=sample.named))
     before = sample.conversation.turns[sample.slot.turn - 1]
     names: Sequence[str] = ()
+    alone: Sequence[bool] = ()
     conversation = sample.conversation
-    if rng.random() < NAMED and before.role == "user" and before.text:
+    if rng.random() < NAMED[len(scene.characters)] and before.role == "user" and before.text:
         names = rng.sample(TRAINING_NAMES, len(scene.characters))
+        alone = [rng.random() < NAME_ALONE for _ in names]
         said = [
             rng.choice(CALLED).format(species=actor.species, name=name)
             for name, actor in zip(names, scene.characters, strict=True)
         ]
-        conversation = conversation.with_text(sample.slot.turn - 1, " ".join([before.text, *said]))
+        if any(alone) or rng.random() >= NOT_CALLED:
+            conversation = conversation.with_text(sample.slot.turn - 1, " ".join([before.text, *said]))
     text = _listed(rng, scene, sample.named) if not names and rng.random() < LISTED else None
-    text = _cased(rng, (text or _sentence(rng, scene, sample.named, names)) + aside)
+    text = _cased(rng, (text or _sentence(rng, scene, sample.named, names, alone)) + aside)
     return replace(sample, conversation=conversation.with_caption(sample.slot, text), caption=text)
 
 
-def _sentence(rng: random.Random, scene: Scene, looks: Sequence[int], names: Sequence[str]) -> str:
+def _sentence(
+    rng: random.Random, scene: Scene, looks: Sequence[int], names: Sequence[str], alone: Sequence[bool]
+) -> str:
     """Say a scene in the order, with the articles and in the words of somebody."""
     determiner = rng.choice(DETERMINERS)
 
@@ -61,7 +70,7 @@ def _sentence(rng: random.Random, scene: Scene, looks: Sequence[int], names: Seq
         kind = f"{actor.look} {actor.species}" if index in looks else actor.species
         if not names:
             who.append(noun(kind))
-        elif rng.random() < NAME_ALONE:
+        elif alone[index]:
             who.append(names[index] if index not in looks else f"the {actor.look} {names[index]}")
         else:
             who.append(rng.choice(("{0} the {1}", "the {1} {0}", "{0}, the {1},")).format(names[index], kind))

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ from ..language.sampling import Sampling
 from ..language.visual_projection import VisualProjection
 from . import options
 from .language_check import check_replies, failures
-from .language_data import Stories, story_texts, train_tokenizer
+from .language_data import Batch, Stories, story_texts, train_tokenizer
+from .language_feeding import Steps, batches
 from .language_learner import Learner, grow, keep_features, new_model
 from .loop import Average, accelerator, add_options, autocast, begin, make_folder, train
 from .marked_tokenizer import quieten
@@ -82,6 +83,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--checks", type=options.whole(1, 10**6), default=40, help="replies per check; three times as many at the end"
     )
+    parser.add_argument(
+        "--workers",
+        type=options.whole(0, 1024),
+        default=0,
+        help="number of processes that draw stories (default: none)",
+    )
     args = parser.parse_args(argv)
     if args.keep_features and not args.init:
         parser.error("--keep-features needs a language model whose features to keep: name it with --init")
@@ -125,12 +132,20 @@ def main(argv: list[str] | None = None) -> None:
         keep_features(learner, config.feature_layer)
     optimizer = Muon(learner.named_parameters(), lr=args.lr, plain=("embed", "lm_head"))
     average = Average(learner, decay=0.99)
-    stories = Stories(tokenizer, args.batch, args.length, tales)
+    steps = Steps(
+        Stories(tokenizer, args.batch, args.length, tales), "language", args.seed, accelerator().process_index
+    )
+    drawn: Iterator[Batch] = iter(())
+
+    def started(first: int) -> None:
+        nonlocal drawn
+        drawn = batches(steps, first, args.steps, args.workers)
+
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
 
-    def step_loss(rng: random.Random, _: float) -> tuple[Tensor, dict[str, float]]:
+    def step_loss(*_: Any) -> tuple[Tensor, dict[str, float]]:
         with autocast():
-            return learner(stories.draw(rng).to(device)), {}
+            return learner(next(drawn).to(device)), {}
 
     def check() -> dict[str, float]:
         return report(learner, tokenizer, average, args.checks, tales)
@@ -146,6 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         every=args.check_every,
         save_every=100,
         measure=check,
+        started=started,
     ):
         average.write()
         save(learner, tokenizer, args, config, projection if args.keep_features else None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from .tales import Tales, storybook
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-END, PICTURE = "<|end|>", "<|picture|>"
-SPECIAL_TOKENS = (END, "<|system|>", "<|user|>", "<|assistant|>", PICTURE, OPEN, CLOSE)
+END, REPLY, PICTURE = "<|end|>", "<|assistant|>", "<|picture|>"
+SPECIAL_TOKENS = (END, "<|system|>", "<|user|>", REPLY, PICTURE, OPEN, CLOSE)
 PICTURE_LENGTH = 4
 # The user's messages are not to be imitated, but predicting them a little teaches how they relate to the replies.
 USER_WEIGHT = 0.1
@@ -93,14 +94,26 @@ def pieces(told: Any, *, system: str | None = None, start: int = 0, tales: Tales
             stream.append(Piece(PICTURE * PICTURE_LENGTH, 0, shown))
         if exchange.message.strip():
             stream.append(Piece(escape(exchange.message), USER_WEIGHT))
-        stream += [Piece(END, 0), Piece("<|assistant|>", 0)]
+        stream += [Piece(END, 0), Piece(REPLY, 0)]
         if not exchange.panels:
             stream.append(Piece(escape(exchange.answer), 1))
         for number, panel in enumerate(exchange.panels):
-            stream.append(Piece(("\n\n" if number else "") + panel.text, 1))
-            stream += [Piece(OPEN, 1), Piece(panel.caption, tales.caption_weight), Piece(CLOSE, 1)]
+            stream += _with_names(("\n\n" if number else "") + panel.text, panel.names, 1)
+            stream += [Piece(OPEN, 1), *_with_names(panel.caption, panel.names, tales.caption_weight), Piece(CLOSE, 1)]
         stream.append(Piece(END, 1))
     return stream
+
+
+def _with_names(text: str, names: Sequence[str], weight: float) -> list[Piece]:
+    """Return a text as pieces, whose names count as words of content: they must be those that the user gave.
+
+    A name goes with the blanks before it, so the tokens are those of the whole text.
+    """
+    called = "|".join(map(re.escape, filter(None, names)))
+    if not called:
+        return [Piece(text, weight)]
+    parts = re.split(rf"(\s*\b(?:{called})\b)", text)
+    return [Piece(part, CONTENT_WEIGHT if number % 2 else weight) for number, part in enumerate(parts) if part]
 
 
 def random_pieces(rng: random.Random, tales: Tales) -> list[Piece]:
@@ -230,5 +243,7 @@ class Stories:
             ids[row] = torch.tensor(tokens[:size])
             weights[row] = torch.tensor(counts[:size])
         weights = torch.where(weights >= 1, torch.maximum(self._factors[ids], weights), weights)
+        # With its first word, a reply decides whether it tells a story or says that it cannot.
+        weights[:, 1:][ids[:, :-1] == known[REPLY]] = CONTENT_WEIGHT
         visible = [(row, column, species) for row, column, species in pictures if column < size]
         return Batch(ids, weights, torch.tensor(visible, dtype=torch.long).reshape(-1, 3))

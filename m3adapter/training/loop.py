@@ -113,6 +113,19 @@ class Average:
             p.copy_((values or self.shadow)[name])
 
 
+def step_random(name: str, seed: int, step: int, process: int = 0) -> tuple[random.Random, int]:
+    """Return the random numbers of a step, and the seed of torch's.
+
+    Args:
+        name: Of the training.
+        seed: The option --seed.
+        step: The number of the step, from 0.
+        process: The number of the process, each of which draws other samples.
+    """
+    rng = random.Random(f"{name} {seed} {step}" + (f" {process}" if process else ""))
+    return rng, rng.randrange(2**62)
+
+
 def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> None:
     """Write a checkpoint to resume from; the previous one is replaced when the new one is complete."""
     state = {
@@ -245,6 +258,7 @@ def train(
     save_every: int = 500,
     measure: Callable[[], dict[str, float]] | None = None,
     export: Callable[[], None] | None = None,
+    started: Callable[[int], None] | None = None,
 ) -> bool:
     """Train a model; resumes from and writes the checkpoint `<output>/<name>.pt`.
 
@@ -264,6 +278,7 @@ def train(
         save_every: Steps between two checkpoints.
         measure: Returns more figures; called before a line is printed.
         export: Writes the result so far, as often as `--export-every` says; the model then holds the averages.
+        started: Is told the number of the first step, which is 0 unless the run is resumed.
 
     Returns:
         Whether this process should write the result.
@@ -275,6 +290,8 @@ def train(
     path = args.output / f"{name}.pt"
     process = accelerator().process_index
     done = start = resume(path, model, optimizer, average)
+    if started:
+        started(start)
     trained = [p for p in model.parameters() if p.requires_grad]
     began, exported = getattr(args, "began", time.time()), time.time()
     for step in range(start, args.steps):
@@ -283,8 +300,8 @@ def train(
             break
         for group in optimizer.param_groups:
             group["lr"] = args.lr * cosine(step, progress, warmup=warmup)
-        rng = random.Random(f"{name} {args.seed} {step}" + (f" {process}" if process else ""))
-        torch.manual_seed(rng.randrange(2**62))
+        rng, noise = step_random(name, args.seed, step, process)
+        torch.manual_seed(noise)
         loss, printed = step_loss(rng, progress)
         optimizer.zero_grad()
         loss.backward()

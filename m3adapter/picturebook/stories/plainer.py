@@ -23,7 +23,9 @@ from . import talk_words as said
 from .tale import Panel, Story
 from .talk import Talk
 
-KEPT = 0.25  # part that is kept of what is refused: the picture book has it far more often than people ask for it
+KEPT = 0.12  # part that is kept of what is refused: the picture book has it far more often than people ask for it
+NAMED = 0.7  # part of the refusals that certainly name what is refused
+_NAMING = tuple(frame for frame in said.REFUSALS if "{thing" in frame)
 _WEAR = {"scarf": "a scarf", "hat": "a hat", "glasses": "a pair of glasses"}
 _BEYOND = re.compile(
     r"\b(" + "|".join(
@@ -160,8 +162,10 @@ def _refused(talk: Talk, message: str, kind: str, value: str) -> str | None:
         return _offered(talk, {"count": TWO, "alike": ALIKE, "things": THINGS}[kind])
     if not _asks(asked, kind, value):
         return None
+    # Naming what it is teaches to look for it: a refusal that fits everything is soon the answer to everything.
+    frames = _NAMING if talk.rng.random() < NAMED else said.REFUSALS
     thing = {**_WEAR, "fair": "a fair", "lake": "a lake"}.get(value) or article(value)
-    return _offered(talk, said.REFUSALS, thing=thing)
+    return _offered(talk, frames, thing=thing)
 
 
 def _asks(asked: Reading, kind: str, value: str) -> bool:
