@@ -28,6 +28,7 @@ from ..conversation.segments import Picture
 from ..datasets.buckets import Bucket, assign, buckets, fit
 from ..datasets.sample import Sample
 from ..diffusion.latents import latent_means
+from ..diffusion.text_encoding import is_long
 from ..language.language_model import SlotStates
 from .decoder_pictures import embed
 from .diffusion_loss import Framing
@@ -37,6 +38,24 @@ from .words import word_losses
 
 LONGEST = 2.0  # ratio of the sides of the longest pictures
 GROUP = 8  # captions that are computed together, however many are needed
+LONG = "A caption is longer than the decoder's text encoders read: its end teaches nothing."
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Let the libraries tell errors only inside a `with` block."""
+    import diffusers
+    import transformers
+
+    talking = diffusers.utils.logging, transformers.utils.logging
+    before = [each.get_verbosity() for each in talking]
+    for each in talking:
+        each.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for each, verbosity in zip(talking, before, strict=True):
+            each.set_verbosity(verbosity)
 
 
 class Frozen:
@@ -105,7 +124,7 @@ class Frozen:
         with self._progress("latents") as told:
             pictures = [sample.picture for sample in samples] if denoises else []
             self.latents.fill(((p.digest, p) for p in pictures), self._encode, told=told)
-        captions = [text for s in samples for text in dict.fromkeys((s.caption, s.meaning, s.whole_caption))]
+        captions = [text for sample in samples for text in self._meanings(sample)]
         with self._progress("captions") as told:
             self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
         with self._progress("pictures of users") as told:
@@ -118,6 +137,8 @@ class Frozen:
         if self.semantics is not None:
             with self._progress("semantic features") as told:
                 self.semantics.fill(((s.words_key, s) for s in steady), self._semantic, told=told)
+        for note, count in self.notes.items():
+            print(f"{note} ({count} times)", flush=True)
 
     # What the decoder is to paint
 
@@ -162,10 +183,20 @@ class Frozen:
         embeds, pooled = (torch.stack([values[name] for values in found]).to(device) for name in ("embeds", "pooled"))
         return embeds.float(), pooled.float()
 
+    def _meanings(self, sample: Sample) -> Sequence[str]:
+        """Return all words of a sample that the decoder's text encoders are asked about, each once."""
+        own = (sample.caption,) if self.models.adapter.config.anchor else ()  # where its adapter begins
+        return tuple(dict.fromkeys((*own, sample.meaning, sample.whole_caption)))
+
     def _embed(self, captions: list[str]) -> list[Values]:
         self.models.at_work("texts")
+        pipeline = self.models.decoder.pipeline
+        long = sum(is_long(pipeline, caption) for caption in captions)
+        if long:
+            self.notes[LONG] = self.notes.get(LONG, 0) + long
         filled = [*captions, *[captions[-1]] * (GROUP - len(captions))]
-        embeds, pooled = embed(self.models.decoder.pipeline, filled)
+        with silenced():  # it would say so for each
+            embeds, pooled = embed(pipeline, filled)
         return [{"embeds": embeds[row], "pooled": pooled[row]} for row in range(len(captions))]
 
     # What references look like
