@@ -122,6 +122,15 @@ def _plurals(loose: bool) -> dict[tuple[str, ...], str]:
     return plurals
 
 
+@lru_cache
+def _lengths(loose: bool) -> dict[str, int]:
+    """Return the number of words of the longest phrase that begins with each word."""
+    found: dict[str, int] = {}
+    for phrase in (*_phrases(loose), *_plurals(loose)):
+        found[phrase[0]] = max(found.get(phrase[0], 0), len(phrase))
+    return found
+
+
 def read(text: str, *, loose: bool = False) -> Reading:
     """Return what a text says.
 
@@ -132,11 +141,11 @@ def read(text: str, *, loose: bool = False) -> Reading:
     typed = _TOKEN.findall(text.replace("’", "'"))
     tokens = [re.sub(r"'s?$", "", token.lower()) if token.lower() not in _NOT else token.lower() for token in typed]
     phrases, plurals = _phrases(loose), _plurals(loose)
-    longest = max(map(len, phrases))
+    lengths = _lengths(loose)
     reading = Reading()
     at = 0
     while at < len(tokens):
-        for size in range(min(longest, len(tokens) - at), 0, -1):
+        for size in range(min(lengths.get(tokens[at], 0), len(tokens) - at), 0, -1):
             phrase = tuple(tokens[at : at + size])
             if phrase in phrases or phrase in plurals:
                 name, value = phrases.get(phrase) or ("species", plurals[phrase])

@@ -7,7 +7,7 @@ picture, but never the look of a character unless the user mentions it: only the
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..values import shown
@@ -38,9 +38,15 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
     Raises:
         ValueError: There is no such split.
     """
+    return Story(tuple(told(rng, split, exchanges=exchanges)), split)
+
+
+def told(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Iterator[Exchange]:
+    """Yield the exchanges of a story as `story` tells it, each when it is asked for."""
     if split not in SPLITS:
         raise ValueError(f"the split is {shown(split)}, but must be one of {', '.join(SPLITS)}")
-    return Teller(rng, split).tell(exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (26, 24, 20, 14, 8, 5, 3))[0])
+    count = exchanges or rng.choices((1, 2, 3, 4, 5, 6, 9), (26, 24, 20, 14, 8, 5, 3))[0]
+    yield from Teller(rng, split).tell(count)
 
 
 def to_conversation(

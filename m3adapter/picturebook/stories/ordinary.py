@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
+from collections.abc import Iterable
 
-from ...storybook.stories import Split, Story
-from ...storybook.stories import story as own
+from ...storybook.stories import Exchange, Split, Story
+from ...storybook.stories import told as own
 from ...storybook.wording.people import NAMES
 from ...storybook.wording.requests import ANY_STORY
 from ...storybook.world import Scene
 from ..reading import read
 from .plainer import asks_nothing, plainer, same
-from .teller import story as rich
+from .teller import told as rich
 
 SPOKEN = 0.6  # part that are the picture book's conversations
 LONG = 0.7  # part of the storybook's own stories that begin as long ones: most end early, and long ones are wanted
@@ -35,25 +35,26 @@ def story(rng: random.Random, split: Split) -> Story:
     """
     while True:
         if rng.random() < SPOKEN:
-            found = plainer(rng, rich(rng, split))
+            found = plainer(rng, rich(rng, split), split)
         else:
             long = rng.random() < LONG
-            found = invited(own(rng, split, exchanges=8 if long else None))
-            if found and long and len(found.exchanges) < 2:
+            exchanges = invited(own(rng, split, exchanges=8 if long else None))
+            if long and len(exchanges) < 2:
                 continue
+            found = Story(exchanges, split) if exchanges else None
         if found is not None:
             return found
 
 
-def invited(told: Story) -> Story | None:
-    """Return a story up to the first exchange whose pictures show what nobody asked for; None if nothing is left.
+def invited(told: Iterable[Exchange]) -> tuple[Exchange, ...]:
+    """Return the exchanges of a story up to the first one whose pictures show what nobody asked for.
 
     Somebody, a thing, a light or a weather is asked for if a message names it or a picture has shown it. Who asks for
     any story leaves the choice to the teller. Names end a story, too: its captions do not have them.
     """
     exchanges, before = [], ""
     known: set[str] = {"day", "clear"}
-    for exchange in told.exchanges:
+    for exchange in told:
         asked = read(exchange.message, loose=True)
         known |= {*asked.species, *asked.of("prop"), *asked.of("light"), *asked.of("weather")}
         if exchange.user_scene:
@@ -68,7 +69,7 @@ def invited(told: Story) -> Story | None:
             break
         exchanges.append(exchange)
         before = exchange.panels[-1].caption if exchange.panels else before
-    return replace(told, exchanges=tuple(exchanges)) if exchanges else None
+    return tuple(exchanges)
 
 
 def _shown(scene: Scene) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from ...storybook import world as storybook
@@ -20,7 +20,7 @@ from ..vocabulary import PLACE_PHRASES
 from ..words import article
 from ..world import PLACES, PROPS, SPECIES, Scene
 from . import talk_words as said
-from .tale import Panel, Story
+from .tale import Exchange, Panel, Split
 from .talk import Talk
 
 KEPT = 0.12  # part that is kept of what is refused: the picture book has it far more often than people ask for it
@@ -82,20 +82,21 @@ VIEW = (
 )  # fmt: skip
 
 
-def plainer(rng: random.Random, told: Story) -> tale.Story | None:
+def plainer(rng: random.Random, told: Iterable[Exchange], split: Split) -> tale.Story | None:
     """Return a conversation as far as the storybook can paint it, ending with a refusal where a user asks for more.
 
     Args:
         rng: Chooses the words of a refusal, and which refusals are kept.
-        told: The conversation.
+        told: The conversation, which is asked for as far as it is needed.
+        split: Its split.
 
     Returns:
         None if nothing of it is left, or if it would show a composition that is held out from training.
     """
-    talk = Talk(rng, told.split)
+    talk = Talk(rng, split)
     exchanges: list[tale.Exchange] = []
     before = ""
-    for exchange in told.exchanges:
+    for exchange in told:
         shown = exchange.user_scene
         if shown and _obstacle(shown) is not None:
             break
@@ -119,11 +120,11 @@ def plainer(rng: random.Random, told: Story) -> tale.Story | None:
             continue
         if same(before if asks_nothing(exchange.message) else "", panels):
             break
-        if told.split == "train" and any(_held_out(panel.scene) for panel in panels):
+        if split == "train" and any(_held_out(panel.scene) for panel in panels):
             break
         exchanges.append(tale.Exchange(exchange.message, panels, seen))
         before = panels[-1].caption
-    return tale.Story(tuple(exchanges), told.split) if exchanges else None
+    return tale.Story(tuple(exchanges), split) if exchanges else None
 
 
 def _fewer(talk: Talk, answer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ...conversation.outline import CONTINUE
@@ -74,10 +74,15 @@ def story(rng: random.Random, split: Split, *, exchanges: int | None = None) -> 
     Raises:
         ValueError: There is no such split.
     """
+    return Story(tuple(told(rng, split, exchanges=exchanges)), split)
+
+
+def told(rng: random.Random, split: Split, *, exchanges: int | None = None) -> Iterator[Exchange]:
+    """Yield the exchanges of a story as `story` tells it, each when it is asked for."""
     if split not in SPLITS:
         raise ValueError(f"the split is {shown(split)}, but must be one of {', '.join(SPLITS)}")
     count = exchanges or rng.choices((1, 2, 3, 4, 5, 6, 8), (30, 28, 18, 12, 6, 4, 2))[0]
-    return _Conversation(rng, split).tell(count)
+    yield from _Conversation(rng, split).tell(count)
 
 
 class _Conversation:
@@ -92,11 +97,11 @@ class _Conversation:
         self.known: set[int] = set()
         self.coming: list[Beat] = []
 
-    def tell(self, count: int) -> Story:
-        """Add exchanges until there are `count`."""
+    def tell(self, count: int) -> Iterator[Exchange]:
+        """Add exchanges until there are `count`, and yield each."""
         while len(self.exchanges) < count:
             self.exchanges.append(self._exchange())
-        return Story(tuple(self.exchanges), self.split)
+            yield self.exchanges[-1]
 
     def _exchange(self) -> Exchange:
         rng = self.rng

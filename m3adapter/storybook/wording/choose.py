@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
@@ -63,9 +64,10 @@ def fits(template: str, slots: Mapping[str, str]) -> bool:
     return all(name in slots for name in slot_names(template))
 
 
-def slot_names(template: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def slot_names(template: str) -> frozenset[str]:
     """Return the names of the slots of a template."""
-    return set(re.findall(r"\{(\w+)\}", template))
+    return frozenset(re.findall(r"\{(\w+)\}", template))
 
 
 def fill(template: str, slots: Mapping[str, str], *, plural: bool = False) -> str:

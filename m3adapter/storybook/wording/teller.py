@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..world import LIGHTS, LOOKS, PLACES, PROPS, SPECIES, WEATHERS, Character, Scene, caption
@@ -12,7 +13,7 @@ from .noise import noisy
 from .openings import QUESTS
 from .paragraphs import Telling, paragraph
 from .plot import Stage, moved, other, with_looks
-from .tale import Exchange, Panel, Story, Task
+from .tale import Exchange, Panel, Task
 
 WISHED = 3  # factor by which users ask for several pictures more often in training
 
@@ -28,12 +29,11 @@ class Teller:
         self.name = self.adjective = ""
         self.quest: int | None = None
 
-    def tell(self, length: int) -> Story:
-        """Tell a story of `length` exchanges."""
-        exchanges = [self._first()]
-        while len(exchanges) < length:
-            exchanges.append(self._next())
-        return Story(tuple(exchanges), self.split)
+    def tell(self, length: int) -> Iterator[Exchange]:
+        """Yield the exchanges of a story of `length`; each is invented when it is asked for."""
+        yield self._first()
+        for _ in range(1, length):
+            yield self._next()
 
     # The first exchange
 
