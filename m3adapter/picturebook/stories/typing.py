@@ -7,11 +7,26 @@ import re
 import string
 
 from ...storybook.wording.noise import gibberish
+from ...storybook.wording.people import NAME_SYLLABLES
 
 _ARTICLE = re.compile(r"\b(a|an|the|The|A|An) (?=[a-z])")
 _NEEDED = re.compile(
     r"\b(a (pair|couple|few|bit|little|story|picture)|the (first|second|other|end|sky|way|same))\b", re.I
 )
+# What people write around a wish, and what does not change it.
+_LABELS = (
+    "title", "topic", "request", "task", "theme", "subject", "1)", "a)", "#1", "note", "quick one", "an easy one",
+    "for tomorrow", "for my class", "for a card", "listen", "alright", "yes", "great", "one more thing", "by the way",
+    "if you can", "if possible", "when you have time", "excuse me", "sorry to bother you", "my turn", "let me see",
+    "do me a favour", "in short", "dear machine", "hello again", "as I said", "thinking of it", "here goes",
+    "first try", "be creative", "take your time", "no hurry", "just for fun",
+)  # fmt: skip
+_AFTER = (": ", ": ", " - ", ", ", ". ", "! ", "... ", "\n")
+_ENDINGS = (
+    ", that is all", ", if you can", ", if possible", " for my class", " in colour", " as soon as you can",
+    ", be creative", ", just for fun", " - take your time", ". That's it", ". Surprise me", ", nothing special",
+    " (for a card)",
+)  # fmt: skip
 _TAILS = (" please", " :)", "!!!", "...", " thx", " 😊", "  ", " pls", "!", " ok?", "!!", " thanks", " pretty please")
 _HEADS = ("hey, ", "please: ", "ok ", "so, ", "hi! ", " ", "well, ", "> ", "- ", "hi, ", "um, ", "oh, ")
 
@@ -31,12 +46,18 @@ def typed(rng: random.Random, text: str, *, names: tuple[str, ...] = ()) -> str:
         text = text[:1].upper() + text[1:]
     if rng.random() < 0.05:
         text = rng.choice(_HEADS) + (text[:1].lower() + text[1:] if not text.startswith(names or "\n") else text)
+    elif rng.random() < 0.08:
+        invented = "".join(rng.choice(NAME_SYLLABLES) for _ in range(rng.randint(2, 4)))
+        label = rng.choice(_LABELS) if rng.random() < 0.7 else invented
+        text = label[:1].upper() + label[1:] + rng.choice(_AFTER) + text
     if rng.random() < 0.05:
         text = _slip(rng, text)
     if rng.random() < 0.3:
         text = text.rstrip(".!") or text
     if rng.random() < 0.07:
         text = text.rstrip(".") + rng.choice(_TAILS)
+    elif rng.random() < 0.05:
+        text = text.rstrip(".!") + rng.choice(_ENDINGS)
     draw = rng.random()
     if draw < 0.3:
         lower = text.lower()
