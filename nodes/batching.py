@@ -11,9 +11,6 @@ from . import memory
 MOST = 16  # a run is interrupted between two steps of a batch
 CPU_PIXELS = 8 * 1024  # of latents: with larger batches a CPU gains nothing, and a step takes long
 
-# Raised where memory runs out, beside torch's own exception; with an old torch, ComfyUI has no exception to tell.
-OUT_OF_MEMORY = tuple({comfy.model_management.OOM_EXCEPTION} - {Exception})
-
 
 def batch_size(painter: memory.Handle | Painter, width: int, height: int) -> int:
     """Return how many pictures of that size (0 is the native one) a painter can paint at once, 1..16.

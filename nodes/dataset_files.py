@@ -14,7 +14,7 @@ from ..m3adapter import datasets
 from ..m3adapter.conversation.storage import is_conversation
 from ..m3adapter.datasets.sample import Dataset
 from ..m3adapter.values import shown
-from .sessions import sessions
+from .session_folders import sessions
 
 INPUT, SESSIONS, EXAMPLES = "input", "sessions", "examples"
 SHIPPED = Path(datasets.__file__).parent / "examples"  # those that come with the pack

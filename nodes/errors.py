@@ -13,6 +13,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..m3adapter.values import shown
+from .checked import check
 
 Execute = Callable[..., io.NodeOutput]
 
@@ -27,8 +28,6 @@ def names_node(execute: Execute) -> Execute:
 
     @functools.wraps(execute)
     def wrapper(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
-        from .checked import check  # which needs what nodes are made of
-
         schema = cls.SCHEMA or cls.define_schema()
         try:
             check(schema, {**dict(zip(names, args, strict=False)), **inputs})

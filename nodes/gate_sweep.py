@@ -24,7 +24,7 @@ from ..m3adapter.values import SEED_LIMIT
 from . import batching, inputs, wires
 from .conversation import open_slot
 from .errors import complaint, names_node
-from .memory import Handle, assemble, load_text_encoders, make_ready
+from .memory import OUT_OF_MEMORY, Handle, assemble, load_text_encoders, make_ready
 from .running import PaintingProgress
 
 if TYPE_CHECKING:
@@ -236,9 +236,7 @@ def _decoded(
 
     make_ready(decoder)
     return list(
-        stages.paint_all(
-            decoder.part, conditions, seeds, settings, on_step=on_step, out_of_memory=batching.OUT_OF_MEMORY
-        )
+        stages.paint_all(decoder.part, conditions, seeds, settings, on_step=on_step, out_of_memory=OUT_OF_MEMORY)
     )
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 1024**3
+# Raised where memory runs out, beside torch's own exception; with an old torch, ComfyUI has no exception to tell.
+OUT_OF_MEMORY = tuple({comfy.model_management.OOM_EXCEPTION} - {Exception})
 
 # ComfyUI's classes of torch's layers: those that work like torch's own until a weight of theirs is left behind.
 _STREAMING: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
@@ -260,8 +262,6 @@ class ManagedPainter(M3Painter):
 
 def m3_painter(vision_encoder: Handle, adapter: Handle, decoder: Handle) -> ManagedPainter:
     """Return the painter of these models, which loads the weights of each just before it works."""
-    from .batching import OUT_OF_MEMORY
-
     prepare = preparing(vision_encoder=vision_encoder, adapter=adapter, decoder=decoder)
     return ManagedPainter(vision_encoder.part, adapter.part, decoder.part, prepare, OUT_OF_MEMORY, decoder)
 

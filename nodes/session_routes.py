@@ -57,7 +57,7 @@ from ..m3adapter.conversation.versions import Versions
 from ..m3adapter.values import is_whole, shown
 from . import stopped
 from .errors import sentence
-from .sessions import FOLDER
+from .session_folders import FOLDER
 
 ROOT = "/m2chat/sessions"
 ONE = ROOT + "/{name:[^/]+}"  # by itself, {name} is no name with a brace

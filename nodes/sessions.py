@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io
-from server import PromptServer
 
 from ..m3adapter.conversation.conversation import Conversation
-from ..m3adapter.conversation.sessions import Sessions, check_name
-from ..m3adapter.values import shown as quoted
+from ..m3adapter.conversation.sessions import check_name
 from . import inputs, stopped, wires
 from .errors import complaint, names_node
 from .running import show_text, shown
-
-FOLDER = "m2chat/sessions"  # below the folder of a user
-DEFAULT_USER = "default"
-
-
-def check_user(user: str) -> None:
-    """Raise ValueError unless `user` is empty or the id of a user known to ComfyUI."""
-    if user and user not in PromptServer.instance.user_manager.users:
-        raise ValueError(f"user is {quoted(user)}, but this ComfyUI has no such user: leave it empty.")
-
-
-def sessions(user: str = "") -> Sessions:
-    """Return the sessions of a user by id, or the default user's: nodes are not told who runs them."""
-    check_user(user)
-    return Sessions(Path(folder_paths.get_user_directory(), user or DEFAULT_USER, FOLDER))
+from .session_folders import check_user, sessions
 
 
 def _user() -> io.Input:

@@ -33,7 +33,7 @@ from ..m3adapter.ip_adapter.adaptive_gate import Encode, adapted_gate, compared
 from ..m3adapter.m3_painter import M3Painter
 from ..m3adapter.painter import Kept, Need, Painter, PaintRequest, nothing
 from ..m3adapter.settings import TurnSettings
-from .batching import OUT_OF_MEMORY
+from .memory import OUT_OF_MEMORY
 from .previews import StockPreview
 from .stock import Conditioning, to_conditioning
 from .stock_references import SeenReferences

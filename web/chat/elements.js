@@ -1,6 +1,5 @@
 // Makes elements of a page. Text stays text: nothing here parses HTML.
 
-import { markdown } from "./markdown.js";
 import { t } from "./texts.js";
 
 /**
@@ -58,14 +57,6 @@ export function iconButton(icon, label, onclick) {
 export function words(text, className = "m2chat-words") {
   return h("div", { className, dir: "auto", textContent: text });
 }
-
-/**
- * A model's text: like `words`, with Markdown.
- *
- * @param {string} text
- */
-export const prose = (text) =>
-  h("div", { className: "m2chat-words m2chat-prose", dir: "auto" }, ...markdown(text));
 
 /**
  * The buttons that step through the versions of a reply or a picture; nothing if there is only one.

@@ -9,10 +9,18 @@ const OPTIONS = { gfm: true, breaks: true };
 const INLINE = { strong: "strong", em: "em", del: "s" };
 
 /**
+ * A model's text: like `words` of the elements, with Markdown.
+ *
+ * @param {string} text
+ */
+export const prose = (text) =>
+  h("div", { className: "m2chat-words m2chat-prose", dir: "auto" }, ...markdown(text));
+
+/**
  * @param {string} text What a model wrote.
  * @returns {(Node | string)[]}
  */
-export function markdown(text) {
+function markdown(text) {
   if (text.length > MOST) return [text];
   try {
     return blocks(new Lexer(OPTIONS).lex(text));

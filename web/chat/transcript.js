@@ -3,8 +3,9 @@
 import { enlarge } from "../shown/lightbox.js";
 import { said } from "./again.js";
 import { copyButton } from "./clipboard.js";
-import { arrows, button, h, prose, words } from "./elements.js";
+import { arrows, button, h, words } from "./elements.js";
 import { Forms } from "./forms.js";
+import { prose } from "./markdown.js";
 import { show } from "./sessions.js";
 import { t } from "./texts.js";
 
