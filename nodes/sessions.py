@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..m3adapter.conversation.conversation import Conversation
 from ..m3adapter.conversation.sessions import check_name
+from ..m3adapter.values import shown as quoted
 from . import inputs, stopped, wires
 from .errors import complaint, names_node
 from .running import show_text, shown
@@ -124,7 +125,7 @@ class SaveSession(io.ComfyNode):
         """Save the session."""
         saved = sessions(user).save(name, conversation, revision)
         stopped.forget()
-        text = f"Saved as {saved.name}, revision {saved.revision}."
+        text = f"Saved as {quoted(saved.name)}, revision {saved.revision}."
         show_text(text)
         return io.NodeOutput(conversation, saved.revision, ui=shown(text))
 

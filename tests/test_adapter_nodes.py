@@ -95,7 +95,7 @@ def test_a_fresh_adapter_without_a_vision_encoder_tells_a_story_in_a_size_of_one
     entry = comfy.run(graph)
     assert [picture(comfy, entry, "list", index).size for index in range(2)] == [(96, 64)] * 2
     graph["story"]["inputs"]["width"] = 100
-    assert said(comfy.events(graph)) == "Tell Story: Width and height must be multiples of 8, not 100 and 64."
+    assert said(comfy.events(graph)) == "Tell Story: width is 100: give a multiple of 8, or 0 for the native size."
 
 
 def test_an_anchor_that_is_missing_or_not_wanted_is_named(comfy: ComfyServer) -> None:

@@ -100,7 +100,7 @@ def test_a_second_tab_does_not_replace_what_the_first_one_saved(
     first = sessions.load("two tabs")
     other.say("And then?")
     assert other.error.startswith(
-        "Save Session: The session two tabs is at revision 2 now, but this was made from revision 1: load it again"
+        "Save Session: The session 'two tabs' is at revision 2 now, but this was made from revision 1: load it again"
     )
     assert sessions.load("two tabs").conversation == first.conversation
     assert other.box.input_value() == "And then?" and other.turns.count() == 2
@@ -109,8 +109,8 @@ def test_a_second_tab_does_not_replace_what_the_first_one_saved(
     other.press("Edit this text")
     other.panel.get_by_role("textbox", name="This part of the reply").fill("Other words.")
     other.press("Save")
-    other.until(lambda: other.error.startswith("The session two tabs is at"))
-    assert other.error.startswith("The session two tabs is at revision 2 now")
+    other.until(lambda: other.error.startswith("The session 'two tabs' is at"))
+    assert other.error.startswith("The session 'two tabs' is at revision 2 now")
     assert other.panel.get_by_role("textbox", name="This part of the reply").input_value() == "Other words."
     other.press("Load again")
     other.until(lambda: other.turns.count() == 4)

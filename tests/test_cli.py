@@ -112,7 +112,8 @@ def test_a_story_is_written_in_the_formats_that_are_named(model, capsys, tmp_pat
 
 def test_an_earlier_story_is_replaced_but_nothing_else(model, capsys, tmp_path: Path) -> None:
     assert run(capsys, "story", "A fox.", "--panels", 2, "--output", tmp_path / "s")[0] == 0
-    assert run(capsys, "story", "A fox.", "--panels", 1, "--output", tmp_path / "s")[0] == 0
+    status, _, err = run(capsys, "story", "A fox.", "--panels", 1, "--output", tmp_path / "s")
+    assert status == 0 and f"The earlier story in {tmp_path / 's'} was replaced." in err
     assert len(Conversation.load(tmp_path / "s").pictures()) == 1
     other = tmp_path / "other"
     other.mkdir()

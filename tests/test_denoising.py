@@ -379,7 +379,7 @@ def test_impossible_requests_are_refused_in_a_sentence(
         (decoder, condition, {"image": start, "denoise": 1.5}, "denoise is 1.5: give a number from 0 to 1"),
         (decoder, condition, {"image": start, "denoise": 0.2}, "4 steps are too few for a denoise of 0.2"),
         (decoder, condition, {"image": start[0]}, "A picture must have the shape"),
-        (decoder, condition, {"width": 30}, "Width and height must be multiples of 8, not 30 and 32"),
+        (decoder, condition, {"width": 30}, "width is 30: give a multiple of 8"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
             painter.decode(given, **{"seed": 1, "steps": 4, **how})

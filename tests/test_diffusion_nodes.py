@@ -120,7 +120,7 @@ def test_conditions_that_cannot_be_painted_are_refused(comfy: ComfyServer, model
             "The refiner needs captions, and the condition has none: leave out the refiner.",
         ),
         ({"image": ["two", 0]}, "image holds 2 pictures, but only one is painted: pick one of the batch first."),
-        ({"width": 100}, "Width and height must be multiples of 8, not 100 and 128."),
+        ({"width": 100}, "width is 100: give a multiple of 8, or 0 for the native size."),
     ):
         assert failed(comfy, shown({**graph, "b": decode("mine", **inputs)}, "b")) == f"Paint Picture: {sentence}"
     assert "A refiner cannot start a picture" in failed(comfy, shown({**graph, "b": decode("refiner")}, "b"))

@@ -101,7 +101,7 @@ def test_pictures_of_a_turn_and_of_a_story_have_the_size_that_is_asked_for(tmp_p
             assert told.at(told.pictures()[0]).image.shape == sides
     asked = len(model.language_model.asked)
     for given, words in (
-        ({"width": 30}, "Width and height must be multiples of 8, not 30 and 0"),
+        ({"width": 30}, "width is 30: give a multiple of 8"),
         ({"height": -8}, "height is -8: give a whole number from 0 to 8192"),
         ({"width": 2**62}, "width is 4611686018427387904: give a whole number from 0 to 8192"),
         ({"width": True}, "width is True"),

@@ -70,7 +70,7 @@ def test_a_story_follows_its_outline() -> None:
     events = events_of(model.story, "A fox.", 3, steps=1, sampling=SAMPLING, outline=["It wakes.", "It runs."])
     said = [turn.text for turn in events[-1].conversation.turns if turn.role == "user"]
     assert said == ["A fox.\nIt wakes.", "It runs.", CONTINUE]
-    with pytest.raises(ValueError, match="The outline has 2 lines for 1 panels"):
+    with pytest.raises(ValueError, match="The outline has 2 lines for 1 panel"):
         model.story("A fox.", 1, outline=["It wakes.", "It runs."])
 
 

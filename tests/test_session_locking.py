@@ -115,7 +115,7 @@ def test_who_works_in_one_folder_holds_up_nobody_in_another(tmp_path: Path, monk
 def test_reading_makes_no_folder_and_no_lock(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path / "none")
     assert sessions.list() == [] and not sessions.exists("fox") and sessions.revision("fox") == 0
-    with pytest.raises(ValueError, match="There is no session fox"):
+    with pytest.raises(ValueError, match="There is no session 'fox'"):
         sessions.delete("fox")
     with pytest.raises(ValueError, match="no name"):
         sessions.save("", story(1))

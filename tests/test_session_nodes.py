@@ -57,7 +57,7 @@ def story(panels: int) -> Conversation:
 
 def test_a_conversation_is_saved_and_goes_on(comfy: ComfyServer, sessions: Sessions) -> None:
     graph = {**graphs.conversation(), **saved("Fox 🦊")}
-    assert text(comfy.run(graph), "save") == "Saved as Fox 🦊, revision 1."
+    assert text(comfy.run(graph), "save") == "Saved as 'Fox 🦊', revision 1."
     entry = comfy.run(loaded("Fox 🦊"))
     assert text(entry) == "You: A fox on the beach." and text(entry, "count") == "1"
     assert sessions.load("Fox 🦊").conversation.turns[0].text == "A fox on the beach."
@@ -72,7 +72,7 @@ def test_a_session_is_loaded_again_when_it_has_changed_and_only_then(comfy: Comf
     assert ran(comfy.events(loaded("watched"))) == {"session", "show", "count"}
     assert "Part 1." in text(comfy.run(loaded("watched")))
     sessions.delete("watched")
-    assert failed(comfy, loaded("watched")).startswith("Load Session: There is no session watched: ")
+    assert failed(comfy, loaded("watched")).startswith("Load Session: There is no session 'watched': ")
 
 
 @pytest.mark.parametrize("kind", ["M2Chat_LoadSession", "M2Chat_SaveSession"])
@@ -98,7 +98,7 @@ def test_each_run_of_load_turn_save_adds_a_turn(comfy: ComfyServer, sessions: Se
     graph["turn"] = node("M2Chat_Turn", **MODELS, conversation=["session", 0], text="And?", gate=1.0, seed=1, **PAINT)
     graph |= saved("chat", "turn", revision=["session", 1])
     for revision in (2, 3):
-        assert text(comfy.run(graph), "save") == f"Saved as chat, revision {revision}."
+        assert text(comfy.run(graph), "save") == f"Saved as 'chat', revision {revision}."
     assert len(sessions.load("chat").conversation.turns) == 6
 
 
@@ -106,7 +106,7 @@ def test_a_session_saved_by_someone_else_is_not_replaced(comfy: ComfyServer, ses
     sessions.save("two tabs", story(2))
     graph = {**graphs.conversation(), **saved("two tabs", revision=["number", 0])}
     graph["number"] = node("PrimitiveInt", value=0)
-    said = "Save Session: The session two tabs is at revision 1 now, but this was made from revision 0: "
+    said = "Save Session: The session 'two tabs' is at revision 1 now, but this was made from revision 0: "
     assert failed(comfy, graph).startswith(said)
     assert len(sessions.load("two tabs").conversation.turns) == 4
 
@@ -329,7 +329,7 @@ def test_a_plan_says_what_is_wrong(comfy: ComfyServer) -> None:
     once = "Tell Story: rerolls has 'third': write pictures and numbers like 3: 1, 5: 2, each picture once."
     assert failed(comfy, graphs.story(rerolls="third")) == once
     assert failed(comfy, graphs.story(outline="x\n" * 33)).startswith("Tell Story: The outline has 33 lines")
-    assert failed(comfy, graphs.story(outline="a\nb")).startswith("Tell Story: The outline has 2 lines for 1 panels: ")
+    assert failed(comfy, graphs.story(outline="a\nb")).startswith("Tell Story: The outline has 2 lines for 1 panel: ")
     said = "Tell Story: This M3-Adapter is not anchored, so nothing reads style and negative: "
     assert failed(comfy, graphs.story(style="watercolour")).startswith(said)
     graph = {"outline": node("M2Chat_Outline", premise="A fox.", panels=2, seed=0, lines="")}

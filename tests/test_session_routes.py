@@ -226,7 +226,7 @@ def test_no_name_leads_elsewhere(comfy: ComfyServer, sessions: Sessions, name: s
 def test_only_a_sessions_own_pictures_are_given(comfy: ComfyServer, sessions: Sessions, file: str) -> None:
     sessions.save("fox", story(1))
     status, answer = ask(comfy, "GET", path("fox") + f"/{file}")
-    assert status == 404 and answer["error"].startswith("The session fox has no picture ")
+    assert status == 404 and answer["error"].startswith("The session 'fox' has no picture ")
 
 
 TURN = {"role": "user", "segments": [{"type": "text", "text": "x"}]}

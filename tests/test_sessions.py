@@ -99,7 +99,7 @@ def test_a_missing_session_is_reported(sessions: Sessions) -> None:
         lambda n: sessions.edit(n, lambda c: c),
         lambda n: sessions.branch(n, "b"),
     ):
-        with pytest.raises(SessionMissing, match="There is no session fox: "):
+        with pytest.raises(SessionMissing, match="There is no session 'fox': "):
             act("fox")
     sessions.save("fox", story(1))
     for file in ("picture_9.png", "conversation.json", "../fox/picture_1.png", ""):
@@ -164,7 +164,7 @@ def test_a_branch_grows_by_itself(sessions: Sessions) -> None:
     assert sessions.branch("fox", "other fox", 3).revision == 1
     sessions.edit("other fox", lambda c: c.user("Another way."))
     assert len(sessions.load("other fox").conversation.turns) == 5 and len(sessions.load("fox").conversation.turns) == 6
-    with pytest.raises(SessionConflict, match="The session FOX exists already"):
+    with pytest.raises(SessionConflict, match="The session 'FOX' exists already"):
         sessions.branch("other fox", "FOX")
 
 

@@ -101,7 +101,7 @@ def test_texts_paths_and_pictures_stand_on_their_nodes_when_the_run_has_ended(
 ) -> None:
     page, shown = told
     assert set(shown) == {"TurnSeed", "Outline", "Story", "SaveSession", "ShowConversation", "ExportStory"}
-    assert shown["Outline"].startswith(SAID) and shown["SaveSession"].startswith("Saved as shown")
+    assert shown["Outline"].startswith(SAID) and shown["SaveSession"].startswith("Saved as 'shown'")
     path = Path(shown["ExportStory"].splitlines()[-1])
     assert path.name == "story.html" and path.is_file()
     # Text, picture, caption, in order; what looks like markup is text.

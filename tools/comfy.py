@@ -71,8 +71,11 @@ class ExecutionFailed(ComfyError):
         self.entry = entry
         messages = dict(entry["status"]["messages"])
         self.details: Json = messages.get("execution_error") or messages.get("execution_interrupted") or {}
+        kind = str(self.details.get("node_type", "ComfyUI"))
         reason = str(self.details.get("exception_message", "the run was interrupted")).strip()
-        super().__init__(f"{self.details.get('node_type', 'ComfyUI')}: {reason}")
+        # The pack's own messages begin with the name that the node has on the canvas.
+        named = kind.startswith("M2Chat_") and self.details.get("exception_type") == "ValueError"
+        super().__init__(reason if named else f"{kind}: {reason}")
 
 
 def free_port() -> int:

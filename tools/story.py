@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,41 @@ Json = dict[str, Any]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the inputs of the story to a command line."""
-    parser.add_argument("--premise", metavar="TEXT", help="what the story is about")
-    parser.add_argument("--panels", type=int, metavar="N", help="how many pictures it has")
-    parser.add_argument("--gate", type=float, metavar="X", help="0: free; 1: as trained; more: closer to the past")
-    parser.add_argument("--seed", type=int, metavar="N", help="another number, another story")
+    parser.add_argument("about", nargs="?", type=_premise, metavar="PREMISE", help="what the story is about")
+    parser.add_argument("--premise", type=_premise, metavar="TEXT", help="the same as PREMISE")
+    parser.add_argument("--panels", type=_number(int, 1, 32), metavar="N", help="how many pictures it has")
+    parser.add_argument(
+        "--gate", type=_number(float, 0, 4), metavar="X", help="0: free; 1: as trained; more: closer to the past"
+    )
+    parser.add_argument("--seed", type=_number(int, 0, 2**64 - 1), metavar="N", help="another number, another story")
+
+
+def _premise(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: say what the story is about")
+    return text
+
+
+def _number(kind: type[int] | type[float], low: int, high: int) -> Callable[[str], int | float]:
+    """Return a parser of numbers within limits, which are those of the node."""
+
+    def parsed(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(low - 1)
+        if not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"it is {text!r}: give {what} from {low} to {high}")
+        return value
+
+    return parsed
 
 
 def overrides(options: argparse.Namespace) -> Json:
     """Return the inputs that were given on the command line."""
-    return {name: value for name in INPUTS if (value := getattr(options, name)) is not None}
+    given = {**vars(options), "premise": options.about or options.premise}
+    return {name: given[name] for name in INPUTS if given[name] is not None}
 
 
 def load_graph(path: Path, inputs: Json) -> Json:

@@ -121,7 +121,9 @@ def check_output(directory: Path, *, overwrite: bool = False) -> None:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose a folder.")
     if directory.is_dir() and any(directory.iterdir()) and not (overwrite or is_story(directory)):
-        raise UserError(f"{directory} is not empty and does not hold an earlier story: choose another folder.")
+        raise UserError(
+            f"{directory} is not empty and does not hold an earlier story: choose another folder, or give --overwrite."
+        )
 
 
 def _path(argument: str, usage: str) -> Path:

@@ -22,7 +22,7 @@ from ..conversation.storage import write_file
 from ..events import Event, Interrupted, NotFinite, SoFar
 from ..export.pages.panels import WORDS
 from ..export.pages.styles import LAYOUTS
-from ..export.story import FORMATS, check_formats, export_story
+from ..export.story import FORMATS, check_formats, export_story, is_story
 from ..version import __version__
 from ..weights.starter import STARTER, WORLDS, check_weights, world_of
 from .bench import add_options as add_bench_options
@@ -72,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     story = commands.add_parser("story", help="tell an illustrated story and write it as a page")
     story.add_argument("premise", metavar="PREMISE", help="what the story is about")
     story.add_argument("--panels", type=int, default=4, metavar="N", help="how many parts (default: %(default)s)")
-    story.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write it to")
+    story.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder to write it to; an earlier story there is replaced",
+    )
     story.add_argument(
         "--format",
         nargs="+",
@@ -161,11 +167,14 @@ def _story(options: argparse.Namespace) -> int:
         print("\nInterrupted.", file=sys.stderr)
     details = {name: getattr(settings, name) for name in ("gate", "seed", "steps", "guidance")}
     details |= {name: side for name in ("width", "height") if (side := getattr(settings, name))}
+    replaces = is_story(options.output)
     with mendable():
         layout = {"layout": options.layout, "words": options.words}
         story = export_story(conversation, options.output, details, formats=options.format, layout=layout, metadata={})
     for note in story.notes:
         print(note, file=sys.stderr)
+    if replaces:
+        print(f"The earlier story in {options.output} was replaced.", file=sys.stderr)
     print(story.path)
     return status
 

@@ -43,7 +43,8 @@ def messages(premise: str, panels: int, outline: Sequence[str] = ()) -> list[str
     check_panels(panels)
     if len(outline) > panels:
         raise ValueError(
-            f"The outline has {len(outline)} lines for {panels} panels: ask for as many panels, or shorten it."
+            f"The outline has {len(outline)} lines for {panels} panel{'s' * (panels > 1)}: "
+            "ask for as many panels, or shorten it."
         )
     first = f"{premise.rstrip()}\n{outline[0]}" if outline else premise
     return [first, *outline[1:], *[CONTINUE] * (panels - max(1, len(outline)))]

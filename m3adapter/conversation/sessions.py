@@ -147,7 +147,7 @@ class Sessions:
         with self._changing(name):
             conversation = self.load(name).conversation
             if self.exists(to):
-                raise SessionConflict(f"The session {to} exists already: choose another name, or delete it first.")
+                raise SessionConflict(f"The session {shown(to)} exists already: choose another name, or delete it.")
             return self.save(to, conversation if turn is None else conversation.rewind(turn), 0)
 
     def delete(self, name: str) -> None:
@@ -191,7 +191,7 @@ class Sessions:
             folder = self._folder(name)
             path = next((place / file for place in (folder, backup_of(folder)) if file in _pictures(place)), None)
             if path is None:
-                raise SessionMissing(f"The session {name} has no picture {file}.")
+                raise SessionMissing(f"The session {shown(name)} has no picture {shown(file)}.")
             return path.read_bytes()
 
     @contextmanager
@@ -235,7 +235,7 @@ class Sessions:
             if _same(name, other):
                 return self.root / other
         if not new:
-            raise SessionMissing(f"There is no session {name}: choose a saved one.")
+            raise SessionMissing(f"There is no session {shown(name)}: choose a saved one.")
         return self.root / unicodedata.normalize("NFC", name)
 
     def _sweep(self, name: str) -> None:
@@ -263,4 +263,4 @@ def _pictures(folder: Path) -> set[str]:
 
 def _changed(name: str, present: int, revision: int) -> str:
     now = f"is at revision {present} now" if present else "no longer exists"
-    return f"The session {name} {now}, but this was made from revision {revision}: load it again, then save."
+    return f"The session {shown(name)} {now}, but this was made from revision {revision}: load it again, then save."

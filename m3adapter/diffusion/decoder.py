@@ -363,8 +363,9 @@ class DiffusionDecoder:
         check_side("width", width)
         check_side("height", height)
         factor = self.pipeline.vae_scale_factor
-        if width % factor or height % factor:
-            raise ValueError(f"Width and height must be multiples of {factor}, not {width} and {height}.")
+        for name, side in (("width", width), ("height", height)):
+            if side % factor:
+                raise ValueError(f"{name} is {side}: give a multiple of {factor}, or 0 for the native size.")
 
     def _check_refiner(self, refiner: DiffusionDecoder) -> None:
         if getattr(self.pipeline.scheduler, "order", 1) > 1:

@@ -36,7 +36,9 @@ export class Cast {
         );
     const text = cast.map(({ name, looks }) => `${name}: ${looks}`.trim()).join("\n");
     const label = t("What characters look like, one on each line, such as Rosa: a small red fox");
-    const edit = this.forms.editor([0], shown, label, text, t("Save"), (sheet) => this.#save(sheet));
+    const edit = this.forms.editor([0], shown, label, text, t("Save"), (sheet) => this.#save(sheet), {
+      lines: true,
+    });
     const tools = h("div", { className: "m2chat-tools" }, button(t("Edit"), edit, { "aria-label": t("Edit the characters") }));
     this.body.replaceChildren(shown, ...(busy ? [] : [tools]));
     this.forms.reopen();

@@ -41,12 +41,15 @@ export class Forms {
    * @param {string} text
    * @param {string} send
    * @param {(text: string) => void} done
+   * @param {{lines?: boolean}} [how] Whether the text has several lines: Enter then begins the next one, and Ctrl+Enter
+   *   sends.
    */
-  editor(place, shown, label, text, send, done) {
+  editor(place, shown, label, text, send, done, { lines = false } = {}) {
     const key = String(place);
     const open = (asked) => {
       const value = this.#drafts.get(key) ?? text;
-      const area = h("textarea", { className: "m2chat-input", value, rows: 3, dir: "auto", "aria-label": label });
+      const hint = lines ? label : "";
+      const area = h("textarea", { className: "m2chat-input", value, rows: 3, dir: "auto", placeholder: hint, "aria-label": label });
       const leave = () => {
         this.#drafts.delete(key);
         form.replaceWith(shown);
@@ -60,11 +63,12 @@ export class Forms {
         event.preventDefault();
         this.#drafts.set(key, area.value);
         this.#sent = key;
+        area.readOnly = true; // what is typed from now on would be lost
         done(area.value);
       };
       form.onkeydown = (event) => {
         if (event.key === "Escape") leave();
-        else if (event.target === area && isSend(event)) form.requestSubmit();
+        else if (event.target === area && isSend(event) && (!lines || event.ctrlKey || event.metaKey)) form.requestSubmit();
         else return;
         event.preventDefault();
         event.stopPropagation();

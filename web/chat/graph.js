@@ -67,11 +67,13 @@ export function graphOf({ models, name, revision, actions, how, user = "" }) {
  * The same for the canvas: its nodes have numbers, can run repeatedly, and show the result.
  *
  * @param {Graph} graph What `graphOf` made.
+ * @param {string} [saved] The name of the session that the graph has begun: it goes on there.
  * @returns {Graph}
  */
-export function forCanvas(graph) {
-  const { m2chat_save: save, ...others } = graph;
+export function forCanvas(graph, saved = "") {
+  const { m2chat_save: save, m2chat_session: session, ...others } = graph;
   const whole = {
+    ...(session && { m2chat_session: { ...session, inputs: { ...session.inputs, ...(saved && { name: saved }) } } }),
     ...others,
     ...(save && {
       m2chat_save: { ...save, inputs: { ...save.inputs, revision: ["m2chat_session", 1] } },

@@ -130,7 +130,7 @@ export class Panel {
 
   async #remove() {
     const { name } = this.#session;
-    const message = t("Delete the session $ with its pictures? This cannot be undone.", name);
+    const message = t("Delete the session “$” with its pictures? This cannot be undone.", name);
     if (!(await app.extensionManager.dialog.confirm({ title: t("Delete the session"), message, type: "delete" }))) return;
     await this.#ask(async () => {
       await sessions.remove(name);
@@ -140,7 +140,7 @@ export class Panel {
 
   async #rewind(turn) {
     const message = t("Everything after this reply is dropped. This cannot be undone.");
-    if (!(await app.extensionManager.dialog.confirm({ title: t("Rewind to here"), message }))) return;
+    if (!(await app.extensionManager.dialog.confirm({ title: t("Rewind here"), message }))) return;
     await this.#ask(async () => (this.#session = await sessions.rewind(this.#session, turn)));
   }
 
@@ -157,6 +157,7 @@ export class Panel {
     } finally {
       this.#keep();
       this.#show();
+      this.#refocus();
     }
   }
 
@@ -231,7 +232,7 @@ export class Panel {
     this.#show();
     const told = worked && this.#session.turns.at(-1); // undefined if it was saved but cannot be read
     if (told) this.spoken.textContent = aloud(told);
-    if (document.activeElement === document.body) this.composer.text.focus();
+    this.#refocus();
     return worked;
   }
 
@@ -319,7 +320,8 @@ export class Panel {
   /** Open the last message on the canvas: as it was queued or, in a reopened session, as a workflow that repeats it. */
   async #open() {
     try {
-      await open(forCanvas(this.#last ?? (await again(this.#session, this.settings))), this.#session.name);
+      const { name } = this.#session;
+      await open(forCanvas(this.#last ?? (await again(this.#session, this.settings)), name), name);
     } catch (error) {
       this.#fail(error.message);
     }
@@ -343,6 +345,11 @@ export class Panel {
   }
 
   // Display
+
+  /** Where what had the focus is gone, the box of the next message gets it: elsewhere, keys are ComfyUI's shortcuts. */
+  #refocus() {
+    if (document.activeElement === document.body) this.composer.text.focus({ preventScroll: true });
+  }
 
   async #reload() {
     const { name } = this.#session;
@@ -369,6 +376,7 @@ export class Panel {
     this.#stale = false;
     this.error.hidden = !reason;
     if (!reason) return this.error.replaceChildren();
+    this.status.replaceChildren();
     const close = iconButton("pi-times", t("Dismiss"), () => this.#fail(null));
     const again = load && button(t("Load again"), load);
     this.error.replaceChildren(...[h("span", { dir: "auto" }, reason), close, again].filter(Boolean));

@@ -6,6 +6,7 @@ import { t } from "./texts.js";
 
 const ROOT = "/m2chat/sessions";
 const MOST = 40; // characters of a name made from a message
+const DANGLING = /( (a|an|the|my|and|or|who|that|is|in|on|at|of|with|by|to|for|from|into))+$/i;
 
 /**
  * @typedef {{type: "text", text: string}} Text
@@ -120,8 +121,11 @@ export function nameFrom(message, others) {
   const plain = message.normalize("NFC").replace(/[^\p{L}\p{M}\p{N} ,'’!-]+/gu, " ");
   let name = "";
   for (const word of plain.split(/\s+/)) {
-    if (name.length + word.length < MOST) name = `${name} ${word}`.trim();
-    else break;
+    if (name.length + word.length >= MOST) {
+      name = name.replace(DANGLING, ""); // cut where a phrase ends
+      break;
+    }
+    name = `${name} ${word}`.trim();
   }
   if (!/[\p{L}\p{N}]{2}.*/u.test(name) || /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(name)) name = t("New chat");
   const taken = new Set(others.map((other) => other.name.normalize("NFC").toLowerCase()));
