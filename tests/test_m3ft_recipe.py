@@ -358,11 +358,11 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
 ) -> None:
     original = shares.save_state
 
-    def full(path: Path, model: object, optimizer: object, average: object, step: int) -> None:
+    def full(path: Path, model: object, optimizer: object, average: object, step: int, told: object) -> None:
         if step > 2:
             path.with_suffix(".part").write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        original(path, model, optimizer, average, step)
+        original(path, model, optimizer, average, step, told)
 
     monkeypatch.setattr(shares, "save_state", full)
     recipe = recipe_for(parts, tmp_path, run={"save_every": 2}, stage2={"steps": 0})
@@ -418,10 +418,13 @@ def test_the_curve_begins_before_the_first_step_and_measuring_changes_nothing(
             run(recipe, on_step=on_step)
     run(recipe, on_step=on_step)
     run(recipe_for(parts, tmp_path / "not", data={"validation": ""}))
-    for stage, figure, steps in ((1, "validation_denoise", [0, 1, 3, 4]), (2, "validation_denoise_1", [0, 1, 2, 4])):
+    for stage, figure, steps in (
+        (1, "validation_denoise", [0, 1, 2, 3, 4]),
+        (2, "validation_denoise_1", [0, 1, 2, 3, 4]),
+    ):
         lines = (tmp_path / "measured" / f"stage{stage}_curve.jsonl").read_text("utf-8").splitlines()
         found = [line for line in map(json.loads, lines) if figure in line]
-        assert [line["step"] for line in found] == steps, "stopped before a measurement, it goes on after it"
+        assert [line["step"] for line in found] == steps, "stopped before a measurement, it goes on with it"
         if stage == 1:
             assert found[0]["validation_denoise"] == pytest.approx(found[0]["validation_denoise_caption"], abs=1e-7)
         ours, theirs = (

@@ -14,11 +14,13 @@ on what else a step needs: a training has the same losses with full stores and w
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +60,18 @@ def silenced() -> Iterator[None]:
             each.set_verbosity(verbosity)
 
 
+def spelling(tokenizer: Any) -> str:
+    """Return how a tokenizer divides texts, as far as it tells."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        told: Any = sorted(getattr(tokenizer, "get_vocab", dict)().items())
+    else:  # how it pads and cuts is set at every call
+        told = {
+            name: value for name, value in json.loads(core.to_str()).items() if name not in ("padding", "truncation")
+        }
+    return f"{told} {getattr(tokenizer, 'model_max_length', 0)}"
+
+
 class Frozen:
     """Asks the frozen models, and remembers what they said.
 
@@ -77,10 +91,13 @@ class Frozen:
         self.sizes = buckets(max(resolution, step) ** 2, step, ratio=LONGEST)
         self._sizes: dict[tuple[int, int], Bucket] = {}
         self._vae = fingerprint(decoder.vae, dict(decoder.vae.config), self.sizes)
-        self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2)
+        pipeline = decoder.pipeline
+        texts = [spelling(each) for each in (pipeline.tokenizer, pipeline.tokenizer_2)]
+        self._texts = fingerprint(decoder.text_encoder, decoder.text_encoder_2, *texts)
         self._eyes = fingerprint(vision.model, vision.levels, vision.mean, vision.std)
         template = getattr(language.tokenizer, "chat_template", "")
-        self._reader = fingerprint(language.model, language.visual_projection, language.config, template)
+        words = spelling(language.tokenizer)
+        self._reader = fingerprint(language.model, language.visual_projection, language.config, template, words)
         self.latents, self.captions = self._store("latents", self._vae), self._store("captions", self._texts)
         self.references, self.pictures = self._store("references", self._eyes), self._store("pictures", self._eyes)
         self.looks, self.shown = self._store("looks", self._eyes), self._store("shown", self._eyes)
@@ -92,11 +109,16 @@ class Frozen:
     def _store(self, name: str, made_by: str) -> Store:
         return Store(None if self.folder is None else self.folder / name, made_by)
 
+    def identities(self) -> dict[str, str]:
+        """Return a digest of each frozen model, by the field of a recipe that names it."""
+        painted = fingerprint(self._texts, self._vae, self.models.decoder.unet)
+        return {"models.language": self._reader, "models.vision": self._eyes, "models.decoder": painted}
+
     def settle(self) -> None:
         """Take note that the adapter's image tokens stay as they are: states can be kept from now on."""
         self.models.adapter.image_tokens.requires_grad_(False)
         tokens = fingerprint(self.models.adapter.image_tokens)
-        self.states = self._store("states", fingerprint(self._reader, self._eyes, tokens))
+        self.states = self._store("states", fingerprint(self._reader, self._eyes, tokens, self._precision()))
 
     def freeze_semantic(self) -> None:
         """Take note that all that stage 1 trains stays as it is, so that the semantic feature can be kept too."""
@@ -124,7 +146,10 @@ class Frozen:
         with self._progress("latents") as told:
             pictures = [sample.picture for sample in samples] if denoises else []
             self.latents.fill(((p.digest, p) for p in pictures), self._encode, told=told)
-        captions = [text for sample in samples for text in self._meanings(sample)]
+        captions = dict.fromkeys(text for sample in samples for text in self._meanings(sample))
+        long = sum(is_long(self.models.decoder.pipeline, text) for text in captions)
+        if long:
+            self.notes[LONG] = long
         with self._progress("captions") as told:
             self.captions.fill(((fingerprint(text), text) for text in captions), self._embed, together=GROUP, told=told)
         with self._progress("pictures of users") as told:
@@ -191,9 +216,6 @@ class Frozen:
     def _embed(self, captions: list[str]) -> list[Values]:
         self.models.at_work("texts")
         pipeline = self.models.decoder.pipeline
-        long = sum(is_long(pipeline, caption) for caption in captions)
-        if long:
-            self.notes[LONG] = self.notes.get(LONG, 0) + long
         filled = [*captions, *[captions[-1]] * (GROUP - len(captions))]
         with silenced():  # it would say so for each
             embeds, pooled = embed(pipeline, filled)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -100,11 +102,12 @@ class Average:
     def applied(self) -> Iterator[None]:
         """Let the model hold the averaged parameters inside a `with` block."""
         current = {name: p.detach().clone() for name, p in self.live.items()}
-        self.write()
         try:
+            self.write()
             yield
         finally:
-            self.write(current)
+            with uninterrupted():
+                self.write(current)
 
     @torch.no_grad()
     def write(self, values: dict[str, Tensor] | None = None) -> None:
@@ -126,9 +129,43 @@ def step_random(name: str, seed: int, step: int, process: int = 0) -> tuple[rand
     return rng, rng.randrange(2**62)
 
 
-def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> None:
-    """Write a checkpoint to resume from; the previous one is replaced when the new one is complete."""
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of a `with` block that must not be left half done."""
+    held = signal.getsignal(signal.SIGINT)
+    if held is None or threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread only
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, held)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
+
+
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    step: int,
+    told: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint to resume from; the previous one is replaced when the new one is complete.
+
+    Args:
+        path: Of the file.
+        model: What is trained.
+        optimizer: Of the model.
+        average: Of its parameters.
+        step: How many steps are done.
+        told: What else `about` returns: numbers, texts and dictionaries of these.
+    """
     state = {
+        **(told or {}),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": average.shadow,
@@ -155,6 +192,19 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, avera
             average.shadow[name].copy_(value)
     print(f"resumed at step {state['step']}", flush=True)
     return state["step"]
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint tells besides its weights: `step` and what else was kept; nothing if there is none.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    with opened("output", path):
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return {name: value for name, value in state.items() if name not in ("model", "optimizer", "average")}
 
 
 def clock(began: float) -> float:

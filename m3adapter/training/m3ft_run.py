@@ -15,12 +15,14 @@ from ..adapter.auto import save_adapter
 from ..adapter.config import HEAD_WIDTH
 from ..adapter.m3_adapter import M3Adapter
 from ..arguments import UserError, mendable
+from ..conversation.segments import ConversationError
 from ..datasets.sample import Dataset, Sample
 from ..language.visual_projection import PROJECTION_NAME, VisualProjection
 from . import options, sight
+from .continuing import check_continues, check_stages, made_from
 from .diffusion_loss import DiffusionLoss
 from .frozen import Frozen
-from .loop import Average, accelerator
+from .loop import Average, about, accelerator
 from .lora import LanguageLora
 from .m3ft_models import STARTER_PARTS, open_models, place_of
 from .models_at_work import Models
@@ -31,7 +33,7 @@ from .shares import Schedule, train_shares
 from .sources import WORLDS, by_looks, open_samples
 from .stage1 import Stage1
 from .stage2 import Stage2
-from .stage_common import Setting, group_of, parts
+from .stage_common import Setting, denoised, group_of, parts
 from .text_target import MEASURED, PictureText, TextTarget
 from .watching import OnStep, Watch
 
@@ -142,6 +144,7 @@ def run_recipe(
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     torch.manual_seed(recipe.run.seed)
+    check_stages(output, recipe)
     result = output
     for stage in (1, 2):
         if getattr(recipe, f"stage{stage}").steps:
@@ -158,7 +161,10 @@ def run_recipe(
                     "The adapter is anchored and untrained, so nothing that stage 2 learns would show: "
                     "give stage1 some steps first."
                 )
-            result = train_stage(recipe, stage, models, samples, held_out, on_step)
+            try:
+                result = train_stage(recipe, stage, models, samples, held_out, on_step)
+            except ConversationError as error:  # a picture that was there when the data set was read
+                raise UserError(f"data.path: {error}") from error
     return result
 
 
@@ -177,7 +183,9 @@ def train_stage(
     group = group_of(adapter, stage)
     models.taught = False
     resolution = recipe.data.resolution or models.decoder.native_size
-    frozen = Frozen(models, cache, resolution)
+    frozen, checkpoint = Frozen(models, cache, resolution), output / f"{name}.pt"
+    made = made_from(recipe, stage, frozen, adapter)
+    check_continues(checkpoint, made)
     if stage == 2 and recipe.data.pairs == "likeness":
         with accelerator().main_process_first():
             samples, held_out = by_looks(samples, held_out, frozen, recipe.data.alike)
@@ -221,7 +229,7 @@ def train_stage(
         everything = [samples[index] for index in range(len(samples))] + list(held_out)
         if stage == 1 and adapter.config.anchor:
             everything += [reworded(sample) for sample in everything]
-        frozen.prepare(everything, stage, denoises=chosen.denoise > 0 and chosen.denoise_from < 1)
+        frozen.prepare(everything, stage, denoises=denoised(chosen) > 0 and chosen.denoise_from < 1)
         del everything
     if models.offload and frozen.states is not None and not models.taught and not models.language.movable:
         models.let_language_go()
@@ -237,9 +245,9 @@ def train_stage(
     schedule = Schedule(
         name, output, chosen.steps, chosen.minutes, parts(chosen, accelerator().num_processes), chosen.lr,
         chosen.warmup, recipe.run.seed, recipe.run.log_every, recipe.run.save_every,
-        recipe.run.validate_every if held_out else 0, recipe.run.precision == "float16",
+        recipe.run.validate_every if held_out else 0, recipe.run.precision == "float16", made,
     )  # fmt: skip
-    watch.begin(steps_done(output / f"{name}.pt"))
+    watch.begin(steps_done(checkpoint))
     try:
         writes = train_shares(schedule, model, optimizer, average, part.loss, watch)
     finally:
@@ -266,7 +274,4 @@ def train_stage(
 
 def steps_done(path: Path) -> int:
     """Return how many steps a checkpoint has behind it; 0 if there is none."""
-    if not path.is_file():
-        return 0
-    with options.opened("run.output", path):
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
+    return int(about(path).get("step", 0))

@@ -10,16 +10,17 @@ import math
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..arguments import UserError
+from ..conversation.segments import ConversationError
 from ..events import Interrupted
-from .loop import Average, accelerator, average_gradients, clock, cosine, resume, save_state
+from .loop import Average, about, accelerator, average_gradients, clock, cosine, resume, save_state, uninterrupted
 
 CLIPPED = 1.0  # the largest norm of a gradient
 
@@ -76,6 +77,9 @@ class Watcher(Protocol):
     def measure(self, done: int) -> None:
         """Measure the model as it is after `done` steps; 0 is before the first one."""
 
+    def measured(self, done: int) -> bool:
+        """Return whether an earlier run has measured the model after `done` steps; the same in every process."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -94,6 +98,7 @@ class Schedule:
         save_every: Steps between two checkpoints.
         measure_every: Steps between two measurements, of which the first is before the first step; 0 makes none.
         scaled: Whether losses are scaled up for gradients in float16.
+        made_from: What the training learns with and from; it is kept in the checkpoint.
     """
 
     name: str
@@ -108,6 +113,11 @@ class Schedule:
     save_every: int = 500
     measure_every: int = 0
     scaled: bool = False
+    made_from: Mapping[str, str] = field(default_factory=dict)
+
+    def due(self, done: int) -> bool:
+        """Return whether the model is measured after `done` steps."""
+        return self.measure_every > 0 and (done % self.measure_every == 0 or done == self.steps)
 
 
 def train_shares(
@@ -120,10 +130,13 @@ def train_shares(
 ) -> bool:
     """Train a model; resumes from and writes the checkpoint `<output>/<name>.pt`.
 
+    The minutes of a schedule are those of all runs together.
+
     Returns:
         Whether this process should write the result.
 
     Raises:
+        ConversationError: A picture cannot be read any more; the checkpoint is written.
         UserError: A gradient is not a number (the last checkpoint is that before it), or the disk is full at the end.
         Interrupted: The watcher or the user stopped it; the checkpoint is written.
     """
@@ -132,13 +145,24 @@ def train_shares(
     done = start = resume(path, model, optimizer, average)
     trained = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(accelerator().device.type, enabled=schedule.scaled)
-    saved = start
+    kept = about(path)
+    if schedule.scaled and kept.get("scaler"):
+        scaler.load_state_dict(kept["scaler"])
+    before, saved, began = kept.get("seconds", 0.0), start, time.time()
+
+    def save() -> bool:
+        told = {"made_from": dict(schedule.made_from), "seconds": before + time.time() - began}
+        if schedule.scaled:
+            told["scaler"] = scaler.state_dict()
+        return save_or_say(path, model, optimizer, average, done, told)
+
     try:
-        if schedule.measure_every and not start:
-            watcher.measure(0)  # what it begins with
+        # What it begins with; and what an earlier run was stopped in.
+        if schedule.due(start) and not watcher.measured(start):
+            watcher.measure(start)
         began = time.time()
         for step in range(start, schedule.steps):
-            elapsed = clock(began)
+            elapsed = before + clock(began)
             progress = elapsed / (60 * schedule.minutes) if schedule.minutes else step / schedule.steps
             if progress >= 1:
                 break
@@ -154,24 +178,26 @@ def train_shares(
                     f"{schedule.name}: the gradient of step {step + 1} is not a number: the weights of the {step} "
                     f"steps before it are kept in {path.name}, so lower lr or compute in another precision."
                 )
-            scaler.step(optimizer)
-            scaler.update()
-            average.update(step)
-            done = step + 1
+            with uninterrupted():  # a half step, or a whole one that is not counted, would be another training
+                scaler.step(optimizer)
+                scaler.update()
+                average.update(step)
+                done = step + 1
             if done % schedule.log_every == 0 or done == schedule.steps:
                 figures = _over_processes(figures)
                 if first:
-                    left = (schedule.steps - done) * (time.time() - began) / (done - start)
-                    watcher.step(done, schedule.steps, figures, min(left, _rest(schedule, began)))
+                    passed = time.time() - began
+                    left = min((schedule.steps - done) * passed / (done - start), _rest(schedule, before + passed))
+                    watcher.step(done, schedule.steps, figures, left)
             if done % schedule.save_every == 0 and first:
-                saved = done if save_or_say(path, model, optimizer, average, done) else saved
-            if schedule.measure_every and (done % schedule.measure_every == 0 or done == schedule.steps):
+                saved = done if save() else saved
+            if schedule.due(done):
                 watcher.measure(done)
-    except (UserError, Interrupted, KeyboardInterrupt):
+    except (UserError, Interrupted, KeyboardInterrupt, ConversationError):
         if first and done > saved:
-            save_or_say(path, model, optimizer, average, done)
+            save()
         raise
-    if first and (done > saved or not path.is_file()) and not save_or_say(path, model, optimizer, average, done):
+    if first and (done > saved or not path.is_file() or schedule.minutes) and not save():
         raise UserError(
             f"{path} cannot be written: make room on the disk and start again; it goes on from step {saved}."
         )
@@ -179,10 +205,17 @@ def train_shares(
     return first
 
 
-def save_or_say(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> bool:
+def save_or_say(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    step: int,
+    told: Mapping[str, Any],
+) -> bool:
     """Write a checkpoint and return whether it worked; a full disk is told, and the checkpoint before it stays."""
     try:
-        save_state(path, model, optimizer, average, step)
+        save_state(path, model, optimizer, average, step, told)
     except (OSError, RuntimeError) as error:  # torch raises the second for what the system refuses
         path.with_suffix(".part").unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:120]
@@ -217,5 +250,5 @@ def _over_processes(figures: dict[str, float]) -> dict[str, float]:
     return dict(zip(names, accelerator().reduce(values, reduction="mean").tolist(), strict=True))
 
 
-def _rest(schedule: Schedule, began: float) -> float:
-    return 60 * schedule.minutes - (time.time() - began) if schedule.minutes else math.inf
+def _rest(schedule: Schedule, elapsed: float) -> float:
+    return 60 * schedule.minutes - elapsed if schedule.minutes else math.inf

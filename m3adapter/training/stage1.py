@@ -63,7 +63,7 @@ class Stage1:
         aligned = share.mean(setting.target.distances(outputs, setting.target(aims)), options.batch)
         figures = {"align": aligned.item()}
         total = options.align * aligned
-        if progress >= options.denoise_from and options.denoise > 0:
+        if progress >= options.denoise_from and denoised(options):
             count = denoised(options)
             painted = denoise(setting, outputs, [sample_at(place) for place in range(count)], share, own, count)
             total = total + options.denoise * painted

@@ -147,7 +147,7 @@ class Stage2:
         aligned = share.mean(distances * knows, options.batch)
         useful = torch.tensor([sample.useful for sample in chosen], device=device)
         opened = gate.mean((1, 2)) * some
-        worth = options.denoise * self.worth if options.denoise and bool(silent.any()) else 0.0
+        worth = options.denoise * self.worth if denoised(options) and bool(silent.any()) else 0.0
         cost = gate_cost(useful, silent, progress, worth)
         total = options.align * aligned + share.mean(cost * opened, options.batch)
         figures = {
@@ -159,7 +159,7 @@ class Stage2:
             likeness = self.likeness(outputs[1], chosen, ~knows & some & useful) * strength
             total = total + setting.recipe.loss.picture_text * share.mean(likeness, options.batch)
         words = self.words(samples, own, share)
-        if progress >= options.denoise_from and options.denoise > 0 and strength == 1.0:
+        if progress >= options.denoise_from and denoised(options) and strength == 1.0:
             painted = denoise(setting, outputs, samples, share, own, denoised(options))
             total = total + options.denoise * painted
             figures["denoise"] = painted.item()

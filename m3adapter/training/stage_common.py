@@ -67,8 +67,8 @@ def own_places(setting: Setting, share: Share, indices: Sequence[int], options: 
 
 
 def denoised(options: Stage) -> int:
-    """Return how many of a step's samples are denoised: the first ones."""
-    return max(1, int(options.batch * options.denoise_share))
+    """Return how many of a step's samples are denoised: the first ones, and at least one of any share."""
+    return max(1, int(options.batch * options.denoise_share)) if options.denoise_share and options.denoise else 0
 
 
 def anchored(adapter: M3Adapter, outputs: Outputs, anchor: Outputs | None) -> Outputs:

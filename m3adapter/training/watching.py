@@ -54,8 +54,14 @@ class Watch:
         if accelerator().is_main_process:  # without a step behind it, a run measures once more what it begins with
             kept = [line for line in self._lines() if done and line.get("step", 0) <= done]
             self.curve.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        accelerator().wait_for_everyone()  # before `measured` reads it
         if self._trackers:
             start_tracker(self.recipe)
+
+    def measured(self, done: int) -> bool:
+        """Return whether the curve has the figures of the held-out samples after `done` steps."""
+        name = f"validation_{self.best_by}"
+        return any(name in line and line["step"] == done for line in self._lines())
 
     def step(self, done: int, steps: int, figures: Mapping[str, float], seconds_left: float) -> None:
         """Print and keep the figures of a step."""
@@ -76,11 +82,11 @@ class Watch:
                 return
             name = f"validation_{self.best_by}"
             before = [line[name] for line in self._lines() if name in line and line["step"]]
-            self._told(done, found)
             if self.paint is not None:
                 self.paint(self.output / f"{self.name}_pictures" / f"{done:05}.png")
             if done and name in found and math.isfinite(found[name]) and found[name] < min(before, default=math.inf):
                 save_adapter(self.output / f"adapter_{self.name}_best.safetensors", self.adapter)
+            self._told(done, found)  # last: what is told is not measured again where a run goes on
             if self.on_step is not None:
                 self.on_step(self.name, done, self.steps, found)
 
