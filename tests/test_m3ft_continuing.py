@@ -164,5 +164,8 @@ def test_the_cache_knows_precision_and_tokenizers(recipe: Callable[..., Recipe],
     one = spelling(models.language.tokenizer)
     models.language.tokenizer.add_tokens(["<new>"])
     assert spelling(models.language.tokenizer) != one
+    before = spelling(models.decoder.pipeline.tokenizer)
+    models.decoder.pipeline.tokenizer(["a", "b c"], padding="max_length", truncation=True)
+    assert spelling(models.decoder.pipeline.tokenizer) == before, "how it was called does not matter"
     pipeline = models.decoder.pipeline
     assert spelling(pipeline.tokenizer) and spelling(None) == spelling(None)

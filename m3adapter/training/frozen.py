@@ -66,9 +66,7 @@ def spelling(tokenizer: Any) -> str:
     if core is None:
         told: Any = sorted(getattr(tokenizer, "get_vocab", dict)().items())
     else:  # how it pads and cuts is set at every call
-        told = {
-            name: value for name, value in json.loads(core.to_str()).items() if name not in ("padding", "truncation")
-        }
+        told = {**json.loads(core.to_str()), "padding": None, "truncation": None}
     return f"{told} {getattr(tokenizer, 'model_max_length', 0)}"
 
 

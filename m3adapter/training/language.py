@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     drawn: Iterator[Batch] = iter(())
 
-    def started(first: int) -> None:
+    def begin_at(first: int) -> None:
         nonlocal drawn
         drawn = batches(steps, first, args.steps, args.workers)
 
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         every=args.check_every,
         save_every=100,
         measure=check,
-        started=started,
+        started=begin_at,
     ):
         average.write()
         save(learner, tokenizer, args, config, projection if args.keep_features else None)
