@@ -43,7 +43,7 @@ class LoadAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=ADAPTERS.names(),
+                    options=ADAPTERS.choices(),
                     tooltip="A .safetensors file in models/m2chat, or a .pkl or .pth of the official release.",
                 ),
             ],

@@ -75,7 +75,7 @@ class LoadDecoder(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=MODELS.names(),
+                    options=MODELS.choices(),
                     tooltip="A .safetensors file in models/checkpoints, or a diffusers folder in models/diffusers.",
                 ),
                 io.Combo.Input(

@@ -14,6 +14,7 @@ from ..m3adapter.values import shown
 
 # Kinds of folders that ComfyUI does not have itself, below its folder of models; extra_model_paths.yaml can add more.
 OWN = ("m2chat", "LLM", "fonts", "ipadapter")
+NOTHING = "(no model yet)"  # what a list without models offers: an empty list is told of as a missing wire
 
 
 def register() -> None:
@@ -48,19 +49,25 @@ class Shelf:
         }
         return sorted(found, key=str.lower)
 
+    def choices(self) -> list[str]:
+        """Return what a widget offers: the names, or NOTHING, which is refused with the cure."""
+        return self.names() or [NOTHING]
+
     def find(self, name: str) -> Path:
         """Return the path of a model by its name from `names`.
 
         Raises:
             ValueError: The name leads out of the folders, or to nothing that is wanted.
         """
+        listed = ", ".join(self.wanted)
+        if name == NOTHING:
+            raise ValueError(f"There is no model yet: put one below ComfyUI's model folders {listed}, then refresh.")
         check_name(name)
         kind, _, inside = name.partition("/")
         if kind in self.wanted and inside:
             for root in _roots(kind):
                 if self.wanted[kind](path := root / inside):
                     return path
-        listed = ", ".join(self.wanted)
         raise ValueError(
             f"There is no model {name}: put it below one of ComfyUI's model folders {listed}, then refresh."
         )

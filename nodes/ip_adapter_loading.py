@@ -43,7 +43,7 @@ class LoadIPAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=IP_ADAPTERS.names(),
+                    options=IP_ADAPTERS.choices(),
                     tooltip="A .safetensors or .bin file in models/ipadapter. Its kind is recognised from its "
                     "contents.",
                 )

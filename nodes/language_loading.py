@@ -62,7 +62,7 @@ class LoadLanguageModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=MODELS.names(),
+                    options=MODELS.choices(),
                     tooltip="A folder with config.json, or a .gguf file, in models/m2chat, LLM or text_encoders.",
                 ),
                 io.Combo.Input(

@@ -166,7 +166,7 @@ def _main(rng: random.Random, split: Split, telling_: Telling, slots: dict[str, 
     return template, template.replace("{act}", slots["act"])
 
 
-def _acts_on_prop(named: set[str], slots: dict[str, str]) -> bool:
+def _acts_on_prop(named: frozenset[str], slots: dict[str, str]) -> bool:
     return "act" in named and slots["prop"] in slots["act"].replace(",", " ").replace(":", " ").split()
 
 
