@@ -80,6 +80,10 @@ class Lines:
         path = self.files[place[0]]
         return split_of(path.stem) or (split_of(path.parent.name, whole=True) if path.parent != self.root else None)
 
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
+
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return the conversation of a line."""
         try:

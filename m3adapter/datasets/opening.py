@@ -10,8 +10,9 @@ from ..conversation.references import ReferencePolicy
 from ..conversation.storage import INDEX, is_conversation
 from ..values import number, shown, whole
 from .files import SUFFIXES, walk
-from .folder import METADATA, Folder
+from .folder import Folder
 from .messages import Lines
+from .metadata import METADATA
 from .mmdialog import MEDIA, TEXT, MMDialog
 from .reader import Reader
 from .report import Report

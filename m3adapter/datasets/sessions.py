@@ -48,6 +48,10 @@ class Sessions:
         """Return None, since sessions belong to no part."""
         return None
 
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
+
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return a conversation as it stands, without versions."""
         folder, where = self.folders[place[0]], self.where(place)

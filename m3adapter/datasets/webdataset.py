@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..values import label
+from .captions import BESIDE, CAPTIONS, usable
 from .files import SUFFIXES, is_inside, is_utf8, read_part, split_of, within
-from .folder import BESIDE, CAPTIONS, captioned, usable
+from .folder import captioned
 from .pictures import Pictures
 from .reader import Place, Story
 from .report import Report
@@ -51,6 +52,10 @@ class Tars:
         """Return what the name of the file, or of its folder, says."""
         path = self.files[place[0]]
         return split_of(path.stem) or (split_of(path.parent.name, whole=True) if path.parent != self.root else None)
+
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
 
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return a picture as an answer to its caption."""
