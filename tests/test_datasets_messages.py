@@ -53,7 +53,7 @@ def test_pictures_behind_a_lost_one_of_a_saved_conversation_are_counted(tmp_path
     found = open_dataset(tmp_path / "sessions")
     assert told(found) == ["a fox"]
     assert named(found) == {
-        "the picture is smaller than 16 pixels": ["kite/conversation.json"],
+        "the picture is smaller than 16 pixels": ["kite/conversation.json (picture_2.png)"],
         ENDED: ["kite/conversation.json (message 3)"],
     }
 
