@@ -38,7 +38,7 @@ def test_grey_of_32_bits_is_left_out_unless_it_is_of_16(tmp_path: Path, most: in
         (folder / f"{name}.txt").write_text(name)
     found = open_dataset(folder)
     assert sorted(told(found)) == ["a fox", "dark", "dark"] and named(found) == {WHITE: ["i.tif"]}
-    with pytest.raises(PictureError, match=r"save 8 or 16 bits\.$"):
+    with pytest.raises(PictureError, match=r"^The picture i\.tif has 32-bit values, .*: save it with 8 or 16 bits\.$"):
         read_picture(folder / "i.tif")
 
 

@@ -30,8 +30,9 @@ class PictureError(ValueError):
 class UnknownWhite(PictureError):
     """A file whose values have 32 bits, so that nothing says which of them is white."""
 
-    def __init__(self) -> None:
-        super().__init__("A picture of 32-bit values cannot be read, since none is known as white: save 8 or 16 bits.")
+    def __init__(self, name: str = "") -> None:
+        what = f"The picture {name}" if name else "A picture"
+        super().__init__(f"{what} has 32-bit values, of which none is known as white: save it with 8 or 16 bits.")
 
 
 def normalised(image: Any) -> Tensor:
@@ -164,6 +165,8 @@ def _opened(source: Path | bytes, formats: tuple[str, ...] | None, name: str = "
             width, height = file.size
             check_pixels(width, height, name)  # a few bytes may expand to billions
             yield file
+    except UnknownWhite as error:
+        raise UnknownWhite(name) from error
     except PictureError:
         raise
     except FileNotFoundError as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..conversation.references import Reference, ReferencePolicy
 from ..conversation.segments import Picture
 from .captions import is_blank
+from .files import within
 from .mining import Pair, by_name, by_neighbourhood, named_in, ordinary_words
 from .parts import part_of
 from .pictures import Pictures
@@ -35,6 +37,7 @@ class Stories:
         history: The most turns before a picture that its sample holds.
         policy: Chooses references.
         on_progress: Called with the numbers of conversations that were read, and of all.
+        unread: Files that could be learned from in another layout, which the report names.
 
     Raises:
         DatasetError: It has no samples, or no such part.
@@ -50,6 +53,7 @@ class Stories:
         history: int = HISTORY,
         policy: ReferencePolicy | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        unread: Sequence[Path] = (),
     ) -> None:
         self.reader, self.history, self.policy = reader, history, policy or ReferencePolicy()
         self._report = Report(path=reader.root.name, kind=reader.kind, split=split)
@@ -63,6 +67,8 @@ class Stories:
         self._groups: dict[str, list[int]] = {}
         self._of_group: dict[int, tuple[str, ...]] = {}
         self._units: dict[int, str] = {}  # of those in groups, the picture
+        for path in unread:
+            self._report.leave_out(f"the layout {reader.kind} does not read it", within(path, reader.root))
         places = list(reader.places(self._report))
         chosen, part = part_of(reader, places, split, held_out, self._gives)
         for number, place in enumerate(chosen):
