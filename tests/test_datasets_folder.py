@@ -44,6 +44,16 @@ def test_a_table_beside_the_parts_may_lead_to_them(tmp_path: Path) -> None:
     assert not open_dataset(tmp_path).report.left_out, "the pictures have their captions"
 
 
+def test_whole_paths_may_lead_through_a_link(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    draw(root / "train/0.png"), draw(root / "validation/0.png")
+    (tmp_path / "link").symlink_to(root)
+    table(root, *((str(tmp_path / f"link/{part}/0.png"), part) for part in ("train", "validation")))
+    for part in ("train", "validation"):
+        found = open_dataset(tmp_path / "link", split=part)
+        assert told(found) == [part] and not found.report.left_out
+
+
 def test_the_group_of_a_picture_is_its_folder_however_its_path_is_written(tmp_path: Path) -> None:
     for number in range(4):
         draw(tmp_path / f"{'ab'[number // 2]}/{number}.png", (number * 20, 0, 0))

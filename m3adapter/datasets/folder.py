@@ -132,6 +132,7 @@ def captioned(caption: str, image: Any, groups: tuple[str, ...] = ()) -> Story:
 
 def _shown_as(path: Path, root: Path) -> str:
     """Return the name of a picture by which two spellings of it are known as one."""
+    path = path if path.is_relative_to(root) else _resolved(path)  # a whole path, maybe through a link
     return unicodedata.normalize("NFC", within(path, root) if path.is_relative_to(root) else str(path))
 
 
@@ -144,8 +145,7 @@ def _resolved(path: Path) -> Path:
 
 def _folders(path: Path, root: Path) -> tuple[str, ...]:
     """Return the folders below the data set's own in which a picture lies."""
-    if not path.is_relative_to(root):  # a whole path, maybe through a link
-        path = _resolved(path)
+    path = path if path.is_relative_to(root) else _resolved(path)
     return path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
 
 
