@@ -132,8 +132,16 @@ def captioned(caption: str, image: Any, groups: tuple[str, ...] = ()) -> Story:
 
 def _shown_as(path: Path, root: Path) -> str:
     """Return the name of a picture by which two spellings of it are known as one."""
-    path = path if path.is_relative_to(root) else _resolved(path)  # a whole path, maybe through a link
-    return unicodedata.normalize("NFC", within(path, root) if path.is_relative_to(root) else str(path))
+    return unicodedata.normalize("NFC", _below(path, root) or str(path))
+
+
+def _below(path: Path, root: Path) -> str:
+    """Return the path of a picture below the data set's folder; "" if it lies elsewhere. Made for millions of them."""
+    start = f"{root}{os.sep}"
+    name = str(path)
+    if not name.startswith(start):
+        name = str(_resolved(path))  # it may be a whole path through a link
+    return name[len(start) :] if name.startswith(start) else ""
 
 
 def _resolved(path: Path) -> Path:
@@ -143,33 +151,33 @@ def _resolved(path: Path) -> Path:
         return path
 
 
-def _folders(path: Path, root: Path) -> tuple[str, ...]:
+def _folders(path: Path, root: Path) -> list[str]:
     """Return the folders below the data set's own in which a picture lies."""
-    path = path if path.is_relative_to(root) else _resolved(path)
-    return path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
+    return _below(path, root).split(os.sep)[:-1]
 
 
 def _groups(entries: list[Entry], root: Path) -> list[tuple[str, ...]]:
     """Return what each picture shares with some others: who the metadata says it shows, a name, or its folder."""
     ordinary = ordinary_words(entry.caption for entry in entries)
+    paths = [entry.joined for entry in entries]
     every = [
         (
             *((f"who {entry.who}",) if entry.who else ()),
             *(f"name {name}" for name in named_in(entry.caption, ordinary)),
-            *_folder_group(entry, root),
+            *_folder_group(path, root),
         )
-        for entry in entries
+        for entry, path in zip(entries, paths, strict=True)
     ]
     pictures: dict[str, set[Path]] = defaultdict(set)
-    for entry, groups in zip(entries, every, strict=True):
+    for path, groups in zip(paths, every, strict=True):
         for group in groups:
-            pictures[group].add(entry.joined)
+            pictures[group].add(path)
     return [tuple(group for group in groups if 1 < len(pictures[group]) <= FAMILY) for groups in every]
 
 
-def _folder_group(entry: Entry, root: Path) -> tuple[str, ...]:
+def _folder_group(path: Path, root: Path) -> tuple[str, ...]:
     """Return the folder of a picture as a group, unless it is the whole data set's or that of a part."""
-    parts = _folders(entry.joined, root)
+    parts = _folders(path, root)
     if not parts or (len(parts) == 1 and (split_of(parts[0], whole=True) or parts[0] in ("images", "data"))):
         return ()
     return (f"folder {'/'.join(parts)}",)

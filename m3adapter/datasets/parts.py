@@ -30,12 +30,13 @@ def part_of(
         raise DatasetError(f"The part of the data set is {shown(split)}: give train, validation or test.")
     if not split:
         return places, None
-    own = {name for place in places if (name := reader.split(place))}
+    stated = [reader.split(place) for place in places]
+    own = set(stated)
     if split == "test" and "test" not in own:
         raise DatasetError(f"{reader.root.name} has no part for testing: use validation, or add a folder named test.")
     if split == "test" or "validation" in own:
-        return [place for place in places if (reader.split(place) or "train") == split], None
-    named = [place for place in places if (reader.split(place) or "train") == "train"]
+        return [place for place, part in zip(places, stated, strict=True) if (part or "train") == split], None
+    named = [place for place, part in zip(places, stated, strict=True) if (part or "train") == "train"]
     if not held_out:
         return (named if split == "train" else []), None
     units: dict[str, list[Place]] = {}
