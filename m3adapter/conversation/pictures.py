@@ -27,6 +27,14 @@ class PictureError(ValueError):
     """A value or file that is not a usable picture; the message is one sentence."""
 
 
+class UnknownWhite(PictureError):
+    """A file whose values have 32 bits, so that nothing says which of them is white."""
+
+    def __init__(self, name: str = "") -> None:
+        what = f"The picture {name}" if name else "A picture"
+        super().__init__(f"{what} has 32-bit values, of which none is known as white: save it with 8 or 16 bits.")
+
+
 def normalised(image: Any) -> Tensor:
     """Return a picture as the library keeps it: a new float32 tensor [H, W, 3] on the CPU, values clamped to 0..1.
 
@@ -107,15 +115,30 @@ def read_picture(source: Path | bytes, *, formats: tuple[str, ...] | None = None
         return upright(file)
 
 
+def check_white(image: Image.Image) -> None:
+    """Raise UnknownWhite if an image of Pillow has values of 32 bits, as far as its header tells."""
+    if image.mode == "F":
+        raise UnknownWhite
+
+
 def upright(image: Image.Image) -> Tensor:
-    """Return an image of Pillow as a picture [H, W, 3], upright by its EXIF orientation, its alpha over white."""
+    """Return an image of Pillow as a picture [H, W, 3], upright by its EXIF orientation, its alpha over white.
+
+    Raises:
+        PictureError: It is too large, or nothing says which of its values is white.
+    """
     import numpy
     import torch
     from PIL import ImageOps
 
+    check_white(image)
+    deep = image.mode.startswith("I;16") or image.format == "PNG"  # older Pillows open 16-bit PNGs as "I"
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        grey = numpy.array(image).astype(numpy.float32) / 65535
+        values = numpy.array(image)
+        if not deep and not (values.min() >= 0 and 255 < values.max() < 2**16):  # such 32-bit integers hold 16 bits
+            raise UnknownWhite
+        grey = values.astype(numpy.float32) / 65535
         return normalised(torch.from_numpy(grey)[..., None].expand(-1, -1, 3))
     pixels = numpy.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     return normalised(torch.from_numpy(pixels).float() / 255)
@@ -142,6 +165,8 @@ def _opened(source: Path | bytes, formats: tuple[str, ...] | None, name: str = "
             width, height = file.size
             check_pixels(width, height, name)  # a few bytes may expand to billions
             yield file
+    except UnknownWhite as error:
+        raise UnknownWhite(name) from error
     except PictureError:
         raise
     except FileNotFoundError as error:

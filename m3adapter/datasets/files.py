@@ -7,16 +7,12 @@ import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..values import label
 from .report import Report
 from .sample import DatasetError
 
-if TYPE_CHECKING:
-    pass
-
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"))
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"))
 MAX_TEXT = 2**26  # bytes of a line of JSON, or of a caption's file
 SPLITS = {
     "train": "train", "training": "train",

@@ -16,7 +16,7 @@ from typing import Any
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import shown
 from .files import by_stem
-from .messages import Lines, Wrong, add_turn
+from .messages import Lines, Wrong, add_turn, first_of, report_lost
 from .pictures import Pictures
 from .reader import Place, Story
 from .report import Report
@@ -41,16 +41,18 @@ class MMDialog(Lines):
 
     def story(self, record: Any, place: Place, pictures: Pictures) -> Story:
         """Return the dialogue of a record; raise Wrong if it is not in the format."""
-        spoken = next((record[key] for key in TURNS if key in record), None) if isinstance(record, dict) else None
+        spoken = first_of(record, TURNS) if isinstance(record, dict) else None
         if not isinstance(spoken, list) or not spoken:
             raise Wrong("it has no turns", "give them as a list under conversation")
         turns: list[Turn] = []
         for number, turn in enumerate(spoken):
-            parts = turn.get("turn") if isinstance(turn, dict) and "turn" in turn else turn
+            parts = _parts(turn)
             if not isinstance(parts, list):
                 raise Wrong("a turn is no list", f"it is {shown(parts)}")
             segments = [segment for part in parts for segment in self._segments(part, self.where(place), pictures)]
             if not add_turn(turns, "assistant" if number % 2 else "user", segments):
+                lost = sum(_pictures(other) for other in spoken[number + 1 :: 2])
+                report_lost(lost, number + 1, self.where(place), pictures.report)
                 break
         return Story(tuple(turns))
 
@@ -58,8 +60,7 @@ class MMDialog(Lines):
         if isinstance(part, dict) and isinstance(part.get(TEXT), str):
             yield Text(part[TEXT])
         elif isinstance(part, dict) and MEDIA in part:
-            keys = part[MEDIA] if isinstance(part[MEDIA], list) else [part[MEDIA]]
-            for key in keys:
+            for key in _keys(part):
                 found = self.media.get(str(key)) or self.media.get(Path(str(key)).stem)
                 if found is None:
                     pictures.report.leave_out("the picture does not exist", where, shown(key))
@@ -67,3 +68,18 @@ class MMDialog(Lines):
                 yield Picture(image=image)  # type: ignore[arg-type]
         else:
             raise Wrong(f"a part of a turn has neither {TEXT} nor {MEDIA}", shown(part))
+
+
+def _parts(turn: Any) -> Any:
+    return turn.get("turn") if isinstance(turn, dict) and "turn" in turn else turn
+
+
+def _keys(part: dict[str, Any]) -> list[Any]:
+    return part[MEDIA] if isinstance(part[MEDIA], list) else [part[MEDIA]]
+
+
+def _pictures(turn: Any) -> int:
+    """Return how many pictures a turn has."""
+    parts = _parts(turn)
+    found = parts if isinstance(parts, list) else []
+    return sum(len(_keys(part)) for part in found if isinstance(part, dict) and MEDIA in part)

@@ -8,11 +8,13 @@ from typing import NoReturn
 
 from ..conversation.references import ReferencePolicy
 from ..conversation.storage import INDEX, is_conversation
-from ..values import number, shown, whole
-from .files import SUFFIXES, walk
-from .folder import METADATA, Folder
+from ..values import label, number, shown, whole
+from .files import walk
+from .folder import Folder
+from .found import Found, is_dialogue, is_json
 from .messages import Lines
-from .mmdialog import MEDIA, TEXT, MMDialog
+from .metadata import METADATA
+from .mmdialog import MMDialog
 from .reader import Reader
 from .report import Report
 from .sample import DatasetError
@@ -63,8 +65,10 @@ def open_dataset(
         raise DatasetError(f"The layout of the data set is {shown(kind)}: give one of {', '.join(KINDS)}.")
     if not place.exists():
         raise DatasetError(f"There is no data set {place.name}: give its folder, or its file.")
+    reader, unread = _reader(place.resolve(), kind)
     return Stories(
-        _reader(place.resolve(), kind),
+        reader,
+        unread=unread,
         split=split or "",
         held_out=held_out,
         check=check,
@@ -74,62 +78,59 @@ def open_dataset(
     )
 
 
-def _reader(place: Path, kind: str | None) -> Reader:
-    """Return a reader of a data set, of the layout that it has or is said to have."""
+def _reader(place: Path, kind: str | None) -> tuple[Reader, list[Path]]:
+    """Return a reader of a data set, of the layout that it has or is said to have, and what it does not read."""
     root = place if place.is_dir() else place.parent
     files = list(walk(root, Report())) if place.is_dir() else [place]
-    kind = kind or _kind(place, files)
+    found = Found(root, files)
+    kind = kind or _kind(place, found)
+    return _of_kind(kind, place, root, found), found.unread(kind)
+
+
+def _of_kind(kind: str, place: Path, root: Path, found: Found) -> Reader:
     if kind == "session":
-        saved = saved_in(place if place.is_dir() else root)
+        saved = saved_in(root)
         return Sessions(root, saved) if saved else _missing(place, "saved conversation")
     if kind == "vist":
-        stories = [path for path in files if path.name.endswith(SUFFIX)] or [path for path in files if path == place]
+        stories = found.stories or [path for path in found.files if path == place]
         return Vist(root, stories) if stories else _missing(place, f"file whose name ends in {SUFFIX}")
     if kind == "mmdialog":
-        dialogues = [path for path in files if path.suffix in (".json", ".jsonl") and _is_dialogue(path)]
+        dialogues = [path for path in found.files if is_json(path) and is_dialogue(path)]
         return MMDialog(root, dialogues) if dialogues else _missing(place, "dialogue")
     if kind == "webdataset":
-        tars = [path for path in files if _is_tar(path)]
-        return Tars(root, tars) if tars else _missing(place, ".tar file")
+        return Tars(root, found.tars) if found.tars else _missing(place, ".tar file")
     if kind == "messages":
-        lines = [path for path in files if path.suffix == ".jsonl" and path.name not in METADATA]
-        lines = lines or [path for path in files if path == place and path.suffix == ".json"]
+        lines = found.conversations or found.lines
+        lines = lines or [path for path in found.files if path == place and is_json(path)]
         return Lines(root, lines) if lines else _missing(place, "file of JSON Lines, whose name ends in .jsonl")
-    if not any(path.suffix.lower() in SUFFIXES or path.name in METADATA for path in files):
+    if not found.pictures and not found.tables:
         _missing(place, "picture")
     return Folder(root)
 
 
-def _kind(place: Path, files: list[Path]) -> str:
-    """Tell the layout of a data set by what lies there."""
+def _kind(place: Path, found: Found) -> str:
+    """Tell the layout of a data set by what lies there; a stray file or two of another layout change nothing."""
     if (place.is_dir() and saved_in(place)) or (place.name == INDEX and is_conversation(place.parent)):
         return "session"
-    if any(path.name.endswith(SUFFIX) for path in files):
+    if found.stories:
         return "vist"
-    if any(_is_tar(path) for path in files):
+    if len(found.tars) > len(found.captioned) and not (found.tables and found.pictures):
         return "webdataset"
-    told = [path for path in files if path.suffix in (".json", ".jsonl") and path.name not in METADATA]
-    if any(_is_dialogue(path) for path in told if path.suffix == ".jsonl" or path.stem == "conversations"):
+    if found.dialogues:
         return "mmdialog"
-    if any(path.suffix == ".jsonl" or path == place for path in told):
+    if found.surely_conversations:
         return "messages"
-    if any(path.suffix.lower() in SUFFIXES or path.name in METADATA for path in files):
+    if found.captioned or found.tables:
         return "folder"
+    if found.misnamed:
+        raise DatasetError(f"{label(found.misnamed[0])} is a table of captioned pictures: call it {METADATA[0]}.")
+    if found.conversations:
+        return "messages"
+    if found.pictures:
+        return "folder"
+    if found.lines or any(path == place and is_json(path) for path in found.files):
+        return "messages"
     raise DatasetError(f"{place.name} holds neither pictures nor conversations: see docs/training.md for the layouts.")
-
-
-def _is_tar(path: Path) -> bool:
-    return path.suffix == ".tar" or path.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
-
-
-def _is_dialogue(path: Path) -> bool:
-    """Return whether a file begins as MMDialog's do."""
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(2**16)
-    except OSError:
-        return False
-    return any(f'"{mark}"'.encode() in beginning for mark in (TEXT, MEDIA))
 
 
 def _missing(place: Path, what: str) -> NoReturn:

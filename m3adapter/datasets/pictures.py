@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..conversation.deferred import Deferred
-from ..conversation.pictures import DAMAGED, PictureError, check_pixels, read_picture, upright
+from ..conversation.pictures import (
+    DAMAGED,
+    PictureError,
+    UnknownWhite,
+    check_pixels,
+    check_white,
+    read_picture,
+    upright,
+)
 from ..values import shown
 from .files import digest_of, is_utf8, read_part
 from .report import Report
@@ -162,10 +170,13 @@ class Pictures:
                 check_pixels(width, height)
                 if min(width, height) < MIN_SIDE:
                     return f"the picture is smaller than {MIN_SIDE} pixels"
+                check_white(file)
                 if self.check:
                     file.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))  # of a JPEG, decodes less
                     upright(file)
                 turned = _orientation(file, self.check) in (5, 6, 7, 8)
+        except UnknownWhite:
+            return "the picture has 32-bit values, of which none is known as white: save it with 8 or 16 bits"
         except (PictureError, Image.DecompressionBombError):
             return "the picture is too large"
         except DAMAGED:
@@ -180,6 +191,10 @@ def _orientation(file: Image.Image, loaded: bool) -> int:
     """Return how EXIF says that a picture is turned; of a PNG that is not loaded, only what stands in front."""
     if file.format == "PNG" and not loaded and "exif" not in file.info:
         return 1  # Pillow would decode it all to look behind the pixels
+    if file.format == "TIFF" and not loaded:
+        tags = file.tag_v2  # type: ignore[attr-defined]
+        if file.size != (tags.get(0x0100), tags.get(0x0101)):
+            return 1  # Pillow has turned the size already
     return file.getexif().get(0x0112, 1)
 
 

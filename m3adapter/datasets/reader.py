@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from ..conversation.conversation import Character, Conversation, Slot
 from ..conversation.markup import first_sentence
 from ..conversation.segments import Picture, Segment, Text, Turn
+from .captions import is_blank
 from .pictures import Pictures
 from .report import Report
 
@@ -50,6 +51,9 @@ class Reader(Protocol):
     def split(self, place: Place) -> str | None:
         """Return the part of the data set to which a place belongs; None if the data set does not say."""
 
+    def unit(self, place: Place) -> str:
+        """Return what must not be divided between training and validation: the place itself, or its picture."""
+
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return the conversation at a place; None if it is left out, which is reported.
 
@@ -65,13 +69,13 @@ def with_captions(segments: Sequence[Segment], asked: str) -> tuple[Segment, ...
 
     It is the text before the picture or, if there is none, the one after it or what the user `asked`.
     """
-    texts = [segment.text for segment in segments if isinstance(segment, Text) and segment.text.strip()]
+    texts = [segment.text for segment in segments if isinstance(segment, Text) and not is_blank(segment.text)]
     nearest = texts[0] if texts else asked
     captioned: list[Segment] = []
     for segment in segments:
         if isinstance(segment, Text):
-            nearest = segment.text if segment.text.strip() else nearest
-        elif not segment.caption.strip():
+            nearest = nearest if is_blank(segment.text) else segment.text
+        elif is_blank(segment.caption):
             segment = segment.changed(caption=_short(nearest))
         captioned.append(segment)
     return tuple(captioned)

@@ -15,7 +15,7 @@ from ..conversation.segments import ConversationError, Picture, Segment, Text, T
 from ..conversation.storage import INDEX, is_conversation, read_saved
 from ..values import label
 from .files import is_inside
-from .messages import add_turn
+from .messages import add_turn, report_lost
 from .pictures import Pictures
 from .reader import Place, Story
 from .report import Report
@@ -48,6 +48,10 @@ class Sessions:
         """Return None, since sessions belong to no part."""
         return None
 
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
+
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return a conversation as it stands, without versions."""
         folder, where = self.folders[place[0]], self.where(place)
@@ -66,15 +70,23 @@ class Sessions:
             return Picture(picture.caption, found, seen=picture.seen if found else "")  # type: ignore[arg-type]
 
         turns: list[Turn] = []
-        for turn in saved.turns:
+        for number, turn in enumerate(saved.turns):
             segments: list[Segment] = [part if isinstance(part, Text) else opened(part) for part in turn.segments]
             if not add_turn(turns, turn.role, segments):
+                report_lost(sum(map(_painted, saved.turns[number + 1 :])), number + 1, where, report)
                 break
         cast = []
         for character in saved.cast:
             shown = tuple(picture for picture in map(opened, character.pictures) if not picture.is_open)
             cast.append(Character(character.name, shown, character.looks))
         return Story(tuple(turns), tuple(cast))
+
+
+def _painted(turn: Turn) -> int:
+    """Return how many finished pictures a turn of the assistant's has."""
+    if turn.role != "assistant":
+        return 0
+    return sum(isinstance(part, Picture) and not part.is_open for part in turn.segments)
 
 
 def saved_in(folder: Path) -> list[Path]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..conversation.conversation import Conversation, ConversationError, Slot
 from ..conversation.references import Reference, ReferencePolicy
 from ..conversation.segments import Picture
+from .captions import is_blank
+from .files import within
 from .mining import Pair, by_name, by_neighbourhood, named_in, ordinary_words
 from .parts import part_of
 from .pictures import Pictures
@@ -34,6 +37,7 @@ class Stories:
         history: The most turns before a picture that its sample holds.
         policy: Chooses references.
         on_progress: Called with the numbers of conversations that were read, and of all.
+        unread: Files that could be learned from in another layout, which the report names.
 
     Raises:
         DatasetError: It has no samples, or no such part.
@@ -49,6 +53,7 @@ class Stories:
         history: int = HISTORY,
         policy: ReferencePolicy | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        unread: Sequence[Path] = (),
     ) -> None:
         self.reader, self.history, self.policy = reader, history, policy or ReferencePolicy()
         self._report = Report(path=reader.root.name, kind=reader.kind, split=split)
@@ -61,8 +66,11 @@ class Stories:
         self._ordinary: set[str] = set()  # words of captions in lower case, which are no names
         self._groups: dict[str, list[int]] = {}
         self._of_group: dict[int, tuple[str, ...]] = {}
+        self._units: dict[int, str] = {}  # of those in groups, the picture
+        for path in unread:
+            self._report.leave_out(f"the layout {reader.kind} does not read it", within(path, reader.root))
         places = list(reader.places(self._report))
-        chosen, part = part_of(reader, places, split, held_out)
+        chosen, part = part_of(reader, places, split, held_out, self._gives)
         for number, place in enumerate(chosen):
             self._add(place)
             if on_progress is not None:
@@ -73,7 +81,7 @@ class Stories:
             )
         self._report.samples, self._report.conversations = len(self), len(self._places)
         if not len(self):
-            raise DatasetError(_empty(self._report))
+            raise DatasetError(_empty(self._report, held_out))
 
     @property
     def report(self) -> Report:
@@ -175,19 +183,16 @@ class Stories:
             self._report.leave_out("it breaks the rules of a conversation", where, str(error))
             return
         number, count, open_slots = len(self._places), 0, 0
-        for turn, told in enumerate(story.turns):
-            for segment, picture in enumerate(told.segments):
-                if told.role != "assistant" or not isinstance(picture, Picture):
-                    continue
-                if picture.is_open:
-                    open_slots += 1
-                elif not picture.caption.strip():
-                    self._report.leave_out("the picture has no caption", where)
-                    open_slots += 1
-                else:
-                    self._index.extend((number, turn, segment, *picture.size))
-                    self._ordinary |= ordinary_words([picture.caption])
-                    count += 1
+        for turn, segment, picture in _painted(story):
+            if picture.is_open:
+                open_slots += 1
+            elif is_blank(picture.caption):
+                self._report.leave_out("the picture has no caption", where)
+                open_slots += 1
+            else:
+                self._index.extend((number, turn, segment, *picture.size))
+                self._ordinary |= ordinary_words([picture.caption])
+                count += 1
         if not count:
             if not open_slots:
                 self._report.leave_out("it has no picture of the assistant's to learn from", where)
@@ -195,9 +200,22 @@ class Stories:
         self._places.append(place)
         if story.groups:
             self._of_group[number] = story.groups
+            self._units[number] = self.reader.unit(place)
             for group in story.groups:
                 self._groups.setdefault(group, []).extend(range(len(self) - count, len(self)))
         self._remember(number, story)
+
+    def _gives(self, place: Place) -> bool:
+        """Return whether a conversation has a sample; it is read for this, and neither kept nor reported."""
+        report = Report()
+        try:
+            story = self.reader.read(place, Pictures(self.reader.root, report, check=self._pictures.check), report)
+            if story is None:
+                return False
+            Conversation(story.turns, story.cast)
+        except ConversationError:
+            return False
+        return any(not picture.is_open and not is_blank(picture.caption) for _, _, picture in _painted(story))
 
     def _story(self, number: int) -> Story:
         """Return a conversation that was read before."""
@@ -237,12 +255,18 @@ class Stories:
 
     def _of_same_group(self, index: int, story: Story) -> tuple[Picture, ...]:
         """Return pictures of a group to which the sample belongs: its first one, and the one before this one."""
-        group = next((self._groups[name] for name in story.groups if len(self._groups.get(name, ())) > 1), None)
-        if group is None:
-            return ()
-        place = group.index(index)
-        others = dict.fromkeys([group[0] if place else group[-1], group[place - 1] if place else group[1]])
-        return tuple(self._picture(other) for other in others if other != index)[: self.policy.count]
+        group = next((self._groups[name] for name in story.groups if len(self._groups.get(name, ())) > 1), ())
+        own = self._units.get(self._index[index * 5])
+        others: dict[str, int] = {}  # a picture with several captions is there once, and no reference of itself
+        before: list[int] = []
+        for other in group:
+            unit = self._units[self._index[other * 5]]
+            if unit != own and unit not in others:
+                others[unit] = other
+                before += [other] * (other < index)
+        rest = list(others.values())
+        chosen = dict.fromkeys([before[0], before[-1]] if before else [*rest[-1:], *rest[:1]])
+        return tuple(map(self._picture, chosen))[: self.policy.count]
 
     def _picture(self, index: int) -> Picture:
         number, turn, segment, _, _ = self._index[index * 5 : index * 5 + 5]
@@ -257,9 +281,21 @@ class Stories:
         return picture
 
 
-def _empty(report: Report) -> str:
+def _painted(story: Story) -> Iterator[tuple[int, int, Picture]]:
+    """Yield the assistant's pictures, each after the numbers of its turn and segment."""
+    for turn, told in enumerate(story.turns):
+        if told.role == "assistant":
+            for segment, picture in enumerate(told.segments):
+                if isinstance(picture, Picture):
+                    yield turn, segment, picture
+
+
+def _empty(report: Report, held_out: float) -> str:
     part = f" for {report.split}" if report.split else ""
     reasons = sorted(report.left_out.items(), key=lambda item: -item[1].count)[:3]
     told = "; ".join(f"{found.count} left out, because {reason}: {found.places[0]}" for reason, found in reasons)
     cure = told or "give a folder with captioned pictures or conversations"
+    if report.split == "validation":
+        more = "add another conversation or picture" if held_out else "choose a held_out above 0"
+        cure = f'{told or more}; or set data.validation = "" to train without'
     return f"The data set {report.path} has no samples{part}: {cure}."

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from ..conversation.segments import Picture, Segment, Text, Turn
 from ..values import label, shown
+from .captions import usable
 from .files import by_stem, is_inside, read_text, split_of, within
-from .folder import usable
 from .pictures import Pictures
 from .reader import Place, Story
 from .report import Report
@@ -68,6 +68,10 @@ class Vist:
     def split(self, place: Place) -> str | None:
         """Return what the name of the file says."""
         return split_of(self.files[self.stories[place[0]][0]].stem)
+
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
 
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return a story as one answer, whose sentences are captions of the photographs after them."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..values import label
+from .captions import BESIDE, CAPTIONS, usable
 from .files import SUFFIXES, is_inside, is_utf8, read_part, split_of, within
-from .folder import BESIDE, CAPTIONS, captioned, usable
+from .folder import captioned
 from .pictures import Pictures
 from .reader import Place, Story
 from .report import Report
@@ -52,6 +53,10 @@ class Tars:
         path = self.files[place[0]]
         return split_of(path.stem) or (split_of(path.parent.name, whole=True) if path.parent != self.root else None)
 
+    def unit(self, place: Place) -> str:
+        """Return the place, since each conversation stands for itself."""
+        return self.where(place)
+
     def read(self, place: Place, pictures: Pictures, report: Report) -> Story | None:
         """Return a picture as an answer to its caption."""
         number, key, start, length, at, size, is_json = place
@@ -82,6 +87,10 @@ class Tars:
                 yield from found()
                 parts = {}
             last = key
+            if suffix in parts:
+                what = "picture" if suffix in SUFFIXES else "caption"
+                report.leave_out(f"another {what} has the same key", f"{name}: {key}{suffix}")
+                continue
             parts[suffix] = (start, length)
         if parts:
             yield from found()
@@ -95,7 +104,8 @@ def _members(path: Path, name: str, report: Report) -> Iterator[tuple[str, str, 
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # millions of them take memory
                 where = f"{name}: {member.name}"
-                if member.isdir():
+                folder, _, file = member.name.rpartition("/")
+                if member.isdir() or file.startswith("."):  # a Mac puts a hidden ._0.jpg in front of each 0.jpg
                     continue
                 if not member.isreg() or member.issparse():
                     report.leave_out("the archive's member is a link or no plain file", where)
@@ -105,7 +115,6 @@ def _members(path: Path, name: str, report: Report) -> Iterator[tuple[str, str, 
                     report.leave_out("the archive is cut", where)
                     return
                 else:
-                    folder, _, file = member.name.rpartition("/")
                     key, dot, suffix = file.partition(".")
                     yield f"{folder}/{key}" if folder else key, dot + suffix.lower(), member.offset_data, member.size
             end = archive.offset  # type: ignore[attr-defined]
@@ -127,7 +136,14 @@ def is_compressed(path: Path) -> bool:
 
 
 def _place(number: int, key: str, parts: dict[str, tuple[int, int]], where: str, report: Report) -> Place | None:
-    image = next((part for suffix, part in parts.items() if suffix in SUFFIXES), None)
+    """Return where the picture and the caption of a key stand; None if it has not both, which is reported."""
+    pictures = [suffix for suffix in parts if suffix in SUFFIXES]
+    image = parts[pictures[0]] if pictures else None
+    for suffix in pictures[1:]:
+        report.leave_out("another picture has the same key", f"{where}{suffix}")
+    for suffix in parts:  # ".v2.jpg"
+        if suffix not in SUFFIXES and suffix[suffix.rfind(".") :] in SUFFIXES:
+            report.leave_out("its name has a second dot, and keys end at the first", f"{where}{suffix}")
     words = next((parts[suffix] for suffix in BESIDE if suffix in parts), None)
     told = words or parts.get(".json")
     if image is None:
