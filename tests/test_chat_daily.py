@@ -116,6 +116,31 @@ def test_the_last_message_of_a_session_that_was_opened_becomes_nodes(
     assert again.versions(2).count == 2 and again.turns[2].segments[0].image.shape == (4, 6, 3)
 
 
+def test_the_nodes_of_the_first_message_run_again(
+    chat: ChatPage,
+    comfy: ComfyServer,
+    sessions: Sessions,  # noqa: F811
+) -> None:
+    chat.say("A fox finds a kite on the beach.")
+    name = chat.session
+    chat.page.evaluate("app.graph.clear()")
+    chat.press("Open the last message as nodes")
+    chat.page.wait_for_function("app.graph.nodes.some(node => node.type === 'M2Chat_SaveSession')")
+    comfy.run(chat.page.evaluate("async () => (await app.graphToPrompt()).output"))
+    again = sessions.load(name)
+    assert (again.revision, len(again.conversation.turns)) == (2, 4), "the same once more"
+
+
+def test_long_names_of_sessions_end_where_a_phrase_does(chat: ChatPage) -> None:
+    source = "async text => (await import('/extensions/m2chat/chat/sessions.js')).nameFrom(text, [])"
+    for text, name in (
+        ("A rabbit and an owl build a camp in the deep snow.", "A rabbit and an owl build a camp"),
+        ("In the", "In the"),
+        ("A fox.", "A fox"),
+    ):
+        assert chat.page.evaluate(source, text) == name
+
+
 def test_pictures_dropped_anywhere_are_attached(chat: ChatPage, sessions: Sessions) -> None:  # noqa: F811
     chat.reopen()
     nodes = chat.page.evaluate("app.graph.nodes.length")

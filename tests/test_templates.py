@@ -103,6 +103,10 @@ def test_every_template_is_read_at_first_sight(look_page: Page, look: Look) -> N
         if look.nodes_2:
             text = look_page.locator("[data-node-id='1'] p").first
             assert text.evaluate(CONTRAST) >= 4.5, (name, "its note is hard to read")
+        saved = look_page.evaluate("async () => (await app.graphToPrompt()).workflow.nodes")
+        assert [node.get("bgcolor") for node in saved if node["type"] == "MarkdownNote"] == [
+            node["bgcolor"] for node in template(name)["nodes"] if node["type"] == "MarkdownNote"
+        ], "another colour after a reload"
         prompt = look_page.evaluate("async () => (await app.graphToPrompt()).output")
         twin = graphs.load(graphs.WORKFLOWS / f"{name}.json")
         assert {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()} == {

@@ -124,10 +124,13 @@ class Graph:
         return node
 
     def note(self, title: str, text: str, *, at: Box, size: Box) -> None:
-        """Add a note in Markdown, without a colour, on which the text of some palettes would not be legible."""
+        """Add a note in Markdown, on a grey that stays legible in every palette.
+
+        A note without a colour becomes brown once it is saved: ComfyUI leaves out a colour that is empty.
+        """
         data = {"id": len(self.nodes) + 1, "type": "MarkdownNote", "pos": list(at), "size": list(size), "flags": {}}
         data |= {"order": len(self.nodes), "mode": 0, "inputs": [], "outputs": [], "title": title, "properties": {}}
-        self.nodes.append({**data, "widgets_values": [text], "color": "", "bgcolor": ""})
+        self.nodes.append({**data, "widgets_values": [text], "color": "#333333", "bgcolor": "#353535"})
 
     def _node(
         self,
