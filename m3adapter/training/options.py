@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from ..arguments import Parser, UserError
@@ -112,7 +113,48 @@ def check_same(actual: Any, required: Any, *names: str) -> None:
             raise ValueError(f"its {name} is {shown(value)} but must be {shown(expected)}")
 
 
-def check_output(output: Path, checkpoint: str | None = None, results: Sequence[str] = ()) -> None:
+@contextmanager
+def reachable(name: str, path: Path | str) -> Iterator[None]:
+    """Report in one sentence that the system does not even say whether there is something at a path.
+
+    Raises:
+        UserError: The path is too long, lies below a folder that cannot be read, or has a character that no path has.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{_option(name)}: {shown(str(path))} cannot be reached ({reason}): name another.") from error
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """Check that files can be written to a folder, which need not exist yet; one that is made for this is taken away.
+
+    Raises:
+        UserError: They cannot.
+    """
+    made: list[Path] = []
+    try:
+        for parent in (*reversed(folder.parents), folder):
+            if not parent.exists():
+                parent.mkdir()
+                made.append(parent)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{_option(name)}: nothing can be written to {shown(str(folder))} ({reason}): choose another folder."
+        ) from error
+    finally:
+        for parent in reversed(made):
+            with suppress(OSError):  # another process may have put something there
+                parent.rmdir()
+
+
+def check_output(
+    output: Path, checkpoint: str | None = None, results: Sequence[str] = (), *, name: str = "output"
+) -> None:
     """Check that a training can write to a folder.
 
     Results that lie beside the checkpoint of the training are its own: it continues from there.
@@ -121,20 +163,22 @@ def check_output(output: Path, checkpoint: str | None = None, results: Sequence[
         output: The folder.
         checkpoint: Name of the training's checkpoint.
         results: Names of what the training writes.
+        name: Of the option that names the folder, or of a recipe's field.
 
     Raises:
-        UserError: `output` is a file, or holds results of another training.
+        UserError: `output` is a file, cannot be reached, or holds results of another training.
     """
-    for folder in (output, *output.parents):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"--output: {folder} is a file, choose a folder.")
-    if checkpoint is not None and not (output / checkpoint).is_file():
-        for name in results:
-            if (output / name).exists():
-                raise UserError(
-                    f"--output: {output / name} is there already, and without {checkpoint} beside it this "
-                    "training cannot have written it; choose another folder."
-                )
+    with reachable(name, output):
+        for folder in (output, *output.parents):
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{_option(name)}: {folder} is a file, choose a folder.")
+        if checkpoint is not None and not (output / checkpoint).is_file():
+            for result in results:
+                if (output / result).exists():
+                    raise UserError(
+                        f"{_option(name)}: {output / result} is there already, and without {checkpoint} beside it this "
+                        "training cannot have written it; choose another folder."
+                    )
 
 
 def check_new(output: Path) -> None:
@@ -149,9 +193,10 @@ def check_new(output: Path) -> None:
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """Return how people know an option; a recipe's field has the name of its table before it."""
+    return name if "." in name else "--" + name.replace("_", "-")
 
 
 def _unreadable(name: str, path: Path | None, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{_option(name)}: {path} cannot be used ({type(error).__name__}: {reason[:200]}).")
+    reason = " ".join(str(error).split())[:200].rstrip(".")
+    return UserError(f"{_option(name)}: {path} cannot be used ({type(error).__name__}: {reason or 'no reason given'}).")
