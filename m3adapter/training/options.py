@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
-from ..arguments import Parser, UserError
+from ..arguments import Parser, UserError, reachable
 from ..values import is_number, is_whole, shown
 
 MOST = 10**9  # steps, samples, tokens: larger numbers are typing errors
@@ -66,8 +65,9 @@ def check_folders(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        if path is not None and not path.is_dir():
-            raise UserError(f"{_option(name)}: there is no folder {path}.")
+        with reachable(_option(name), path):
+            if path is not None and not path.is_dir():
+                raise UserError(f"{_option(name)}: there is no folder {path}.")
 
 
 def check_files(args: argparse.Namespace, *names: str) -> None:
@@ -78,8 +78,9 @@ def check_files(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        if path is not None and not path.is_file():
-            raise UserError(f"{_option(name)}: there is no file {path}.")
+        with reachable(_option(name), path):
+            if path is not None and not path.is_file():
+                raise UserError(f"{_option(name)}: there is no file {path}.")
 
 
 @contextmanager
@@ -113,45 +114,6 @@ def check_same(actual: Any, required: Any, *names: str) -> None:
             raise ValueError(f"its {name} is {shown(value)} but must be {shown(expected)}")
 
 
-@contextmanager
-def reachable(name: str, path: Path | str) -> Iterator[None]:
-    """Report in one sentence that the system does not even say whether there is something at a path.
-
-    Raises:
-        UserError: The path is too long, lies below a folder that cannot be read, or has a character that no path has.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{_option(name)}: {shown(str(path))} cannot be reached ({reason}): name another.") from error
-
-
-def check_writable(name: str, folder: Path) -> None:
-    """Check that files can be written to a folder, which need not exist yet; one that is made for this is taken away.
-
-    Raises:
-        UserError: They cannot.
-    """
-    made: list[Path] = []
-    try:
-        for parent in (*reversed(folder.parents), folder):
-            if not parent.exists():
-                parent.mkdir()
-                made.append(parent)
-        with TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"{_option(name)}: nothing can be written to {shown(str(folder))} ({reason}): choose another folder."
-        ) from error
-    finally:
-        for parent in reversed(made):
-            with suppress(OSError):  # another process may have put something there
-                parent.rmdir()
-
-
 def check_output(
     output: Path, checkpoint: str | None = None, results: Sequence[str] = (), *, name: str = "output"
 ) -> None:
@@ -168,7 +130,7 @@ def check_output(
     Raises:
         UserError: `output` is a file, cannot be reached, or holds results of another training.
     """
-    with reachable(name, output):
+    with reachable(_option(name), output):
         for folder in (output, *output.parents):
             if folder.exists() and not folder.is_dir():
                 raise UserError(f"{_option(name)}: {folder} is a file, choose a folder.")
@@ -188,8 +150,9 @@ def check_new(output: Path) -> None:
         UserError: It is a file, or there is something in it.
     """
     check_output(output)
-    if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"--output: {output} is not empty; choose a new folder.")
+    with reachable("--output", output):
+        if output.is_dir() and any(output.iterdir()):
+            raise UserError(f"--output: {output} is not empty; choose a new folder.")
 
 
 def _option(name: str) -> str:
