@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,9 +45,8 @@ def mendable() -> Iterator[None]:
         raise UserError(reason) from error
 
 
-@contextmanager
-def reachable(name: str, path: object) -> Iterator[None]:
-    """Reports in one sentence that the system does not even say whether there is something at a path.
+def check_reachable(name: str, path: str | Path) -> None:
+    """Check that the system says whether there is something at a path.
 
     Args:
         name: How the error names the option, or the field of a recipe.
@@ -56,9 +56,14 @@ def reachable(name: str, path: object) -> Iterator[None]:
         UserError: The path is too long, or it or a folder above it cannot be read.
     """
     try:
-        yield
-    except OSError as error:
-        raise UserError(f"{name}: {shown(str(path))} cannot be reached ({_reason(error)}): name another.") from error
+        _is_there(path)
+    except (OSError, ValueError) as error:
+        raise unreachable(name, path, error) from error
+
+
+def unreachable(name: str, path: str | Path, error: Exception) -> UserError:
+    """Return the error for a path that cannot be read, in one sentence."""
+    return UserError(f"{name}: {shown(str(path))} cannot be reached ({_reason(error)}): name another.")
 
 
 def check_writable(name: str, folder: Path) -> None:
@@ -72,15 +77,24 @@ def check_writable(name: str, folder: Path) -> None:
         UserError: They cannot.
     """
     try:
-        nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+        nearest = next((place for place in (folder, *folder.parents) if _is_there(place)), Path())
         for part in folder.relative_to(nearest).parts:  # a name that is too long is only noticed where its folder is
-            (nearest / part).exists()
+            _is_there(nearest / part)
         with TemporaryFile(dir=nearest) as file:
             file.write(b"0")
     except (OSError, ValueError) as error:
         raise UserError(
             f"{name}: nothing can be written to {shown(str(folder))} ({_reason(error)}): choose another folder."
         ) from error
+
+
+def _is_there(path: str | Path) -> bool:
+    """Return whether there is something at a path; OSError if that is not known, unlike `exists` of newer Pythons."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

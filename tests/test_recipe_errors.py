@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from m3adapter.training.recipe import Recipe, as_toml, read_recipe, recipe_of
 from m3adapter.training.recipe_checks import check_models
 
 LONG = "x" * 300  # longer than a file's name may be
+says_why = pytest.mark.skipif(sys.platform == "win32", reason="Windows says only that there is nothing.")
 
 
 def recipe_for(folder: Path, **changes: dict[str, Any]) -> Recipe:
@@ -53,11 +55,11 @@ def test_a_recipe_that_is_right_is_checked_and_leaves_nothing(tmp_path: Path) ->
     [
         ({"run": {"tracker": "nothing"}}, "run.tracker is 'nothing', which accelerate does not know"),
         ({"lora": {"rank": 4, "targets": " , "}}, "lora.targets is empty: name layers, such as q_proj, or write"),
-        ({"run": {"output": LONG}}, "run.output: 'xxx"),
-        ({"run": {"cache": LONG}}, "run.cache: 'xxx"),
-        ({"data": {"path": LONG}}, "data.path: 'xxx"),
-        ({"models": {"decoder": LONG}}, "models.decoder: 'xxx"),
-        ({"models": {"adapter": LONG}}, "models.adapter: 'xxx"),
+        pytest.param(*({"run": {"output": LONG}}, "run.output: 'xxx"), marks=says_why),
+        pytest.param(*({"run": {"cache": LONG}}, "run.cache: 'xxx"), marks=says_why),
+        pytest.param(*({"data": {"path": LONG}}, "data.path: 'xxx"), marks=says_why),
+        pytest.param(*({"models": {"decoder": LONG}}, "models.decoder: 'xxx"), marks=says_why),
+        pytest.param(*({"models": {"adapter": LONG}}, "models.adapter: 'xxx"), marks=says_why),
         ({"data": {"options": {"policy": "x"}}}, "it takes held_out and check and history"),
         ({"data": {"options": {"check": "no"}}}, "data.options.check is 'no': give true or false"),
         ({"data": {"options": {"held_out": 1}}}, "data.options.held_out is 1: give a number from 0 to 0.5"),
@@ -87,8 +89,6 @@ def test_a_tracker_and_a_lora_need_their_packages(tmp_path: Path, monkeypatch: p
 def test_folders_of_results_are_such_that_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
-    said = refused(recipe_for(tmp_path, run={field: str(tmp_path / "new" / LONG)}))
-    assert said.startswith(f"run.{field}: nothing can be written to ") and "(File name too long)" in said
     file = tmp_path / "file"
     file.write_text("words", "utf-8")
     for path in (file, file / "below"):
@@ -108,6 +108,13 @@ def test_folders_of_results_are_such_that_can_be_written(
     said = refused(recipe_for(tmp_path, run={field: str(tmp_path / "shut" / "results")}))
     assert said.startswith(f"run.{field}: nothing can be written to ")
     assert said.endswith("(Permission denied): choose another folder.")
+
+
+@says_why
+def test_a_name_that_is_too_long_is_found_below_folders_that_are_not_there_yet(tmp_path: Path) -> None:
+    for field in ("output", "cache"):
+        said = refused(recipe_for(tmp_path, run={field: str(tmp_path / "new" / LONG)}))
+        assert said.startswith(f"run.{field}: nothing can be written to ") and "(File name too long)" in said
 
 
 def test_a_folder_of_data_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +240,10 @@ def test_errors_name_fields_of_recipes_and_options_of_commands(tmp_path: Path) -
     file.write_text("", "utf-8")
     with pytest.raises(UserError, match=r"^--output: .* is a file"):
         options.check_output(file)
+
+
+@says_why
+def test_options_of_commands_that_are_too_long_are_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--output: .*File name too long"):
         options.check_output(tmp_path / LONG, "stage1.pt", ["x"])
     with pytest.raises(UserError, match=r"^--vision: .*File name too long"):

@@ -14,7 +14,7 @@ from torch import nn
 from ..adapter.auto import save_adapter
 from ..adapter.config import HEAD_WIDTH
 from ..adapter.m3_adapter import M3Adapter
-from ..arguments import UserError, mendable, reachable
+from ..arguments import UserError, check_reachable, mendable
 from ..datasets.sample import Dataset, Sample
 from ..language.visual_projection import PROJECTION_NAME, VisualProjection
 from . import options, sight
@@ -63,9 +63,9 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
         given = getattr(models, name)
         if not given and name != "adapter":
             raise UserError(f'models.{name} is empty: name a folder, or "starter".')
-        with reachable(f"models.{name}", given):
-            if given and not place_of(given, name).exists():
-                raise UserError(f"models.{name}: there is no {given}.")
+        check_reachable(f"models.{name}", given)
+        if given and not place_of(given, name).exists():
+            raise UserError(f"models.{name}: there is no {given}.")
     if models.width % HEAD_WIDTH:
         raise UserError(f"models.width is {models.width}: give a multiple of {HEAD_WIDTH}.")
     if not recipe.stage1.steps and not recipe.stage2.steps:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..arguments import Parser, UserError, reachable
+from ..arguments import Parser, UserError, check_reachable, mendable
 from ..values import is_number, is_whole, shown
 
 MOST = 10**9  # steps, samples, tokens: larger numbers are typing errors
@@ -65,8 +65,9 @@ def check_folders(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        with reachable(_option(name), path):
-            if path is not None and not path.is_dir():
+        if path is not None:
+            check_reachable(_option(name), path)
+            if not path.is_dir():
                 raise UserError(f"{_option(name)}: there is no folder {path}.")
 
 
@@ -78,8 +79,9 @@ def check_files(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        with reachable(_option(name), path):
-            if path is not None and not path.is_file():
+        if path is not None:
+            check_reachable(_option(name), path)
+            if not path.is_file():
                 raise UserError(f"{_option(name)}: there is no file {path}.")
 
 
@@ -130,17 +132,17 @@ def check_output(
     Raises:
         UserError: `output` is a file, cannot be reached, or holds results of another training.
     """
-    with reachable(_option(name), output):
-        for folder in (output, *output.parents):
-            if folder.exists() and not folder.is_dir():
-                raise UserError(f"{_option(name)}: {folder} is a file, choose a folder.")
-        if checkpoint is not None and not (output / checkpoint).is_file():
-            for result in results:
-                if (output / result).exists():
-                    raise UserError(
-                        f"{_option(name)}: {output / result} is there already, and without {checkpoint} beside it this "
-                        "training cannot have written it; choose another folder."
-                    )
+    check_reachable(_option(name), output)
+    for folder in (output, *output.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{_option(name)}: {folder} is a file, choose a folder.")
+    if checkpoint is not None and not (output / checkpoint).is_file():
+        for result in results:
+            if (output / result).exists():
+                raise UserError(
+                    f"{_option(name)}: {output / result} is there already, and without {checkpoint} beside it this "
+                    "training cannot have written it; choose another folder."
+                )
 
 
 def check_new(output: Path) -> None:
@@ -150,7 +152,7 @@ def check_new(output: Path) -> None:
         UserError: It is a file, or there is something in it.
     """
     check_output(output)
-    with reachable("--output", output):
+    with mendable():
         if output.is_dir() and any(output.iterdir()):
             raise UserError(f"--output: {output} is not empty; choose a new folder.")
 

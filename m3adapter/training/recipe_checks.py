@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..arguments import UserError, check_writable, reachable
+from ..arguments import UserError, check_reachable, check_writable, unreachable
 from ..values import shown
 from ..weights.starter import WORLDS
 from .lora import ALL_LINEAR, layer_names
@@ -27,11 +27,14 @@ def check_data(recipe: Recipe) -> None:
     if given in WORLDS:
         return
     place = Path(given).expanduser()
-    with reachable("data.path", given):
-        if not place.exists():
-            raise UserError(f"data.path: there is no data set {given}.")
-        if place.is_dir():
+    check_reachable("data.path", place)
+    if not place.exists():
+        raise UserError(f"data.path: there is no data set {given}.")
+    if place.is_dir():
+        try:
             next(place.iterdir(), None)
+        except OSError as error:
+            raise unreachable("data.path", given, error) from error
 
 
 def check_folders(recipe: Recipe) -> None:
