@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 from torch import nn
 
+import toy_llms
 import toys
 from m3adapter import arguments
 from m3adapter.adapter.vision_encoder import VisionEncoder
 from m3adapter.arguments import UserError
 from m3adapter.datasets.opening import open_dataset
 from m3adapter.datasets.sample import DatasetError
-from m3adapter.training import options
-from m3adapter.training.lora import layer_names
+from m3adapter.language.auto import load_language_model
+from m3adapter.training import m3ft_run, options
+from m3adapter.training.lora import LanguageLora, layer_names
 from m3adapter.training.m3ft_run import check_recipe
-from m3adapter.training.recipe import Recipe, as_toml, read_recipe, recipe_of
+from m3adapter.training.recipe import Lora, Recipe, as_toml, read_recipe, recipe_of
 from m3adapter.training.recipe_checks import check_models
 
 LONG = "x" * 300  # longer than a file's name may be
@@ -60,7 +62,7 @@ def test_a_recipe_that_is_right_is_checked_and_leaves_nothing(tmp_path: Path) ->
         pytest.param(*({"data": {"path": LONG}}, "data.path: 'xxx"), marks=says_why),
         pytest.param(*({"models": {"decoder": LONG}}, "models.decoder: 'xxx"), marks=says_why),
         pytest.param(*({"models": {"adapter": LONG}}, "models.adapter: 'xxx"), marks=says_why),
-        ({"data": {"options": {"policy": "x"}}}, "it takes held_out and check and history"),
+        ({"data": {"options": {"policy": "x"}}}, "it takes held_out, check and history"),
         ({"data": {"options": {"check": "no"}}}, "data.options.check is 'no': give true or false"),
         ({"data": {"options": {"held_out": 1}}}, "data.options.held_out is 1: give a number from 0 to 0.5"),
         ({"data": {"options": {"history": True}}}, "data.options.history is True: give a whole number from 1"),
@@ -179,8 +181,23 @@ def test_layers_that_the_language_model_does_not_have_are_found_once_it_is_open(
         check_models(recipe, models)
 
 
-def test_a_single_layer_is_a_name_as_several_are() -> None:
-    assert layer_names("q_proj") == ["q_proj"] and layer_names(" q_proj ,, v_proj") == ["q_proj", "v_proj"]
+def test_layers_are_looked_for_before_anything_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = SimpleNamespace(config=SimpleNamespace(block_out_channels=(8, 8)))
+    decoder = SimpleNamespace(unet=unet, pipeline=SimpleNamespace(vae_scale_factor=8))
+    models = SimpleNamespace(language=SimpleNamespace(model=Layers()), decoder=decoder, let_go=False)
+    monkeypatch.setattr(m3ft_run, "open_models", lambda recipe: models)
+    monkeypatch.setattr(m3ft_run, "open_samples", lambda *how: ([], []))
+    monkeypatch.setattr(m3ft_run, "train_stage", lambda *how: pytest.fail("stage 1 began"))
+    with pytest.raises(UserError, match="no layer 'qq'"):
+        m3ft_run.run_recipe(recipe_for(tmp_path, lora={"rank": 4, "targets": "qq"}))
+
+
+def test_a_single_layer_is_a_name_as_several_are(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    assert layer_names(" q_proj ,, v_proj") == ["q_proj", "v_proj"]
+    toy_llms.llama(tmp_path)
+    lora = LanguageLora(load_language_model(tmp_path), Lora(rank=2, targets="q_proj"), 0)
+    assert lora.parameters and all(".q_proj." in name for name in lora.parameters)
 
 
 # How recipes are written

@@ -117,7 +117,7 @@ def check_options(recipe: Recipe) -> None:
     if unknown:
         raise UserError(
             f"data.options has what the data set does not take ({shown(', '.join(sorted(unknown)))}): it takes "
-            f"{' and '.join(READING)}."
+            "held_out, check and history."
         )
     if "check" in given and not isinstance(given["check"], bool):
         raise UserError(f"data.options.check is {shown(given['check'])}: give true or false.")
