@@ -62,6 +62,7 @@ def test_a_recipe_that_is_right_is_checked_and_leaves_nothing(tmp_path: Path) ->
         pytest.param(*({"data": {"path": LONG}}, "data.path: 'xxx"), marks=says_why),
         pytest.param(*({"models": {"decoder": LONG}}, "models.decoder: 'xxx"), marks=says_why),
         pytest.param(*({"models": {"adapter": LONG}}, "models.adapter: 'xxx"), marks=says_why),
+        ({"data": {"path": "~nobody at home/data"}}, "data.path: there is no data set ~nobody at home/data"),
         ({"data": {"options": {"policy": "x"}}}, "it takes held_out, check and history"),
         ({"data": {"options": {"check": "no"}}}, "data.options.check is 'no': give true or false"),
         ({"data": {"options": {"held_out": 1}}}, "data.options.held_out is 1: give a number from 0 to 0.5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def check_data(recipe: Recipe) -> None:
         raise UserError("data.path is empty: name a data set.")
     if given in WORLDS:
         return
-    place = Path(given).expanduser()
+    place = Path(os.path.expanduser(given))
     check_reachable("data.path", place)
     if not place.exists():
         raise UserError(f"data.path: there is no data set {given}.")
@@ -45,7 +46,7 @@ def check_folders(recipe: Recipe) -> None:
             continue
         folder, field = Path(getattr(recipe.run, name)), f"run.{name}"
         check_output(folder, name=field)
-        data = Path(given).expanduser()
+        data = Path(os.path.expanduser(given))
         if given not in WORLDS and data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
             raise UserError(
                 f"{field} lies in data.path, {data}, so that the next training would learn from its files: "
