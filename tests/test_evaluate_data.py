@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 import toys
+from m3adapter import arguments
 from m3adapter.arguments import UserError
 from m3adapter.cli import main as cli
 from m3adapter.cli.main import main
@@ -103,7 +105,8 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Painter:
     """In place of a model: paints the first reference mixed with noise of the seed, by the gate."""
 
-    vision_encoder = decoder = None
+    vision_encoder = None
+    decoder = SimpleNamespace(takes=lambda prompt: len(prompt) < 1000)
     language_model = SimpleNamespace(sees="projection")
 
     def __init__(self) -> None:
@@ -390,6 +393,39 @@ def test_what_cannot_be_measured_is_named_with_its_reason(tmp_path: Path, painte
     assert "- fid, kid: it needs at least two pictures." in text and "CLIP-T" in text
 
 
+def test_a_caption_that_is_too_long_is_left_out_and_named(tmp_path: Path, stories: Path, painter: Painter) -> None:
+    folder = tmp_path / "tales"
+    shutil.copytree(stories, folder)
+    path = folder / "tales.jsonl"
+    path.write_text(path.read_text("utf-8").replace("a boat", "a boat " * 200), "utf-8")
+    done = Measurement(painter, open_dataset(folder), [], gates=(1,)).run(lambda _: None, lambda *_: None)
+    assert done["captions_too_long"] == ["tales.jsonl:3"] and done["pictures"] == len(painter.seeds[1]) == 6
+    said = "Captions longer than the decoder takes, which are not painted: tales.jsonl:3."
+    assert said in report.markdown(done)
+    many = report.markdown({**done, "captions_too_long": [f"a:{line}" for line in range(7)]})
+    assert "not painted: a:0, a:1, a:2, a:3, a:4 and 2 more." in many
+    path.write_text(path.read_text("utf-8").splitlines()[2], "utf-8")
+    with pytest.raises(UserError, match="All captions are longer than the decoder takes") as caught:
+        Measurement(painter, open_dataset(folder), [], gates=(1,)).run(lambda _: None, lambda *_: None)
+    assert toys.one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_painted(
+    tmp_path: Path, stories: Path, data: bool, monkeypatch, capsys
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(arguments, "TemporaryFile", full)
+    monkeypatch.setattr(cli, "quiet_loading", lambda: None)
+    monkeypatch.setattr(cli, "_module", lambda name: pytest.fail("the evaluation began"))
+    given = ("--data", stories, "--split", "train") if data else ()
+    assert run(*given, "--output", tmp_path / "report.json") == 2
+    said = capsys.readouterr().err.splitlines()[-1].removeprefix("m3adapter: ")
+    assert "--output: nothing can be written to" in said and "Read-only file system" in said and toys.one_sentence(said)
+
+
 def test_replies_are_compared_with_what_was_said(stories: Path, clip: TextEmbedder) -> None:
     import random
 
@@ -617,7 +653,7 @@ def test_models_that_do_not_fit_are_one_sentence(stories: Path, monkeypatch) -> 
         raise ValueError("The M3-Adapter was made for a language model of width 24, and this one has 32: load another.")
 
     monkeypatch.setattr(evaluation, "features", lambda model, sample: sample)
-    model = SimpleNamespace(fuse=unfit)
+    model = SimpleNamespace(fuse=unfit, decoder=Painter.decoder)
     with pytest.raises(UserError, match="of width 24"):
         Measurement(model, open_dataset(stories), []).run(lambda _: None, lambda *_: None)
 

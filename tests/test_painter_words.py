@@ -87,3 +87,17 @@ def test_one_negative_serves_a_batch_and_other_numbers_are_refused() -> None:
     assert made.negative_embeds.shape[0] == made.negative_pooled.shape[0] == 2
     with pytest.raises(ValueError, match="for 3 pictures and the negative one for 2: give one negative, or as many"):
         Condition.from_conditioning(three.positive(), two.negative())
+
+
+def test_a_caption_of_thousands_of_words_is_refused_as_what_it_is(tmp_path) -> None:
+    decoder = DiffusionDecoder.from_pretrained(toys.save_decoder(tmp_path))
+    long = "word " * 10_000
+    assert decoder.takes("a fox " * 100) and not decoder.takes(long)
+    for prompts in ([long], ["a fox", long]):
+        with pytest.raises(
+            ValueError, match="A caption of 10000 words is too long, it has more than the 16384"
+        ) as caught:
+            decoder.encode_text(prompts)
+        assert toys.one_sentence(caught.value)
+    with pytest.raises(ValueError, match="10000 words is too long"):
+        decoder.encode_text(["a fox"], long)

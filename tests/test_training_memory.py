@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,40 @@ def test_a_gguf_file_tells_what_gradients_through_it_need(tmp_path: Path) -> Non
     for learns in ({"lora": {"rank": 4}}, {"stage2": {"projection": True}}):
         need = estimate(recipe_of({"models": models, **learns}), cpu=True)
         assert need is not None and need.total < 8 * GIB
+
+
+@pytest.mark.parametrize("kind", ["folder", "pickle", "text", "empty", "list", "shape", "nested", "missing"])
+def test_an_adapter_that_cannot_be_read_is_estimated_as_a_new_one(large: Path, tmp_path: Path, kind: str) -> None:
+    """What is wrong with it is said where it is opened."""
+    path = tmp_path / ("adapter.pt" if kind == "pickle" else "adapter.safetensors")
+    if kind == "folder":
+        path.mkdir()
+    elif kind in ("pickle", "text", "empty"):
+        path.write_bytes({"pickle": b"PK\x03\x04" + bytes(60), "text": b"some words of a text", "empty": b""}[kind])
+    elif kind != "missing":
+        texts = {"list": b"[1, 2]", "shape": b'{"w": {"shape": "wide"}}', "nested": b"[" * 100_000}
+        path.write_bytes(len(texts[kind]).to_bytes(8, "little") + texts[kind])
+    recipe = shipped("sdxl_24gb", large)
+    new, found = estimate(recipe), estimate(replace(recipe, models=replace(recipe.models, adapter=str(path))))
+    assert new is not None and found is not None and found.total == new.total
+
+
+def test_a_header_that_is_a_list_tells_nothing(large: Path, tmp_path: Path) -> None:
+    path = tmp_path / "decoder.safetensors"
+    path.write_bytes((6).to_bytes(8, "little") + b"[1, 2]")
+    recipe = shipped("sdxl_24gb", large)
+    assert estimate(replace(recipe, models=replace(recipe.models, decoder=str(path)))) is None
+
+
+def test_sizes_that_are_no_numbers_tell_nothing(large: Path, tmp_path: Path) -> None:
+    shutil.copytree(large / "llm", tmp_path / "llm")
+    config = tmp_path / "llm" / "config.json"
+    config.write_text(json.dumps({"hidden_size": "wide", "text_config": 3, "architectures": ["X"]}), "utf-8")
+    recipe = shipped("sdxl_24gb", large)
+    recipe = replace(recipe, models=replace(recipe.models, language=str(tmp_path / "llm")))
+    assert estimate(replace(recipe, lora=replace(recipe.lora, rank=4))) is not None
+
+
+def test_what_is_next_to_nothing_is_not_listed() -> None:
+    assert str(memory.Need({"decoder": 1000})) == "Memory needed: about 0.0 GiB."
+    assert str(memory.Need({"decoder": 2 * GIB, "adapter": 1})) == "Memory needed: about 2.0 GiB (decoder 2.0)."

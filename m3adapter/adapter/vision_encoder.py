@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import CLIPVisionModel
 
 SETTINGS = "preprocessor_config.json"
+KINDS = ("clip_vision_model", "clip")  # a model_type of config.json; a whole CLIP has a vision model in it
 GRID = 2  # places in a row and in a column of a picture that the language model receives
 POOLED = GRID**2
 
@@ -86,17 +88,14 @@ class VisionEncoder:
 
         Raises:
             FileNotFoundError: There is no config.json in the folder.
-            ValueError: The settings in the folder are out of range.
+            ValueError: The folder holds another kind of model, its weights are damaged or incomplete, or its settings
+                are out of range.
         """
-        from transformers import CLIPVisionModel
-
         directory = Path(directory)
         if not (directory / "config.json").is_file():
             raise FileNotFoundError(f"There is no vision encoder in {directory.name}: config.json is missing.")
         check_config(directory / "config.json")
-        model = CLIPVisionModel.from_pretrained(
-            directory, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
-        )
+        model = _opened(directory, dtype or torch.float32)
         num_layers = model.config.num_hidden_layers
         path = directory / SETTINGS
         settings = read_json(path) if path.is_file() else {}
@@ -158,3 +157,40 @@ class VisionEncoder:
             square = functional.interpolate(square, self.image_size, mode="area")
         mean, std = (square.new_tensor(value)[:, None, None] for value in (self.mean, self.std))
         return (square - mean) / std
+
+
+def _opened(directory: Path, dtype: torch.dtype) -> CLIPVisionModel:
+    """Return the vision model in a folder, with all its weights.
+
+    Raises:
+        ValueError: The folder holds another kind of model, or its weights are damaged or incomplete. Transformers
+            itself would make up the weights that it does not find.
+    """
+    import huggingface_hub.errors
+    from safetensors import SafetensorError
+    from transformers import CLIPVisionModel
+
+    name = directory.name
+    kind = read_json(directory / "config.json").get("model_type")
+    if kind not in KINDS:
+        raise ValueError(f"{name} holds a model of the kind {shown(kind)}: choose the folder of a CLIP vision model.")
+    strict: type[Exception] = getattr(huggingface_hub.errors, "StrictDataclassError", ValueError)
+    damaged = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError)
+    try:
+        model, info = CLIPVisionModel.from_pretrained(
+            directory,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (*damaged, SafetensorError, pickle.UnpicklingError, strict) as error:
+        reason = " ".join(str(error).replace(f"{directory.parent}/", "").split()).split(". ")[0][:200].rstrip(".:")
+        raise ValueError(
+            f"{name} cannot be opened as a CLIP vision model ({reason or type(error).__name__}): get its files again."
+        ) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))  # which are only counted
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"{name} lacks {missing[0]}{more}: get its files of weights again.")
+    return model

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import values
-from ..arguments import UserError, mendable
+from ..arguments import UserError, check_writable, mendable
 from ..weights.model_files import read_json
 from ..weights.starter import STARTER
 
@@ -92,6 +92,8 @@ def check_data_options(options: argparse.Namespace) -> None:
     ):
         if given:
             raise UserError(f"Give either {name} or --data: the comparison is a measurement of its own.")
+    if not options.data.strip():  # such as a variable of the shell that is not set
+        raise UserError(f"--data is empty: name a data set, or {STORYBOOK}.")
     if options.world:
         raise UserError("Give either --world or --data: a data set is a world of its own.")
     with mendable():
@@ -123,6 +125,7 @@ def check_data_options(options: argparse.Namespace) -> None:
             if not options.models[name].exists():
                 raise UserError(f"There is no {options.models[name]}: --{name.replace('_', '-')} takes {what}.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable("--output", options.output.parent)
     options.settings = {"steps": 20, "guidance": 2.0, **settings}
     options.gates, options.pictures, options.split = gates, options.pictures or PICTURES, options.split or "validation"
     options.storybook = options.data == STORYBOOK

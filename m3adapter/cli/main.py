@@ -16,6 +16,7 @@ from ..arguments import (
     USER_ERROR,
     Parser,
     UserError,
+    check_writable,
     mendable,
 )
 from ..conversation.storage import write_file
@@ -225,6 +226,7 @@ def _evaluate(options: argparse.Namespace) -> int | None:
         if world != WORLDS[0] and (options.sheet or options.ip_adapter or options.edit_model):
             raise UserError(f"The comparison is made on the {WORLDS[0]} only: give --world {WORLDS[0]}.")
         options.output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable("--output", options.output.parent)
     check_device(options.device)
     quiet_loading()
     arguments = {name: getattr(options, name) for name in ("seed", "device", "dtype")}

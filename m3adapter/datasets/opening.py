@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -63,7 +64,7 @@ def open_dataset(
         raise DatasetError(str(error)) from error
     if kind is not None and kind not in KINDS:
         raise DatasetError(f"The layout of the data set is {shown(kind)}: give one of {', '.join(KINDS)}.")
-    if not place.exists():
+    if not os.path.exists(place):  # unlike Path's, it is false for what cannot be reached
         raise DatasetError(f"There is no data set {place.name}: give its folder, or its file.")
     reader, unread = _reader(place.resolve(), kind)
     return Stories(

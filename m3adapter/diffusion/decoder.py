@@ -24,7 +24,7 @@ from .float8 import unpacked
 from .latents import to_latents, to_pictures
 from .pipelines import SDXLPipeline, is_refiner
 from .preview import LatentRGB, Preview
-from .text_encoding import encode_prompts
+from .text_encoding import encode_prompts, is_too_long
 from .work_size import decoding_work, encoding_work, unet_work
 
 OnStep = Callable[[int, int, Preview], None]
@@ -199,7 +199,7 @@ class DiffusionDecoder:
             Condition of batch B.
 
         Raises:
-            ValueError: The decoder has no tokenizer.
+            ValueError: The decoder has no tokenizer, or a prompt is out of proportion (`takes`).
         """
         if self.pipeline.tokenizer_2 is None:
             raise ValueError(
@@ -207,6 +207,10 @@ class DiffusionDecoder:
                 "load it with `tokenizer`, a folder that holds CLIP's vocab.json and merges.txt."
             )
         return Condition(*encode_prompts(self.pipeline, prompts, negative), captions=tuple(prompts))
+
+    def takes(self, prompt: str) -> bool:
+        """Return whether a prompt is short enough for `encode_text`; thousands of words are not."""
+        return self.pipeline.tokenizer_2 is None or not is_too_long(self.pipeline, prompt)
 
     def encode_captions(self, condition: Condition) -> Condition:
         """Encode the captions of another decoder's condition, as a refiner needs it.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_TOKENS = 2**14  # of embeddings that are brought to one length
+MAX_TOKENS = 2**14  # of embeddings that are brought to one length, and so of a prompt in chunks
 
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str], negative: str = "") -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -23,6 +23,9 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str], negative: str = "") ->
     Returns:
         As `Condition` takes them: prompt embeddings [B, N, D], pooled embeddings [B, P], and the negative prompt's
         [B, M, D] and [B, P].
+
+    Raises:
+        ValueError: A prompt is out of proportion (`is_too_long`).
     """
     too_long = [is_long(pipeline, text) for text in (*prompts, negative)]
     embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
@@ -50,14 +53,30 @@ def is_long(pipeline: Any, text: str) -> bool:
     return any(len(_chunks(*pair, text)) > 1 for pair in _encoders(pipeline))
 
 
+def is_too_long(pipeline: Any, text: str) -> bool:
+    """Return whether a text has more tokens than `encode_long` takes."""
+    return any(
+        len(_chunks(tokenizer, encoder, text)) * encoder.config.max_position_embeddings > MAX_TOKENS
+        for tokenizer, encoder in _encoders(pipeline)
+    )
+
+
 def encode_long(pipeline: Any, text: str) -> tuple[Tensor, Tensor]:
-    """Encode a text of any length.
+    """Encode a text of any length in reason.
 
     Each chunk is framed by start and end tokens as if it were a prompt of its own.
 
     Returns:
         Prompt embeddings [1, chunks * N, D], and the pooled embedding [1, P] of the first chunk.
+
+    Raises:
+        ValueError: The text is out of proportion: it would take minutes, and no picture shows so much.
     """
+    if is_too_long(pipeline, text):
+        raise ValueError(
+            f"A caption of {len(text.split())} words is too long, it has more than the {MAX_TOKENS} tokens that the "
+            "decoder takes: shorten it."
+        )
     encoders = list(_encoders(pipeline))
     chunks_of = [_chunks(*pair, text) for pair in encoders]
     count = max(map(len, chunks_of))

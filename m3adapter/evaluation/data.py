@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import stages
 from ..adapter.features import SlotFeatures
-from ..arguments import mendable
+from ..arguments import UserError, mendable
 from ..conversation.references import Reference
 from ..datasets.sample import Dataset, Sample
 from ..pipeline import M2Chat
@@ -69,10 +69,13 @@ class Measurement:
         `complete` is false then.
 
         Raises:
-            UserError: The models do not fit each other.
+            UserError: The models do not fit each other, or there is no caption that can be painted.
         """
         began = time.time()
-        samples = chosen(self.data, self.pictures, random.Random(f"evaluate data {self.seed}"))
+        everything = chosen(self.data, self.pictures, random.Random(f"evaluate data {self.seed}"))
+        samples = [sample for sample in everything if self.model.decoder.takes(sample.caption)]
+        if not samples:
+            raise UserError("All captions are longer than the decoder takes: shorten those of the data set.")
         self._check(next((sample for sample in samples if sample.references), samples[0]))
         rng = random.Random(f"evaluate noise {self.seed}")
         seeds = [rng.randrange(2**32) for _ in samples]
@@ -82,6 +85,7 @@ class Measurement:
             "complete": False,
             "data": self.data.report.to_dict(),
             "pictures": len(samples),
+            "captions_too_long": [one.source for one in everything if not self.model.decoder.takes(one.caption)],
             "with_references": sum(bool(sample.references) for sample in samples),
             "with_unseen_pictures_of_users": unseen(self.model, samples),
             **{name: value for name, value in self.settings.items() if value},

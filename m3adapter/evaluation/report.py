@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from PIL import ImageDraw
 
 COLUMNS = 3
+SHOWN = 5  # sources of samples that are left out
 PANEL = (340, 220)  # pixels
 MARGINS = (64, 34, 18, 34)  # of a panel: left, top, right, bottom
 INK, PALE, LINE, OWN = "#222222", "#dddddd", "#1f6fb2", "#c2571a"
@@ -68,6 +69,12 @@ def markdown(report: dict[str, Any]) -> str:
     networks = {name: network for name, network in report["evaluators"].items() if network}
     if networks:
         lines += ["", "Networks: " + ", ".join(f"{name} {network}" for name, network in networks.items()) + "."]
+    if long := report.get("captions_too_long"):
+        more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
+        lines += [
+            "",
+            f"Captions longer than the decoder takes, which are not painted: {', '.join(long[:SHOWN])}{more}.",
+        ]
     if report["left_out"]:
         lines += ["", "Left out:", ""]
         reasons: dict[str, list[str]] = {}

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from .recipe import Lora
 
 FOLDER = "language_lora"  # in the output
+ALL_LINEAR = "all-linear"  # all linear layers but the last one
+
+
+def layer_names(targets: str) -> list[str]:
+    """Return the names of layers, which are separated by commas."""
+    return [name.strip() for name in targets.split(",") if name.strip()]
 
 
 class LanguageLora:
@@ -33,12 +39,13 @@ class LanguageLora:
             from peft import LoraConfig, get_peft_model
         except ModuleNotFoundError as error:
             raise UserError("lora.rank needs the Python package peft: install it with `pip install peft`.") from error
-        names = [name.strip() for name in options.targets.split(",") if name.strip()]
+        names = layer_names(options.targets)
         self.config = LoraConfig(
             r=options.rank,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
-            target_modules=names[0] if len(names) == 1 else names,
+            # Another single text would be a pattern for the whole name of a layer.
+            target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
             task_type="CAUSAL_LM",
         )
         self.language = language

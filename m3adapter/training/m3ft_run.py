@@ -14,7 +14,7 @@ from torch import nn
 from ..adapter.auto import save_adapter
 from ..adapter.config import HEAD_WIDTH
 from ..adapter.m3_adapter import M3Adapter
-from ..arguments import UserError, mendable
+from ..arguments import UserError, check_reachable, mendable
 from ..conversation.segments import ConversationError
 from ..datasets.sample import Dataset, Sample
 from ..language.visual_projection import PROJECTION_NAME, VisualProjection
@@ -27,10 +27,11 @@ from .lora import LanguageLora
 from .m3ft_models import STARTER_PARTS, open_models, place_of
 from .models_at_work import Models
 from .muon import Muon
+from .recipe_checks import check_data, check_folders, check_lora, check_models, check_tracker
 from .rewording import reworded
 from .sharding import asked_for, check_sharding, shard
 from .shares import Schedule, train_shares
-from .sources import WORLDS, by_looks, open_samples
+from .sources import by_looks, check_options, open_samples
 from .stage1 import Stage1
 from .stage2 import Stage2
 from .stage_common import Setting, denoised, group_of, parts
@@ -58,14 +59,13 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
     models, run = recipe.models, recipe.run
     if not run.output:
         raise UserError("run.output is empty: name the folder of the results.")
-    if not recipe.data.path:
-        raise UserError("data.path is empty: name a data set.")
-    if recipe.data.path not in WORLDS and not Path(recipe.data.path).exists():
-        raise UserError(f"data.path: there is no data set {recipe.data.path}.")
+    check_data(recipe)
+    check_options(recipe)
     for name in () if opened else STARTER_PARTS:
         given = getattr(models, name)
         if not given and name != "adapter":
             raise UserError(f'models.{name} is empty: name a folder, or "starter".')
+        check_reachable(f"models.{name}", given)
         if given and not place_of(given, name).exists():
             raise UserError(f"models.{name}: there is no {given}.")
     if models.width % HEAD_WIDTH:
@@ -81,7 +81,9 @@ def check_recipe(recipe: Recipe, *, opened: bool = False) -> None:
     if run.precision == "float16" and accelerator().device.type != "cuda":
         raise UserError("run.precision is float16, which trains on a CUDA device only: choose bfloat16 or float32.")
     check_sharding(recipe)
-    options.check_output(Path(run.output))
+    check_lora(recipe)
+    check_tracker(recipe)
+    check_folders(recipe)
 
 
 def optimizer_for(recipe: Recipe, group: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -154,6 +156,7 @@ def run_recipe(
             if models is None or models.let_go:
                 started = recipe.models if models is None else replace(recipe.models, adapter=str(result))
                 models = open_models(replace(recipe, models=started))
+            check_models(recipe, models)
             if sight.wanted(recipe):
                 sight.check_blind(models.language)
             if stage == 2 and models.adapter.is_untrained:

@@ -7,7 +7,9 @@ parameters with their gradients, averages and the optimizer's moments, and activ
 from __future__ import annotations
 
 import json
+import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ import torch
 from ..arguments import UserError
 from ..language.gguf_files import read_header
 from ..language.sizes import weight_bytes
+from ..values import is_whole
+from ..weights.counting import MAX_IMAGE_SIDE, MAX_NUMBER
 from ..weights.model_files import read_json
 from .m3ft_models import place_of
 
@@ -34,6 +38,7 @@ GGUF_SIZES = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",
 }
+UNTOLD = (OSError, ValueError, KeyError, RecursionError)  # what reading raises where files do not tell their sizes
 CONTEXT_TOKENS = 1024  # of a conversation that the language model is trained on
 
 
@@ -51,7 +56,7 @@ class Need:
     def __str__(self) -> str:
         """One line for people."""
         named = ", ".join(f"{name} {size / GIB:.1f}" for name, size in self.parts.items() if size / GIB >= 0.05)
-        return f"Memory needed: about {self.total / GIB:.1f} GiB ({named})."
+        return f"Memory needed: about {self.total / GIB:.1f} GiB{f' ({named})' if named else ''}."
 
 
 def estimate(recipe: Recipe, cpu: bool = False, divided: int = 1) -> Need | None:
@@ -67,10 +72,11 @@ def estimate(recipe: Recipe, cpu: bool = False, divided: int = 1) -> Need | None
         language = _language(recipe, cpu) // divided
         decoder = _decoder(place_of(models.decoder, "decoder"), models.decoder_dtype, cpu)
         vision = sum(_tensors(place_of(models.vision, "vision")).values()) * 4
-    except (OSError, ValueError, KeyError):
+        sizes = _text_config(place_of(models.language, "language"))
+    except UNTOLD:
         return None
     adapter = _adapter_parameters(recipe)
-    lora = _lora_parameters(recipe) if recipe.lora.rank and recipe.stage2.steps else 0
+    lora = _lora_parameters(recipe.lora.rank, sizes) if recipe.lora.rank and recipe.stage2.steps else 0
     trained = (adapter + lora) * 4 * 5  # weights, gradients, average, and two moments
     stages = [stage for stage in (recipe.stage1, recipe.stage2) if stage.steps]
     shares = max(stage.micro_batch or stage.batch for stage in stages)
@@ -82,7 +88,7 @@ def estimate(recipe: Recipe, cpu: bool = False, divided: int = 1) -> Need | None
     reading = 0
     taught = bool(lora) or (recipe.stage2.projection and recipe.stage2.steps > 0)
     if taught or (not models.adapter and recipe.stage1.steps and recipe.stage1.settled):
-        reading = _reading(place_of(models.language, "language"), shares, word, recipe.run.checkpointing)
+        reading = _reading(sizes, shares, word, recipe.run.checkpointing)
     if recipe.run.offload:
         together = {"decoder": unet["bytes"] + painting, "language model": language + reading}
         if taught:  # gradients flow through both in every step, and weights that move would be lost to these
@@ -150,7 +156,10 @@ def _decoder(path: Path, dtype: str, cpu: bool) -> dict[str, Any]:
         found = {part: _tensors(folder) for part, folder in names.items() if folder.is_dir()}
         config = read_json(path / "unet" / "config.json")
         vae = read_json(path / "vae" / "config.json")
-        side = config["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+        size, levels = config["sample_size"], vae["block_out_channels"]
+        if not is_whole(size, 1, MAX_IMAGE_SIDE) or not isinstance(levels, list):
+            raise ValueError(f"{path} does not tell the size of its pictures")
+        side = size * 2 ** (len(levels) - 1)
     else:
         found = {"unet": {}, "vae": {}, "text_encoder": {}}
         prefixes = {"model.diffusion_model.": "unet", "first_stage_model.": "vae", "conditioner.": "text_encoder"}
@@ -178,12 +187,14 @@ def _tensors(path: Path) -> dict[str, int]:
             if not 0 < length < 2**27:
                 raise ValueError(f"{file} is no safetensors file")
             header = json.loads(opened.read(length))
+        if not isinstance(header, dict):
+            raise ValueError(f"{file} is no safetensors file")
         for name, entry in header.items():
             if name != "__metadata__":
-                count = 1
-                for side in entry["shape"]:
-                    count *= side
-                counts[name] = count
+                shape = entry.get("shape") if isinstance(entry, dict) else None
+                if not isinstance(shape, list) or not all(is_whole(side, 0, MAX_NUMBER) for side in shape):
+                    raise ValueError(f"{file} is no safetensors file")
+                counts[name] = math.prod(shape)
     return counts
 
 
@@ -191,33 +202,34 @@ def _adapter_parameters(recipe: Recipe) -> int:
     path = recipe.models.adapter
     if path:
         found = place_of(path, "adapter")
-        return sum(_tensors(found if found.is_file() else found / "adapter.safetensors").values())
+        with suppress(*UNTOLD):  # what is wrong with it is said where it is opened
+            return sum(_tensors(found if found.is_file() else found / "adapter.safetensors").values())
     width, blocks = recipe.models.width, recipe.models.blocks
     # A block has two attentions and an MLP, 16 widths squared; the low-level path and the heads are like three more.
     return int(width * width * 16 * (blocks + 3) + width * (2 * 4096 + 3 * 1024 + 4 * 2048 + 4 * 1280))
 
 
-def _lora_parameters(recipe: Recipe) -> int:
-    config = _text_config(place_of(recipe.models.language, "language"))
+def _lora_parameters(rank: int, config: dict[str, int]) -> int:
     layers, hidden = config.get("num_hidden_layers", 32), config.get("hidden_size", 4096)
     inner = config.get("intermediate_size", 4 * hidden)
-    return int(recipe.lora.rank * layers * (8 * hidden + 3 * (hidden + inner)))
+    return int(rank * layers * (8 * hidden + 3 * (hidden + inner)))
 
 
-def _reading(path: Path, rows: int, word: int, checkpointing: bool) -> int:
+def _reading(config: dict[str, int], rows: int, word: int, checkpointing: bool) -> int:
     """Return the bytes of a language model's activations for conversations through which gradients flow."""
-    config = _text_config(path)
     layers, hidden = config.get("num_hidden_layers", 32), config.get("hidden_size", 4096)
     inner = config.get("intermediate_size", 4 * hidden)
     layer = rows * CONTEXT_TOKENS * (10 * hidden + 4 * inner) * word
     return layer + layers * rows * CONTEXT_TOKENS * hidden * word if checkpointing else layer * layers
 
 
-def _text_config(path: Path) -> dict[str, Any]:
-    """Return the sizes of a language model, under the names that transformers has for them."""
+def _text_config(path: Path) -> dict[str, int]:
+    """Return the sizes of a language model, as far as its files tell, under the names that transformers has."""
     if not path.is_dir():
         header = read_header(path)
         sizes = {name: header.whole(f"{header.architecture}.{key}") for name, key in GGUF_SIZES.items()}
         return {name: size for name, size in sizes.items() if size}
     config = read_json(path / "config.json")
-    return {**config, **config.get("text_config", {})}
+    inner = config.get("text_config")
+    told = {**config, **(inner if isinstance(inner, dict) else {})}
+    return {name: told[name] for name in GGUF_SIZES if is_whole(told.get(name), 1, MAX_NUMBER)}

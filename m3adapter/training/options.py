@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..arguments import Parser, UserError
+from ..arguments import Parser, UserError, check_reachable, mendable
 from ..values import is_number, is_whole, shown
 
 MOST = 10**9  # steps, samples, tokens: larger numbers are typing errors
@@ -65,8 +65,10 @@ def check_folders(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        if path is not None and not path.is_dir():
-            raise UserError(f"{_option(name)}: there is no folder {path}.")
+        if path is not None:
+            check_reachable(_option(name), path)
+            if not path.is_dir():
+                raise UserError(f"{_option(name)}: there is no folder {path}.")
 
 
 def check_files(args: argparse.Namespace, *names: str) -> None:
@@ -77,8 +79,10 @@ def check_files(args: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         path = getattr(args, name)
-        if path is not None and not path.is_file():
-            raise UserError(f"{_option(name)}: there is no file {path}.")
+        if path is not None:
+            check_reachable(_option(name), path)
+            if not path.is_file():
+                raise UserError(f"{_option(name)}: there is no file {path}.")
 
 
 @contextmanager
@@ -112,7 +116,9 @@ def check_same(actual: Any, required: Any, *names: str) -> None:
             raise ValueError(f"its {name} is {shown(value)} but must be {shown(expected)}")
 
 
-def check_output(output: Path, checkpoint: str | None = None, results: Sequence[str] = ()) -> None:
+def check_output(
+    output: Path, checkpoint: str | None = None, results: Sequence[str] = (), *, name: str = "output"
+) -> None:
     """Check that a training can write to a folder.
 
     Results that lie beside the checkpoint of the training are its own: it continues from there.
@@ -121,18 +127,20 @@ def check_output(output: Path, checkpoint: str | None = None, results: Sequence[
         output: The folder.
         checkpoint: Name of the training's checkpoint.
         results: Names of what the training writes.
+        name: Of the option that names the folder, or of a recipe's field.
 
     Raises:
-        UserError: `output` is a file, or holds results of another training.
+        UserError: `output` is a file, cannot be reached, or holds results of another training.
     """
+    check_reachable(_option(name), output)
     for folder in (output, *output.parents):
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"--output: {folder} is a file, choose a folder.")
+            raise UserError(f"{_option(name)}: {folder} is a file, choose a folder.")
     if checkpoint is not None and not (output / checkpoint).is_file():
-        for name in results:
-            if (output / name).exists():
+        for result in results:
+            if (output / result).exists():
                 raise UserError(
-                    f"--output: {output / name} is there already, and without {checkpoint} beside it this "
+                    f"{_option(name)}: {output / result} is there already, and without {checkpoint} beside it this "
                     "training cannot have written it; choose another folder."
                 )
 
@@ -144,14 +152,16 @@ def check_new(output: Path) -> None:
         UserError: It is a file, or there is something in it.
     """
     check_output(output)
-    if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"--output: {output} is not empty; choose a new folder.")
+    with mendable():
+        if output.is_dir() and any(output.iterdir()):
+            raise UserError(f"--output: {output} is not empty; choose a new folder.")
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """Return how people know an option; a recipe's field has the name of its table before it."""
+    return name if "." in name else "--" + name.replace("_", "-")
 
 
 def _unreadable(name: str, path: Path | None, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{_option(name)}: {path} cannot be used ({type(error).__name__}: {reason[:200]}).")
+    reason = " ".join(str(error).split())[:200].rstrip(".")
+    return UserError(f"{_option(name)}: {path} cannot be used ({type(error).__name__}: {reason or 'no reason given'}).")

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import UserError
-from ..values import is_number, is_whole, shown
+from ..values import MAX_SIDE, is_number, is_whole, shown
 from .options import MOST
+from .toml_files import parsed, read_text, written
 
 RECIPES = Path(__file__).parent / "recipes"  # those that come with the library
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes", dict: "a table"}
 
 
-def option(default: Any, help: str, low: float = 0, high: float = MOST, choices: Sequence[str] = ()) -> Any:
-    """Return a dataclass field with its documentation and limits; a dictionary is copied for every instance."""
-    about = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
+def option(
+    default: Any, help: str, low: float = 0, high: float = MOST, choices: Sequence[str] = (), *, or_zero: bool = False
+) -> Any:
+    """Return a dataclass field with its documentation and limits; a dictionary is copied for every instance.
+
+    With `or_zero`, 0 is allowed although it is below the lowest number.
+    """
+    about = {"help": help, "low": low, "high": high, "choices": tuple(choices), "or_zero": or_zero}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
@@ -59,7 +65,11 @@ class Data:
     split: str = option("train", "the part to learn from")
     validation: str = option("validation", "the part to measure on; empty measures nothing")
     resolution: int = option(
-        0, "side in pixels of square pictures, of whose area the others are; 0 is the decoder's own"
+        0,
+        "side in pixels of square pictures, of whose area the others are; 0 is the decoder's own",
+        16,
+        MAX_SIDE,
+        or_zero=True,
     )
     pairs: str = option(
         "given",
@@ -162,13 +172,13 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: The file is missing or no TOML, or a field is unknown, of the wrong type or out of range.
     """
-    own = path.exists() or path.suffix == ".toml"
+    own = os.path.isfile(path) or path.suffix == ".toml"  # a folder may have the name of a recipe
     found = path if own else RECIPES / f"{path.name}.toml"
-    if not found.is_file():
+    if not os.path.isfile(found):  # unlike Path's, it is false for what cannot be reached
         names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
         raise UserError(f"There is no recipe {path}: give a TOML file, or one of {names}.")
     try:
-        values = _parse(found.read_text("utf-8"))
+        values = parsed(read_text(found))
     except (OSError, ValueError) as error:
         raise UserError(f"{found.name} is no TOML file ({' '.join(str(error).split())[:200]}).") from error
     recipe = recipe_of(values, found.name)
@@ -197,32 +207,14 @@ def as_toml(recipe: Recipe, *, comments: bool = True) -> str:
         lines.append(f"[{table.name}]{doc}")
         for item in fields(part):
             value = getattr(part, item.name)
-            if isinstance(value, dict):
-                inner = ", ".join(f"{key} = {json.dumps(entry)}" for key, entry in value.items())
-                written = f"{{ {inner} }}" if inner else "{}"
-            else:
-                written = json.dumps(value, ensure_ascii=False)
             if comments:
                 choices = f" ({', '.join(c or 'empty' for c in item.metadata['choices'])})" * bool(
                     item.metadata["choices"]
                 )
                 lines.append(f"# {item.metadata['help']}{choices}")
-            lines.append(f"{item.name} = {written}")
+            lines.append(f"{item.name} = {written(value)}")
         lines.append("")
     return "\n".join(lines)
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        import tomllib  # type: ignore[import-not-found,unused-ignore]
-    except ModuleNotFoundError:  # before Python 3.11
-        try:
-            import tomli as tomllib  # type: ignore[no-redef,import-not-found]
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "Recipes need Python 3.11, or the package tomli: install it with `pip install tomli`."
-            ) from error
-    return tomllib.loads(text)
 
 
 def _filled(part: Any, values: Mapping[str, Any], prefix: str, name: str) -> Any:
@@ -257,8 +249,9 @@ def _checked(item: Any, kind: type, value: Any, name: str) -> Any:
     if type(value) is not kind:
         raise UserError(f"{name} is {shown(value)}: give {TYPES[kind]}.")
     low, high = about["low"], about["high"]
-    if kind is int and not is_whole(value, low, high):
-        raise UserError(f"{name} is {shown(value)}: give a whole number from {low} to {high}.")
+    if kind is int and not is_whole(value, low, high) and not (about["or_zero"] and value == 0):
+        zero = ", or 0" if about["or_zero"] else ""
+        raise UserError(f"{name} is {shown(value)}: give a whole number from {low} to {high}{zero}.")
     if kind is float and not is_number(value, low, high):
         raise UserError(f"{name} is {shown(value)}: give a number from {low:g} to {high:g}.")
     if about["choices"] and value not in about["choices"]:
@@ -277,7 +270,7 @@ def _changed(recipe: Recipe, change: str) -> Recipe:
     part = getattr(recipe, table, None) if table in known else None
     if part is not None and not isinstance(getattr(part, name, None), str):
         with contextlib.suppress(ValueError):  # the check below says what is expected
-            value = _parse(f"value = {value}")["value"]
+            value = parsed(f"value = {value}")["value"]
     return _filled(recipe, {table: {name: value}}, "", "--set")
 
 
@@ -285,7 +278,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     """Return a recipe whose paths, unless they name something else, begin at its own folder."""
 
     def at(text: str) -> str:
-        return str(folder / text) if text and (folder / text).exists() else text
+        return str(folder / text) if text and os.path.exists(folder / text) else text
 
     def at_new(text: str) -> str:
         return str(folder / text) if text else text

@@ -12,7 +12,7 @@ from ..conversation.references import Reference
 from ..datasets.mining import Paired, by_likeness
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset, DatasetError, Sample
-from ..values import shown
+from ..values import is_number, is_whole, shown
 from ..weights.starter import WORLDS
 from .loop import accelerator
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 100_000  # samples
+READING = ("held_out", "check", "history")  # the options of data sets on the disk
 # The options of the storybook, each a part of what it draws.
 PARTS = {"retyped": "captions", "foreign": "references to one character"}
 
@@ -96,6 +97,36 @@ class Some:
         return self.whole.size(self.indices[index])
 
 
+def check_options(recipe: Recipe) -> None:
+    """Raise UserError unless a recipe's data set has the options that it is given, and they are in range."""
+    world, given = recipe.data.path, recipe.data.options
+    if world in WORLDS:
+        unknown = given.keys() - (PARTS if world == "storybook" else {}).keys()
+        if unknown:
+            raise UserError(
+                f"data.options has {', '.join(sorted(unknown))}, which {world} does not know: leave it out."
+            )
+        for name, part in given.items():
+            if not is_number(part, 0, 1):
+                raise UserError(
+                    f"data.options.{name} is {shown(part)}: give the part of the {PARTS[name]}, a number of 0..1."
+                )
+        return
+    # A node gives a function, which no file can.
+    unknown = {name for name, value in given.items() if name not in READING and not callable(value)}
+    if unknown:
+        raise UserError(
+            f"data.options has what the data set does not take ({shown(', '.join(sorted(unknown)))}): it takes "
+            "held_out, check and history."
+        )
+    if "check" in given and not isinstance(given["check"], bool):
+        raise UserError(f"data.options.check is {shown(given['check'])}: give true or false.")
+    if "held_out" in given and not is_number(given["held_out"], 0, 0.5):
+        raise UserError(f"data.options.held_out is {shown(given['held_out'])}: give a number from 0 to 0.5.")
+    if "history" in given and not is_whole(given["history"], 1, 2**31):
+        raise UserError(f"data.options.history is {shown(given['history'])}: give a whole number from 1.")
+
+
 def open_samples(recipe: Recipe, stage: int, opened: dict[str, Dataset] | None = None) -> tuple[Dataset, list[Sample]]:
     """Return the samples that a stage learns from, and those on which it is measured; prints what was left out.
 
@@ -162,15 +193,9 @@ def by_looks(
 def _drawn(recipe: Recipe, stage: int) -> Any:
     """Return what a stage learns from in a world that the library draws."""
     count = getattr(recipe, f"stage{stage}").samples or 6000
-    world, wanted = recipe.data.path, dict(recipe.data.options)
-    parts = {name: wanted.pop(name, 0.0) if world == "storybook" else 0.0 for name in PARTS}
-    if wanted:
-        raise UserError(f"data.options has {', '.join(sorted(wanted))}, which {world} does not know: leave it out.")
-    for name, part in parts.items():
-        if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 <= part <= 1:
-            raise UserError(
-                f"data.options.{name} is {shown(part)}: give the part of the {PARTS[name]}, a number of 0..1."
-            )
+    check_options(recipe)
+    world = recipe.data.path
+    parts = {name: recipe.data.options.get(name, 0.0) for name in PARTS}
     if world == "picturebook":
         from ..picturebook.pictures import Picturebook
 

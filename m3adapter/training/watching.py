@@ -12,6 +12,7 @@ from ..adapter.auto import save_adapter
 from ..adapter.m3_adapter import M3Adapter
 from .loop import Average, accelerator
 from .recipe import Recipe, table_of
+from .recipe_checks import check_tracker
 
 OnStep = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -123,18 +124,8 @@ def start_tracker(recipe: Recipe) -> None:
     Raises:
         UserError: It is unknown, or its package is missing.
     """
-    from ..arguments import UserError
-
-    name = recipe.run.tracker
     run = accelerator()
-    from accelerate.tracking import filter_trackers
-
-    try:
-        run.log_with = filter_trackers([name], recipe.run.output)
-    except ValueError as error:
-        raise UserError(f"run.tracker is {name!r}, which accelerate does not know: choose tensorboard.") from error
-    if not run.log_with:
-        raise UserError(f"run.tracker is {name!r}: install the Python package {name} first.")
+    run.log_with = check_tracker(recipe)
     run.project_configuration.logging_dir = recipe.run.output  # where trackers that write files make a folder
     values = {key: value for key, value in table_of(recipe) if isinstance(value, (bool, int, float, str))}
     run.init_trackers(Path(recipe.run.output).name, config=values)
