@@ -18,7 +18,7 @@ from ..arguments import UserError, check_reachable, mendable
 from ..conversation.segments import ConversationError
 from ..datasets.sample import Dataset, Sample
 from ..language.visual_projection import PROJECTION_NAME, VisualProjection
-from . import options, sight
+from . import sight
 from .continuing import check_continues, check_stages, made_from
 from .diffusion_loss import DiffusionLoss
 from .frozen import Frozen
