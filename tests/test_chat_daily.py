@@ -121,10 +121,11 @@ def test_the_nodes_of_the_first_message_run_again(
     comfy: ComfyServer,
     sessions: Sessions,  # noqa: F811
 ) -> None:
-    chat.reopen()
+    chat.renew()
     chat.say("A fox finds a kite on the beach.")
     name = chat.session
-    assert not chat.has_error and name == "A fox finds a kite on the beach"
+    assert not chat.has_error, chat.error
+    assert name == "A fox finds a kite on the beach"
     chat.page.evaluate("app.graph.clear()")
     chat.press("Open the last message as nodes")
     chat.page.wait_for_function("app.graph.nodes.some(node => node.type === 'M2Chat_SaveSession')")

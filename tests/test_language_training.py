@@ -76,7 +76,7 @@ def test_how_a_reply_begins_counts_as_much_as_its_content(tokenizer: PreTrainedT
 
 def test_names_count_as_content(tokenizer: PreTrainedTokenizerFast) -> None:
     rng, counted = random.Random(4), 0
-    for _ in range(60):
+    for _ in range(150):
         for exchange in ordinary(rng, "train").exchanges:
             told = Story((exchange,), "train")
             names = {name for panel in exchange.panels for name in panel.names if name}
@@ -100,7 +100,8 @@ def test_checks_recognise_good_and_bad_replies(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind = LanguageModel(language.new_model(tokenizer, width=32, layers=1, heads=2).eval(), tokenizer)
-    bad = check_replies(blind, "validation", 3, seed=1, sampling=Sampling(do_sample=False, max_length=10))
+    # With this seed, all three ask for pictures: any words answer who asks for what cannot be drawn.
+    bad = check_replies(blind, "validation", 3, seed=6, sampling=Sampling(do_sample=False, max_length=10))
     assert bad.parsed == 0 and len(bad.examples) == 3
     truth: list[str] = []
 

@@ -254,3 +254,9 @@ def test_true_stories_show_nobody_and_nothing_that_was_not_asked_for() -> None:
         unasked = [found for found in problems(message, reply) if found.startswith(("uninvited", "stranger"))]
         assert not unasked, (exchange.message, unasked)
     assert asked > 250
+
+
+def test_what_is_not_forgotten_is_there() -> None:
+    for text in ("Nobody forgets the drum.", "Do not forget the drum!", "It does not like the drum."):
+        assert read(text, loose=True).of("prop") == {"drum"}, text
+    assert not read("It has no drum.").of("prop") and read("It has no drum.").denied == {"prop": {"drum"}}

@@ -39,6 +39,8 @@ _ACCESSORIES = {"scarf": ("scarf", "scarves"), "hat": ("hat", "top hat", "hats")
 _NUMBERS = {"two": 2, "2": 2, "pair": 2, "couple": 2, "both": 2, "three": 3, "3": 3, "trio": 3, "four": 4, "4": 4,
             "five": 5, "5": 5, "six": 6, "6": 6, "seven": 7, "7": 7, "eight": 8, "8": 8}  # fmt: skip
 _NOT = frozenset(("no", "not", "without", "never", "isn't", "doesn't", "don't", "nobody"))
+# Where a denial ends: "it does not like the rain" and "do not forget the drum" have rain and a drum.
+_AND_YET = frozenset((",", ".", ";", "!", "?", "but", "like", "likes", "forget", "forgets"))
 _BEFORE = frozenset(("a", "an", "the", "another", "one", "of", *_NUMBERS))
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+|[.;,!?]")
 
@@ -213,6 +215,6 @@ def _denied(tokens: list[str], at: int) -> bool:
     for token in reversed(tokens[max(0, at - 3) : at]):
         if token in _NOT:
             return True
-        if token in (",", ".", ";", "!", "?", "but", "like", "likes"):  # "it does not like the rain": there is rain
+        if token in _AND_YET:
             return False
     return False
