@@ -31,9 +31,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
-    toys.save_decoder(folder)
-    toys.vision_encoder().save_pretrained(folder / "vision")
-    toy_llms.llama(folder / "llm")
+    toy_llms.save_models(folder)
     drawn_pictures.save_stories(folder / "data", 6)
     drawn_pictures.save_stories(folder / "others", 6, seed=3)
     return folder

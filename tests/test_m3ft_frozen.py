@@ -21,18 +21,15 @@ pytestmark = pytest.mark.slow
 def test_long_captions_are_counted_and_not_told_of_one_by_one(
     tmp_path: Path, anchor: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toys.save_decoder(tmp_path)
-    toys.vision_encoder().save_pretrained(tmp_path / "vision")
-    toy_llms.llama(tmp_path / "llm")
+    models = toy_llms.save_models(tmp_path)
     data = tmp_path / "data"
     data.mkdir()
     for number, caption in enumerate(("a wall", "a wall " * 200, "a fence " * 200)):
         Image.new("RGB", (48, 48), (80 * number, 0, 0)).save(data / f"{number}.png")
         (data / f"{number}.txt").write_text(caption, "utf-8")
-    models = {name: str(tmp_path / folder) for name, folder in (("language", "llm"), ("vision", "vision"))}
     recipe = recipe_of(
         {
-            "models": {**models, "decoder": str(tmp_path / "decoder"), "width": 64, "blocks": 1, "anchor": anchor},
+            "models": {**models, "anchor": anchor},
             "data": {"path": str(data), "options": {"held_out": 0.0}, "validation": ""},
         }
     )

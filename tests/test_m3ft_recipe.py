@@ -42,9 +42,7 @@ pytestmark = pytest.mark.slow
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with toy models, and a data set that nobody has described."""
     folder = tmp_path_factory.mktemp("parts")
-    toys.save_decoder(folder)
-    toys.vision_encoder().save_pretrained(folder / "vision")
-    toy_llms.llama(folder / "llm")
+    toy_llms.save_models(folder)
     drawn_pictures.save_stories(folder / "data", 6)
     return folder
 

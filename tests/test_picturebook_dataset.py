@@ -199,16 +199,11 @@ def test_a_foreign_picture_has_the_main_colour_of_its_subject(style: str) -> Non
 @pytest.fixture(scope="module")
 def toy_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     folder = tmp_path_factory.mktemp("parts")
-    toys.save_decoder(folder)
-    toys.vision_encoder().save_pretrained(folder / "vision")
-    toy_llms.llama(folder / "llm")
+    models = toy_llms.save_models(folder)
     stage = {"steps": 2, "batch": 4, "samples": 6, "settled": 0.5}
-    models = {
-        name: str(folder / place) for name, place in (("language", "llm"), ("vision", "vision"), ("decoder", "decoder"))
-    }
     return recipe_of(
         {
-            "models": {**models, "anchor": False, "width": 64, "blocks": 1},
+            "models": {**models, "anchor": False},
             "data": {"path": "picturebook", "validation": "", "resolution": toys.SIDE},
             "stage1": stage,
             "stage2": {**stage, "settled": 0.0},

@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import toys
+
 WIDTH, LAYERS, CONTEXT = 32, 3, 4096
 # Bytes, so that every text has tokens; then the marks of turns and of pictures.
 PICTURE_MARKS = ("<pic>", "<vision>", "</vision>", "<video>")
@@ -313,3 +315,12 @@ def gguf_llama(path: Path, *, template: str | None = CHATML) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def save_models(folder: Path) -> dict[str, Any]:
+    """A toy of each model that an adapter connects, saved; returns what a recipe says of them and of a new adapter."""
+    toys.save_decoder(folder)
+    toys.vision_encoder().save_pretrained(folder / "vision")
+    llama(folder / "llm")
+    places = {"language": "llm", "vision": "vision", "decoder": "decoder"}
+    return {**{name: str(folder / place) for name, place in places.items()}, "width": 64, "blocks": 1}

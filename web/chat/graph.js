@@ -71,10 +71,11 @@ export function graphOf({ models, name, revision, actions, how, user = "" }) {
  * @returns {Graph}
  */
 export function forCanvas(graph, saved = "") {
-  const { m2chat_save: save, m2chat_session: session, ...others } = graph;
+  const { m2chat_save: save, ...others } = graph;
+  const session = others.m2chat_session;
   const whole = {
-    ...(session && { m2chat_session: { ...session, inputs: { ...session.inputs, ...(saved && { name: saved }) } } }),
     ...others,
+    ...(session && saved && { m2chat_session: { ...session, inputs: { ...session.inputs, name: saved } } }),
     ...(save && {
       m2chat_save: { ...save, inputs: { ...save.inputs, revision: ["m2chat_session", 1] } },
       m2chat_show: { class_type: "M2Chat_ShowConversation", inputs: { conversation: ["m2chat_save", 0] } },
