@@ -23,6 +23,16 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower()))
 
 
+def names(text: str) -> dict[str, set[str]]:
+    """Return the names that a message gives, by species."""
+    found: dict[str, set[str]] = {}
+    for frame in retyping.CALLED:
+        pattern = re.escape(frame).replace(r"\{species\}", r"(?P<species>[a-z]+)").replace(r"\{name\}", r"(?P<name>\w+)")
+        for match in re.finditer(rf"\b{pattern}", text):
+            found.setdefault(match["species"], set()).add(match["name"])
+    return found
+
+
 def test_a_typed_caption_says_who_is_there_and_the_looks_that_were_told() -> None:
     plain, typed = Storybook.draw(1, 3, 120), Storybook.draw(1, 3, 120, retyped=1.0)
     changed = 0
@@ -32,10 +42,9 @@ def test_a_typed_caption_says_who_is_there_and_the_looks_that_were_told() -> Non
         assert other.conversation.picture(other.slot).caption == other.caption == other.picture.caption
         said = words(other.caption)
         assert words(sample.caption) & {*LOOKS} <= said, "looks that are told stay told"
-        before = other.conversation.turns[other.slot.turn - 1].text
+        given = names(other.conversation.turns[other.slot.turn - 1].text)
         for actor in plain.pool.samples[index].scene.characters:
-            named = [name for name in retyping.TRAINING_NAMES if re.search(rf"\b{name}\b", before)]
-            assert actor.species in said or said & {name.lower() for name in named}
+            assert actor.species in said or said & {name.lower() for name in given.get(actor.species, ())}
         prop = plain.pool.samples[index].scene.prop
         assert prop is None or prop in said
         changed += other.caption != sample.caption
@@ -63,6 +72,14 @@ def test_nothing_is_trained_on_the_wordings_that_are_measured() -> None:
     rng = random.Random(0)
     named = {name for _ in range(40) for name in rng.sample(more.TEST_NAMES, 2)}
     assert named == {*retyping.TEST_NAMES}
+
+
+def test_some_names_are_invented_and_no_two_characters_share_one() -> None:
+    rng = random.Random(0)
+    drawn = [retyping.different_names(rng, 2) for _ in range(300)]
+    assert all(one != other for one, other in drawn)
+    invented = [name for pair in drawn for name in pair if name not in retyping.TRAINING_NAMES]
+    assert 120 < len(invented) < 240 and not {*invented} & {*retyping.TEST_NAMES}
 
 
 def test_a_part_is_retyped_and_always_the_same_part() -> None:

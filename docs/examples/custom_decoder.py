@@ -16,7 +16,7 @@ def main(folder: Path, steps: int = 12) -> None:
 
     # The starter's adapter was trained for this UNet. For SDXL, `m3adapter.adapter.new_adapter` makes a new one.
     chat = replace(M2Chat.from_starter(), decoder=DiffusionDecoder(pipeline))
-    story = chat.story("An owl and a lantern in the forest.", 2, seed=3, steps=steps)
+    story = chat.story("An owl and a drum in the forest.", 2, seed=3, steps=steps)
     export_story(story, folder)
 
 

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .dataset import Sample
-from .wording.people import LIGHT_VARIANTS, NAMES, PLACE_VARIANTS, WEATHER_VARIANTS
+from .wording.people import LIGHT_VARIANTS, NAME_SYLLABLES, NAMES, PLACE_VARIANTS, WEATHER_VARIANTS
 from .world import LIGHT_PHRASES, PLACE_PHRASES, WEATHER_PHRASES, Scene, article, caption
 
 TEST_NAMES = ("Milo", "Rosie", "Bruno", "Luna", "Oscar", "Daisy")  # on which nothing is trained
 TRAINING_NAMES = tuple(name for name in NAMES if name not in TEST_NAMES)
 CALLED = ("The {species} is named {name}.", "{name} is the {species}.", "Call the {species} {name}.",
           "The {species}'s name is {name}.", "{name} is what we call the {species}.", "My {species} is {name}.",
-          "I call the {species} {name}.", "The name of the {species} is {name}.")  # fmt: skip
+          "I call the {species} {name}.", "The name of the {species} is {name}.", "Meet {name} the {species}!",
+          "This is {name}, a {species}.", "Our {species} is {name}.")  # fmt: skip
+INVENTED = 0.3  # part of the names that nobody has: a name is whoever it was given to, not a word to be learned
 # Part of the captions whose characters have names, where a user can have given them, by the number of characters: two
 # names are much harder than one.
 NAMED = {1: 0.3, 2: 0.6}
@@ -43,7 +45,7 @@ def retyped(rng: random.Random, sample: Sample) -> Sample:
     alone: Sequence[bool] = ()
     conversation = sample.conversation
     if rng.random() < NAMED[len(scene.characters)] and before.role == "user" and before.text:
-        names = rng.sample(TRAINING_NAMES, len(scene.characters))
+        names = different_names(rng, len(scene.characters))
         alone = [rng.random() < NAME_ALONE for _ in names]
         said = [
             rng.choice(CALLED).format(species=actor.species, name=name)
@@ -54,6 +56,17 @@ def retyped(rng: random.Random, sample: Sample) -> Sample:
     text = _listed(rng, scene, sample.named) if not names and rng.random() < LISTED else None
     text = _cased(rng, (text or _sentence(rng, scene, sample.named, names, alone)) + aside)
     return replace(sample, conversation=conversation.with_caption(sample.slot, text), caption=text)
+
+
+def different_names(rng: random.Random, count: int) -> list[str]:
+    """Return different names, some of them invented."""
+    found = rng.sample(TRAINING_NAMES, count)
+    for place in range(count):
+        if rng.random() < INVENTED:
+            invented = "".join(rng.choice(NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
+            if invented not in (*found, *TEST_NAMES):
+                found[place] = invented
+    return found
 
 
 def _sentence(

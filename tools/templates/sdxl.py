@@ -198,7 +198,7 @@ def sdxl_consistent_story(info: Info) -> Json:
     face = hero(info)
     portrait = graph.place(face, "The hero's portrait", at=(385, under(language)), size=(280, 210), **sdxl)
     story = graph.add(
-        "M2Chat_WriteStory", at=(690, TOP), size=(280, 320), language_model=language[0],
+        "M2Chat_WriteStory", at=(690, TOP), size=(280, 450), language_model=language[0],
         premise="A girl with red hair and a yellow raincoat finds a young whale that is stranded below the lighthouse.",
         panels=6, seed=7, max_length=256,
     )  # fmt: skip

@@ -29,7 +29,7 @@ def gate(info: Info) -> Json:
     graph = Graph(info)
     note(graph, "gate", (270, 340))
     load = graph.add(LOADER, at=(LEFT, 470), size=(270, 120))
-    before = chains.next_picture(info, FOX, seed=1, steps=8)
+    before = chains.next_picture(info, FOX, seed=8, steps=8)
     begin = graph.place(before, "A picture, and what comes next", at=(335, TOP), size=(270, 240), **parts(load))
     fuse = graph.add(
         "M2Chat_FuseM3Adapter", "The gate", at=(335, under(begin)), size=(270, 200),
@@ -107,7 +107,7 @@ def gate_lab(info: Info) -> Json:
     graph = Graph(info)
     note(graph, "gate_lab", (280, 230))
     load = graph.add(LOADER, at=(LEFT, 360), size=(280, 120))
-    before = chains.next_picture(info, "A story about an owl with a lantern in the forest.", seed=3)
+    before = chains.next_picture(info, "A story about an owl with a drum in the forest.", seed=3)
     begin = graph.place(before, "A picture, and what comes next", at=(350, TOP), size=(290, 240), **parts(load))
     graph.add(
         "PreviewImage", "The picture before", at=(LEFT, under(load)), size=(280, 220), images=begin["earlier_picture"]
@@ -191,7 +191,7 @@ def session(info: Info) -> Json:
         conversation=on["conversation"], edit="text", edit__turn=1, edit__text="The blue fox and the kite.",
     )  # fmt: skip
     keep = graph.add(
-        "M2Chat_SaveSession", at=(935, under(edit)), size=(340, 120),
+        "M2Chat_SaveSession", at=(935, under(edit)), size=(340, 230),
         conversation=edit["conversation"], name="the blue fox",
     )  # fmt: skip
     graph.add(
