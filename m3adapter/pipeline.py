@@ -17,7 +17,7 @@ from .painter import Painter
 from .settings import TurnSettings, changed
 from .stages import Prepare, UserPictures, unprepared
 from .telling import FAILED_PANEL, Reply, Telling
-from .values import check_rerolls
+from .values import check_rerolled, check_rerolls
 from .weights.starter import PARTS, STARTER, check_weights
 
 if TYPE_CHECKING:
@@ -278,7 +278,8 @@ class M2Chat:
             outline: What the user says in place of "What happens next?", at most a line for each panel; the first line
                 follows the premise.
             start: The conversation that the story continues; it must be the user's turn.
-            rerolls: Re-roll numbers of pictures, by their number in the story (from 1); see `picture_seed`.
+            rerolls: Re-roll numbers of pictures, by their number in the story (from 1); see `picture_seed`. ValueError
+                before anything is painted if the story has fewer.
 
         Returns:
             The story as a conversation.
@@ -306,6 +307,8 @@ class M2Chat:
                     failure = error
                     break
                 replies.append(reply)
+            if failure is None:
+                check_rerolled(rerolls or {}, len(conversation.slots()) - len(start.slots()))
             painted: list[Conversation] = []
             try:
                 painted.extend(telling.illustrate(conversation, replies))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,14 @@ def check_rerolls(rerolls: Any) -> None:
     for picture, number in rerolls.items():
         whole("The number of a picture in rerolls", picture, 1, 2**32 - 1)
         whole(f"The re-roll of picture {picture}", number, 0, 2**32 - 1)
+
+
+def check_rerolled(rerolls: Mapping[int, int], count: int) -> None:
+    """Raise ValueError unless a story of `count` pictures has all those that are painted again."""
+    if rerolls and max(rerolls) > count:
+        raise ValueError(
+            f"rerolls has picture {max(rerolls)}, and the story has only {count}: leave it out, or ask for more panels."
+        )
 
 
 def check_switch(switch_at: Any) -> None:

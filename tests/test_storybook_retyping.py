@@ -27,7 +27,8 @@ def names(text: str) -> dict[str, set[str]]:
     """Return the names that a message gives, by species."""
     found: dict[str, set[str]] = {}
     for frame in retyping.CALLED:
-        pattern = re.escape(frame).replace(r"\{species\}", r"(?P<species>[a-z]+)").replace(r"\{name\}", r"(?P<name>\w+)")
+        pattern = re.escape(frame).replace(r"\{species\}", "(?P<species>[a-z]+)")
+        pattern = pattern.replace(r"\{name\}", r"(?P<name>\w+)")
         for match in re.finditer(rf"\b{pattern}", text):
             found.setdefault(match["species"], set()).add(match["name"])
     return found
