@@ -129,14 +129,17 @@ def test_the_minutes_are_those_of_all_runs(
 def test_a_stop_waits_for_the_end_of_an_update() -> None:
     """Ctrl-C in the middle of an optimizer's step would leave weights of half a step."""
     done: list[str] = []
+    working, pressed = threading.Event(), threading.Event()
 
     def press() -> None:
-        time.sleep(0.1)
+        working.wait()
         os.kill(os.getpid(), signal.SIGINT)
+        pressed.set()
 
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt), uninterrupted():
-        time.sleep(0.4)
+        working.set()
+        assert pressed.wait(60)
         done.append("whole")
     assert done == ["whole"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

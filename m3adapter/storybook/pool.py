@@ -23,7 +23,7 @@ LEFT_OUT = 0.85  # part of the easy samples, with a single character in every pi
 # If hard samples are preferred: the part kept of samples with two characters whose looks only references show, of those
 # with one such character and a newcomer, and of others. The hardest, whose caption names the look of one character but
 # not of the other, are all kept.
-BOTH_KNOWN, NEWCOMER, OTHERS = 1.0, 0.7, 0.1
+BOTH_KNOWN, NEWCOMER, OTHERS = 1.0, 0.5, 0.1
 ALIKE = 0.6  # part of the exchanged references that show a character of the sample, perhaps in another look
 
 

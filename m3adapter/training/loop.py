@@ -372,5 +372,6 @@ def train(
             exported = time.time()
     if process == 0:
         save_state(path, model, optimizer, average, done)
+        print(f"{name}: {done} steps, {done - start} of them in these {(time.time() - began) / 60:.1f} min", flush=True)
     accelerator().wait_for_everyone()
     return process == 0

@@ -189,7 +189,7 @@ def pictures_of_hero(info: Info) -> Subgraph:
 def sdxl_consistent_story(info: Info) -> Json:
     """Return the template of the same character in six pictures, without training."""
     graph = Graph(info)
-    note(graph, "sdxl_consistent_story", (320, 660))
+    note(graph, "sdxl_consistent_story", (320, 490))
     load = graph.add(
         "CheckpointLoaderSimple", at=(385, TOP), size=(280, 110), models=[files.SDXL], ckpt_name=files.SDXL["name"]
     )
@@ -204,18 +204,19 @@ def sdxl_consistent_story(info: Info) -> Json:
     )  # fmt: skip
     pictures = pictures_of_hero(info)
     painted = graph.place(
-        pictures, "The same hero in every picture", at=(690, under(story)), size=(280, 310),
+        pictures, "The same hero in every picture", at=(995, TOP), size=(280, 310),
         **sdxl, portrait=portrait["picture"],
         conversation=story["conversation"], captions=story["captions"], seeds=story["seeds"],
     )  # fmt: skip
     show = graph.add(
-        "M2Chat_ShowConversation", "The story", at=(995, TOP), size=(280, 300), conversation=painted["conversation"]
-    )
-    export = graph.add(
-        "M2Chat_ExportStory", at=(995, under(show)), size=(280, 160),
+        "M2Chat_ShowConversation", "The story", at=(995, under(painted)), size=(280, 300),
+        conversation=painted["conversation"],
+    )  # fmt: skip
+    graph.add(
+        "M2Chat_ExportStory", at=(690, under(story)), size=(280, 160),
         conversation=show["conversation"], filename_prefix="M2Chat/consistent_story",
     )  # fmt: skip
-    graph.add("PreviewImage", "The portrait", at=(995, under(export)), size=(280, 110), images=portrait["picture"])
+    graph.add("PreviewImage", "The portrait", at=(LEFT, 620), size=(320, 120), images=portrait["picture"])
     return saved("sdxl_consistent_story", graph, [face, pictures])
 
 

@@ -191,11 +191,11 @@ def session(info: Info) -> Json:
         conversation=on["conversation"], edit="text", edit__turn=1, edit__text="The blue fox and the kite.",
     )  # fmt: skip
     keep = graph.add(
-        "M2Chat_SaveSession", at=(935, under(edit)), size=(340, 230),
+        "M2Chat_SaveSession", at=(935, under(edit)), size=(340, 184),
         conversation=edit["conversation"], name="the blue fox",
     )  # fmt: skip
     graph.add(
-        "M2Chat_ShowConversation", "The story", at=(935, under(keep)), size=(340, 270),
+        "M2Chat_ShowConversation", "The story", at=(935, under(keep)), size=(340, 240),
         conversation=keep["conversation"],
     )  # fmt: skip
     return saved("session", graph, [face, words, pictures, more])
