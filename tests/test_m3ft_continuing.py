@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,15 @@ def test_the_minutes_are_those_of_all_runs(
     assert len(steps) == 1
 
 
-def test_a_stop_waits_for_the_end_of_an_update() -> None:
+@pytest.fixture
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C stop the tests, also where they run in the background and a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_stop_waits_for_the_end_of_an_update(stoppable: None) -> None:
     """Ctrl-C in the middle of an optimizer's step would leave weights of half a step."""
     done: list[str] = []
     working, pressed = threading.Event(), threading.Event()
