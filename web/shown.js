@@ -4,7 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { loadTexts } from "./chat/texts.js";
-import { elementsOf, plain } from "./shown/view.js";
+import { elementsOf, LINE, plain, TALLEST } from "./shown/view.js";
 import { Memory, shownOf } from "./shown/memory.js";
 
 const OURS = "M2Chat_";
@@ -14,8 +14,6 @@ const COMFYS = "$$node-text-preview"; // ComfyUI's widget for the text of a runn
 const MARK = "m2chatShown"; // in a workflow's `extra`: it identifies the workflow
 const SIZE = [420, 520]; // of a new Show Conversation
 const ROOM = 200; // minimum height of its view in pixels
-const LINE = 20; // height of a line of text on other nodes, which show a few lines and scroll
-const LINES = 5;
 const MOST = 1000; // entries of each of the maps below
 
 const memory = new Memory();
@@ -64,7 +62,7 @@ function outputOf(id, node, mark) {
 /** The minimum height for a text: about its own, up to a few lines. @param {string} text */
 function roomFor(text) {
   const lines = text.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / 48), 0);
-  return 24 + LINE * Math.min(lines, LINES);
+  return Math.min(24 + LINE * lines, TALLEST);
 }
 
 /** The widget in which a node shows its result; it is not saved with the workflow. */

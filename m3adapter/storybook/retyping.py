@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .dataset import Sample
-from .wording.people import LIGHT_VARIANTS, NAME_SYLLABLES, NAMES, PLACE_VARIANTS, WEATHER_VARIANTS
+from .wording.people import LIGHT_VARIANTS, NAMES, PLACE_VARIANTS, WEATHER_VARIANTS, invented_name
 from .world import LIGHT_PHRASES, PLACE_PHRASES, WEATHER_PHRASES, Scene, article, caption
 
 TEST_NAMES = ("Milo", "Rosie", "Bruno", "Luna", "Oscar", "Daisy")  # on which nothing is trained
@@ -63,7 +63,7 @@ def different_names(rng: random.Random, count: int) -> list[str]:
     found = rng.sample(TRAINING_NAMES, count)
     for place in range(count):
         if rng.random() < INVENTED:
-            invented = "".join(rng.choice(NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
+            invented = invented_name(rng)
             if invented not in (*found, *TEST_NAMES):
                 found[place] = invented
     return found

@@ -1,6 +1,7 @@
 // A graph in API format as a workflow that opens on the canvas: nodes with places and sizes, links between them.
 
 import { app } from "../../../scripts/app.js";
+import { TALLEST } from "../shown/view.js";
 import { t } from "./texts.js";
 
 /** @typedef {import("./graph.js").Graph} Graph */
@@ -9,13 +10,12 @@ const COLUMN = 640; // height of a column of nodes, so that a whole reply is rea
 const READABLE = 0.6; // the scale at which texts of nodes can still be read
 const GAP = 30; // between nodes, and as high as their titles
 const TALKING = ["M2Chat_Reply", "M2Chat_SaveSession"]; // show a text once they have run, and would grow over others
-const TEXT = 124; // its height
 
 /** Places nodes in reading order: down a column, then the next one. */
 function arrange(graph) {
   let [x, y, width] = [0, 0, 0];
   for (const node of graph.computeExecutionOrder(false)) {
-    if (TALKING.includes(node.type)) node.size = [node.size[0], node.size[1] + TEXT];
+    if (TALKING.includes(node.type)) node.size = [node.size[0], node.size[1] + TALLEST];
     const [wide, high] = node.size;
     if (y && y + high > COLUMN) [x, y, width] = [x + width + 2 * GAP, 0, 0];
     node.pos = [x, y];

@@ -5,6 +5,9 @@ import { h, words } from "../chat/elements.js";
 import { t } from "../chat/texts.js";
 import { enlarge } from "./lightbox.js";
 
+export const LINE = 20; // height of a line of text on nodes, which show a few lines and scroll
+export const TALLEST = 24 + 5 * LINE; // height of the longest texts
+
 /**
  * @typedef {{filename: string, subfolder: string, type: string}} File As ComfyUI's /view takes it.
  * @typedef {{text: string}} Text

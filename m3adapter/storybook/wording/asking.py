@@ -54,7 +54,7 @@ def random_name(rng: random.Random) -> str:
     """Return a first name, known or invented."""
     if rng.random() < 0.6:
         return rng.choice(people.NAMES)
-    return "".join(rng.choice(people.NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
+    return people.invented_name(rng)
 
 
 def opening(rng: random.Random, split: Split, premise: Premise) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 # Adjectives that the assistant may use, too. None is a colour.
 ADJECTIVES = (
     "little", "brave", "curious", "sleepy", "happy", "shy", "clever", "friendly", "funny", "tiny", "gentle",
@@ -197,3 +199,8 @@ WEATHER_VARIANTS = {
     ),
     "clear": ("on a clear day", "in good weather", "in the sunshine", "under a clear sky", "in summer"),
 }
+
+
+def invented_name(rng: random.Random) -> str:
+    """Return a first name that hardly anybody has."""
+    return "".join(rng.choice(NAME_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
