@@ -9,13 +9,13 @@ import { t } from "./texts.js";
 const COLUMN = 640; // height of a column of nodes, so that a whole reply is read at once on a small screen
 const READABLE = 0.6; // the scale at which texts of nodes can still be read
 const GAP = 30; // between nodes, and as high as their titles
-const TALKING = ["M2Chat_Reply", "M2Chat_SaveSession"]; // show a text once they have run, and would grow over others
+const TALKING = "M2Chat_SaveSession"; // shows a text once it has run, and would grow over the node below
 
 /** Places nodes in reading order: down a column, then the next one. */
 function arrange(graph) {
   let [x, y, width] = [0, 0, 0];
   for (const node of graph.computeExecutionOrder(false)) {
-    if (TALKING.includes(node.type)) node.size = [node.size[0], node.size[1] + TALLEST];
+    if (node.type === TALKING) node.size = [node.size[0], node.size[1] + TALLEST];
     const [wide, high] = node.size;
     if (y && y + high > COLUMN) [x, y, width] = [x + width + 2 * GAP, 0, 0];
     node.pos = [x, y];
